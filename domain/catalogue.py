@@ -1,0 +1,70 @@
+"""Everything that can be asked and can have happened, as literal tables."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from domain import service
+from domain.error import InvalidCommand, InvalidInstance
+from domain.message import Command, Event
+
+COMMANDS: Final[dict[str, type[Command]]] = {command.type: command for command in service.COMMANDS}
+"""The commands that anyone may publish, by type."""
+
+EVENTS: Final[dict[str, type[Event]]] = {event.type: event for event in service.EVENTS}
+"""All events, by type."""
+
+STREAM_KINDS: Final = (service.KIND,)
+
+
+def command_from(type_name: str, data: object) -> Command:
+    """The command of this type with this data. Raises InvalidCommand or InvalidInstance, with the field."""
+    command_type = COMMANDS.get(type_name)
+    if command_type is None:
+        raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
+    try:
+        return command_type.model_validate(data)
+    except ValidationError as error:
+        raise refusal(error, command_type) from None
+
+
+def command_from_json(type_name: str, data: bytes) -> Command:
+    """As `command_from`, from JSON text."""
+    command_type = COMMANDS.get(type_name)
+    if command_type is None:
+        raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
+    try:
+        return command_type.model_validate_json(data)
+    except ValidationError as error:
+        raise refusal(error, command_type) from None
+
+
+def refusal(error: ValidationError, command_type: type[Command]) -> InvalidCommand | InvalidInstance:
+    """A pydantic error as a refusal that names the first field and the reason."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    parts = [str(part) for part in first["loc"] if part not in ("http", "tcp", "ttl")]
+    reason = first["msg"].removeprefix("Value error, ")
+    if command_type is service.RegisterInstance and parts[:1] == ["spec"]:
+        field = ".".join(parts[1:]) or "spec"
+        return InvalidInstance(f"{field}: {reason}", field=field)
+    field = ".".join(parts) or "data"
+    return InvalidCommand(f"{field}: {reason}", field=field)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a command.
+
+    `position` is the place of its last event, or the head that the decision saw; `version` and `incarnation` are those
+    of the instance. `error` is a problem: `{name, detail, status, …}`. `duplicate`: this is a repeat of an earlier answer.
+    """
+
+    id: str
+    status: Literal["accepted", "unchanged", "refused"]
+    partition: int
+    position: int
+    version: int | None = None
+    incarnation: int | None = None
+    error: dict[str, Any] | None = None
+    duplicate: bool = False

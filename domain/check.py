@@ -1,0 +1,114 @@
+"""Health checks: what is asked of an instance, how often, and how results become a status.
+
+A check is `http`, `tcp` or `ttl`. The first result decides an unknown check; afterwards `healthy_after` successes
+in a row make it healthy and `unhealthy_after` failures in a row make it unhealthy. An instance's health is the worst
+of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from domain.message import Name
+
+Health = Literal["healthy", "unhealthy", "unknown"]
+
+REPORTED: Final = "reported"
+"""The name of the check that `ReportHealth` sets when it names none."""
+
+_WORST_FIRST: Final = ("unhealthy", "unknown", "healthy")
+
+
+def worst(statuses: Iterable[Health]) -> Health:
+    """The worst of the statuses; healthy when there are none."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), "healthy")
+
+
+def _is_http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is not between 0 and 65535") from None
+    return url
+
+
+Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_is_http_url)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+CheckName = Name | Literal[""]
+Interval = Annotated[float, Field(ge=0.1, le=86_400)]
+Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
+Count = Annotated[int, Field(ge=1, le=100)]
+
+_FORBID: Final = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCheck:
+    """Healthy when `url` answers with `expected_status` (any 2xx when None) and, if asked, a body that contains `body_match`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    url: Url
+    kind: Literal["http"] = "http"
+    name: CheckName = ""
+    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    expected_status: Annotated[int, Field(ge=100, le=599)] | None = None
+    body_match: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    interval_seconds: Interval = 10.0
+    timeout_seconds: Timeout = 2.0
+    healthy_after: Count = 1
+    unhealthy_after: Count = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCheck:
+    """Healthy when a connection to `host`:`port` is accepted."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    host: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    port: Port
+    kind: Literal["tcp"] = "tcp"
+    name: CheckName = ""
+    interval_seconds: Interval = 10.0
+    timeout_seconds: Timeout = 2.0
+    healthy_after: Count = 1
+    unhealthy_after: Count = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TtlCheck:
+    """Healthy as long as the instance sends a heartbeat, or a report of this check, every `ttl_seconds`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
+    kind: Literal["ttl"] = "ttl"
+    name: CheckName = ""
+
+
+Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
+
+CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])
+
+
+def named(checks: tuple[HttpCheck | TcpCheck | TtlCheck, ...]) -> tuple[HttpCheck | TcpCheck | TtlCheck, ...]:
+    """The checks, each with a name of its own: its kind, with a number from the second of a kind on."""
+    taken = {check.name for check in checks if check.name}
+    if len(taken) != sum(1 for check in checks if check.name):
+        raise ValueError("two checks have the same name")
+    if REPORTED in taken:
+        raise ValueError(f"the name {REPORTED!r} is kept for reported health")
+    result = []
+    for check in checks:
+        name, number = check.name or check.kind, 2
+        while not check.name and name in taken:
+            name, number = f"{check.kind}-{number}", number + 1
+        taken.add(name)
+        result.append(check if check.name else replace(check, name=name))
+    return tuple(result)

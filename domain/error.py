@@ -1,0 +1,137 @@
+"""The errors of muster, in three families.
+
+    MusterError
+    ├── Refused            the domain says no: an answer, not a failure
+    │   ├── InvalidInstance, InvalidCommand       422, with the field
+    │   ├── ServiceNotFound, InstanceNotFound     404
+    │   ├── VersionConflict                       412
+    │   ├── StaleIncarnation                      409
+    │   ├── IdempotencyConflict                   422
+    │   ├── TooLarge                              413
+    │   └── NoHealthyInstances                    503
+    ├── Transient          try again, with backoff
+    │   ├── NotReady                              503, why and what to do
+    │   ├── Timeout                               504, the outcome is unknown: retry with the same command id
+    │   ├── Unreachable                           no controller answers
+    │   ├── Fenced                                another writer reigns
+    │   └── Uncertain                             an append may or may not be in the log
+    └── Corrupt            stop here and keep the position
+        └── CursorRefused  the log contradicts the cursor: rebuild what was built from it
+
+A class's name is its name on every wire: `urn:muster:<Name>` in HTTP problems, `error.name` in outcomes.
+"""
+
+from typing import ClassVar, Final
+
+
+class MusterError(Exception):
+    """Any error of ours. `detail` is one sentence for a person; `context` holds the named facts of it."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str, **context: str | int | None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.context = {name: value for name, value in context.items() if value is not None}
+
+    @property
+    def name(self) -> str:
+        """The error's name on the wire."""
+        return type(self).__name__
+
+
+class Refused(MusterError):
+    """The domain says no; nothing has changed."""
+
+    status = 422
+
+
+class InvalidInstance(Refused):
+    """A registration that cannot stand; `field` says where."""
+
+
+class InvalidCommand(Refused):
+    """A command that cannot be read; `field` says where."""
+
+
+class ServiceNotFound(Refused):
+    """No instance of this service is registered."""
+
+    status = 404
+
+
+class InstanceNotFound(Refused):
+    """The service has no such instance."""
+
+    status = 404
+
+
+class VersionConflict(Refused):
+    """The caller's expected version is not the current one (`actual`)."""
+
+    status = 412
+
+
+class StaleIncarnation(Refused):
+    """The caller speaks for an earlier incarnation of the instance."""
+
+    status = 409
+
+
+class IdempotencyConflict(Refused):
+    """The command id was used before, for a command with other content."""
+
+
+class TooLarge(Refused):
+    """The command, or what it would record, is over a limit."""
+
+    status = 413
+
+
+class NoHealthyInstances(Refused):
+    """The service is known, but none of its instances can take traffic."""
+
+    status = 503
+
+
+class Transient(MusterError):
+    """Nothing is wrong with the request; try again later."""
+
+    status = 503
+
+
+class NotReady(Transient):
+    """The controller cannot answer yet; the detail says why and what to do."""
+
+
+class Timeout(Transient):
+    """The outcome is unknown. Retry with the same command id to learn it."""
+
+    status = 504
+
+
+class Unreachable(Transient):
+    """No controller answers at the address."""
+
+
+class Fenced(Transient):
+    """Another writer has started a term; this reign is over."""
+
+
+class Uncertain(Transient):
+    """An append's fate is unknown; only the log can tell. This reign is over."""
+
+
+class Corrupt(MusterError):
+    """The log is damaged at `partition`, `position`. The partition stops there; nothing is skipped."""
+
+
+class CursorRefused(Corrupt):
+    """The log does not hold what the cursor says it held: rebuild from the start."""
+
+
+def _all(family: type[MusterError]) -> list[type[MusterError]]:
+    return [family, *(below for child in family.__subclasses__() for below in _all(child))]
+
+
+BY_NAME: Final[dict[str, type[MusterError]]] = {error.__name__: error for error in _all(MusterError)}

@@ -1,0 +1,314 @@
+"""One registered copy of a service, from registration to removal.
+
+    (absent) ──InstanceRegistered──▶ Instance ──InstanceDeregistered──▶ (absent)
+                                      │ address, metadata, tags, zone, weight, checks, lease: changed by name
+                                      │ health: the worst of the checks, with cause
+                                      │ maintenance, draining: out of discovery, health untouched
+
+Each registration after a removal is a new incarnation, numbered by the stream version of its `InstanceRegistered`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+
+from domain.check import Check, Health, HttpCheck, Port, TcpCheck, TtlCheck, named, worst
+from domain.message import Event, Name
+
+Text = Annotated[str, StringConstraints(max_length=1024)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Checks = Annotated[tuple[Check, ...], Field(max_length=16), AfterValidator(named)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=128)],
+        Annotated[str, StringConstraints(max_length=4096)],
+    ],
+    Field(max_length=64),
+]
+Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
+Zone = Annotated[str, StringConstraints(max_length=128)]
+Weight = Annotated[int, Field(ge=0, le=65535)]
+
+Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What an instance says of itself when it registers. Lengths are in seconds; no lease: it stays until removed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    address: Address
+    port: Port
+    metadata: Metadata = field(default_factory=dict)
+    tags: Tags = ()
+    zone: Zone = ""
+    weight: Weight = 1
+    checks: Checks = ()
+    lease_seconds: Seconds | None = None
+    deregister_after_seconds: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStatus:
+    """What one check last said, and why."""
+
+    status: Health
+    cause: str | None = None
+
+
+UNKNOWN: Final = CheckStatus("unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A registered instance. `checks` holds a status per check name, the reported one included once reported."""
+
+    id: str
+    spec: Spec
+    incarnation: int
+    version: int
+    health: Health
+    cause: str | None
+    checks: dict[str, CheckStatus]
+    maintenance: bool = False
+    draining: bool = False
+
+    @property
+    def discoverable(self) -> bool:
+        """Whether discovery offers it: healthy, not in maintenance, not draining."""
+        return self.health == "healthy" and not self.maintenance and not self.draining
+
+
+class InstanceEvent(Event):
+    """What all events of an instance carry."""
+
+    instance: Name
+
+
+class InstanceRegistered(InstanceEvent):
+    """A new incarnation is here; `health` is healthy without checks, unknown with."""
+
+    type = "muster.instance.registered.v1"
+    incarnation: int
+    spec: Spec
+    health: Health
+
+
+class InstanceAddressChanged(InstanceEvent):
+    """It answers elsewhere now."""
+
+    type = "muster.instance.address_changed.v1"
+    address: Address
+    port: Port
+
+
+class InstanceMetadataChanged(InstanceEvent):
+    """The whole metadata, as it is now."""
+
+    type = "muster.instance.metadata_changed.v1"
+    metadata: Metadata
+
+
+class InstanceTagsChanged(InstanceEvent):
+    """All tags, as they are now."""
+
+    type = "muster.instance.tags_changed.v1"
+    tags: Tags
+
+
+class InstanceZoneChanged(InstanceEvent):
+    """It moved to another zone."""
+
+    type = "muster.instance.zone_changed.v1"
+    zone: Zone
+
+
+class InstanceWeightChanged(InstanceEvent):
+    """Its share of the traffic changed."""
+
+    type = "muster.instance.weight_changed.v1"
+    weight: Weight
+
+
+class InstanceChecksChanged(InstanceEvent):
+    """All checks, as they are now; statuses of unchanged checks stay, others start as unknown."""
+
+    type = "muster.instance.checks_changed.v1"
+    checks: Checks
+
+
+class InstanceLeaseChanged(InstanceEvent):
+    """The lease's length changed; None: it has no lease any more."""
+
+    type = "muster.instance.lease_changed.v1"
+    lease_seconds: Seconds | None
+
+
+class InstanceDeregisterAfterChanged(InstanceEvent):
+    """How long it may stay unhealthy changed; None: for ever."""
+
+    type = "muster.instance.deregister_after_changed.v1"
+    deregister_after_seconds: Seconds | None
+
+
+class InstanceHealthChanged(InstanceEvent):
+    """The instance's health went from `from` to `to`, because `check` became `check_status`.
+
+    `check` is None when a change of the checks themselves changed the health.
+    """
+
+    type = "muster.instance.health_changed.v1"
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    was: Health = Field(alias="from")
+    to: Health
+    cause: Text | None = None
+    check: Name | None = None
+    check_status: Health | None = None
+
+
+class InstanceCheckChanged(InstanceEvent):
+    """One check changed without changing the instance's health."""
+
+    type = "muster.instance.check_changed.v1"
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    check: Name
+    was: Health = Field(alias="from")
+    to: Health
+    cause: Text | None = None
+
+
+class InstanceMaintenanceSet(InstanceEvent):
+    """Out of discovery for maintenance; who and why stand in the envelope."""
+
+    type = "muster.instance.maintenance_set.v1"
+
+
+class InstanceMaintenanceCleared(InstanceEvent):
+    """Maintenance is over."""
+
+    type = "muster.instance.maintenance_cleared.v1"
+
+
+class InstanceDrainStarted(InstanceEvent):
+    """Out of discovery because it is about to leave."""
+
+    type = "muster.instance.drain_started.v1"
+
+
+class InstanceDrainEnded(InstanceEvent):
+    """It stays after all."""
+
+    type = "muster.instance.drain_ended.v1"
+
+
+class LeaseExpired(InstanceEvent):
+    """Nothing was heard for the lease's length."""
+
+    type = "muster.instance.lease_expired.v1"
+    incarnation: int
+    lease_seconds: Seconds
+
+
+class InstanceDeregistered(InstanceEvent):
+    """It is gone; `health` is what it was last."""
+
+    type = "muster.instance.deregistered.v1"
+    incarnation: int
+    cause: Removal
+    health: Health
+
+
+EVENTS: Final = (
+    InstanceRegistered,
+    InstanceAddressChanged,
+    InstanceMetadataChanged,
+    InstanceTagsChanged,
+    InstanceZoneChanged,
+    InstanceWeightChanged,
+    InstanceChecksChanged,
+    InstanceLeaseChanged,
+    InstanceDeregisterAfterChanged,
+    InstanceHealthChanged,
+    InstanceCheckChanged,
+    InstanceMaintenanceSet,
+    InstanceMaintenanceCleared,
+    InstanceDrainStarted,
+    InstanceDrainEnded,
+    LeaseExpired,
+    InstanceDeregistered,
+)
+
+
+def evolve(instance: Instance | None, event: InstanceEvent, version: int) -> Instance | None:
+    """The instance after the event, which stands at `version` of its stream. History that cannot be is asserted away."""
+    if isinstance(event, InstanceHealthChanged):
+        assert instance is not None, f"health of {event.instance}, which is not registered"
+        assert instance.health == event.was, f"health gap: {instance.health} is not {event.was}"
+        checks = instance.checks
+        if event.check is not None and event.check_status is not None:
+            checks = {**checks, event.check: CheckStatus(event.check_status, event.cause)}
+        return replace(instance, version=version, health=event.to, cause=event.cause, checks=checks)
+    if isinstance(event, InstanceRegistered):
+        assert instance is None, f"{event.instance} is registered twice"
+        statuses = {check.name: UNKNOWN for check in event.spec.checks}
+        return Instance(event.instance, event.spec, event.incarnation, version, event.health, None, statuses)
+    assert instance is not None, f"{type(event).__name__} of {event.instance}, which is not registered"
+    if isinstance(event, InstanceDeregistered):
+        return None
+    return replace(_changed(instance, event), version=version)
+
+
+def _changed(instance: Instance, event: InstanceEvent) -> Instance:
+    match event:
+        case InstanceCheckChanged():
+            statuses = {**instance.checks, event.check: CheckStatus(event.to, event.cause)}
+            return replace(instance, checks=statuses)
+        case InstanceAddressChanged():
+            return replace(instance, spec=replace(instance.spec, address=event.address, port=event.port))
+        case InstanceMetadataChanged():
+            return replace(instance, spec=replace(instance.spec, metadata=event.metadata))
+        case InstanceTagsChanged():
+            return replace(instance, spec=replace(instance.spec, tags=event.tags))
+        case InstanceZoneChanged():
+            return replace(instance, spec=replace(instance.spec, zone=event.zone))
+        case InstanceWeightChanged():
+            return replace(instance, spec=replace(instance.spec, weight=event.weight))
+        case InstanceChecksChanged():
+            spec = replace(instance.spec, checks=event.checks)
+            return replace(instance, spec=spec, checks=carried_over(instance, event.checks))
+        case InstanceLeaseChanged():
+            return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
+        case InstanceDeregisterAfterChanged():
+            after = event.deregister_after_seconds
+            return replace(instance, spec=replace(instance.spec, deregister_after_seconds=after))
+        case InstanceMaintenanceSet():
+            return replace(instance, maintenance=True)
+        case InstanceMaintenanceCleared():
+            return replace(instance, maintenance=False)
+        case InstanceDrainStarted():
+            return replace(instance, draining=True)
+        case InstanceDrainEnded():
+            return replace(instance, draining=False)
+        case LeaseExpired():
+            return instance
+        case _:
+            raise AssertionError(f"no fold for {type(event).__name__}")
+
+
+def carried_over(instance: Instance, checks: Sequence[HttpCheck | TcpCheck | TtlCheck]) -> dict[str, CheckStatus]:
+    """The statuses after the checks are replaced: those of unchanged checks and of reported health stay."""
+    unchanged = {check.name for check in checks if check in instance.spec.checks}
+    own = {check.name for check in instance.spec.checks}
+    reported = {name: status for name, status in instance.checks.items() if name not in own}
+    return {
+        check.name: instance.checks[check.name] if check.name in unchanged else UNKNOWN for check in checks
+    } | reported
+
+
+def health_of(checks: dict[str, CheckStatus]) -> Health:
+    """The worst of the check statuses."""
+    return worst(check.status for check in checks.values())

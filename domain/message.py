@@ -1,0 +1,69 @@
+"""Messages: what is asked (commands), what has happened (events), and the envelopes around them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A name in a stream or a path: 1 to 128 letters, digits, dots, dashes and underscores."""
+
+
+class Message(BaseModel):
+    """A frozen fact or wish. `type` is its stable name on the wire, never a Python path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    type: ClassVar[str]
+
+
+class Command(Message):
+    """A wish: `decide` answers it with events, with nothing (already so), or with a refusal."""
+
+
+class Event(Message):
+    """A fact, in the past tense. Its type ends in its revision (`.v1`); old revisions are upcast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A command on its way: who asks for what, and why.
+
+    `id` makes it idempotent; `stream` is the root stream that it is for (`service/orders`); `expected_version`
+    is compared with the version of what the command is about (an instance's version).
+    """
+
+    id: str
+    stream: str
+    command: Command
+    actor: str = "anonymous"
+    reason: str | None = None
+    expected_version: int | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place in history: where, when, who and why.
+
+    `position` is the record's place in its partition, `version` that in its stream (both from 0 on);
+    `at` is UTC; `command_id` names the command that caused it.
+    """
+
+    partition: int
+    position: int
+    stream: str
+    version: int
+    at: datetime
+    event: Event
+    id: str
+    command_id: str
+    correlation_id: str | None
+    actor: str
+    reason: str | None
+
+
+def root(stream: str) -> str:
+    """The root of a stream: `keyspace/users` of `keyspace/users/migration/17`; the unit of routing."""
+    first, _, rest = stream.partition("/")
+    return f"{first}/{rest.partition('/')[0]}" if rest else first

@@ -1,0 +1,166 @@
+"""The chain rule: which records of a partition are history. Pure; every reader and writer uses it.
+
+Each record carries its writer's term and `prev`, the SHA-256 link of the valid record before it. Log order decides between
+rivals, as a conditional append would (Kafka's KIP-27, never built):
+
+* valid    the reigning term's record whose `prev` is the head; or `TermStarted` with the next number at the head
+* void     skipped and counted: a deposed term's record, a `TermStarted` that lost its race, foreign bytes
+* corrupt  anything else: the partition stops there
+
+A record also ends in a CRC-32 of its key and bytes, so that the damage of the newest record, which nothing follows yet, is seen
+too. A record is foreign only if neither its beginning nor its end is ours: damage to one byte never makes a record foreign.
+"""
+
+from binascii import crc32
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+import orjson
+from eventsourcing.persistence import StoredEvent
+
+from domain.error import Corrupt
+from domain.message import root
+from infra.log import Batch, Cursor, Document
+
+TERM_STARTED: Final = "muster.term.started.v1"
+TERM_STREAM: Final = "term"
+_BEGINNING: Final = b'{"specversion":"1.0","type":"muster.'
+_SEAL: Final = b',"crc":"'
+_SEAL_BYTES: Final = len(_SEAL) + 8 + 2
+
+
+def link(key: bytes, value: bytes) -> bytes:
+    """The SHA-256 of a record: length-prefixed key, then the exact value bytes."""
+    return sha256(len(key).to_bytes(4, "big") + key + value).digest()
+
+
+def sealed(key: bytes, document: bytes) -> bytes:
+    """The JSON object with its `crc` as last member."""
+    return b'%b,"crc":"%08x"}' % (document[:-1], crc32(document[:-1], crc32(key)))
+
+
+def term_started(after: Cursor, writer: str, at: datetime, source: str) -> StoredEvent:
+    """The record that opens the term after the cursor's, at the cursor's head."""
+    number = after.term + 1
+    document = orjson.dumps(
+        {
+            "specversion": "1.0",
+            "type": TERM_STARTED,
+            "source": source,
+            "id": f"term-{number}-{writer}",
+            "subject": TERM_STREAM,
+            "time": at,
+            "datacontenttype": "application/json",
+            "term": number,
+            "writer": writer,
+            "prev": after.head.hex(),
+            "batchlast": True,
+            "data": {},
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+    value = sealed(TERM_STREAM.encode(), document)
+    return StoredEvent(TERM_STREAM, after.position + 1, TERM_STARTED, value)
+
+
+class Chain:
+    """Follows a partition record by record from a cursor; yields whole batches. State: the cursor and an open batch."""
+
+    def __init__(self, partition: int, cursor: Cursor) -> None:
+        self.partition = partition
+        self.cursor = cursor
+        self._position = cursor.position
+        self._head = (cursor.head_position, cursor.head)
+        self._term = (cursor.term, cursor.writer)
+        self._open: list[tuple[int, Document]] = []
+        self._voids = 0
+
+    def follow(self, records: Iterable[tuple[int, bytes | None, bytes]]) -> list[Batch]:
+        """The batches that end within the records (position, key or None if the log keeps no keys, value).
+
+        Raises Corrupt at the first record that can be neither history nor void.
+        """
+        batches: list[Batch] = []
+        for position, key, value in records:
+            if position != self._position + 1:
+                raise self._corrupt(position, f"record {self._position + 1} is missing")
+            self._position = position
+            if self._step(position, key, value):
+                batches.append(self._batch())
+        if self._position > self.cursor.position and not self._open:
+            batches.append(self._batch())
+        return batches
+
+    def _batch(self) -> Batch:
+        position, head = self._head
+        self.cursor = Cursor(self._position, position, head, *self._term)
+        batch = Batch(tuple(self._open), self.cursor, self._voids)
+        self._open, self._voids = [], 0
+        return batch
+
+    def _step(self, position: int, key: bytes | None, value: bytes) -> bool:
+        """Whether the record ends a batch."""
+        document, key = self._opened(position, key, value)
+        if document is None:
+            self._voids += 1
+            return False
+        number, writer, prev = document.get("term"), document.get("writer"), document.get("prev")
+        if not isinstance(number, int) or not isinstance(writer, str) or not isinstance(prev, str):
+            raise self._corrupt(position, "term, writer or prev is missing")
+        at_head = prev == self._head[1].hex()
+        if document["type"] == TERM_STARTED:
+            return self._term_started(position, number, writer, at_head=at_head, key=key, value=value)
+        if number < self._term[0]:
+            self._voids += 1
+            return False
+        if (number, writer) != self._term:
+            raise self._corrupt(position, f"term {number} of {writer} was never started")
+        if not at_head:
+            raise self._corrupt(position, "prev is not the link of the record before")
+        self._head = (position, link(key, value))
+        self._open.append((position, document))
+        return document.get("batchlast") is True
+
+    def _term_started(
+        self, position: int, number: int, writer: str, *, at_head: bool, key: bytes, value: bytes
+    ) -> bool:
+        if number > self._term[0] + 1:
+            raise self._corrupt(position, f"term {number} starts, but the last one was {self._term[0]}")
+        if number <= self._term[0] or not at_head:
+            self._voids += 1
+            return False
+        if self._open:
+            raise self._corrupt(position, "a term starts in the middle of a batch")
+        self._term, self._head = (number, writer), (position, link(key, value))
+        return True
+
+    def _opened(self, position: int, key: bytes | None, value: bytes) -> tuple[Document | None, bytes]:
+        """The record's document and key; None for a document: foreign."""
+        begins = value.startswith(_BEGINNING)
+        ends = value[-_SEAL_BYTES : -_SEAL_BYTES + len(_SEAL)] == _SEAL
+        if not begins and not ends:
+            return None, b""
+        try:
+            document: Document = orjson.loads(value)
+            stream = document["subject"]
+            known = root(stream).encode()
+            seal = document["crc"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise self._corrupt(position, "the bytes are no document of ours") from None
+        if key is None:
+            key = known
+        if key != known:
+            raise self._corrupt(position, "the key is not the subject's root")
+        if seal != f"{crc32(value[:-_SEAL_BYTES], crc32(key)):08x}" or not (begins and ends):
+            raise self._corrupt(position, "the bytes do not match their checksum")
+        return document, key
+
+    def _corrupt(self, position: int, reason: str) -> Corrupt:
+        return Corrupt(
+            f"partition {self.partition} is damaged at position {position}: {reason}",
+            partition=self.partition,
+            position=position,
+            reason=reason,
+        )

@@ -1,0 +1,1 @@
+"""Pure definitions of the read models: one fold per question."""

@@ -1,0 +1,1 @@
+"""Processes of many steps, as pure deciders."""

@@ -1,0 +1,1 @@
+"""Short loops around the core: read a batch, fold, decide, append."""

@@ -73,3 +73,10 @@ class EventLog(Protocol):
 
     def tail(self, after: Cursor) -> AsyncIterator[Batch]:
         """As `read`, but goes on for ever as the log grows."""
+
+
+class Archive(Protocol):
+    """Random reading of one partition, for answers about the past. Nothing is verified; callers judge by term."""
+
+    async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
+        """Up to `limit` records behind position `after`: (position, document; None: no document of ours)."""

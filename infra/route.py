@@ -1,0 +1,13 @@
+"""Which partition a stream lives in: Kafka's default partitioner over the root stream, so that any client lands right."""
+
+from functools import lru_cache
+
+from aiokafka.partitioner import murmur2
+
+from domain.message import root
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(stream: str, partitions: int) -> int:
+    """The partition (0 to `partitions` - 1) of the stream: murmur2 of its root's UTF-8 bytes."""
+    return 0 if partitions == 1 else int(murmur2(root(stream).encode()) & 0x7FFFFFFF) % partitions

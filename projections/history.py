@@ -1,0 +1,37 @@
+"""What happened to this instance? Where the last transitions stand in the log; their bodies come from there.
+
+A row outlives its instance: "who deregistered it?" is the question that is asked most.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from domain.message import Recorded
+from projections.instances import key
+from projections.projection import Projection
+
+transitions_max: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """How many events the instance has had, and the positions of the newest `transitions_max`, oldest first."""
+
+    count: int
+    positions: tuple[int, ...]
+
+
+def evolve(row: HistoryRow | None, recorded: Recorded) -> HistoryRow:
+    """The row with one more position."""
+    if row is None:
+        return HistoryRow(1, (recorded.position,))
+    kept = row.positions if len(row.positions) < transitions_max else row.positions[1:]
+    return HistoryRow(row.count + 1, (*kept, recorded.position))
+
+
+def columns(row: HistoryRow) -> dict[str, object]:
+    """What SQL users filter and join by."""
+    return {"events": row.count, "positions": list(row.positions)}
+
+
+HISTORY = Projection("instance_history", 1, ("service", "instance"), HistoryRow, key, evolve, columns)

@@ -1,0 +1,139 @@
+"""Which instances are there, how are they, and since when? One row per instance; discoverable rows are the healthy ones."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from domain.instance import (
+    Instance,
+    InstanceCheckChanged,
+    InstanceChecksChanged,
+    InstanceDrainEnded,
+    InstanceDrainStarted,
+    InstanceEvent,
+    InstanceHealthChanged,
+    InstanceMaintenanceCleared,
+    InstanceMaintenanceSet,
+)
+from domain.instance import evolve as evolve_instance
+from domain.message import Recorded
+from projections.projection import Key, Projection
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Why an instance is out of discovery, by whom and since when (UTC)."""
+
+    actor: str
+    reason: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance as readers see it. Instants are UTC; `position` is that of the last event."""
+
+    service: str
+    instance: Instance
+    registered_at: datetime
+    health_since: datetime
+    checks_since: dict[str, datetime]
+    maintenance: Mark | None
+    draining: Mark | None
+    position: int
+
+
+def key(recorded: Recorded) -> Key | None:
+    """(service, instance)."""
+    event = recorded.event
+    return (recorded.stream[8:], event.instance) if isinstance(event, InstanceEvent) else None
+
+
+def evolve(row: InstanceRow | None, recorded: Recorded) -> InstanceRow | None:
+    """The row after the event."""
+    event, at, position = recorded.event, recorded.at, recorded.position
+    assert isinstance(event, InstanceEvent)
+    after = evolve_instance(row.instance if row else None, event, recorded.version)
+    if after is None:
+        return None
+    if row is None:
+        since = dict.fromkeys(after.checks, at)
+        return InstanceRow(recorded.stream[8:], after, at, at, since, None, None, position)
+    if isinstance(event, InstanceHealthChanged):
+        since = row.checks_since if event.check is None else {**row.checks_since, event.check: at}
+        return InstanceRow(row.service, after, row.registered_at, at, since, row.maintenance, row.draining, position)
+    row = replace(row, instance=after, position=position)
+    mark = Mark(recorded.actor, recorded.reason, at)
+    match event:
+        case InstanceCheckChanged():
+            return replace(row, checks_since={**row.checks_since, event.check: at})
+        case InstanceChecksChanged():
+            return replace(row, checks_since={name: row.checks_since.get(name, at) for name in after.checks})
+        case InstanceMaintenanceSet():
+            return replace(row, maintenance=mark)
+        case InstanceMaintenanceCleared():
+            return replace(row, maintenance=None)
+        case InstanceDrainStarted():
+            return replace(row, draining=mark)
+        case InstanceDrainEnded():
+            return replace(row, draining=None)
+        case _:
+            return row
+
+
+def item(row: InstanceRow) -> dict[str, Any]:
+    """The row as API users see it: one flat object, instants as datetime, check statuses by name."""
+    instance, spec = row.instance, row.instance.spec
+    return {
+        "service": row.service,
+        "instance": instance.id,
+        "address": spec.address,
+        "port": spec.port,
+        "metadata": spec.metadata,
+        "tags": spec.tags,
+        "zone": spec.zone,
+        "weight": spec.weight,
+        "checks": spec.checks,
+        "lease_seconds": spec.lease_seconds,
+        "deregister_after_seconds": spec.deregister_after_seconds,
+        "health": instance.health,
+        "cause": instance.cause,
+        "health_since": row.health_since,
+        "check_status": {
+            name: {"status": check.status, "cause": check.cause, "since": row.checks_since.get(name)}
+            for name, check in instance.checks.items()
+        },
+        "maintenance": row.maintenance,
+        "draining": row.draining,
+        "discoverable": instance.discoverable,
+        "incarnation": instance.incarnation,
+        "version": instance.version,
+        "registered_at": row.registered_at,
+        "position": row.position,
+    }
+
+
+def columns(row: InstanceRow) -> dict[str, object]:
+    """What SQL users filter and join by."""
+    instance, spec = row.instance, row.instance.spec
+    return {
+        "address": spec.address,
+        "port": spec.port,
+        "zone": spec.zone,
+        "weight": spec.weight,
+        "tags": list(spec.tags),
+        "metadata": spec.metadata,
+        "health": instance.health,
+        "cause": instance.cause,
+        "health_since": row.health_since,
+        "maintenance": row.maintenance is not None,
+        "draining": row.draining is not None,
+        "discoverable": instance.discoverable,
+        "incarnation": instance.incarnation,
+        "version": instance.version,
+        "registered_at": row.registered_at,
+        "position": row.position,
+    }
+
+
+INSTANCES = Projection("instances", 1, ("service", "instance"), InstanceRow, key, evolve, columns)

@@ -1,0 +1,54 @@
+"""What a controller offers to its faces (HTTP, commands topic): execute, prove, read the past."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from domain.catalogue import Answer
+from domain.error import NotReady
+from domain.message import Envelope
+from infra.log import Archive
+from infra.route import partition_of
+from workers.view import Views
+
+
+class Executor(Protocol):
+    """One partition's writer, seen from its users."""
+
+    async def execute(self, envelope: Envelope) -> Answer:
+        """Decide, record and prove. A refusal is an answer. Raises NotReady or Timeout (outcome unknown)."""
+
+    async def prove(self) -> int:
+        """The head position, proven to be the log's end at some moment after the call. Raises NotReady."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks."""
+
+    cluster: str
+    controller: str
+    partitions: int
+    views: Views
+    executors: Mapping[int, Executor]
+    archives: Mapping[int, Archive]
+    status: Callable[[], dict[str, Any]]
+    check_output: Callable[[str, str], dict[str, Any]]
+
+    async def execute(self, envelope: Envelope) -> Answer:
+        """The answer of the writer of the command's partition."""
+        return await self._executor(self.partition_of(envelope.stream)).execute(envelope)
+
+    async def prove(self, partition: int) -> int:
+        """The partition's proven head; see `Executor.prove`."""
+        return await self._executor(partition).prove()
+
+    def partition_of(self, stream: str) -> int:
+        """The partition of a stream."""
+        return partition_of(stream, self.partitions)
+
+    def _executor(self, partition: int) -> Executor:
+        executor = self.executors.get(partition)
+        if executor is None:
+            raise NotReady(f"partition {partition} is not written by this controller; ask another one, or wait")
+        return executor

@@ -1,0 +1,169 @@
+"""The in-memory read models of a controller, folded from acknowledged batches.
+
+One thread, no locks: `apply` runs to its end between two awaits, so a reader never sees half a batch.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
+from domain.message import Recorded
+from infra.log import START, Cursor
+from projections.history import HISTORY, HistoryRow
+from projections.instances import INSTANCES, InstanceRow
+from projections.projection import Key
+from projections.services import SERVICES, ServiceRow
+from workers.token import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one event did to one instance's row."""
+
+    recorded: Recorded
+    before: InstanceRow | None
+    after: InstanceRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that an event could not be folded into: it stands still, and its readers are told."""
+
+    position: int
+    reason: str
+
+
+Listener = Callable[[int, Cursor, Sequence[Change]], None]
+
+
+class Views:
+    """The read models: `services` by name, `instances` by service and id, `history` by (service, id).
+
+    `cursors` says how far each partition is folded; `terms` where each valid term began, as (position, number).
+    """
+
+    def __init__(self, partitions: Sequence[int]) -> None:
+        self.services: dict[str, ServiceRow] = {}
+        self.instances: dict[str, dict[str, InstanceRow]] = {}
+        self.history: dict[Key, HistoryRow] = {}
+        self.parked: dict[tuple[str, Key], Parked] = {}
+        self.cursors: dict[int, Cursor] = dict.fromkeys(partitions, START)
+        self.terms: dict[int, list[tuple[int, int]]] = {partition: [] for partition in partitions}
+        self.voids: dict[int, int] = dict.fromkeys(partitions, 0)
+        self._current_at: dict[int, float] = dict.fromkeys(partitions, 0.0)
+        self._waiting: list[tuple[Token, asyncio.Future[None]]] = []
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call the listener after each applied batch, with its changes of instance rows."""
+        self._listeners.append(listener)
+
+    def apply(self, partition: int, recorded: Sequence[Recorded], cursor: Cursor, voids: int = 0) -> None:
+        """Fold one whole batch and move the partition's cursor behind it."""
+        if cursor.term != self.cursors[partition].term:
+            self.terms[partition].append((cursor.head_position, cursor.term))
+        changes = [change for change in map(self._fold, recorded) if change is not None]
+        self.cursors[partition] = cursor
+        self.voids[partition] += voids
+        for listener in self._listeners:
+            listener(partition, cursor, changes)
+        if self._waiting:
+            self._wake()
+
+    def confirm(self, partition: int) -> None:
+        """The partition's log holds nothing newer than what is folded, as of now."""
+        self._current_at[partition] = time.monotonic()
+
+    def _fold(self, recorded: Recorded) -> Change | None:
+        key = INSTANCES.key(recorded)
+        if key is None:
+            return None
+        self.history[key] = HISTORY.evolve(self.history.get(key), recorded)  # type: ignore[assignment]
+        self._fold_service(recorded)
+        if self.parked and ("instances", key) in self.parked:
+            return None
+        service, instance = key
+        rows = self.instances.get(service)
+        before = rows.get(instance) if rows is not None else None
+        try:
+            after = INSTANCES.evolve(before, recorded)
+        except AssertionError as error:
+            self.parked["instances", key] = Parked(recorded.position, str(error))
+            return None
+        if after is not None:
+            if rows is None:
+                rows = self.instances[service] = {}
+            rows[instance] = after
+        elif rows is not None:
+            rows.pop(instance, None)
+            if not rows:
+                del self.instances[service]
+        return Change(recorded, before, after)
+
+    def _fold_service(self, recorded: Recorded) -> None:
+        key = SERVICES.key(recorded)
+        if key is None or (self.parked and ("services", key) in self.parked):
+            return
+        try:
+            row = SERVICES.evolve(self.services.get(key[0]), recorded)
+        except AssertionError as error:
+            self.parked["services", key] = Parked(recorded.position, str(error))
+            return
+        if row is None:
+            self.services.pop(key[0], None)
+        else:
+            self.services[key[0]] = row
+
+    def token(self) -> Token:
+        """How far these views are."""
+        return {partition: cursor.position for partition, cursor in self.cursors.items() if cursor.position >= 0}
+
+    def age_seconds(self, partition: int) -> float:
+        """For how long the partition's view has not been known to be current."""
+        return time.monotonic() - self._current_at[partition]
+
+    async def reach(self, token: Token, timeout_seconds: float) -> None:
+        """Wait until every position of the token is folded. Raises NotReady (unknown partition) or Timeout."""
+        if unknown := token.keys() - self.cursors.keys():
+            raise NotReady(f"partition {min(unknown)} is not read here; the token is from another cluster")
+        if self._reached(token):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((token, future))
+        try:
+            await asyncio.wait_for(future, timeout_seconds)
+        except TimeoutError:
+            raise Timeout(f"the views did not reach the token within {timeout_seconds} s; read again") from None
+
+    def _reached(self, token: Token) -> bool:
+        return all(self.cursors[partition].position >= position for partition, position in token.items())
+
+    def _wake(self) -> None:
+        waiting = [(token, future) for token, future in self._waiting if not future.done()]
+        self._waiting = [pair for pair in waiting if not self._reached(pair[0])]
+        for token, future in waiting:
+            if self._reached(token):
+                future.set_result(None)
+
+    def of_service(self, service: str) -> dict[str, InstanceRow]:
+        """The service's rows by instance id. Raises ServiceNotFound."""
+        rows = self.instances.get(service)
+        if rows is None:
+            raise ServiceNotFound(f"no instance of service {service} is registered", service=service)
+        return rows
+
+    def instance(self, service: str, instance: str) -> InstanceRow:
+        """One row. Raises ServiceNotFound or InstanceNotFound."""
+        row = self.of_service(service).get(instance)
+        if row is None:
+            raise InstanceNotFound(f"{service} has no instance {instance}", service=service, instance=instance)
+        return row
+
+    def discover(self, service: str) -> list[InstanceRow]:
+        """The rows that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
+        rows = [row for row in self.of_service(service).values() if row.instance.discoverable]
+        if not rows:
+            raise NoHealthyInstances(f"no instance of {service} can take traffic now", service=service)
+        return rows

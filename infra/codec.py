@@ -1,7 +1,7 @@
 """Events as bytes: one CloudEvents 1.0 document in structured JSON mode per record.
 
-Built on eventsourcing's Mapper: the transcoder, upcasting, and optionally a compressor and a cipher come from there. With
-either of them the event is in `data_base64`; the envelope stays readable, so that anyone can verify the chain.
+Built on eventsourcing's Mapper: the transcoder, upcasting, and optionally a compressor and a cipher come from there.
+With either of them the event is in `data_base64`; the envelope stays readable, so that anyone can verify the chain.
 """
 
 from base64 import b64decode, b64encode
@@ -35,10 +35,11 @@ class PydanticTranscoder(Transcoder):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event about to be recorded. `command_hash` is kept for the idempotency of the command; None: internal."""
+    """An event about to be recorded. `command_hash` makes its command idempotent (None: internal); `data`: its JSON."""
 
     recorded: Recorded
     command_hash: str | None
+    data: bytes
 
 
 class CloudEventMapper(Mapper[str]):
@@ -100,7 +101,7 @@ class CloudEventMapper(Mapper[str]):
             document["correlationid"] = recorded.correlation_id
         if draft.command_hash is not None:
             document["commandhash"] = draft.command_hash
-        data = self.transcoder.encode(recorded.event)
+        data = draft.data
         if self.compressor is None and self.cipher is None:
             document["data"] = orjson.Fragment(data)
             return document

@@ -1,0 +1,167 @@
+"""The event log over any eventsourcing `ApplicationRecorder`: POPO (memory, simulation) and SQLite (embedded engine).
+
+A partition is one originator and a record's position its version, so the recorder's unique key is the conditional
+append. The fence needs nothing else: whoever appends behind a foreign record is refused. A beat reads: nothing may
+stand behind our last record.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import orjson
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError, PersistenceError, StoredEvent
+
+from domain.error import CursorRefused, Fenced, Uncertain
+from domain.message import root
+from infra.chain import Chain, link, term_started
+from infra.log import START, Batch, Cursor, Document
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RecorderLog:
+    """One partition in a recorder.
+
+    `executor` runs the recorder's blocking calls (None: they run in the event loop, as suits memory). `poll_seconds` is
+    how often `tail` looks for records of other processes; our own appends wake it at once.
+    """
+
+    def __init__(
+        self,
+        recorder: ApplicationRecorder,
+        partition: int,
+        *,
+        topic: str = "muster.events",
+        source: str = "/muster/default",
+        executor: Executor | None = None,
+        poll_seconds: float = 0.05,
+        read_records_max: int = 5_000,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.partition = partition
+        self._recorder = recorder
+        self._originator = f"{topic}/{partition}"
+        self._source = source
+        self._executor = executor
+        self._poll_seconds = poll_seconds
+        self._read_records_max = read_records_max
+        self._now = now
+        self._end = -1
+        self._grown = asyncio.Event()
+
+    async def claim(self, writer: str, after: Cursor) -> Cursor:
+        """See `EventLog.claim`."""
+        while True:
+            async for batch in self.read(after):
+                after = batch.cursor
+            marker = term_started(after, writer, self._now(), self._source)
+            with suppress(IntegrityError):
+                await self._insert([marker])
+                [started] = Chain(self.partition, after).follow([(marker.originator_version, None, marker.state)])
+                self._end = started.cursor.position
+                return started.cursor
+
+    async def append(self, records: Sequence[StoredEvent]) -> None:
+        """See `EventLog.append`."""
+        if records[0].originator_version != self._end + 1:
+            raise Uncertain(f"the batch is for position {records[0].originator_version}, not {self._end + 1}")
+        try:
+            await self._insert(records)
+        except IntegrityError:
+            raise Fenced(f"another writer has appended to partition {self.partition}") from None
+        except PersistenceError as error:
+            raise Uncertain(f"the append to partition {self.partition} failed: {error}") from error
+        self._end += len(records)
+
+    async def beat(self) -> None:
+        """See `EventLog.beat`."""
+        try:
+            behind = await self._call(self._recorder.select_events, self._originator, gt=self._end, limit=1)
+        except PersistenceError as error:
+            raise Uncertain(f"the beat of partition {self.partition} failed: {error}") from error
+        if behind:
+            raise Fenced(f"another writer has appended to partition {self.partition}")
+
+    async def read(self, after: Cursor) -> AsyncIterator[Batch]:
+        """See `EventLog.read`."""
+        await self._check(after)
+        end = await self._last_position()
+        chain, position = Chain(self.partition, after), after.position
+        while position < end:
+            stored = await self._select(position, min(end, position + self._read_records_max))
+            for batch in chain.follow((event.originator_version, None, event.state) for event in stored):
+                yield batch
+            position = stored[-1].originator_version if stored else end
+
+    async def tail(self, after: Cursor) -> AsyncIterator[Batch]:
+        """See `EventLog.tail`."""
+        await self._check(after)
+        chain, position = Chain(self.partition, after), after.position
+        while True:
+            self._grown.clear()
+            stored = await self._select(position, position + self._read_records_max)
+            for batch in chain.follow((event.originator_version, None, event.state) for event in stored):
+                yield batch
+            if stored:
+                position = stored[-1].originator_version
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._grown.wait(), self._poll_seconds)
+
+    async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
+        """See `Archive.fetch`."""
+        stored = await self._select(after, after + limit)
+        return [(event.originator_version, _document(event.state)) for event in stored]
+
+    async def _check(self, cursor: Cursor) -> None:
+        if cursor == START:
+            return
+        head = await self._select(cursor.head_position - 1, cursor.head_position)
+        if cursor.position > await self._last_position() or not head or _link(head[0]) != cursor.head:
+            raise CursorRefused(
+                f"partition {self.partition} does not hold what the cursor read up to {cursor.position}: rebuild",
+                partition=self.partition,
+                position=cursor.position,
+            )
+
+    async def _last_position(self) -> int:
+        last = await self._call(self._recorder.select_events, self._originator, desc=True, limit=1)
+        return last[0].originator_version if last else -1
+
+    async def _select(self, after: int, to: int) -> Sequence[StoredEvent]:
+        return await self._call(self._recorder.select_events, self._originator, gt=after, lte=to)
+
+    async def _insert(self, records: Sequence[StoredEvent]) -> None:
+        rows = [
+            StoredEvent(self._originator, record.originator_version, record.topic, record.state) for record in records
+        ]
+        await self._call(self._recorder.insert_events, rows)
+        self._grown.set()
+
+    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._executor is None:
+            return function(*args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **kwargs))
+
+
+def _document(value: bytes) -> Document | None:
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _link(stored: StoredEvent) -> bytes | None:
+    document = _document(stored.state)
+    return None if document is None else link(root(str(document.get("subject"))).encode(), stored.state)

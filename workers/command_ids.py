@@ -1,0 +1,92 @@
+"""The newest command ids with their answers: what makes commands idempotent."""
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from domain.catalogue import Answer
+from domain.message import Envelope
+
+generation_ids_max: Final = 100_000
+_PACKED: Final = struct.Struct("<8sBqqq")
+_STATUSES: Final = ("accepted", "unchanged", "refused")
+
+
+def content_hash(envelope: Envelope) -> str:
+    """16 hex digits over what the command asks: type, stream, expected version and data."""
+    head = f"{envelope.command.type}\n{envelope.stream}\n{envelope.expected_version}\n".encode()
+    return sha256(head + envelope.command.__pydantic_serializer__.to_json(envelope.command)).hexdigest()[:16]
+
+
+class CommandIds:
+    """At least the newest `ids_max` ids of a partition (200,000), packed: about 200 bytes each.
+
+    Kept as generations of 100,000: dropping the oldest one is dropping a dictionary.
+    """
+
+    def __init__(self, partition: int, ids_max: int = 200_000) -> None:
+        self._partition = partition
+        self._generation_max = min(generation_ids_max, max(ids_max // 2, 1))
+        self._generations: deque[dict[str, bytes]] = deque([{}], maxlen=-(-ids_max // self._generation_max) + 1)
+        self._since: deque[datetime | None] = deque([None], maxlen=self._generations.maxlen)
+        self._errors: dict[str, dict[str, Any]] = {}
+
+    def remember(self, answer: Answer, content: str, at: datetime) -> None:
+        """Keep the answer under its id."""
+        generation = self._generations[-1]
+        if len(generation) >= self._generation_max:
+            if len(self._generations) == self._generations.maxlen:
+                for id_ in self._generations[0].keys() & self._errors.keys():
+                    del self._errors[id_]
+            generation = {}
+            self._generations.append(generation)
+            self._since.append(at)
+        elif self._since[-1] is None:
+            self._since[-1] = at
+        generation[answer.id] = _PACKED.pack(
+            bytes.fromhex(content),
+            _STATUSES.index(answer.status),
+            answer.position,
+            -1 if answer.version is None else answer.version,
+            -1 if answer.incarnation is None else answer.incarnation,
+        )
+        if answer.error is not None:
+            self._errors[answer.id] = answer.error
+
+    def recall(self, id_: str) -> tuple[Answer, str] | None:
+        """The answer given to this id, and the content hash of its command; None: not in the window."""
+        for generation in reversed(self._generations):
+            packed = generation.get(id_)
+            if packed is not None:
+                return self._answer(id_, packed)
+        return None
+
+    def since(self) -> datetime | None:
+        """The instant from which on every id is remembered."""
+        return self._since[0]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._generations))
+
+    def recorded(self) -> Iterator[tuple[Answer, str]]:
+        """The accepted answers with their content hashes, oldest first: what a snapshot keeps."""
+        for generation in self._generations:
+            for id_, packed in generation.items():
+                if packed[8] == 0:
+                    yield self._answer(id_, packed)
+
+    def _answer(self, id_: str, packed: bytes) -> tuple[Answer, str]:
+        content, status, position, version, incarnation = _PACKED.unpack(packed)
+        answer = Answer(
+            id_,
+            _STATUSES[status],
+            self._partition,
+            position,
+            None if version < 0 else version,
+            None if incarnation < 0 else incarnation,
+            self._errors.get(id_),
+        )
+        return answer, content.hex()

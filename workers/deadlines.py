@@ -1,0 +1,78 @@
+"""What runs out, and when, on a clock that stands still while the process does.
+
+A tick that comes late (the process was stopped, the disk hung) counts for `step_max_seconds` only, which moves every
+deadline by the gap: nothing expires in a burst because we were away.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from domain.service import Timer
+
+Subject = tuple[str, str]
+"""(stream, instance)."""
+
+step_max_seconds: Final = 1.0
+
+
+class Deadlines:
+    """Armed timers by subject. Renewing is a dictionary write: the heap is corrected when a stale entry comes up."""
+
+    def __init__(self) -> None:
+        self._elapsed = 0.0
+        self._last: float | None = None
+        self._armed: dict[Subject, dict[Timer, float]] = {}
+        self._heap: list[tuple[float, int, Subject, Timer]] = []
+        self._pushed = 0
+
+    def advance(self, monotonic: float) -> None:
+        """Let the time pass up to now (seconds on the monotonic clock)."""
+        if self._last is not None:
+            self._elapsed += min(max(monotonic - self._last, 0.0), step_max_seconds)
+        self._last = monotonic
+
+    def arm(self, subject: Subject, timers: Iterable[Timer], extra_seconds: float = 0.0) -> None:
+        """Make these the subject's timers: new ones start now, known ones go on, others are dropped."""
+        known = self._armed.get(subject, {})
+        armed: dict[Timer, float] = {}
+        for timer in timers:
+            if timer in known:
+                armed[timer] = known[timer]
+            else:
+                armed[timer] = self._elapsed + timer.seconds + extra_seconds
+                self._push(armed[timer], subject, timer)
+        if armed:
+            self._armed[subject] = armed
+        else:
+            self._armed.pop(subject, None)
+
+    def renew(self, subject: Subject, renewed: Callable[[Timer], bool]) -> None:
+        """Give those of the subject's timers their full length again."""
+        armed = self._armed.get(subject)
+        if armed:
+            for timer in armed:
+                if renewed(timer):
+                    armed[timer] = max(armed[timer], self._elapsed + timer.seconds)
+
+    def due(self, most: int) -> list[tuple[Subject, Timer]]:
+        """Up to `most` that have run out, and were not told before."""
+        found: list[tuple[Subject, Timer]] = []
+        while self._heap and self._heap[0][0] <= self._elapsed and len(found) < most:
+            _, _, subject, timer = heapq.heappop(self._heap)
+            deadline = self._armed.get(subject, {}).get(timer)
+            if deadline is None:
+                continue
+            if deadline > self._elapsed:
+                self._push(deadline, subject, timer)
+            else:
+                found.append((subject, timer))
+                del self._armed[subject][timer]
+        return found
+
+    def __len__(self) -> int:
+        return sum(map(len, self._armed.values()))
+
+    def _push(self, deadline: float, subject: Subject, timer: Timer) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (deadline, self._pushed, subject, timer))

@@ -1,0 +1,277 @@
+"""The partition machine: commands in, one batch of events and the answers out. Pure and synchronous.
+
+    recover   `fold` whole batches of the log
+    reign     `begin` (arm what can run out), then group by group: `open` · `handle`… · `close` · `commit` or `rollback`
+
+States are persistent maps, so a rollback puts back the references that the group replaced. Answers may leave only after
+`commit`, that is, after the batch (or a beat) that began behind the decision was acknowledged.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from eventsourcing.persistence import StoredEvent
+
+from domain import service
+from domain.catalogue import Answer
+from domain.error import IdempotencyConflict, MusterError, Refused, TooLarge, VersionConflict
+from domain.instance import InstanceEvent
+from domain.message import Envelope, Event, Recorded
+from domain.service import InstanceCommand, Service
+from infra.codec import CloudEventMapper, Draft
+from infra.log import START, Batch, Cursor
+from workers.command_ids import CommandIds, content_hash
+from workers.deadlines import Deadlines, Subject
+
+record_overhead_bytes: Final = 800
+"""An upper bound for a record's envelope, names of ordinary length assumed; the batch limit leaves room for more."""
+
+recent_answers_max: Final = 10_000
+expiries_group_max: Final = 200
+_BEGINNING: Final = datetime.fromtimestamp(0, UTC)
+
+
+class GroupFull(Exception):
+    """The command's events do not fit into this group any more; they will into the next one."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Commands decided together: what they record, and what rollback needs."""
+
+    at: datetime
+    position: int
+    drafts: list[Draft] = field(default_factory=list)
+    bytes: int = 0
+    before: dict[str, Service] = field(default_factory=dict)
+    touched: dict[Subject, None] = field(default_factory=dict)
+    renewed: list[tuple[Subject, InstanceCommand]] = field(default_factory=list)
+    answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
+
+
+class Partition:
+    """One partition's decider state. `batch_bytes_max` and `batch_records_max` bound one batch."""
+
+    def __init__(
+        self,
+        number: int,
+        mapper: CloudEventMapper,
+        *,
+        batch_bytes_max: int = 900_000,
+        batch_records_max: int = 2_000,
+        ids_max: int = 200_000,
+    ) -> None:
+        self.number = number
+        self.cursor: Cursor = START
+        self.commands_offset: int | None = None
+        self.streams: dict[str, Service] = {}
+        self.ids = CommandIds(number, ids_max)
+        self.recent: deque[Answer] = deque(maxlen=recent_answers_max)
+        self.deadlines = Deadlines()
+        self.last_at = _BEGINNING
+        self._mapper = mapper
+        self._batch_bytes_max = batch_bytes_max
+        self._batch_records_max = batch_records_max
+        self._group: Group | None = None
+
+    def fold(self, batch: Batch) -> list[Recorded]:
+        """Take a batch of the log into the state; its events. Raises Corrupt where one cannot be decoded."""
+        events = [self._mapper.recorded(self.number, position, document) for position, document in batch.records]
+        for recorded in events:
+            state = self.streams.get(recorded.stream, service.INITIAL)
+            self.streams[recorded.stream] = service.evolve(state, recorded.event)
+        if events:
+            self._remember(batch, events)
+            self.last_at = max(self.last_at, events[-1].at)
+        self.cursor = batch.cursor
+        return events
+
+    def _remember(self, batch: Batch, events: Sequence[Recorded]) -> None:
+        last = len(events) - 1
+        for index, ((_, document), recorded) in enumerate(zip(batch.records, events, strict=True)):
+            content = document.get("commandhash")
+            if content is not None and (index == last or events[index + 1].command_id != recorded.command_id):
+                answer = self._accepted(recorded)
+                self.ids.remember(answer, content, recorded.at)
+                self.recent.append(answer)
+        offset = batch.records[-1][1].get("commandsoffset")
+        if offset is not None:
+            self.commands_offset = int(offset)
+
+    def _accepted(self, recorded: Recorded) -> Answer:
+        assert isinstance(recorded.event, InstanceEvent)
+        state = self.streams[recorded.stream]
+        instance = state.instances.get(recorded.event.instance)
+        incarnation = instance.incarnation if instance else getattr(recorded.event, "incarnation", None)
+        return Answer(recorded.command_id, "accepted", self.number, recorded.position, recorded.version, incarnation)
+
+    def begin(self, cursor: Cursor, extra_seconds: float) -> None:
+        """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more."""
+        assert cursor == self.cursor, "a reign begins where the log was read to"
+        self.deadlines = Deadlines()
+        for stream, state in self.streams.items():
+            for instance in state.instances:
+                self.deadlines.arm((stream, instance), service.timers(state, instance), extra_seconds)
+
+    def open(self, now: datetime) -> None:
+        """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""
+        assert self._group is None, "the group before was neither committed nor rolled back"
+        self._group = Group(max(now, self.last_at), self.cursor.position)
+
+    def handle(self, envelope: Envelope) -> Answer:
+        """Decide one command. The answer is provisional until `commit`. Raises GroupFull; nothing has changed then."""
+        group = self._group
+        assert group is not None, "no group is open"
+        try:
+            content = content_hash(envelope)
+            known = self.ids.recall(envelope.id) or group.answers.get(envelope.id)
+            if known is not None:
+                return _repeated(known[0], known[1] == content)
+            answer = self._decided(envelope, group, content)
+        except Refused as refusal:
+            answer = self._refused(envelope, group, refusal)
+        group.answers[envelope.id] = (answer, content)
+        return answer
+
+    def expire(self) -> int:
+        """Decide what has run out, up to `expiries_group_max`; how many there were. For a group that is still empty."""
+        group = self._group
+        assert group is not None, "no group is open"
+        due = self.deadlines.due(expiries_group_max)
+        for (stream, instance), timer in due:
+            version = self.streams[stream].version
+            id_ = f"expire/{stream}/{instance}/{timer.kind}/{timer.check}@{version}"
+            self._record(Envelope(id_, stream, service.expire(timer), actor="muster"), group, None)
+            group.touched[stream, instance] = None
+        return len(due)
+
+    def observe(self, stream: str, command: service.ObserveCheck) -> None:
+        """Decide what the checker has seen. Raises GroupFull."""
+        group = self._group
+        assert group is not None, "no group is open"
+        state = self.streams.get(stream, service.INITIAL)
+        id_ = f"check/{stream}/{command.instance}/{command.check}@{state.version}"
+        self._record(Envelope(id_, stream, command, actor="muster/checker"), group, None)
+
+    def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:
+        command = envelope.command
+        assert isinstance(command, InstanceCommand)
+        state = self.streams.get(envelope.stream, service.INITIAL)
+        instance = state.instances.get(command.instance)
+        if envelope.expected_version is not None:
+            actual = instance.version if instance else None
+            if actual != envelope.expected_version:
+                detail = f"{command.instance} is at version {actual}, not {envelope.expected_version}"
+                raise VersionConflict(detail, expected=envelope.expected_version, actual=actual)
+        events = self._record(envelope, group, content)
+        subject = (envelope.stream, command.instance)
+        group.renewed.append((subject, command))
+        head = group.position + len(group.drafts)
+        after = self.streams[envelope.stream].instances.get(command.instance) if events else instance
+        last = events[-1] if events else None
+        version = after.version if after else (self.streams[envelope.stream].version - 1 if last else None)
+        incarnation = after.incarnation if after else getattr(last, "incarnation", None)
+        return Answer(envelope.id, "accepted" if events else "unchanged", self.number, head, version, incarnation)
+
+    def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Event]:
+        """Decide, check the size, evolve, draft."""
+        stream = envelope.stream
+        before = self.streams.get(stream, service.INITIAL)
+        events = service.decide(envelope.command, before)
+        if not events:
+            return events
+        data = [self._mapper.transcoder.encode(event) for event in events]
+        self._make_room(group, sum(map(len, data)) + record_overhead_bytes * len(data), len(data))
+        group.before.setdefault(stream, before)
+        state = before
+        for index, event in enumerate(events):
+            assert isinstance(event, InstanceEvent)
+            recorded = Recorded(
+                self.number,
+                group.position + len(group.drafts) + 1,
+                stream,
+                state.version,
+                group.at,
+                event,
+                f"{envelope.id}:{index}",
+                envelope.id,
+                envelope.correlation_id,
+                envelope.actor,
+                envelope.reason,
+            )
+            group.drafts.append(Draft(recorded, content, data[index]))
+            group.touched[stream, event.instance] = None
+            state = service.evolve(state, event)
+        self.streams[stream] = state
+        return events
+
+    def _make_room(self, group: Group, size: int, records: int) -> None:
+        if size > self._batch_bytes_max or records > self._batch_records_max:
+            limits = f"{self._batch_bytes_max} bytes or {self._batch_records_max} records"
+            raise TooLarge(f"what the command would record is over {limits}, so it cannot be one batch", bytes=size)
+        if group.bytes + size > self._batch_bytes_max or len(group.drafts) + records > self._batch_records_max:
+            raise GroupFull
+        group.bytes += size
+
+    def _refused(self, envelope: Envelope, group: Group, refusal: MusterError) -> Answer:
+        error = problem(refusal)
+        return Answer(envelope.id, "refused", self.number, group.position + len(group.drafts), error=error)
+
+    def close(self) -> tuple[list[StoredEvent], list[Recorded], Cursor]:
+        """The group as one sealed batch, its events, and the cursor behind it. No records: a beat proves the reign."""
+        group = self._group
+        assert group is not None, "no group is open"
+        if not group.drafts:
+            return [], [], self.cursor
+        stored, cursor = self._mapper.seal(group.drafts, self.cursor, self.commands_offset)
+        return stored, [draft.recorded for draft in group.drafts], cursor
+
+    def commit(self, cursor: Cursor) -> list[Subject]:
+        """The batch or beat was acknowledged: the group is history. The subjects whose instances may have changed."""
+        group, self._group = self._group, None
+        assert group is not None, "no group is open"
+        self.cursor = cursor
+        if group.drafts:
+            self.last_at = group.at
+        for subject in group.touched:
+            self.deadlines.arm(subject, service.timers(self.streams[subject[0]], subject[1]))
+        for subject, command in group.renewed:
+            self.deadlines.renew(subject, lambda timer, command=command: service.renews(command, timer))  # type: ignore[misc]
+        for answer, content in group.answers.values():
+            self.ids.remember(answer, content, group.at)
+        return list(group.touched)
+
+    def pending(self) -> bool:
+        """Whether the open group records anything."""
+        return self._group is not None and bool(self._group.drafts)
+
+    def rollback(self) -> None:
+        """The batch was refused, or its fate is unknown: forget the group; the log will tell."""
+        group, self._group = self._group, None
+        if group is not None:
+            for stream, state in group.before.items():
+                self.streams[stream] = state
+
+
+def _repeated(answer: Answer, same: bool) -> Answer:
+    if same:
+        return Answer(
+            answer.id,
+            answer.status,
+            answer.partition,
+            answer.position,
+            answer.version,
+            answer.incarnation,
+            answer.error,
+            duplicate=True,
+        )
+    conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
+    return Answer(answer.id, "refused", answer.partition, answer.position, error=problem(conflict))
+
+
+def problem(error: MusterError) -> dict[str, object]:
+    """An error as it stands in outcomes and problems: name, detail, status and context."""
+    return {"name": error.name, "detail": error.detail, "status": error.status, **error.context}

@@ -1,0 +1,316 @@
+"""The writer loop of one partition: follow the log, claim it, then decide, append, answer.
+
+    following ──wanted──▶ claiming ──our TermStarted is valid──▶ reigning ──Fenced, Uncertain, unwanted──▶ following
+        └──────────────────────────────── Corrupt ──────────────────────────────────▶ corrupt (stays; the others run on)
+
+Group commit: what arrives while an append is under way is decided together in the next group. An answer leaves only
+when the append or beat that began after its decision was acknowledged. When the fate of an append is unknown, its
+requests wait: after the next claim the log says which were recorded, and the others are decided again; never guessed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
+
+from domain.catalogue import Answer
+from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient, Uncertain
+from domain.instance import Instance
+from domain.message import Envelope, Recorded
+from domain.service import ObserveCheck, Service
+from infra.log import Cursor, EventLog
+from workers.partition import GroupFull, Partition
+from workers.view import Views
+
+tick_seconds: Final = 0.1
+beat_every_seconds: Final = 1.0
+reign_seconds: Final = 5.0
+renew_term_seconds: Final = 6 * 3600.0
+group_commands_max: Final = 1_000
+queue_commands_max: Final = 20_000
+pause_seconds_min: Final = 0.05
+pause_seconds_max: Final = 2.0
+
+State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
+
+
+class ReignObserver(Protocol):
+    """Who works only while this writer reigns: the health checker."""
+
+    def began(self, streams: dict[str, Service]) -> None:
+        """A reign has begun with these states."""
+
+    def changed(self, stream: str, instance_id: str, instance: Instance | None) -> None:
+        """An acknowledged batch changed the instance (None: it is gone)."""
+
+    def ended(self) -> None:
+        """The reign is over."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    envelope: Envelope | None
+    future: asyncio.Future[Answer] | asyncio.Future[int]
+    offset: int | None = None
+    retried: bool = False
+
+
+class Writer:
+    """One partition's follower and, when wanted, writer. `execute` and `prove` may be called by many tasks at once."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        partition: Partition,
+        views: Views,
+        *,
+        name: str,
+        wanted: Callable[[], bool] = lambda: True,
+        observer: ReignObserver | None = None,
+        on_reign: Callable[["Writer"], None] | None = None,
+        reply_timeout_seconds: float = 10.0,
+    ) -> None:
+        self.log = log
+        self.partition = partition
+        self.number = partition.number
+        self.state: State = "following"
+        self.detail = "reading the log"
+        self.name = name
+        self._views = views
+        self._wanted = wanted
+        self._observer = observer
+        self._on_reign = on_reign
+        self._reply_timeout_seconds = reply_timeout_seconds
+        self._queue: deque[_Request] = deque()
+        self._unanswered: deque[tuple[float, asyncio.Future[Answer] | asyncio.Future[int]]] = deque()
+        self._observed: deque[tuple[str, ObserveCheck]] = deque()
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._proven_at = 0.0
+        self._claimed_at = 0.0
+        self.recovered = asyncio.Event()
+
+    async def execute(self, envelope: Envelope, offset: int | None = None) -> Answer:
+        """See `workers.control.Executor.execute`. `offset`: the command's offset in its commands partition."""
+        return await self.submit(envelope, offset)
+
+    def submit(self, envelope: Envelope, offset: int | None = None) -> "asyncio.Future[Answer]":
+        """Queue the command; the future has its answer. Commands are decided in the order of submission."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Request(envelope, future, offset))
+        return future
+
+    async def prove(self) -> int:
+        """See `workers.control.Executor.prove`. Requests that wait at the same time share one beat."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Request(None, future))
+        return await future
+
+    def observe(self, stream: str, command: ObserveCheck) -> None:
+        """Queue what the checker has seen; what a deposed writer saw is dropped, the next one checks again."""
+        if self.state == "reigning":
+            self._observed.append((stream, command))
+            self._work.set()
+
+    def stop(self) -> None:
+        """Answer what is queued, then end `run`."""
+        self._stopping = True
+        self._work.set()
+
+    def wake(self) -> None:
+        """Look again at whether the partition is wanted."""
+        self._work.set()
+
+    def _enqueue(self, request: _Request) -> None:
+        if self.state in ("corrupt", "stopped") or self._stopping:
+            raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
+        if len(self._queue) >= queue_commands_max:
+            raise NotReady(f"partition {self.number} has {queue_commands_max} commands waiting; slow down and retry")
+        if self.state == "following" and self.recovered.is_set() and not self._wanted():
+            raise NotReady(f"partition {self.number} is written by another controller: {self.detail}")
+        self._queue.append(request)
+        self._unanswered.append((time.monotonic() + self._reply_timeout_seconds, request.future))
+        self._work.set()
+
+    async def _give_up(self) -> None:
+        """Tell those who have waited too long that their outcome is unknown."""
+        while True:
+            await asyncio.sleep(tick_seconds)
+            now = time.monotonic()
+            while self._unanswered and (self._unanswered[0][1].done() or self._unanswered[0][0] <= now):
+                _, future = self._unanswered.popleft()
+                if not future.done():
+                    future.set_exception(Timeout("no answer in time: the outcome is unknown. Retry with the same id."))
+
+    async def run(self) -> None:
+        """Follow, claim, reign, until stopped. Returns when stopped or corrupt."""
+        giving_up = asyncio.create_task(self._give_up())
+        try:
+            await self._run()
+        except Corrupt as error:
+            self.state, self.detail = "corrupt", error.detail
+        finally:
+            giving_up.cancel()
+            if self.state != "corrupt":
+                self.state, self.detail = "stopped", "the controller is stopping"
+            self._refuse_waiting()
+
+    async def _run(self) -> None:
+        pause = pause_seconds_min
+        while not self._stopping:
+            try:
+                await self._follow()
+                if self._wanted() and not self._stopping:
+                    await self._claim()
+                    pause = pause_seconds_min
+                    await self._reign()
+            except Transient as error:
+                self.state, self.detail = "following", error.detail
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, pause_seconds_max)
+
+    async def _follow(self) -> None:
+        """Read to the log's end, and on as long as the partition is not wanted here."""
+        self.state, self.detail = "following", "reading the log"
+        await self._read_to_end()
+        self.recovered.set()
+        if self._wanted():
+            return
+        self.detail = f"writer {self.partition.cursor.writer} reigns, term {self.partition.cursor.term}"
+        self._refuse_waiting()
+        following = asyncio.create_task(self._follow_tail())
+        try:
+            while not self._wanted() and not self._stopping and not following.done():
+                await self._wait_for_work()
+        finally:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+    async def _follow_tail(self) -> None:
+        async for batch in self.log.tail(self.partition.cursor):
+            self._views.apply(self.number, self.partition.fold(batch), batch.cursor, batch.voids)
+            self._views.confirm(self.number)
+
+    async def _read_to_end(self) -> None:
+        async for batch in self.log.read(self.partition.cursor):
+            self._views.apply(self.number, self.partition.fold(batch), batch.cursor, batch.voids)
+            await asyncio.sleep(0)
+        self._views.confirm(self.number)
+
+    async def _claim(self) -> None:
+        self.state, self.detail = "claiming", "starting a term"
+        began = time.monotonic()
+        cursor = await self.log.claim(self.name, self.partition.cursor)
+        await self._read_to_end()
+        if self.partition.cursor != cursor:
+            raise Fenced(f"partition {self.number} was claimed by another writer meanwhile")
+        self._claimed_at = self._proven_at = began
+        self.partition.begin(cursor, reign_seconds)
+
+    async def _reign(self) -> None:
+        self.state, self.detail = "reigning", f"term {self.partition.cursor.term}"
+        if self._observer is not None:
+            self._observer.began(self.partition.streams)
+        if self._on_reign is not None:
+            self._on_reign(self)
+        try:
+            while self._wanted() and not (self._stopping and not self._queue):
+                await self._wait_for_work()
+                self.partition.deadlines.advance(time.monotonic())
+                if time.monotonic() - self._claimed_at > renew_term_seconds:
+                    return
+                await self._group()
+        finally:
+            self._observed.clear()
+            if self._observer is not None:
+                self._observer.ended()
+
+    async def _wait_for_work(self) -> None:
+        if not self._queue and not self._observed and not self._stopping:
+            self._work.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), tick_seconds)
+
+    async def _group(self) -> None:
+        """Decide what waits as one group, make it durable or prove the reign, answer."""
+        partition = self.partition
+        partition.open(datetime.now(UTC))
+        expired = partition.expire()
+        taken, answers = self._decide()
+        idle = not taken and not expired and not partition.pending()
+        if idle and time.monotonic() - self._proven_at < beat_every_seconds:
+            partition.rollback()
+            return
+        began = time.monotonic()
+        stored, recorded, cursor = partition.close()
+        try:
+            await (self.log.append(stored) if stored else self.log.beat())
+        except (Fenced, Uncertain):
+            self._roll_back(taken)
+            raise
+        except asyncio.CancelledError:
+            partition.rollback()
+            raise
+        self._proven_at = began
+        self._commit(recorded, cursor)
+        self._answer(taken, answers, cursor)
+
+    def _decide(self) -> tuple[list[_Request], list[Answer | None]]:
+        taken: list[_Request] = []
+        answers: list[Answer | None] = []
+        with contextlib.suppress(GroupFull):
+            while self._observed:
+                self.partition.observe(*self._observed[0])
+                self._observed.popleft()
+            while self._queue and len(taken) < group_commands_max:
+                request = self._queue[0]
+                answer = None if request.envelope is None else self.partition.handle(request.envelope)
+                if request.offset is not None:
+                    self.partition.commands_offset = request.offset + 1
+                answers.append(answer)
+                taken.append(self._queue.popleft())
+        return taken, answers
+
+    def _roll_back(self, taken: Sequence[_Request]) -> None:
+        self.partition.rollback()
+        for request in taken:
+            request.retried = True
+        self._queue.extendleft(reversed(taken))
+
+    def _commit(self, recorded: Sequence[Recorded], cursor: Cursor) -> None:
+        touched = self.partition.commit(cursor)
+        if recorded:
+            self._views.apply(self.number, recorded, cursor)
+        self._views.confirm(self.number)
+        if self._observer is not None:
+            for stream, instance in touched:
+                state = self.partition.streams[stream].instances.get(instance)
+                self._observer.changed(stream, instance, state)
+
+    def _answer(self, taken: Sequence[_Request], answers: Sequence[Answer | None], cursor: Cursor) -> None:
+        for request, answer in zip(taken, answers, strict=True):
+            if request.future.done():
+                continue
+            if answer is None:
+                request.future.set_result(cursor.position)  # type: ignore[arg-type]
+            elif answer.duplicate and request.retried:
+                request.future.set_result(replace(answer, duplicate=False))  # type: ignore[arg-type]
+            else:
+                request.future.set_result(answer)  # type: ignore[arg-type]
+
+    def _refuse_waiting(self) -> None:
+        """Answer by what the log says; what it does not hold was never recorded and never will be by us."""
+        while self._queue:
+            request = self._queue.popleft()
+            if request.future.done():
+                continue
+            known = self.partition.ids.recall(request.envelope.id) if request.envelope and request.retried else None
+            if known is not None:
+                request.future.set_result(known[0])  # type: ignore[arg-type]
+            else:
+                request.future.set_exception(NotReady(f"partition {self.number} is not written here: {self.detail}"))

@@ -1,0 +1,304 @@
+"""The event log on Kafka: one partition of `events`, its writer's fence, and its proofs of reign in `liveness`.
+
+A claim bumps the producer epoch of the transactional id `<prefix>.<partition>`: the broker refuses the writer before.
+No transaction is ever begun: a record batch is atomic by itself, 30 times as fast, and leaves no markers in the log.
+The broker may forget its fence (after a day without a write), and other brokers may not have it. What always holds:
+**an append or a beat counts only if it landed exactly where it had to**, which a rival's record in between prevents.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from eventsourcing.persistence import StoredEvent
+
+from domain.error import Fenced, NotReady, TooLarge, Uncertain
+from infra.chain import term_started
+from infra.kafka_reader import KafkaReader
+from infra.log import Batch, Cursor
+from infra.topic import BATCH_BYTES_MAX, EVENTS, LIVENESS, PREFIX, topic_name
+
+_SOURCE: Final = "/muster/default"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Reign:
+    """A producer of ours and where its next records must land; each topic is written to by one task at a time."""
+
+    producer: AIOKafkaProducer
+    writer: str
+    position: int = -1
+    beat_position: int = -1
+    beat_value: bytes = b""
+    appending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    beating: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class KafkaLog:
+    """One partition on Kafka. An `EventLog`; an async context manager that ends the reign.
+
+    `prefix` names the cluster's topics, and with the partition the fence: who shares the log shares the fence. Without
+    `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
+    `append_timeout_seconds` bounds an append, a beat and a claim's other steps; then the append is Uncertain.
+    `client_options` go to every client of aiokafka (`security_protocol`, `ssl_context`, `sasl_mechanism`, ...).
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        partition: int,
+        *,
+        prefix: str = PREFIX,
+        source: str = _SOURCE,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        fence: bool = True,
+        compression: str | None = None,
+        append_timeout_seconds: float = 5,
+        stuck_seconds: float = 10,
+        stop_timeout_seconds: float = 1,
+        fetch_bytes_max: int = 1024 * 1024,
+        client_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self.partition = partition
+        self._bootstrap = bootstrap
+        self._source = source
+        self._clock = clock
+        self._fence = f"{prefix}.{partition}" if fence else None
+        self._compression = compression
+        self._append_timeout_seconds = append_timeout_seconds
+        self._stop_timeout_seconds = stop_timeout_seconds
+        self._client_options = client_options or {}
+        self._events = topic_name(EVENTS, prefix)
+        self._liveness = topic_name(LIVENESS, prefix)
+        self._reader = KafkaReader(
+            bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, self._client_options
+        )
+        self._reign: _Reign | None = None
+        self._stopping: dict[asyncio.Task[None], AIOKafkaProducer] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_reign()
+        await self._finished(list(self._stopping))
+        hanging = dict(self._stopping)
+        for task in hanging:
+            task.cancel()
+        await self._finished([asyncio.ensure_future(producer.client.close()) for producer in hanging.values()])
+
+    async def claim(self, writer: str, after: Cursor) -> Cursor:
+        """Start a term as `writer`; the cursor of our valid `TermStarted`. `after`: how far the caller has read.
+
+        Raises NotReady when Kafka does not answer, Fenced when another one claims at this moment, Uncertain when the
+        start's fate is unknown, Corrupt and CursorRefused as `read` does. After each of them one may claim again.
+        """
+        self._end_reign()
+        reign = _Reign(await self._producer(), writer)
+        with self._over_on_error(reign):
+            cursor = await self._followed(after, None)
+            # The order is what makes beats safe without the broker's fence. The head is read before the beat: a rival
+            # whose term we build on has thus beaten before us, and our beat stands where its next one had to.
+            # A rival that starts a term later voids our start, and we go round again, with a new beat.
+            while True:
+                reign.beat_value = self._beat_value(writer, cursor.term + 1)
+                reign.beat_position = await self._landed(reign, self._liveness, [(None, reign.beat_value)]) + 1
+                start = term_started(cursor, writer, self._clock(), self._source)
+                position = await self._landed(reign, self._events, [(str(start.originator_id).encode(), start.state)])
+                cursor = await self._followed(cursor, position + 1)
+                if cursor.head_position == position:
+                    break
+            reign.position = position + 1
+        self._reign = reign
+        return cursor
+
+    async def append(self, records: Sequence[StoredEvent]) -> None:
+        """Append one batch, whole or not at all, at the positions that the records name.
+
+        Raises Fenced or Uncertain, which end the reign; TooLarge, when nothing was sent, does not.
+        """
+        reign = self._reigning()
+        async with reign.appending:
+            self._still(reign)
+            with self._over_on_error(reign):
+                if [record.originator_version for record in records] != list(
+                    range(reign.position, reign.position + len(records))
+                ):
+                    # Sent, it would damage the chain in our own name.
+                    raise self._uncertain(f"the batch is not for position {reign.position}, where the log ends")
+                position = await self._landed(
+                    reign, self._events, [(str(record.originator_id).encode(), record.state) for record in records]
+                )
+                if position != reign.position:
+                    raise self._uncertain(f"the batch landed at {position}, not at {reign.position}")
+                reign.position += len(records)
+
+    async def beat(self) -> None:
+        """Prove that the reign goes on, without a record. Raises Fenced or Uncertain; both end the reign."""
+        reign = self._reigning()
+        async with reign.beating:
+            self._still(reign)
+            with self._over_on_error(reign):
+                position = await self._landed(reign, self._liveness, [(None, reign.beat_value)])
+                if position != reign.beat_position:
+                    raise self._uncertain(f"the beat landed at {position}, not at {reign.beat_position}")
+                reign.beat_position += 1
+
+    def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """The batches behind the cursor, up to the end of the log as it was on the call.
+
+        Raises CursorRefused when the log contradicts the cursor, Corrupt where the chain breaks, NotReady when Kafka
+        does not answer.
+        """
+        return self._reader.read(after)
+
+    def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """As `read`, but goes on for ever as the log grows; while Kafka is away, it waits."""
+        return self._reader.tail(after)
+
+    async def _followed(self, cursor: Cursor, end: int | None) -> Cursor:
+        async for batch in self._reader.read(cursor, end):
+            cursor = batch.cursor
+        return cursor
+
+    async def _producer(self) -> AIOKafkaProducer:
+        """A started producer; with the fence it succeeds all earlier ones of this partition."""
+        producer = self._unstarted()
+        try:
+            async with asyncio.timeout(self._append_timeout_seconds):
+                if self._fence is not None:
+                    await self._inherit(producer, self._fence)
+                await producer.start()
+                for topic in (self._events, self._liveness):
+                    if self.partition not in await producer.partitions_for(topic):
+                        raise self._not_ready(f"{topic} has no partition {self.partition}")
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._stop(producer)
+            raise self._not_ready(repr(error)) from error
+        except BaseException:
+            self._stop(producer)
+            raise
+        return producer
+
+    async def _inherit(self, producer: AIOKafkaProducer, fence: str) -> None:
+        """Give the producer the id and the new epoch of the partition's transactional id.
+
+        Starting a transactional producer runs InitProducerId, which bumps the epoch; there its use ends, because it
+        could only write in transactions.
+        """
+        claimer = self._unstarted(transactional_id=fence)
+        try:
+            await claimer.start()
+            # aiokafka has no public call for this. Its minor version is pinned, and a test fails when this changes.
+            producer._txn_manager.set_pid_and_epoch(
+                claimer._txn_manager.producer_id, claimer._txn_manager.producer_epoch
+            )
+        finally:
+            self._stop(claimer)
+
+    def _unstarted(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            transactional_id=transactional_id,
+            enable_idempotence=True,  # a batch that is sent again is recorded once
+            acks="all",  # acknowledged is what every in-sync replica has
+            linger_ms=0,  # the caller batches
+            max_batch_size=BATCH_BYTES_MAX,  # a batch of ours is never divided
+            max_request_size=BATCH_BYTES_MAX,
+            compression_type=self._compression,
+            request_timeout_ms=int(self._append_timeout_seconds * 1000),
+            retry_backoff_ms=50,  # within our deadline a broker's restart or a new leader may be survived
+            **self._client_options,
+        )
+
+    async def _landed(self, reign: _Reign, topic: str, records: Sequence[tuple[bytes | None, bytes]]) -> int:
+        """The position of the first record, once all are recorded."""
+        batch = reign.producer.create_batch()
+        for key, value in records:
+            # None: the batch is full. The first record is taken at any size.
+            taken = batch.append(timestamp=None, key=key, value=value) is not None
+            if not taken or batch.size() > BATCH_BYTES_MAX:
+                raise TooLarge(f"a batch of {len(records)} records is over {BATCH_BYTES_MAX} bytes")
+        batch.close()
+        try:
+            # aiokafka sends an idempotent batch until it is answered, so the deadline is ours.
+            async with asyncio.timeout(self._append_timeout_seconds):
+                sent = await reign.producer.send_batch(batch, topic, partition=self.partition)
+                return int((await sent).offset)
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"another writer has claimed partition {self.partition}", partition=self.partition) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._uncertain(repr(error)) from error
+
+    @contextmanager
+    def _over_on_error(self, reign: _Reign) -> Iterator[None]:
+        """Ends the reign on any error, and on cancellation: what was on its way may have landed."""
+        try:
+            yield
+        except TooLarge:
+            raise
+        except BaseException:
+            if self._reign is reign:
+                self._reign = None
+            self._stop(reign.producer)
+            raise
+
+    def _reigning(self) -> _Reign:
+        if self._reign is None:
+            raise Fenced(f"no term of ours runs in partition {self.partition}; claim it", partition=self.partition)
+        return self._reign
+
+    def _still(self, reign: _Reign) -> None:
+        """Refuses what waited for its turn while the reign ended."""
+        if self._reign is not reign:
+            raise Fenced(f"the term in partition {self.partition} has ended", partition=self.partition)
+
+    def _end_reign(self) -> None:
+        if self._reign is not None:
+            self._stop(self._reign.producer)
+            self._reign = None
+
+    async def _finished(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._stop_timeout_seconds)
+
+    def _stop(self, producer: AIOKafkaProducer) -> None:
+        """Stop the producer in the background: it holds on to an unanswered batch for as long as the broker is away.
+
+        What it still brings into the log then, the fence refuses or the chain judges.
+        """
+        task = asyncio.create_task(producer.stop())
+        self._stopping[task] = producer
+        task.add_done_callback(self._stopped)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        del self._stopping[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("a producer of partition %d ended with %r", self.partition, error)
+
+    @staticmethod
+    def _beat_value(writer: str, term: int) -> bytes:
+        return orjson.dumps({"writer": writer, "term": term})
+
+    def _uncertain(self, reason: str) -> Uncertain:
+        return Uncertain(
+            f"only the log can tell what became of an append to partition {self.partition}: {reason}",
+            partition=self.partition,
+        )
+
+    def _not_ready(self, reason: str) -> NotReady:
+        return NotReady(
+            f"partition {self.partition} cannot be claimed on Kafka at {self._bootstrap}: {reason}",
+            partition=self.partition,
+        )

@@ -32,8 +32,9 @@ def _utc_now() -> datetime:
 class RecorderLog:
     """One partition in a recorder.
 
-    `executor` runs the recorder's blocking calls (None: they run in the event loop, as suits memory). `poll_seconds` is
-    how often `tail` looks for records of other processes; our own appends wake it at once.
+    `executor` runs the recorder's blocking calls (None: they run in the event loop, as suits memory), `read_executor`
+    those of `read`, `tail` and `fetch`. `poll_seconds` is how often `tail` looks for records of other processes; our own
+    appends wake it at once.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RecorderLog:
         topic: str = "muster.events",
         source: str = "/muster/default",
         executor: Executor | None = None,
+        read_executor: Executor | None = None,
         poll_seconds: float = 0.05,
         read_records_max: int = 5_000,
         now: Callable[[], datetime] = _utc_now,
@@ -53,6 +55,7 @@ class RecorderLog:
         self._originator = f"{topic}/{partition}"
         self._source = source
         self._executor = executor
+        self._read_executor = read_executor or executor
         self._poll_seconds = poll_seconds
         self._read_records_max = read_records_max
         self._now = now
@@ -135,11 +138,11 @@ class RecorderLog:
             )
 
     async def _last_position(self) -> int:
-        last = await self._call(self._recorder.select_events, self._originator, desc=True, limit=1)
+        last = await self._read(self._recorder.select_events, self._originator, desc=True, limit=1)
         return last[0].originator_version if last else -1
 
     async def _select(self, after: int, to: int) -> Sequence[StoredEvent]:
-        return await self._call(self._recorder.select_events, self._originator, gt=after, lte=to)
+        return await self._read(self._recorder.select_events, self._originator, gt=after, lte=to)
 
     async def _insert(self, records: Sequence[StoredEvent]) -> None:
         rows = [
@@ -149,9 +152,16 @@ class RecorderLog:
         self._grown.set()
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._executor is None:
-            return function(*args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **kwargs))
+        return await _run(self._executor, partial(function, *args, **kwargs))
+
+    async def _read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await _run(self._read_executor, partial(function, *args, **kwargs))
+
+
+async def _run(executor: Executor | None, function: Callable[[], R]) -> R:
+    if executor is None:
+        return function()
+    return await asyncio.get_running_loop().run_in_executor(executor, function)
 
 
 def _document(value: bytes) -> Document | None:

@@ -1,0 +1,154 @@
+"""The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+
+from domain.error import NotReady
+from infra.recorder_log import RecorderLog
+from infra.snapshot import Snapshot, assembled, manifest
+
+LOG_FILE: Final = "log.sqlite"
+SNAPSHOT_FILE: Final = "snapshots.sqlite"
+LOCK_FILE: Final = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """An open data folder: one log per partition, and the snapshots."""
+
+    logs: dict[int, RecorderLog]
+    snapshots: "SqliteSnapshots"
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; it goes with the process, however that ends."""
+    with open(folder / LOCK_FILE, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise NotReady(f"the data folder {folder} is held by {holder}; stop it, or use another --data") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _prepare(folder: Path, *, read_only: bool) -> None:
+    if read_only and not (folder / LOG_FILE).exists():
+        raise NotReady(f"{folder} holds no log of muster")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@asynccontextmanager
+async def open_embedded(
+    folder: Path, *, partitions: int = 1, cluster: str = "default", read_only: bool = False
+) -> AsyncIterator[Embedded]:
+    """The data folder, made if missing. Raises NotReady with its holder when another process has it.
+
+    `read_only`: for replay and verification beside a running controller; takes no lock and must not append.
+    """
+    _prepare(folder, read_only=read_only)
+    # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
+    with ThreadPoolExecutor(1, "log") as writing, ThreadPoolExecutor(1, "log-read") as reading:
+        datastore = SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text")
+        recorder = SQLiteApplicationRecorder(datastore)
+        if read_only:
+            yield _opened(folder, recorder, partitions, cluster, writing, reading)
+            return
+        with _held(folder):
+            recorder.create_table()
+            yield _opened(folder, recorder, partitions, cluster, writing, reading)
+
+
+def _opened(
+    folder: Path,
+    recorder: SQLiteApplicationRecorder,
+    partitions: int,
+    cluster: str,
+    writing: ThreadPoolExecutor,
+    reading: ThreadPoolExecutor,
+) -> Embedded:
+    source = f"/muster/{cluster}"
+    logs = {
+        partition: RecorderLog(recorder, partition, source=source, executor=writing, read_executor=reading)
+        for partition in range(partitions)
+    }
+    return Embedded(logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
+
+
+class SqliteSnapshots:
+    """Snapshots in a SQLite file of their own, so that they never wait for the log or make it wait."""
+
+    def __init__(self, path: Path, executor: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._executor = executor
+
+    async def load(self, partition: int) -> Snapshot | None:
+        """See `SnapshotStore.load`."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load, partition)
+
+    async def save(self, partition: int, snapshot: Snapshot) -> None:
+        """See `SnapshotStore.save`."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._save, partition, snapshot)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS snapshot (partition INTEGER, generation INTEGER, manifest BLOB, "
+            "PRIMARY KEY (partition, generation))"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS chunk (partition INTEGER, generation INTEGER, number INTEGER, data BLOB, "
+            "PRIMARY KEY (partition, generation, number)) WITHOUT ROWID"
+        )
+        return connection
+
+    def _load(self, partition: int) -> Snapshot | None:
+        connection = self._connect()
+        try:
+            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
+            found = [(orjson.loads(document), generation) for generation, document in rows]
+            for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
+                chunks = connection.execute(
+                    "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
+                )
+                snapshot = assembled(document, [data for (data,) in chunks])
+                if snapshot is not None:
+                    return snapshot
+            return None
+        finally:
+            connection.close()
+
+    def _save(self, partition: int, snapshot: Snapshot) -> None:
+        connection = self._connect()
+        try:
+            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
+            numbers = {generation: orjson.loads(document)["number"] for generation, document in rows}
+            number = max(numbers.values(), default=0) + 1
+            generation = number % 2
+            where = (partition, generation)
+            with connection:
+                connection.execute("DELETE FROM snapshot WHERE partition=? AND generation=?", where)
+                connection.execute("DELETE FROM chunk WHERE partition=? AND generation=?", where)
+                connection.executemany(
+                    "INSERT INTO chunk VALUES (?,?,?,?)",
+                    [(*where, index, chunk) for index, chunk in enumerate(snapshot.chunks)],
+                )
+            with connection:
+                connection.execute("INSERT INTO snapshot VALUES (?,?,?)", (*where, manifest(snapshot, number)))
+        finally:
+            connection.close()

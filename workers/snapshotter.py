@@ -1,0 +1,145 @@
+"""Takes and restores snapshots of a partition: its decider state, its views and its command ids, all at one cursor.
+
+Rows are immutable, so a snapshot begins with copies of references and is encoded piece by piece while the partition goes on.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import orjson
+from immutables import Map
+from pydantic import TypeAdapter
+
+from domain.catalogue import Answer
+from domain.service import Service
+from infra.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
+from projections.catalogue import PROJECTIONS
+from projections.history import HistoryRow
+from projections.instances import InstanceRow
+from projections.services import ServiceRow
+from workers.command_ids import CommandIds
+from workers.partition import Partition
+from workers.view import Views
+
+REVISION: Final = "1:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
+events_between: Final = 50_000
+rows_chunk_max: Final = 500
+
+_INSTANCES: Final = TypeAdapter(list[InstanceRow])
+_SERVICES: Final = TypeAdapter(list[ServiceRow])
+T = TypeVar("T")
+
+
+def _pieces(rows: Sequence[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(rows)
+    while piece := list(islice(iterator, size)):
+        yield piece
+
+
+class Snapshotter:
+    """Keeps a store supplied with snapshots of one partition."""
+
+    def __init__(self, store: SnapshotStore, partition: Partition, views: Views) -> None:
+        self._store = store
+        self._partition = partition
+        self._views = views
+        self._taken_at = -1
+        self.last_seconds = 0.0
+
+    @property
+    def position(self) -> int:
+        """The position of the newest snapshot; -1: none."""
+        return self._taken_at
+
+    async def restore(self) -> bool:
+        """Bring the empty partition and views to the newest snapshot; whether there was a usable one."""
+        snapshot = await self._store.load(self._partition.number)
+        if snapshot is None or snapshot.revision != REVISION:
+            return False
+        self._restore(snapshot)
+        self._taken_at = snapshot.cursor.position
+        return True
+
+    async def take_if_due(self) -> None:
+        """Take a snapshot when `events_between` events have come since the last one."""
+        if self._partition.cursor.position - self._taken_at >= events_between:
+            await self.take()
+
+    async def take(self) -> None:
+        """Take a snapshot of now, in the background of whatever else runs."""
+        if self._partition.cursor.position == self._taken_at:
+            return
+        began = time.monotonic()
+        number, cursor = self._partition.number, self._partition.cursor
+        assert cursor == self._views.cursors[number], "views and partition move together"
+        streams = dict(self._partition.streams)
+        rows = [row for stream in streams for row in self._views.instances.get(stream[8:], {}).values()]
+        history = [
+            (service, instance, row.count, row.positions)
+            for (service, instance), row in self._views.history.items()
+            if f"service/{service}" in streams
+        ]
+        ids = [(a.id, content, a.position, a.version, a.incarnation) for a, content in self._partition.ids.recorded()]
+        services = [row for stream in streams if (row := self._views.services.get(stream[8:])) is not None]
+        facts = {
+            "last_at": self._partition.last_at.isoformat(),
+            "commands_offset": self._partition.commands_offset,
+            "voids": self._views.voids[number],
+            "terms": self._views.terms[number],
+        }
+        chunks: list[bytes] = []
+        for kind, plain in (
+            ("versions", [(stream, state.version) for stream, state in streams.items()]),
+            ("history", history),
+            ("ids", ids),
+        ):
+            for piece in _pieces(plain, rows_chunk_max * 8):
+                chunks.append(orjson.dumps({"kind": kind, "rows": piece}))
+                await asyncio.sleep(0)
+        chunks.append(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(services))
+        for some in _pieces(rows, rows_chunk_max):
+            chunks.append(b'{"kind":"instances","rows":%b}' % _INSTANCES.dump_json(some))
+            await asyncio.sleep(0)
+        assert all(len(chunk) < chunk_bytes_max * 10 for chunk in chunks)
+        await self._store.save(number, Snapshot(cursor, REVISION, facts, chunks))
+        self._taken_at = cursor.position
+        self.last_seconds = time.monotonic() - began
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        partition, views = self._partition, self._views
+        versions: dict[str, int] = {}
+        by_stream: dict[str, dict[str, Any]] = {}
+        for chunk in snapshot.chunks:
+            kind = bytes(chunk[9 : chunk.index(b'"', 9)])
+            if kind == b"instances":
+                for row in _INSTANCES.validate_json(chunk[chunk.index(b"[") : -1]):
+                    views.instances.setdefault(row.service, {})[row.instance.id] = row
+                    by_stream.setdefault(f"service/{row.service}", {})[row.instance.id] = row.instance
+                continue
+            plain = orjson.loads(chunk)["rows"]
+            if kind == b"versions":
+                versions.update(plain)
+            elif kind == b"history":
+                for service, instance, count, positions in plain:
+                    views.history[service, instance] = HistoryRow(count, tuple(positions))
+            elif kind == b"services":
+                views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
+            elif kind == b"ids":
+                _remember(partition.ids, partition.number, plain, snapshot.facts["last_at"])
+        for stream, version in versions.items():
+            partition.streams[stream] = Service(version, Map(by_stream.get(stream, {})))
+        partition.cursor = views.cursors[partition.number] = snapshot.cursor
+        partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
+        partition.commands_offset = snapshot.facts["commands_offset"]
+        views.voids[partition.number] = snapshot.facts["voids"]
+        views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]
+
+
+def _remember(ids: CommandIds, partition: int, rows: Sequence[Sequence[Any]], last_at: str) -> None:
+    at = datetime.fromisoformat(last_at)
+    for id_, content, position, version, incarnation in rows:
+        ids.remember(Answer(id_, "accepted", partition, position, version, incarnation), content, at)

@@ -1,0 +1,84 @@
+"""Reading a watch: server-sent events, taken up again where they broke off."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from domain.error import Transient, Unreachable
+from muster.transport import Transport, backoff_seconds, path_of
+from muster.watch import Change, Follower, OutOfStep
+
+_END: Final = b"\n\n"
+
+
+class EventParser:
+    """Server-sent events from chunks of bytes: (id, event, data). An id holds until the next one; lines end in LF."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._searched = 0
+        self._id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, str, bytes]]:
+        """The events that end within the chunk."""
+        self._rest += chunk
+        while (end := self._rest.find(_END, self._searched)) >= 0:
+            block = bytes(self._rest[:end])
+            del self._rest[: end + 2]
+            self._searched = 0
+            event, data = self._parsed(block)
+            if data is not None or event == "reset":
+                yield self._id, event, data or b""
+        self._searched = max(0, len(self._rest) - 1)
+
+    def _parsed(self, block: bytes) -> tuple[str, bytes | None]:
+        event, data = "message", None
+        for line in block.split(b"\n"):
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"event":
+                event = value.decode()
+            elif name == b"id":
+                self._id = value.decode()
+            elif name == b"data":
+                data = value if data is None else data + b"\n" + value
+        return event, data
+
+
+async def follow(
+    transport: Transport, service: str | None, reconnect_seconds_max: float
+) -> AsyncGenerator[Change, None]:
+    """The changes of a watch, each once; see `Client.watch`."""
+    follower, seen, tries = Follower(), "", 0
+    loop = asyncio.get_running_loop()
+    gives_up_at = loop.time() + transport.timeout_seconds
+    while True:
+        try:
+            async with aclosing(_events(transport, service, seen)) as events:
+                async for token, event, data in events:
+                    seen, tries, gives_up_at = token, 0, math.inf
+                    transport.observe(token)
+                    for change in follower.take(event, data, token):
+                        yield change
+        except OutOfStep:
+            seen = ""
+        except Transient:
+            if gives_up_at == math.inf:
+                gives_up_at = loop.time() + reconnect_seconds_max
+            pause = backoff_seconds(tries)
+            tries += 1
+            if loop.time() + pause >= gives_up_at:
+                raise
+            await asyncio.sleep(pause)
+
+
+async def _events(transport: Transport, service: str | None, seen: str) -> AsyncGenerator[tuple[str, str, bytes], None]:
+    parser = EventParser()
+    query = {} if service is None else {"service": service}
+    async with transport.stream(path_of("watch"), query, seen) as content:
+        async for chunk in content.iter_any():
+            for event in parser.feed(chunk):
+                yield event
+    raise Unreachable(f"{transport.url} ended the watch")

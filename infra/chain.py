@@ -12,7 +12,7 @@ too. A record is foreign only if neither its beginning nor its end is ours: dama
 """
 
 from binascii import crc32
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -77,21 +77,19 @@ class Chain:
         self._open: list[tuple[int, Document]] = []
         self._voids = 0
 
-    def follow(self, records: Iterable[tuple[int, bytes | None, bytes]]) -> list[Batch]:
+    def follow(self, records: Iterable[tuple[int, bytes | None, bytes]]) -> Iterator[Batch]:
         """The batches that end within the records (position, key or None if the log keeps no keys, value).
 
-        Raises Corrupt at the first record that can be neither history nor void.
+        Raises Corrupt at the first record that can be neither history nor void, after all batches before it.
         """
-        batches: list[Batch] = []
         for position, key, value in records:
             if position != self._position + 1:
                 raise self._corrupt(position, f"record {self._position + 1} is missing")
             self._position = position
             if self._step(position, key, value):
-                batches.append(self._batch())
+                yield self._batch()
         if self._position > self.cursor.position and not self._open:
-            batches.append(self._batch())
-        return batches
+            yield self._batch()
 
     def _batch(self) -> Batch:
         position, head = self._head

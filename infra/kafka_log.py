@@ -23,7 +23,7 @@ from eventsourcing.persistence import StoredEvent
 from domain.error import Fenced, NotReady, TooLarge, Uncertain
 from infra.chain import term_started
 from infra.kafka_reader import KafkaReader
-from infra.log import Batch, Cursor
+from infra.log import Batch, Cursor, Document
 from infra.topic import BATCH_BYTES_MAX, EVENTS, LIVENESS, PREFIX, topic_name
 
 _SOURCE: Final = "/muster/default"
@@ -44,7 +44,7 @@ class _Reign:
 
 
 class KafkaLog:
-    """One partition on Kafka. An `EventLog`; an async context manager that ends the reign.
+    """One partition on Kafka. An `EventLog` and an `Archive`; an async context manager that ends the reign.
 
     `prefix` names the cluster's topics, and with the partition the fence: who shares the log shares the fence. Without
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
@@ -166,6 +166,10 @@ class KafkaLog:
     def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """As `read`, but goes on for ever as the log grows; while Kafka is away, it waits."""
         return self._reader.tail(after)
+
+    async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
+        """Up to `limit` records behind position `after`: (position, document; None: no document of ours)."""
+        return [(position, _document(value)) for position, value in await self._reader.fetch(after, limit)]
 
     async def _followed(self, cursor: Cursor, end: int | None) -> Cursor:
         async for batch in self._reader.read(cursor, end):
@@ -302,3 +306,11 @@ class KafkaLog:
             f"partition {self.partition} cannot be claimed on Kafka at {self._bootstrap}: {reason}",
             partition=self.partition,
         )
+
+
+def _document(value: bytes) -> Document | None:
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None

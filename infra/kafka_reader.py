@@ -72,6 +72,16 @@ class KafkaReader:
                 _log.warning("reading goes on at position %d: %s", cursor.position + 1, error)
             await asyncio.sleep(_POLL_SECONDS)
 
+    async def fetch(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` records behind position `after`, as they stand there."""
+        found: list[tuple[int, bytes]] = []
+        async with self._consumer() as consumer:
+            end = min(await self._end(consumer), after + 1 + limit)
+            async with aclosing(self._records(consumer, after + 1, end)) as fetches:
+                async for records in fetches:
+                    found.extend((position, value) for position, _, value in records)
+        return found
+
     async def _batches(self, consumer: AIOKafkaConsumer, after: Cursor, end: int | None) -> AsyncGenerator[Batch, None]:
         chain, unproven = Chain(self.partition, after), after.head_position >= 0
         # The head's own record is read again: it proves that this is the log which the cursor is from.

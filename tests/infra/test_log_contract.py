@@ -1,0 +1,180 @@
+"""The log's promises on each engine: memory, SQLite, and Kafka with the broker's fence and without it."""
+
+import itertools
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.popo import POPOApplicationRecorder
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+
+from infra.kafka_log import KafkaLog
+from infra.log import EventLog
+from infra.provision import provision
+from infra.recorder_log import RecorderLog
+from infra.topic import EVENTS, topic_name
+from tests.fixtures_servers import SharedKafka, run
+from tests.infra.log_contract import Engine, LogContract, RawRecord
+
+ORIGINATOR = "muster.events/0"
+KAFKA_PARTITIONS = 128
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.recorder = POPOApplicationRecorder()
+
+    def log(self, *, small_fetches: bool = False) -> EventLog:
+        return RecorderLog(self.recorder, 0, poll_seconds=0.001, read_records_max=2 if small_fetches else 5_000)
+
+    async def records(self) -> list[RawRecord]:
+        return [(None, event.state) for event in self.recorder.select_events(ORIGINATOR)]
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        count = len(self.recorder.select_events(ORIGINATOR))
+        self.recorder.insert_events([StoredEvent(ORIGINATOR, count, "raw", value)])
+
+    async def damaged(self, position: int, record: RawRecord | None) -> EventLog:
+        other = InMemory()
+        stored = list(self.recorder.select_events(ORIGINATOR))
+        stored[position : position + 1] = [] if record is None else [StoredEvent(ORIGINATOR, position, "", record[1])]
+        other.recorder.insert_events(stored)
+        return other.log()
+
+
+class OnSQLite:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.copies = itertools.count()
+        self.file = folder / "log.db"
+        self.recorder = self._opened(self.file)
+        self.recorder.create_table()
+
+    def log(self, *, small_fetches: bool = False) -> EventLog:
+        return RecorderLog(
+            self._opened(self.file), 0, poll_seconds=0.001, read_records_max=2 if small_fetches else 5_000
+        )
+
+    async def records(self) -> list[RawRecord]:
+        return [(None, event.state) for event in self.recorder.select_events(ORIGINATOR)]
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        count = len(self.recorder.select_events(ORIGINATOR))
+        self.recorder.insert_events([StoredEvent(ORIGINATOR, count, "raw", value)])
+
+    async def damaged(self, position: int, record: RawRecord | None) -> EventLog:
+        copy = self.folder / f"copy-{next(self.copies) % 2}.db"
+        for old in self.folder.glob(f"{copy.name}*"):
+            old.unlink()
+        with sqlite3.connect(self.file) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+            if record is None:
+                target.execute("DELETE FROM stored_events WHERE originator_version = ?", (position,))
+            else:
+                target.execute("UPDATE stored_events SET state = ? WHERE originator_version = ?", (record[1], position))
+        source.close()
+        target.close()
+        return RecorderLog(self._opened(copy), 0)
+
+    @staticmethod
+    def _opened(file: Path) -> SQLiteApplicationRecorder:
+        return SQLiteApplicationRecorder(SQLiteDatastore(str(file), originator_id_type="text"))
+
+
+class OnKafka:
+    def __init__(self, bootstrap: str, prefix: str, partitions: Iterator[int], *, fence: bool) -> None:
+        self.bootstrap = bootstrap
+        self.prefix = prefix
+        self.topic = topic_name(EVENTS, prefix)
+        self.partitions = partitions
+        self.partition = next(partitions)
+        self.fence = fence
+        self.opened: list[KafkaLog] = []
+
+    def log(self, *, small_fetches: bool = False) -> KafkaLog:
+        return self._log(self.partition, fetch_bytes_max=64 if small_fetches else 1024 * 1024)
+
+    async def records(self) -> list[RawRecord]:
+        return await stored_on_kafka(self.bootstrap, self.topic, self.partition)
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        await self._publish(self.partition, [(key or None, value)])
+
+    async def damaged(self, position: int, record: RawRecord | None) -> KafkaLog:
+        records = await self.records()
+        records[position : position + 1] = [] if record is None else [record]
+        partition = next(self.partitions)
+        await self._publish(partition, records)
+        return self._log(partition)
+
+    async def close(self) -> None:
+        async with AsyncExitStack() as stack:
+            for log in self.opened:
+                await stack.enter_async_context(log)
+
+    def _log(self, partition: int, fetch_bytes_max: int = 1024 * 1024) -> KafkaLog:
+        log = KafkaLog(self.bootstrap, partition, prefix=self.prefix, fence=self.fence, fetch_bytes_max=fetch_bytes_max)
+        self.opened.append(log)
+        return log
+
+    async def _publish(self, partition: int, records: Sequence[RawRecord]) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all") as producer:
+            for key, value in records:
+                await producer.send_and_wait(self.topic, value, key, partition)
+
+
+async def stored_on_kafka(bootstrap: str, topic: str, partition: int) -> list[RawRecord]:
+    here, records = TopicPartition(topic, partition), list[RawRecord]()
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="none")
+    consumer.assign([here])
+    async with consumer:
+        end = (await consumer.end_offsets([here]))[here]
+        consumer.seek(here, 0)
+        while len(records) < end:
+            fetched = await consumer.getmany(here, timeout_ms=1_000)
+            records.extend((record.key or b"", record.value or b"") for record in fetched.get(here, ()))
+    return records
+
+
+class TestInMemory(LogContract):
+    @pytest.fixture
+    def engine(self) -> Engine:
+        return InMemory()
+
+
+class TestOnSQLite(LogContract):
+    @pytest.fixture
+    def engine(self, tmp_path: Path) -> Engine:
+        return OnSQLite(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cluster(kafka: SharedKafka) -> tuple[str, str, Iterator[int]]:
+    """Topics of this module: where, their prefix, and partitions that nobody has used."""
+    prefix = f"contract-{secrets.token_hex(4)}"
+    run(provision(kafka.bootstrap, prefix=prefix, partitions=KAFKA_PARTITIONS))
+    return kafka.bootstrap, prefix, iter(range(KAFKA_PARTITIONS))
+
+
+@pytest.mark.kafka
+class TestOnKafka(LogContract):
+    fence = True
+
+    @pytest.fixture
+    async def engine(self, cluster: tuple[str, str, Iterator[int]]) -> AsyncIterator[Engine]:
+        engine = OnKafka(*cluster, fence=self.fence)
+        yield engine
+        await engine.close()
+
+    def flips_to_store(self, length: int) -> Sequence[int]:
+        """The first, the last and one in the middle; any byte at all is tried on the records as they were read."""
+        return (0, length // 2, length - 1)
+
+
+class TestOnKafkaWithoutFence(TestOnKafka):
+    fence = False

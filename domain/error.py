@@ -39,6 +39,10 @@ class MusterError(Exception):
         """The error's name on the wire."""
         return type(self).__name__
 
+    def facts(self) -> dict[str, str | int]:
+        """The error as answers carry it: `{name, detail, status, …}`."""
+        return {**self.context, "name": self.name, "detail": self.detail, "status": self.status}
+
 
 class Refused(MusterError):
     """The domain says no; nothing has changed."""

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,20 +14,13 @@ import orjson
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from domain.error import NotReady
+from infra.engine import Engine
 from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot, assembled, manifest
 
 LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
 LOCK_FILE: Final = "lock"
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """An open data folder: one log per partition, and the snapshots."""
-
-    logs: dict[int, RecorderLog]
-    snapshots: "SqliteSnapshots"
 
 
 @contextmanager
@@ -56,7 +48,7 @@ def _prepare(folder: Path, *, read_only: bool) -> None:
 @asynccontextmanager
 async def open_embedded(
     folder: Path, *, partitions: int = 1, cluster: str = "default", read_only: bool = False
-) -> AsyncIterator[Embedded]:
+) -> AsyncIterator[Engine]:
     """The data folder, made if missing. Raises NotReady with its holder when another process has it.
 
     `read_only`: for replay and verification beside a running controller; takes no lock and must not append.
@@ -81,13 +73,13 @@ def _opened(
     cluster: str,
     writing: ThreadPoolExecutor,
     reading: ThreadPoolExecutor,
-) -> Embedded:
+) -> Engine:
     source = f"/muster/{cluster}"
     logs = {
         partition: RecorderLog(recorder, partition, source=source, executor=writing, read_executor=reading)
         for partition in range(partitions)
     }
-    return Embedded(logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
+    return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
 
 
 class SqliteSnapshots:

@@ -17,7 +17,7 @@ from eventsourcing.persistence import StoredEvent
 
 from domain import service
 from domain.catalogue import Answer
-from domain.error import IdempotencyConflict, MusterError, Refused, TooLarge, VersionConflict
+from domain.error import IdempotencyConflict, Refused, TooLarge, VersionConflict
 from domain.instance import InstanceEvent
 from domain.message import Envelope, Event, Recorded
 from domain.service import InstanceCommand, Service
@@ -44,6 +44,7 @@ class Group:
 
     at: datetime
     position: int
+    commands_offset: int | None
     drafts: list[Draft] = field(default_factory=list)
     bytes: int = 0
     before: dict[str, Service] = field(default_factory=dict)
@@ -119,12 +120,21 @@ class Partition:
     def open(self, now: datetime) -> None:
         """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""
         assert self._group is None, "the group before was neither committed nor rolled back"
-        self._group = Group(max(now, self.last_at), self.cursor.position)
+        self._group = Group(max(now, self.last_at), self.cursor.position, self.commands_offset)
 
-    def handle(self, envelope: Envelope) -> Answer:
-        """Decide one command. The answer is provisional until `commit`. Raises GroupFull; nothing has changed then."""
+    def handle(self, envelope: Envelope, offset: int | None = None) -> Answer:
+        """Decide one command. The answer is provisional until `commit`. Raises GroupFull; nothing has changed then.
+
+        `offset` is the command's place in its commands partition, if it came from there.
+        """
         group = self._group
         assert group is not None, "no group is open"
+        answer = self._handled(envelope, group)
+        if offset is not None:
+            group.commands_offset = offset + 1
+        return answer
+
+    def _handled(self, envelope: Envelope, group: Group) -> Answer:
         try:
             content = content_hash(envelope)
             known = self.ids.recall(envelope.id) or group.answers.get(envelope.id)
@@ -216,9 +226,9 @@ class Partition:
             raise GroupFull
         group.bytes += size
 
-    def _refused(self, envelope: Envelope, group: Group, refusal: MusterError) -> Answer:
-        error = problem(refusal)
-        return Answer(envelope.id, "refused", self.number, group.position + len(group.drafts), error=error)
+    def _refused(self, envelope: Envelope, group: Group, refusal: Refused) -> Answer:
+        head = group.position + len(group.drafts)
+        return Answer(envelope.id, "refused", self.number, head, error=refusal.facts())
 
     def close(self) -> tuple[list[StoredEvent], list[Recorded], Cursor]:
         """The group as one sealed batch, its events, and the cursor behind it. No records: a beat proves the reign."""
@@ -226,14 +236,14 @@ class Partition:
         assert group is not None, "no group is open"
         if not group.drafts:
             return [], [], self.cursor
-        stored, cursor = self._mapper.seal(group.drafts, self.cursor, self.commands_offset)
+        stored, cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
         return stored, [draft.recorded for draft in group.drafts], cursor
 
     def commit(self, cursor: Cursor) -> list[Subject]:
         """The batch or beat was acknowledged: the group is history. The subjects whose instances may have changed."""
         group, self._group = self._group, None
         assert group is not None, "no group is open"
-        self.cursor = cursor
+        self.cursor, self.commands_offset = cursor, group.commands_offset
         if group.drafts:
             self.last_at = group.at
         for subject in group.touched:
@@ -269,9 +279,4 @@ def _repeated(answer: Answer, same: bool) -> Answer:
             duplicate=True,
         )
     conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
-    return Answer(answer.id, "refused", answer.partition, answer.position, error=problem(conflict))
-
-
-def problem(error: MusterError) -> dict[str, object]:
-    """An error as it stands in outcomes and problems: name, detail, status and context."""
-    return {"name": error.name, "detail": error.detail, "status": error.status, **error.context}
+    return Answer(answer.id, "refused", answer.partition, answer.position, error=conflict.facts())

@@ -39,7 +39,7 @@ State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
 
 
 class ReignObserver(Protocol):
-    """Who works only while this writer reigns: the health checker."""
+    """Who works only while this writer reigns: health checks, the consumer of the commands topic."""
 
     def began(self, streams: dict[str, Service]) -> None:
         """A reign has begun with these states."""
@@ -70,8 +70,6 @@ class Writer:
         *,
         name: str,
         wanted: Callable[[], bool] = lambda: True,
-        observer: ReignObserver | None = None,
-        on_reign: Callable[["Writer"], None] | None = None,
         reply_timeout_seconds: float = 10.0,
     ) -> None:
         self.log = log
@@ -82,8 +80,7 @@ class Writer:
         self.name = name
         self._views = views
         self._wanted = wanted
-        self._observer = observer
-        self._on_reign = on_reign
+        self.observers: list[ReignObserver] = []
         self._reply_timeout_seconds = reply_timeout_seconds
         self._queue: deque[_Request] = deque()
         self._unanswered: deque[tuple[float, asyncio.Future[Answer] | asyncio.Future[int]]] = deque()
@@ -116,6 +113,11 @@ class Writer:
             self._observed.append((stream, command))
             self._work.set()
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait to be decided."""
+        return len(self._queue)
+
     def stop(self) -> None:
         """Answer what is queued, then end `run`."""
         self._stopping = True
@@ -133,7 +135,8 @@ class Writer:
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
             raise NotReady(f"partition {self.number} is written by another controller: {self.detail}")
         self._queue.append(request)
-        self._unanswered.append((time.monotonic() + self._reply_timeout_seconds, request.future))
+        if request.offset is None:  # A published command has no impatient caller: its outcome comes when it comes.
+            self._unanswered.append((time.monotonic() + self._reply_timeout_seconds, request.future))
         self._work.set()
 
     async def _give_up(self) -> None:
@@ -155,6 +158,7 @@ class Writer:
             self.state, self.detail = "corrupt", error.detail
         finally:
             giving_up.cancel()
+            self.recovered.set()
             if self.state != "corrupt":
                 self.state, self.detail = "stopped", "the controller is stopping"
             self._refuse_waiting()
@@ -214,10 +218,8 @@ class Writer:
 
     async def _reign(self) -> None:
         self.state, self.detail = "reigning", f"term {self.partition.cursor.term}"
-        if self._observer is not None:
-            self._observer.began(self.partition.streams)
-        if self._on_reign is not None:
-            self._on_reign(self)
+        for observer in self.observers:
+            observer.began(self.partition.streams)
         try:
             while self._wanted() and not (self._stopping and not self._queue):
                 await self._wait_for_work()
@@ -227,8 +229,8 @@ class Writer:
                 await self._group()
         finally:
             self._observed.clear()
-            if self._observer is not None:
-                self._observer.ended()
+            for observer in self.observers:
+                observer.ended()
 
     async def _wait_for_work(self) -> None:
         if not self._queue and not self._observed and not self._stopping:
@@ -269,9 +271,7 @@ class Writer:
                 self._observed.popleft()
             while self._queue and len(taken) < group_commands_max:
                 request = self._queue[0]
-                answer = None if request.envelope is None else self.partition.handle(request.envelope)
-                if request.offset is not None:
-                    self.partition.commands_offset = request.offset + 1
+                answer = None if request.envelope is None else self.partition.handle(request.envelope, request.offset)
                 answers.append(answer)
                 taken.append(self._queue.popleft())
         return taken, answers
@@ -287,10 +287,10 @@ class Writer:
         if recorded:
             self._views.apply(self.number, recorded, cursor)
         self._views.confirm(self.number)
-        if self._observer is not None:
-            for stream, instance in touched:
-                state = self.partition.streams[stream].instances.get(instance)
-                self._observer.changed(stream, instance, state)
+        for stream, instance in touched:
+            state = self.partition.streams[stream].instances.get(instance)
+            for observer in self.observers:
+                observer.changed(stream, instance, state)
 
     def _answer(self, taken: Sequence[_Request], answers: Sequence[Answer | None], cursor: Cursor) -> None:
         for request, answer in zip(taken, answers, strict=True):

@@ -1,0 +1,55 @@
+"""What a controller is told at its start."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import gethostname
+from typing import Final
+
+from domain.error import NotReady
+
+LOCAL: Final = "local"
+"""The value of `kafka` and `postgres` that starts real servers from packages, under the data folder."""
+
+_LOOPBACK: Final = ("127.", "localhost", "[::1]", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A controller's settings.
+
+    `data` is its folder; `http` is HOST:PORT (port 0: a free one); `kafka` HOST:PORT or `local`, None: the embedded
+    engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka).
+    """
+
+    data: Path = Path("data")
+    http: str = "127.0.0.1:8740"
+    kafka: str | None = None
+    postgres: str | None = None
+    partitions: int | None = None
+    cluster: str = "default"
+    prefix: str = "muster"
+    insecure: bool = False
+    log_json: bool = False
+    controller: str = field(default_factory=gethostname)
+
+    @property
+    def host(self) -> str:
+        """The host to listen on."""
+        return self.http.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to listen on; 0: a free one. Raises NotReady when it is none."""
+        port = self.http.rpartition(":")[2]
+        if not port.isdigit() or int(port) > 65535:
+            raise NotReady(f"--http {self.http!r} is not HOST:PORT")
+        return int(port)
+
+    def check(self) -> None:
+        """Raises NotReady when the settings must not be run."""
+        _ = self.port
+        if not self.http.startswith(_LOOPBACK) and not self.insecure:
+            raise NotReady(
+                f"--http {self.http} is not loopback, and muster has no authentication yet; "
+                "pass --insecure if the network is trusted"
+            )

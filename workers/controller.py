@@ -1,0 +1,235 @@
+"""A controller process: opens an engine, recovers, writes, checks, serves, and stops cleanly."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import uvicorn
+
+from domain.error import NotReady
+from domain.service import ObserveCheck
+from infra.codec import CloudEventMapper
+from infra.embedded import open_embedded
+from infra.engine import Engine
+from infra.kafka_engine import open_kafka
+from infra.local_kafka import LocalKafka
+from infra.local_postgres import LocalPostgres
+from infra.route import partition_of
+from infra.settings import LOCAL, Settings
+from workers.checker import Checker
+from workers.commands import CommandsTopic
+from workers.control import Control
+from workers.http.application import application
+from workers.partition import Partition
+from workers.reign_checks import ReignChecks
+from workers.snapshotter import Snapshotter
+from workers.status import status
+from workers.view import Views
+from workers.writer import Writer
+
+log = logging.getLogger(__name__)
+snapshot_look_seconds: Final = 5.0
+drain_timeout_seconds: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started controller: where it listens, and what it offers in this process."""
+
+    url: str
+    control: Control
+
+
+async def serve(settings: Settings) -> None:
+    """Run a controller until SIGTERM or SIGINT. Raises NotReady, with what to do, when it must not start."""
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    async with running(settings) as controller:
+        log.info("muster is ready", extra={"url": controller.url, "controller": settings.controller})
+        await stopped.wait()
+        log.info("muster is stopping: what waits is answered, nothing new is taken")
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """A controller that runs for the length of the block. Raises NotReady when it must not start."""
+    settings.check()
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(_listening(settings))
+        bootstrap = await _kafka(settings, stack)
+        engine = await stack.enter_async_context(_engine(settings, bootstrap))
+        dsn = await _postgres(settings, stack)
+        async with _working(settings, engine, bootstrap, dsn) as control, _http(control, listening):
+            host, port = listening.getsockname()[:2]
+            yield Running(f"http://{host}:{port}", control)
+
+
+async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:
+    """The bootstrap address, with a local broker started if asked for; None: embedded."""
+    if settings.kafka != LOCAL:
+        return settings.kafka
+    broker = await stack.enter_async_context(LocalKafka(settings.data / "kafka"))
+    return broker.bootstrap
+
+
+async def _postgres(settings: Settings, stack: AsyncExitStack) -> str | None:
+    """The DSN, with a local server started if asked for; None: no tables."""
+    if settings.postgres != LOCAL:
+        return settings.postgres
+    server = await stack.enter_async_context(LocalPostgres(settings.data / "postgres"))
+    return server.dsn
+
+
+def _engine(settings: Settings, bootstrap: str | None) -> AbstractAsyncContextManager[Engine]:
+    if bootstrap is None:
+        return open_embedded(settings.data, partitions=settings.partitions or 1, cluster=settings.cluster)
+    return open_kafka(bootstrap, partitions=settings.partitions, cluster=settings.cluster, prefix=settings.prefix)
+
+
+@asynccontextmanager
+async def _working(
+    settings: Settings, engine: Engine, bootstrap: str | None, dsn: str | None
+) -> AsyncIterator[Control]:
+    """The writers, with their views, checks, snapshots, commands topic and projector."""
+    views = Views(sorted(engine.logs))
+    reign = f"{settings.controller}/{uuid4().hex[:8]}"  # Each start is a writer of its own.
+    mapper = CloudEventMapper(f"/muster/{settings.cluster}")
+    writers: dict[int, Writer] = {}
+
+    def observe(stream: str, command: ObserveCheck) -> None:
+        writers[partition_of(stream, len(writers))].observe(stream, command)
+
+    checker = Checker(observe)
+    snapshotters: dict[int, Snapshotter] = {}
+    topics: list[CommandsTopic] = []
+    control = Control(
+        cluster=settings.cluster,
+        controller=settings.controller,
+        partitions=len(engine.logs),
+        views=views,
+        executors=writers,
+        archives=engine.logs,
+        status=lambda: status(settings.cluster, settings.controller, engine, views, writers, snapshotters),
+        check_output=lambda service, instance: _outputs(checker, views, service, instance),
+    )
+    for number, partition_log in engine.logs.items():
+        partition = Partition(number, mapper)
+        writer = writers[number] = Writer(partition_log, partition, views, name=reign)
+        writer.observers.append(ReignChecks(checker))
+        if bootstrap is not None:
+            topics.append(CommandsTopic(bootstrap, writer, settings.prefix))
+            writer.observers.append(topics[-1])
+        snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
+        await snapshotters[number].restore()
+    async with asyncio.TaskGroup() as tasks:
+        writing = [tasks.create_task(writer.run(), name=f"writer {number}") for number, writer in writers.items()]
+        helping = [
+            tasks.create_task(checker.run(), name="checker"),
+            tasks.create_task(_keep_snapshots(snapshotters), name="snapshots"),
+            *(tasks.create_task(topic.run(), name="commands") for topic in topics),
+        ]
+        await asyncio.gather(*(writer.recovered.wait() for writer in writers.values()))
+        _calm_collector()
+        try:
+            yield control
+        finally:
+            for writer in writers.values():
+                writer.stop()
+            await asyncio.wait(writing, timeout=drain_timeout_seconds)
+            for task in (*helping, *writing):
+                task.cancel()
+            await _last_snapshots(writers, snapshotters)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to the process and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@asynccontextmanager
+async def _http(control: Control, listening: socket.socket) -> AsyncIterator[None]:
+    """The HTTP face, until the block ends; then requests under way are answered and watches told to come back."""
+    app = application(control)
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+        timeout_graceful_shutdown=drain_timeout_seconds,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listening]), name="http")
+    await asyncio.wait([serving, asyncio.create_task(server.listens.wait())], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _outputs(checker: Checker, views: Views, service: str, instance: str) -> dict[str, Any]:
+    row = views.instances.get(service, {}).get(instance)
+    names = row.instance.checks if row is not None else {}
+    found = {name: checker.output(f"service/{service}", instance, name) for name in names}
+    return {name: output for name, output in found.items() if output is not None}
+
+
+async def _keep_snapshots(snapshotters: Mapping[int, Snapshotter]) -> None:
+    while True:
+        await asyncio.sleep(snapshot_look_seconds)
+        for snapshotter in snapshotters.values():
+            await snapshotter.take_if_due()
+
+
+async def _last_snapshots(writers: Mapping[int, Writer], snapshotters: Mapping[int, Snapshotter]) -> None:
+    for number, snapshotter in snapshotters.items():
+        if writers[number].state == "stopped":
+            await snapshotter.take()
+
+
+def _calm_collector() -> None:
+    """Keep the garbage collector away from what recovery built; measured: its full collections were the p99."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket, taken before anything else, so that two controllers never fight for a log over a port."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    with listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise NotReady(f"cannot listen on {settings.http}: {error.strerror}; choose another --http") from None
+        yield listening

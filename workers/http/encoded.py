@@ -1,0 +1,91 @@
+"""Instances as JSON, encoded once per change however often they are asked for.
+
+A service is encoded when it is first asked for; a change forgets the bytes of that one instance and the joined answers of
+that service. The services asked for least recently are forgotten when the cache is full.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from infra.log import Cursor
+from projections.instances import InstanceRow, item
+from workers.http.exchange import JSON_OPTIONS
+from workers.view import Change, Views
+
+cache_bytes_max: Final = 67_108_864
+
+
+def encode(row: InstanceRow) -> bytes:
+    """The row as API users see it."""
+    return orjson.dumps(item(row), option=JSON_OPTIONS)
+
+
+class Encoded:
+    """The cache, kept true by the views' changes."""
+
+    def __init__(self, views: Views, bytes_max: int = cache_bytes_max) -> None:
+        self._views = views
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._items: dict[str, dict[str, bytes]] = {}
+        self._discovered: dict[str, bytes] = {}
+
+    def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
+        """Forget what the changes made untrue. To be called by the views."""
+        if not self._items:
+            return
+        for change in changes:
+            row = change.after or change.before
+            items = self._items.get(row.service) if row is not None else None
+            if row is None or items is None:
+                continue
+            self._bytes -= len(items.pop(row.instance.id, b""))
+            if change.after is None and not items:
+                del self._items[row.service]
+            self._bytes -= len(self._discovered.pop(row.service, b""))
+
+    def items(self, service: str) -> list[bytes]:
+        """All instances of the service, each encoded; none when there is no such service."""
+        rows = self._views.instances.get(service)
+        if rows is None:
+            return []
+        known = self._known(service)
+        found = [known.get(name) or self._encode(known, row) for name, row in rows.items()]
+        self._shrink(service)
+        return found
+
+    def discoverable(self, service: str) -> bytes:
+        """The JSON array of those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
+        found = self._discovered.get(service)
+        if found is not None:
+            return found
+        rows = self._views.discover(service)
+        known = self._known(service)
+        found = b"[%b]" % b",".join(known.get(row.instance.id) or self._encode(known, row) for row in rows)
+        self._discovered[service] = found
+        self._bytes += len(found)
+        self._shrink(service)
+        return found
+
+    def _known(self, service: str) -> dict[str, bytes]:
+        known = self._items.pop(service, None)
+        if known is None:
+            known = {}
+        # Put back last: the first one is the one that was asked for least recently.
+        self._items[service] = known
+        return known
+
+    def _encode(self, known: dict[str, bytes], row: InstanceRow) -> bytes:
+        encoded = known[row.instance.id] = encode(row)
+        self._bytes += len(encoded)
+        return encoded
+
+    def _shrink(self, used: str) -> None:
+        while self._bytes > self._bytes_max:
+            oldest = next(iter(self._items))
+            if oldest == used and len(self._items) == 1:
+                return
+            gone = self._items.pop(oldest)
+            self._bytes -= sum(map(len, gone.values())) + len(self._discovered.pop(oldest, b""))

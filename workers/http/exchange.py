@@ -1,0 +1,135 @@
+"""One request and its reply, without a framework: what the hot routes need of ASGI, and no more."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from domain.error import InvalidCommand, MusterError, TooLarge
+from workers.wire import error_of, json_from
+
+Headers = list[tuple[bytes, bytes]]
+Level = Literal["eventual", "session", "causal", "strong"]
+
+body_bytes_max: Final = 1_048_576
+JSON_OPTIONS: Final = orjson.OPT_UTC_Z
+_JSON: Final = (b"content-type", b"application/json")
+_PROBLEM: Final = (b"content-type", b"application/problem+json")
+
+
+class Reading(BaseModel):
+    """How current an answer has to be, and how long to wait for that."""
+
+    model_config = ConfigDict(extra="forbid")
+    consistency: Level = "eventual"
+    timeout_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 5.0
+
+
+EVENTUAL: Final = Reading()
+
+
+class Request:
+    """A request under way; `service` and `instance` are the names in its path, still to be judged."""
+
+    __slots__ = ("_headers", "instance", "receive", "scope", "send", "service")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, service: str = "", instance: str = "") -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.service, self.instance = service, instance
+        self._headers: dict[bytes, bytes] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """The header's text (`name` in lower case): UTF-8, or Latin-1 as HTTP once had it."""
+        if self._headers is None:
+            self._headers = dict(self.scope["headers"])
+        value = self._headers.get(name)
+        if value is None:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+
+    def query(self) -> dict[str, str]:
+        """The query's parameters."""
+        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+    def reading(self) -> Reading:
+        """The reading that the query asks for. Raises InvalidCommand, also for unknown parameters."""
+        return reading_from(self.query()) if self.scope["query_string"] else EVENTUAL
+
+    async def body(self, bytes_max: int = body_bytes_max) -> bytes:
+        """The whole body. Raises TooLarge as soon as it is known to be."""
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        while message.get("more_body") and len(body) <= bytes_max:
+            message = await self.receive()
+            body += message.get("body", b"")
+        if len(body) > bytes_max:
+            raise TooLarge(f"a body may have {bytes_max} bytes here", bytes_max=bytes_max)
+        return body
+
+    async def fields(self) -> dict[str, Any]:
+        """The body's JSON object; no body is an empty one. Raises InvalidCommand or TooLarge."""
+        body = await self.body()
+        found = json_from(body) if body else {}
+        if not isinstance(found, dict):
+            raise InvalidCommand("the body must be a JSON object", field="body")
+        return found
+
+
+def reading_from(query: dict[str, str]) -> Reading:
+    """The reading that the parameters ask for. Raises InvalidCommand."""
+    try:
+        return Reading.model_validate(query)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        raise InvalidCommand(f"{name}: {first['msg']}", field=name) from None
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer, whole."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = field(default_factory=list)
+    media: tuple[bytes, bytes] = _JSON
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        headers = [self.media, (b"content-length", b"%d" % len(self.body)), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+    def response(self) -> Response:
+        """The same for FastAPI."""
+        response = Response(self.body, self.status)
+        response.raw_headers = [self.media, (b"content-length", b"%d" % len(self.body)), *self.headers]
+        return response
+
+
+def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:
+    """An RFC 9457 problem from `{name, detail, status, …}`; what else the error says stands beside them."""
+    name, status = error["name"], error["status"]
+    more = {key: value for key, value in error.items() if key != "name"}
+    told = {"type": f"urn:muster:{name}", "title": _title(name), **more}
+    headers = headers or []
+    if status in (503, 504):
+        headers = [*headers, (b"retry-after", b"1")]
+    return Reply(orjson.dumps(told), status, headers, _PROBLEM)
+
+
+def problem_of(error: MusterError) -> Reply:
+    """An error of ours as a problem."""
+    return problem(error_of(error))
+
+
+def _title(name: str) -> str:
+    """`VersionConflict` as "Version conflict"."""
+    return "".join(f" {char.lower()}" if char.isupper() else char for char in name).strip().capitalize()

@@ -1,0 +1,80 @@
+"""How current an answer is: the four consistency levels, and what every answer says of its position and age.
+
+eventual   the local view as it is
+session    … once it has reached the client's own token (header `Muster-Token`)
+causal     … once it has reached a token handed over by another client; the same wait
+strong     … once it has reached the head that the partition's writer has just proven
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from domain.error import NotReady, Timeout
+from workers.control import Control
+from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
+from workers.token import format_token, parse_token
+
+Unready = Callable[[], str | None]
+"""Why the controller cannot answer yet and what to do; None when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What all reads share. A view older than `stale_after_seconds` still answers, and says that it is stale."""
+
+    control: Control
+    unready: Unready
+    stale_after_seconds: float
+
+    def ready(self) -> None:
+        """Raises NotReady until the first recovery is complete."""
+        why = self.unready()
+        if why is not None:
+            raise NotReady(why)
+
+    async def settle(self, reading: Reading, token: str | None, partitions: Sequence[int]) -> None:
+        """Wait until the views are as current as asked. Raises NotReady, Timeout or InvalidCommand (the token)."""
+        self.ready()
+        level, seconds = reading.consistency, reading.timeout_seconds
+        if level == "eventual":
+            return
+        wanted = parse_token(token) if token else {}
+        if level == "strong":
+            wanted = await self._heads(partitions, seconds)
+        await self.control.views.reach(wanted, seconds)
+
+    async def _heads(self, partitions: Sequence[int], seconds: float) -> dict[int, int]:
+        try:
+            async with asyncio.timeout(seconds):
+                heads = await asyncio.gather(*map(self.control.prove, partitions))
+        except TimeoutError:
+            raise Timeout(f"the writer did not prove its head within {seconds} s; read again") from None
+        return dict(zip(partitions, heads, strict=True))
+
+    def marks(self, partitions: Sequence[int]) -> tuple[str, float, Headers]:
+        """The answer's token, its age in seconds, and the headers that say so."""
+        views = self.control.views
+        token = format_token(views.token())
+        age = round(max(map(views.age_seconds, partitions)), 3)
+        headers: Headers = [(b"muster-token", token.encode()), (b"muster-age", b"%.3f" % age)]
+        if age > self.stale_after_seconds:
+            headers.append(STALE)
+        return token, age, headers
+
+    def listing(self, items: bytes, partitions: Sequence[int], parked: Sequence[str] = ()) -> Reply:
+        """A list's answer around its encoded items; `parked` names the rows in it that stand still."""
+        token, age, headers = self.marks(partitions)
+        tail = b"" if not parked else b',"parked":' + orjson.dumps(parked)
+        body = b'{"items":%b,"token":"%b","age_seconds":%.3f%b}' % (items, token.encode(), age, tail)
+        return Reply(body, 200, headers)
+
+    def whole(self, item: dict[str, object], partition: int, headers: Headers) -> Reply:
+        """One thing's answer."""
+        return Reply(orjson.dumps(item, option=JSON_OPTIONS), 200, [*self.marks((partition,))[2], *headers])
+
+
+STALE: Final = (b"muster-stale", b"true")

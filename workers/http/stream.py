@@ -1,0 +1,90 @@
+"""`GET /v1/watch`: a subscriber's frames as a stream of server-sent events, straight onto ASGI."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import Receive
+
+from domain.error import InvalidCommand, Timeout
+from workers.http.exchange import Request, reading_from
+from workers.http.reading import Reader
+from workers.http.watch import Hub, Subscriber
+from workers.token import Token, parse_token
+from workers.wire import check_name
+
+HEADERS: Final = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The watch route. It answers by itself: a stream has no reply."""
+
+    reader: Reader
+    hub: Hub
+
+    async def watch(self, request: Request) -> None:
+        """Stream the service's instances (all services' without `service`), from `Last-Event-ID` or `after` on."""
+        service, after = await self._asked(request)
+        subscriber, frames = self.hub.join(service, after)
+        subscriber.task = asyncio.current_task()
+        gone = asyncio.create_task(_until_gone(request.receive, subscriber))
+        try:
+            await _stream(request, subscriber, frames)
+        except asyncio.CancelledError:
+            if not subscriber.over:
+                raise
+        finally:
+            self.hub.leave(subscriber)
+            gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gone
+
+    async def _asked(self, request: Request) -> tuple[str | None, Token | None]:
+        query = request.query()
+        service, text = query.pop("service", None), query.pop("after", None)
+        reading = reading_from(query)
+        if service is not None:
+            check_name("service", service)
+        text = request.header(b"last-event-id") or text
+        after = parse_token(text) if text else None
+        control = self.reader.control
+        partitions = range(control.partitions)
+        concerned = tuple(partitions) if service is None else (control.partition_of(f"service/{service}"),)
+        await self.reader.settle(reading, request.header(b"muster-token"), concerned)
+        if after is not None:
+            if unknown := after.keys() - set(partitions):
+                raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
+            # A view that is only late catches up; if it does not, the token is of another history: a reset.
+            with contextlib.suppress(Timeout):
+                await control.views.reach(after, reading.timeout_seconds)
+        return service, after
+
+
+async def _stream(request: Request, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
+    send = request.send
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    for frame in frames:
+        if subscriber.over:
+            # Half a frame without its blank line is none: the client starts anew.
+            return await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        # A long snapshot lets others run between its pieces.
+        await asyncio.sleep(0)
+    while taken := await subscriber.take():
+        await send({"type": "http.response.body", "body": taken, "more_body": True})
+    last = b": cut off for reading too slowly; resume after %b\n\n" % subscriber.token.encode()
+    return await send({"type": "http.response.body", "body": last if subscriber.cut else b""})
+
+
+async def _until_gone(receive: Receive, subscriber: Subscriber) -> None:
+    message: dict[str, Any] = {"type": ""}
+    while message["type"] != "http.disconnect":
+        message = dict(await receive())
+    subscriber.close()

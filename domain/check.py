@@ -41,7 +41,6 @@ def _is_http_url(url: str) -> str:
 
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_is_http_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-CheckName = Name | Literal[""]
 Interval = Annotated[float, Field(ge=0.1, le=86_400)]
 Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
 Count = Annotated[int, Field(ge=1, le=100)]
@@ -56,7 +55,7 @@ class HttpCheck:
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
     url: Url
     kind: Literal["http"] = "http"
-    name: CheckName = ""
+    name: Name = "http"
     method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     expected_status: Annotated[int, Field(ge=100, le=599)] | None = None
@@ -75,7 +74,7 @@ class TcpCheck:
     host: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     port: Port
     kind: Literal["tcp"] = "tcp"
-    name: CheckName = ""
+    name: Name = "tcp"
     interval_seconds: Interval = 10.0
     timeout_seconds: Timeout = 2.0
     healthy_after: Count = 1
@@ -89,7 +88,7 @@ class TtlCheck:
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
     ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
     kind: Literal["ttl"] = "ttl"
-    name: CheckName = ""
+    name: Name = "ttl"
 
 
 Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
@@ -98,17 +97,19 @@ CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAd
 
 
 def named(checks: tuple[HttpCheck | TcpCheck | TtlCheck, ...]) -> tuple[HttpCheck | TcpCheck | TtlCheck, ...]:
-    """The checks, each with a name of its own: its kind, with a number from the second of a kind on."""
-    taken = {check.name for check in checks if check.name}
-    if len(taken) != sum(1 for check in checks if check.name):
-        raise ValueError("two checks have the same name")
-    if REPORTED in taken:
+    """The checks, each with a name of its own. One that was given no name is called by its kind: `http`, `http-2`, …"""
+    names = [check.name for check in checks]
+    if REPORTED in names:
         raise ValueError(f"the name {REPORTED!r} is kept for reported health")
-    result = []
-    for check in checks:
-        name, number = check.name or check.kind, 2
-        while not check.name and name in taken:
-            name, number = f"{check.kind}-{number}", number + 1
-        taken.add(name)
-        result.append(check if check.name else replace(check, name=name))
+    if len(set(names)) == len(names):
+        return checks
+    taken, result = set(names), []
+    for index, check in enumerate(checks):
+        if check.name in names[:index]:
+            if check.name != check.kind:
+                raise ValueError(f"two checks are called {check.name!r}")
+            number = next(n for n in range(2, len(checks) + 2) if f"{check.kind}-{n}" not in taken)
+            check = replace(check, name=f"{check.kind}-{number}")
+            taken.add(check.name)
+        result.append(check)
     return tuple(result)

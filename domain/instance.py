@@ -251,7 +251,18 @@ def evolve(instance: Instance | None, event: InstanceEvent, version: int) -> Ins
         checks = instance.checks
         if event.check is not None and event.check_status is not None:
             checks = {**checks, event.check: CheckStatus(event.check_status, event.cause)}
-        return replace(instance, version=version, health=event.to, cause=event.cause, checks=checks)
+        # Written out: this is the fold's hot path, and `replace` costs three times as much.
+        return Instance(
+            instance.id,
+            instance.spec,
+            instance.incarnation,
+            version,
+            event.to,
+            event.cause,
+            checks,
+            instance.maintenance,
+            instance.draining,
+        )
     if isinstance(event, InstanceRegistered):
         assert instance is None, f"{event.instance} is registered twice"
         statuses = {check.name: UNKNOWN for check in event.spec.checks}

@@ -1,0 +1,223 @@
+"""The log on Kafka when the broker hangs, dies, forgets, or loses bytes on its disk."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
+
+from domain.error import Corrupt, Fenced, NotReady, TooLarge, Transient, Uncertain
+from infra.kafka_log import KafkaLog
+from infra.local_kafka import LocalKafka
+from infra.log import START
+from infra.provision import provision
+from infra.topic import BATCH_BYTES_MAX
+from tests.fixtures_servers import SharedKafka
+from tests.infra.log_contract import Writer, batches, end, history, names_of, reign, sealed_batch, tailing
+
+pytestmark = pytest.mark.kafka
+APPEND_TIMEOUT_SECONDS = 0.5
+
+
+@pytest.fixture
+async def broker(kafka_alone: LocalKafka) -> LocalKafka:
+    """A broker of the test's own, with topics of one partition."""
+    await provision(kafka_alone.bootstrap, partitions=1)
+    return kafka_alone
+
+
+@asynccontextmanager
+async def opened(broker: LocalKafka | SharedKafka, **settings: Any) -> AsyncIterator[KafkaLog]:
+    settings = {"append_timeout_seconds": APPEND_TIMEOUT_SECONDS, "stuck_seconds": 1.0, **settings}
+    async with KafkaLog(broker.bootstrap, 0, **settings) as log:
+        yield log
+
+
+async def eventually(attempt: Callable[[], Awaitable[Writer]]) -> Writer:
+    """Try again while the error is one that goes away."""
+    while True:
+        try:
+            return await attempt()
+        except Transient:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_broker_that_hangs_makes_an_append_uncertain_and_the_log_decides(broker: LocalKafka) -> None:
+    async with opened(broker) as log, opened(broker) as reader, tailing(reader, START) as tail:
+        writer = await reign(log)
+        await writer.append("before")
+        broker.suspend()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        with pytest.raises(Uncertain):
+            await writer.append("during")
+
+        assert clock() - began < 2 * APPEND_TIMEOUT_SECONDS
+        with pytest.raises(Fenced):
+            await writer.log.beat()
+        with pytest.raises(NotReady):
+            await log.claim("first", writer.cursor)
+        with pytest.raises(NotReady):
+            await batches(log)
+
+        broker.resume()
+        again = await eventually(lambda: reign(log, "first", writer.cursor))
+        await again.append("after")
+
+        found = [name for names in await history(log) for name in names]
+        assert found in (["before", "during", "after"], ["before", "after"])
+        assert [names_of(await anext(batch async for batch in tail if batch.records)) for _ in found] == [
+            [name] for name in found
+        ]
+
+
+async def test_what_a_killed_broker_acknowledged_stays_and_a_deposed_writer_stays_refused(
+    broker: LocalKafka,
+) -> None:
+    async with opened(broker) as old, opened(broker) as new, opened(broker) as reader:
+        deposed = await reign(old, "old")
+        await deposed.append("a")
+        writer = await reign(new, "new", deposed.cursor)
+        await writer.append("b")
+        async with tailing(reader, START) as tail:
+            broker.kill()
+            with pytest.raises(Uncertain):
+                await writer.append("c")
+            await broker.start()
+
+            with pytest.raises((Fenced, Uncertain)):
+                await deposed.append("late")
+            again = await eventually(lambda: reign(new, "new", writer.cursor))
+            with pytest.raises(Fenced):
+                await deposed.log.beat()
+            await again.append("d")
+
+            found = [name for names in await history(new) for name in names]
+            assert found in (["a", "b", "c", "d"], ["a", "b", "d"])
+            assert [names_of(await anext(batch async for batch in tail if batch.records)) for _ in found] == [
+                [name] for name in found
+            ]
+
+
+async def test_a_byte_flipped_on_the_brokers_disk_is_corrupt_at_its_batch(broker: LocalKafka, tmp_path: Path) -> None:
+    async with opened(broker) as log:
+        writer = await reign(log)
+        await writer.append("whole")
+        await writer.append("damaged")
+        await writer.append("behind")
+        await broker.stop()
+        [segment] = (tmp_path / "kafka" / "log" / "muster.events-0").glob("*.log")
+        content = segment.read_bytes()
+        segment.write_bytes(content.replace(b"damaged-command", b"damagee-command"))
+        await broker.start()
+
+        found: list[list[str]] = []
+        with pytest.raises(Corrupt) as stopped:
+            found.extend([names_of(batch) async for batch in log.read(START)])
+        assert stopped.value.context["position"] == 2
+
+
+async def test_an_old_writer_is_refused_when_the_broker_has_forgotten_its_fence(tmp_path: Path) -> None:
+    forgetful = {
+        "transactional.id.expiration.ms": "500",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "100",
+        "producer.id.expiration.ms": "500",
+        "producer.id.expiration.check.interval.ms": "100",
+    }
+    async with LocalKafka(tmp_path / "kafka", config=forgetful) as broker:
+        await provision(broker.bootstrap, partitions=1)
+        async with opened(broker) as old, opened(broker) as new:
+            idle_seconds, forgotten = 0.5, False
+            while not forgotten:
+                deposed = await reign(old, "old", await end(old))
+                await asyncio.sleep(idle_seconds)  # the broker's memory is what is waited for; it shows only below
+                writer = await reign(new, "new", deposed.cursor)
+                await asyncio.sleep(idle_seconds)
+                with pytest.raises((Fenced, Uncertain)) as refused:
+                    await deposed.log.beat()
+                forgotten = refused.type is Uncertain
+                idle_seconds *= 2
+                assert (await end(new)).term == writer.cursor.term
+            with pytest.raises((Fenced, Uncertain)):
+                await deposed.append("late")
+            assert await history(new) == []
+
+
+async def test_the_broker_refuses_an_old_writer_by_its_epoch(kafka: SharedKafka) -> None:
+    prefix = "by-epoch"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    async with opened(kafka, prefix=prefix) as old, opened(kafka, prefix=prefix) as new:
+        deposed = await reign(old, "old", await end(old))
+        await reign(new, "new", deposed.cursor)
+
+        with pytest.raises(Fenced) as refused:
+            await deposed.append("late")
+
+        assert isinstance(refused.value.__cause__, ProducerFenced)
+
+
+async def test_aiokafka_still_has_the_call_that_hands_an_epoch_on(kafka: SharedKafka) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, enable_idempotence=True)
+    manager = producer._txn_manager
+    assert list(inspect.signature(manager.set_pid_and_epoch).parameters) == ["pid", "epoch"]
+
+    manager.set_pid_and_epoch(7_654, 3)
+    await producer.start()
+    await producer.stop()
+
+    # Started, it has not asked for another id: what was handed on is what it writes with.
+    assert (manager.producer_id, manager.producer_epoch) == (7_654, 3)
+
+
+async def test_a_batch_that_is_too_large_is_refused_and_the_reign_goes_on(kafka: SharedKafka) -> None:
+    prefix = "too-large"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    async with opened(kafka, prefix=prefix) as log:
+        writer = await reign(log, after=await end(log))
+        huge, _ = sealed_batch(writer.cursor, [str(number) for number in range(BATCH_BYTES_MAX // 400)])
+
+        with pytest.raises(TooLarge):
+            await log.append(huge)
+
+        await writer.append("small")
+        assert await history(log) == [["small"]]
+
+
+async def test_a_cancelled_append_ends_the_reign(kafka: SharedKafka) -> None:
+    prefix = "cancelled"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    async with opened(kafka, prefix=prefix) as log:
+        writer = await reign(log, after=await end(log))
+        append = asyncio.ensure_future(writer.append("perhaps"))
+        await asyncio.sleep(0)
+        append.cancel()
+        await asyncio.wait({append})
+
+        assert append.cancelled()
+        with pytest.raises(Fenced):
+            await log.beat()
+        again = await reign(log, after=writer.cursor)
+        await again.append("then")
+        assert [name for names in await history(log) for name in names] in (["perhaps", "then"], ["then"])
+
+
+async def test_without_a_broker_nothing_is_claimed_or_read() -> None:
+    async with KafkaLog("127.0.0.1:1", 0, append_timeout_seconds=0.5) as log:
+        with pytest.raises(NotReady):
+            await log.claim("first", START)
+        with pytest.raises(NotReady):
+            await batches(log)
+
+
+async def test_a_partition_that_is_not_there_is_said_so(kafka: SharedKafka) -> None:
+    prefix = "one-partition"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    async with KafkaLog(kafka.bootstrap, 1, prefix=prefix, append_timeout_seconds=2, stuck_seconds=1) as log:
+        with pytest.raises(NotReady, match="has no partition 1"):
+            await log.claim("first", START)

@@ -25,7 +25,19 @@ from domain.error import (
     Unreachable,
     VersionConflict,
 )
-from muster.answer import CheckState, Event, Instance, Mark, Page, Service, Written
+from muster.answer import (
+    CheckState,
+    Event,
+    EventPage,
+    History,
+    HistoryEntry,
+    Instance,
+    Mark,
+    Outcome,
+    Page,
+    Service,
+    Written,
+)
 from muster.client import Client
 from muster.registration import Registration
 from muster.watch import Appeared, Change, Changed, Removed, Snapshot
@@ -46,6 +58,9 @@ __all__ = [
     "Client",
     "Corrupt",
     "Event",
+    "EventPage",
+    "History",
+    "HistoryEntry",
     "HttpCheck",
     "IdempotencyConflict",
     "Instance",
@@ -57,6 +72,7 @@ __all__ = [
     "MusterError",
     "NoHealthyInstances",
     "NotReady",
+    "Outcome",
     "Page",
     "Refused",
     "Registration",

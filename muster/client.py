@@ -11,7 +11,9 @@ Reads see the client's own writes (`consistency="session"`): it keeps the newest
 along. Another client's token is taken over with `observe`. Transient errors are tried again with the same command id.
 """
 
+import asyncio
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,31 +23,34 @@ from uuid import uuid4
 import orjson
 from pydantic import TypeAdapter
 
-from domain.catalogue import Answer
 from domain.check import Check, Health
 from domain.instance import Spec
 from domain.message import Envelope
 from muster.answer import (
     EVENT_PAGE,
+    HISTORY,
     INSTANCE,
     INSTANCE_PAGE,
     SERVICE_PAGE,
     WRITTEN,
-    Event,
+    EventPage,
+    History,
     Instance,
+    Outcome,
     Page,
     Service,
     Written,
 )
 from muster.event_stream import follow
 from muster.registration import Registration, keep_alive
-from muster.transport import Transport, path_of
+from muster.transport import Transport, backoff_seconds, path_of
 from muster.watch import Change
 
 DEFAULT_URL: Final = "http://127.0.0.1:8740"
+BATCH_COMMANDS_MAX: Final = 1_000
 Consistency = Literal["eventual", "session", "causal", "strong"]
 _SPEC: Final = TypeAdapter(Spec)
-_ANSWERS: Final = TypeAdapter(list[Answer])
+_OUTCOMES: Final = TypeAdapter(list[Outcome])
 
 
 class Client:
@@ -140,15 +145,14 @@ class Client:
         command_id: str | None = None,
     ) -> Written:
         """Remove the instance; with `incarnation` only that one (StaleIncarnation)."""
-        query = {} if incarnation is None else {"incarnation": str(incarnation)}
+        body = _given(incarnation=incarnation) or None
         return await self._write(
             "DELETE",
             (service, instance),
-            None,
+            body,
             reason=reason,
             expected_version=expected_version,
             command_id=command_id,
-            query=query,
         )
 
     async def report_health(
@@ -187,7 +191,7 @@ class Client:
     ) -> Written:
         """End the maintenance."""
         return await self._write(
-            "DELETE", (service, instance, "maintenance"), None, reason=reason, command_id=command_id
+            "DELETE", (service, instance, "maintenance"), _given(reason=reason), command_id=command_id
         )
 
     async def drain(
@@ -200,13 +204,32 @@ class Client:
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:
         """It stays after all."""
-        return await self._write("DELETE", (service, instance, "drain"), None, reason=reason, command_id=command_id)
+        return await self._write("DELETE", (service, instance, "drain"), _given(reason=reason), command_id=command_id)
 
-    async def commands(self, envelopes: Sequence[Envelope]) -> list[Answer]:
-        """Give a batch of commands; their answers in the same order, refusals among them (`answer.error`)."""
-        body = [document_of(envelope) for envelope in envelopes]
-        reply = await self._transport.write("POST", path_of("commands"), body, command_id=str(uuid4()))
-        return _ANSWERS.validate_python(orjson.loads(reply.body)["items"])
+    async def commands(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Give commands in batches of 1,000; the outcomes in the same order, refusals among them (`outcome.written()`).
+
+        Commands that no writer has answered are given again with their ids; what stays `unknown` at the end says so.
+        """
+        outcomes: list[Outcome] = []
+        for start in range(0, len(envelopes), BATCH_COMMANDS_MAX):
+            outcomes += await self._batch(envelopes[start : start + BATCH_COMMANDS_MAX])
+        return outcomes
+
+    async def _batch(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        ends_at, tries = time.monotonic() + self._transport.timeout_seconds, 0
+        outcomes: dict[int, Outcome] = {}
+        open_ = list(range(len(envelopes)))
+        while True:
+            body = {"commands": [document_of(envelopes[index]) for index in open_]}
+            reply = await self._transport.write("POST", path_of("commands"), body, command_id=new_id())
+            outcomes |= zip(open_, _OUTCOMES.validate_python(orjson.loads(reply.body)["items"]), strict=True)
+            open_ = [index for index in open_ if outcomes[index].status == "unknown"]
+            pause = backoff_seconds(tries)
+            if not open_ or time.monotonic() + pause >= ends_at:
+                return [outcomes[index] for index in range(len(envelopes))]
+            tries += 1
+            await asyncio.sleep(pause)
 
     async def services(self, *, consistency: Consistency = "session") -> Page[Service]:
         """All services, with their instances counted by health."""
@@ -238,23 +261,24 @@ class Client:
         """As `discover`, with the age and the token of the answer."""
         return INSTANCE_PAGE.validate_json(await self._transport.read(path_of("discover", service), {}, consistency))
 
-    async def history(self, service: str, instance: str, *, consistency: Consistency = "session") -> Page[Event]:
+    async def history(self, service: str, instance: str, *, consistency: Consistency = "session") -> History:
         """What happened to the instance, oldest first: what, when, by whom and why. It outlives the instance."""
         path = path_of("history", service, instance)
-        return EVENT_PAGE.validate_json(await self._transport.read(path, {}, consistency))
+        return HISTORY.validate_json(await self._transport.read(path, {}, consistency))
 
     async def events(
         self,
         *,
         stream: str | None = None,
         type: str | None = None,
-        after: str | None = None,
+        partition: int | None = None,
+        after: int = -1,
         limit: int = 100,
-        consistency: Consistency = "session",
-    ) -> Page[Event]:
-        """Recorded events behind the token `after`, oldest first; of one stream or type when given."""
-        query = _given(stream=stream, type=type, after=after, limit=str(limit))
-        return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), query, consistency))
+    ) -> EventPage:
+        """Recorded events behind position `after` of a partition (the stream's, or 0), oldest first."""
+        query = _given(stream=stream, type=type, partition=partition, after=after, limit=limit)
+        texts = {name: str(value) for name, value in query.items()}
+        return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), texts, "eventual"))
 
     async def status(self) -> dict[str, Any]:
         """The controller's own account: role, log, partitions with term, positions and lags."""
@@ -312,22 +336,25 @@ class Client:
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
-        query: Mapping[str, str] | None = None,
     ) -> Written:
         service, *rest = parts
         reply = await self._transport.write(
             method,
             path_of("services", service, "instances", *rest),
             body,
-            command_id=command_id or str(uuid4()),
+            command_id=command_id or new_id(),
             reason=reason,
             expected_version=expected_version,
-            query=query,
         )
         written = WRITTEN.validate_json(reply.body)
         self.observe(f"{written.partition}:{written.position}")
         duplicate = reply.headers.get("Muster-Duplicate") == "true"
         return replace(written, duplicate=True) if duplicate else written
+
+
+def new_id() -> str:
+    """An id for a command."""
+    return uuid4().hex
 
 
 def document_of(envelope: Envelope) -> dict[str, Any]:

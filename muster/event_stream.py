@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from domain.error import Transient, Unreachable
-from muster.transport import Transport, backoff_seconds, path_of
+from muster.transport import TOKEN, Transport, backoff_seconds, path_of
 from muster.watch import Change, Follower, OutOfStep
 
 _END: Final = b"\n\n"
@@ -51,16 +51,19 @@ async def follow(
     transport: Transport, service: str | None, reconnect_seconds_max: float
 ) -> AsyncGenerator[Change, None]:
     """The changes of a watch, each once; see `Client.watch`."""
-    follower, seen, tries = Follower(), "", 0
+    follower, seen, begun, tries = Follower(), "", False, 0
     loop = asyncio.get_running_loop()
     gives_up_at = loop.time() + transport.timeout_seconds
     while True:
+        token = transport.token if not begun else ""
         try:
-            async with aclosing(_events(transport, service, seen)) as events:
-                async for token, event, data in events:
-                    seen, tries, gives_up_at = token, 0, math.inf
-                    transport.observe(token)
-                    for change in follower.take(event, data, token):
+            async with aclosing(_events(transport, service, token, seen)) as events:
+                async for id_, event, data in events:
+                    # Until the snapshot behind a reset is whole, there is nothing to resume from.
+                    seen = "" if event == "reset" else id_
+                    begun, tries, gives_up_at = True, 0, math.inf
+                    transport.observe(id_)
+                    for change in follower.take(event, data, id_):
                         yield change
         except OutOfStep:
             seen = ""
@@ -74,10 +77,19 @@ async def follow(
             await asyncio.sleep(pause)
 
 
-async def _events(transport: Transport, service: str | None, seen: str) -> AsyncGenerator[tuple[str, str, bytes], None]:
-    parser = EventParser()
+async def _events(
+    transport: Transport, service: str | None, token: str, seen: str
+) -> AsyncGenerator[tuple[str, str, bytes], None]:
+    """One connection's events: resumed behind `seen`, or from a snapshot that is at least as new as `token`."""
     query = {} if service is None else {"service": service}
-    async with transport.stream(path_of("watch"), query, seen) as content:
+    headers = {}
+    if seen:
+        headers["Last-Event-ID"] = seen
+    elif token:
+        headers[TOKEN] = token
+        query["consistency"] = "session"
+    parser = EventParser()
+    async with transport.stream(path_of("watch"), query, headers) as content:
         async for chunk in content.iter_any():
             for event in parser.feed(chunk):
                 yield event

@@ -1,7 +1,7 @@
 """Commands through Kafka: published on `<prefix>.commands`, answered on `<prefix>.outcomes`.
 
     async with KafkaCommands("broker:9092") as commands:
-        answer = await commands.execute(Envelope("id-1", "service/orders", Heartbeat(instance="a")))
+        written = await commands.execute(Envelope("id-1", "service/orders", Heartbeat(instance="a")))
 
 Every outcomes partition is followed from its end before the first command leaves, so no outcome is missed. Outcomes
 come at least once; the first one counts.
@@ -9,23 +9,21 @@ come at least once; the first one counts.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from domain.catalogue import Answer
-from domain.error import NotReady, Timeout, TooLarge, Unreachable
+from domain.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
 from domain.message import Envelope, root
+from muster.answer import OUTCOME, Outcome, Written
 from muster.client import document_of
-from muster.problem import error_from
 
 IN_FLIGHT_MAX: Final = 20_000
-COMMAND_BYTES_MAX: Final = 1_000_000
+COMMAND_BYTES_MAX: Final = 524_288
 BATCH_BYTES_MAX: Final = 512 * 1024
-_ANSWER: Final = TypeAdapter(Answer)
 
 
 class KafkaCommands:
@@ -35,7 +33,7 @@ class KafkaCommands:
         self._bootstrap = bootstrap
         self._commands, self._outcomes = f"{prefix}.commands", f"{prefix}.outcomes"
         self._timeout_seconds = timeout_seconds
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._producer: Any = None
         self._consumer: Any = None
@@ -58,9 +56,9 @@ class KafkaCommands:
             fetch_max_wait_ms=100,
         )
         try:
+            await self._producer.start()
             await self._consumer.start()
             await self._follow_from_the_end()
-            await self._producer.start()
         except KafkaError as error:
             await self._stop()
             raise Unreachable(f"no broker answers at {self._bootstrap}: {error}") from error
@@ -76,33 +74,32 @@ class KafkaCommands:
             await asyncio.wait([self._listener])
         await self._stop()
 
-    async def execute(self, envelope: Envelope) -> Answer:
-        """Publish the command and wait for its answer. Raises the refusal, or Timeout: outcome unknown."""
-        answer = await self._answer(envelope)
-        if answer.error is not None:
-            raise error_from(answer.error)
-        return answer
+    async def execute(self, envelope: Envelope) -> Written:
+        """Publish the command and wait for its outcome. Raises the refusal, or Timeout: publish it again, same id."""
+        return (await self._outcome(envelope)).written()
 
-    async def execute_many(self, envelopes: Sequence[Envelope]) -> list[Answer]:
-        """Publish all, pipelined; the answers in the same order, refusals among them (`answer.error`)."""
-        results = await asyncio.gather(*(self._answer(envelope) for envelope in envelopes), return_exceptions=True)
-        answers: list[Answer] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            answers.append(result)
-        return answers
+    async def execute_many(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+        """Publish all, pipelined; the outcomes in the same order, refused and unknown ones among them."""
+        return await asyncio.gather(*map(self._told, envelopes))
 
-    async def _answer(self, envelope: Envelope) -> Answer:
+    async def _told(self, envelope: Envelope) -> Outcome:
+        try:
+            return await self._outcome(envelope)
+        except MusterError as error:
+            status: Literal["refused", "unknown"] = "refused" if isinstance(error, Refused) else "unknown"
+            told = {"name": error.name, "detail": error.detail, "status": error.status, **error.context}
+            return Outcome(id=envelope.id, status=status, error=told)
+
+    async def _outcome(self, envelope: Envelope) -> Outcome:
         known = self._waiting.get(envelope.id)
         if known is not None:
             return await asyncio.shield(known)
         async with self._room:
-            outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             self._waiting[envelope.id] = outcome
             try:
-                await self._publish(envelope)
                 async with asyncio.timeout(self._timeout_seconds):
+                    await self._publish(envelope)
                     return await outcome
             except TimeoutError:
                 detail = f"no outcome within {self._timeout_seconds} s; publish it again with the same id"
@@ -135,10 +132,10 @@ class KafkaCommands:
             self._consumer.seek(partition, end)
 
     async def _partitions_of_outcomes(self) -> list[TopicPartition]:
-        topics = await self._consumer.topics()
-        known = self._consumer.partitions_for_topic(self._outcomes) if self._outcomes in topics else None
-        if not known:
+        # All topics are listed, because to ask for one by name creates it where brokers do so automatically.
+        if self._outcomes not in await self._consumer.topics():
             raise NotReady(f"{self._bootstrap} has no topic {self._outcomes}; start a controller, it creates it")
+        known = await self._producer.partitions_for(self._outcomes)
         return [TopicPartition(self._outcomes, partition) for partition in sorted(known)]
 
     async def _listen(self) -> None:
@@ -146,19 +143,18 @@ class KafkaCommands:
             while True:
                 for records in (await self._consumer.getmany(timeout_ms=1000)).values():
                     for record in records:
-                        self._heard(record.partition, record.value)
+                        self._heard(record.value)
         except KafkaError as error:
             for command_id, outcome in self._waiting.items():
                 if not outcome.done():
                     outcome.set_exception(Timeout(f"the outcomes cannot be read: {error}", command_id=command_id))
 
-    def _heard(self, partition: int, value: bytes) -> None:
+    def _heard(self, value: bytes) -> None:
         try:
             document = orjson.loads(value)
             outcome = self._waiting.get(document["id"])
             if outcome is not None and not outcome.done():
-                # A command that could not be read has no position.
-                outcome.set_result(_ANSWER.validate_python({"partition": partition, "position": -1} | document))
+                outcome.set_result(OUTCOME.validate_python(document))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
             return  # no outcome; anybody may write to a topic
 

@@ -22,7 +22,7 @@ from muster.problem import error_from
 
 BACKOFF_FIRST_SECONDS: Final = 0.05
 BACKOFF_MAX_SECONDS: Final = 1.0
-ATTEMPT_SECONDS_MAX: Final = 5.0
+ATTEMPT_SECONDS_MAX: Final = 6.0
 IDLE_SECONDS_MAX: Final = 45.0
 TOKEN: Final = "Muster-Token"
 
@@ -83,7 +83,6 @@ class Transport:
         command_id: str,
         reason: str | None = None,
         expected_version: int | None = None,
-        query: Mapping[str, str] | None = None,
     ) -> Reply:
         """PUT, POST or DELETE, with the same command id at every try."""
         headers = {"Idempotency-Key": _header("command_id", command_id)}
@@ -94,12 +93,14 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         data = None if body is None else orjson.dumps(body)
-        return await self._until_answered(method, path, dict(query or {}), headers, data, command_id)
+        return await self._until_answered(method, path, {}, headers, data, command_id)
 
     @asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str], last_id: str) -> AsyncIterator[aiohttp.StreamReader]:
-        """A server-sent event stream's body, resumed behind `last_id`. Raises Unreachable, also when it breaks off."""
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+    async def stream(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """A server-sent event stream's body. Raises a problem, or Unreachable, also when it breaks off."""
+        headers = {"Accept": "text/event-stream", **headers}
         limits = aiohttp.ClientTimeout(total=None, sock_connect=ATTEMPT_SECONDS_MAX, sock_read=IDLE_SECONDS_MAX)
         try:
             async with self._pool.get(f"{self.url}{path}", params=query, headers=headers, timeout=limits) as response:

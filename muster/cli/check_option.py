@@ -1,0 +1,49 @@
+"""Health checks on the command line: `http=URL[,interval=5,…]`, `tcp=HOST:PORT[,…]`, `ttl=SECONDS`."""
+
+from typing import Any, Final
+
+import click
+
+_NAMES: Final = {
+    "interval": "interval_seconds",
+    "timeout": "timeout_seconds",
+    "status": "expected_status",
+    "match": "body_match",
+    "method": "method",
+    "name": "name",
+    "healthy_after": "healthy_after",
+    "unhealthy_after": "unhealthy_after",
+}
+
+
+class CheckType(click.ParamType[dict[str, Any]]):
+    """A check as a JSON object of the API; its values are judged where the registration is."""
+
+    name = "CHECK"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": "5"}`."""
+        kind, equals, rest = str(value).partition("=")
+        target, settings = _divided(rest)
+        if not equals or not target or kind not in ("http", "tcp", "ttl"):
+            self.fail(f"{value!r} is no check; write http=URL, tcp=HOST:PORT or ttl=SECONDS", param, ctx)
+        if kind == "http":
+            return {"kind": kind, "url": target, **settings}
+        if kind == "ttl":
+            return {"kind": kind, "ttl_seconds": target, **settings}
+        host, colon, port = target.rpartition(":")
+        if not colon or not port.isdigit():
+            self.fail(f"{target!r} is not HOST:PORT", param, ctx)
+        return {"kind": kind, "host": host.strip("[]"), "port": int(port), **settings}
+
+
+def _divided(text: str) -> tuple[str, dict[str, str]]:
+    """The target, which may itself hold commas, and the settings behind it."""
+    target, settings = "", {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if target and equals and name in _NAMES:
+            settings[_NAMES[name]] = value
+        else:
+            target = f"{target},{part}" if target else part
+    return target, settings

@@ -1,0 +1,105 @@
+"""What all commands that talk to a controller share: where it is, how to answer, and the exit codes.
+
+0  done
+1  refused: the problem's name is on standard error (with --json it is the document on standard output)
+2  the command line is wrong
+3  unreachable, not ready, or the outcome is unknown: try again
+"""
+
+import asyncio
+import getpass
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from domain.error import MusterError, Transient
+from muster.cli.table import document
+from muster.client import DEFAULT_URL, Client
+
+REFUSED: Final = 1
+UNREACHABLE: Final = 3
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The controller to talk to, and whether to answer with JSON."""
+
+    url: str
+    actor: str
+    timeout_seconds: float
+    json: bool
+
+    def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Run the work with an open client; a problem ends the process with its exit code."""
+
+        async def opened() -> T:
+            async with Client(self.url, actor=self.actor, timeout_seconds=self.timeout_seconds) as client:
+                return await work(client)
+
+        return run(opened, json=self.json)
+
+
+def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
+    """Run the work to its end; a problem ends the process with its exit code."""
+
+    async def awaited() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(awaited())
+    except MusterError as error:
+        fail(error, json=json)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(error: MusterError, *, json: bool) -> NoReturn:
+    """Tell the problem and exit: 3 for what may be tried again, else 1."""
+    if json:
+        click.echo(document({"error": {"name": error.name, "detail": error.detail, **error.context}}))
+    else:
+        click.echo(f"{error.name}: {error.detail}", err=True)
+    sys.exit(UNREACHABLE if isinstance(error, Transient) else REFUSED)
+
+
+def remote(command: F) -> F:
+    """The options --url, --actor, --timeout and --json; the command gets a `Remote` as `remote`."""
+
+    @click.option("--url", envvar="MUSTER_URL", default=DEFAULT_URL, show_default=True, help="The controller.")
+    @click.option("--actor", envvar="MUSTER_ACTOR", help="Who does it, for the record.  [default: user@host]")
+    @click.option("--timeout", default=10.0, show_default=True, metavar="SECONDS", help="With all retries.")
+    @json_option
+    @wraps(command)
+    def wrapped(*args: Any, url: str, actor: str | None, timeout: float, json: bool, **kwargs: Any) -> Any:
+        return command(*args, remote=Remote(url, actor or default_actor(), timeout, json), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def json_option(command: F) -> F:
+    """The option --json."""
+    return click.option("--json", is_flag=True, help="One JSON document on standard output.")(command)
+
+
+def reason_option(command: F) -> F:
+    """The option --reason."""
+    return click.option("--reason", metavar="TEXT", help="Why, for the record.")(command)
+
+
+def default_actor() -> str:
+    """`user@host`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

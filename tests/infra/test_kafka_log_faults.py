@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from infra.log import START
 from infra.provision import provision
 from infra.topic import BATCH_BYTES_MAX
 from tests.fixtures_servers import SharedKafka
-from tests.infra.log_contract import Writer, batches, end, history, names_of, reign, sealed_batch, tailing
+from tests.infra.log_contract import NOON, Writer, batches, end, history, names_of, reign, sealed_batch, tailing
 
 pytestmark = pytest.mark.kafka
 APPEND_TIMEOUT_SECONDS = 0.5
@@ -221,3 +223,42 @@ async def test_a_partition_that_is_not_there_is_said_so(kafka: SharedKafka) -> N
     async with KafkaLog(kafka.bootstrap, 1, prefix=prefix, append_timeout_seconds=2, stuck_seconds=1) as log:
         with pytest.raises(NotReady, match="has no partition 1"):
             await log.claim("first", START)
+
+
+async def test_a_claimer_that_was_overtaken_deposes_the_other_ones_beats_too(kafka: SharedKafka) -> None:
+    prefix = "overtaken"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    elsewhere = ThreadPoolExecutor(max_workers=1)
+    loop = asyncio.Runner()
+
+    def other_process(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        elsewhere.submit(lambda: loop.run(work())).result(timeout=20)
+
+    async def claims() -> None:
+        nonlocal rival
+        rival = KafkaLog(kafka.bootstrap, 0, prefix=prefix, fence=False)
+        await rival.claim("rival", await end(rival))
+
+    async def beats() -> None:
+        assert rival is not None
+        async with rival:
+            await rival.beat()
+
+    def clock() -> datetime:
+        # Read between the claimer's beat and its start: the whole claim of the rival fits in.
+        if rival is None:
+            other_process(claims)
+        return NOON
+
+    rival: KafkaLog | None = None
+    try:
+        async with opened(kafka, prefix=prefix, fence=False, clock=clock) as log:
+            writer = await reign(log, "overtaken", await end(log))
+
+            assert writer.cursor.term == 2
+            with pytest.raises(Uncertain):
+                await asyncio.to_thread(other_process, beats)
+            await writer.append("a")
+    finally:
+        elsewhere.submit(loop.close).result()
+        elsewhere.shutdown()

@@ -1,0 +1,112 @@
+"""The catalogue: every message by its stable name, and refusals that name the field."""
+
+import pytest
+
+from domain import error, instance, service
+from domain.catalogue import COMMANDS, EVENTS, command_from, command_from_json
+from domain.error import InvalidCommand, InvalidInstance
+from infra.codec import event_from
+from tests.sample import COMMANDS as SAMPLE_COMMANDS
+from tests.sample import EVENTS as SAMPLE_EVENTS
+
+PUBLIC = [command for command in SAMPLE_COMMANDS if command.type in COMMANDS]
+
+
+def kind(message):
+    return type(message).__name__
+
+
+def test_every_event_has_a_sample():
+    assert [event.type for event in SAMPLE_EVENTS] == list(EVENTS)
+
+
+def test_every_command_has_a_sample():
+    assert [type(command) for command in SAMPLE_COMMANDS] == [*service.COMMANDS, *service.INTERNAL_COMMANDS]
+
+
+def test_every_event_class_is_in_the_catalogue():
+    assert set(instance.InstanceEvent.__subclasses__()) >= set(EVENTS.values())
+    assert {event for event in vars(instance).values() if isinstance(event, type)} & set(EVENTS.values()) == set(
+        EVENTS.values()
+    )
+
+
+def test_names_on_the_wire_are_unique_and_end_in_a_revision():
+    names = [*COMMANDS, *EVENTS, *(command.type for command in service.INTERNAL_COMMANDS)]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("muster.instance.") and name.rpartition(".v")[2].isdigit() for name in names)
+
+
+@pytest.mark.parametrize("event", SAMPLE_EVENTS, ids=kind)
+def test_every_event_survives_json(event):
+    assert type(event).model_validate_json(event.model_dump_json()) == event
+    assert event_from(event.type, event.model_dump(mode="json")) == event
+
+
+@pytest.mark.parametrize("command", PUBLIC, ids=kind)
+def test_every_public_command_survives_json(command):
+    assert command_from_json(command.type, command.model_dump_json().encode()) == command
+    assert command_from(command.type, command.model_dump(mode="json")) == command
+
+
+@pytest.mark.parametrize("command", PUBLIC, ids=kind)
+def test_an_unknown_field_is_refused_in_every_command(command):
+    with pytest.raises(InvalidCommand) as refused:
+        command_from(command.type, {**command.model_dump(mode="json"), "nonsense": 1})
+    assert refused.value.context == {"field": "nonsense"}
+
+
+@pytest.mark.parametrize("command", PUBLIC, ids=kind)
+@pytest.mark.parametrize("name", ["", "-a", "a/b", "a b", "a\n", "a" * 129, "ä"])
+def test_a_bad_name_is_refused_in_every_command(command, name):
+    with pytest.raises(InvalidCommand) as refused:
+        command_from(command.type, {**command.model_dump(mode="json"), "instance": name})
+    assert refused.value.context == {"field": "instance"}
+
+
+@pytest.mark.parametrize("command", service.INTERNAL_COMMANDS, ids=lambda command: command.__name__)
+def test_commands_from_inside_cannot_be_published(command):
+    with pytest.raises(InvalidCommand) as refused:
+        command_from(command.type, {"instance": "a", "incarnation": 0})
+    assert refused.value.context == {"field": "type"}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'"text"', b"\xff"], ids=repr)
+def test_malformed_data_is_refused(data):
+    with pytest.raises(InvalidCommand):
+        command_from_json("muster.instance.drain.v1", data)
+
+
+def test_an_unknown_type_is_refused_in_json_too():
+    with pytest.raises(InvalidCommand) as refused:
+        command_from_json("muster.instance.explode.v1", b"{}")
+    assert refused.value.context == {"field": "type"}
+
+
+def test_a_spec_that_is_no_object_is_refused_as_an_instance():
+    with pytest.raises(InvalidInstance) as refused:
+        command_from("muster.instance.register.v1", {"instance": "a", "spec": 7})
+    assert refused.value.context == {"field": "spec"}
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"status": "dead"}, "status"),
+        ({"status": "healthy", "cause": "x" * 1025}, "cause"),
+        ({"status": "healthy", "check": "no name"}, "check"),
+        ({"status": "healthy", "incarnation": "first"}, "incarnation"),
+        ({}, "status"),
+    ],
+)
+def test_a_bad_report_is_refused_with_its_field(data, field):
+    with pytest.raises(InvalidCommand) as refused:
+        command_from("muster.instance.report_health.v1", {"instance": "a", **data})
+    assert refused.value.context == {"field": field}
+
+
+def test_every_error_has_one_family_and_one_name():
+    families = (error.Refused, error.Transient, error.Corrupt)
+    below = [found for found in error.BY_NAME.values() if found is not error.MusterError]
+    assert all(sum(issubclass(found, family) for family in families) == 1 for found in below)
+    assert all(name == found("why").name for name, found in error.BY_NAME.items())

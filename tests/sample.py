@@ -1,0 +1,138 @@
+"""One plausible message of every kind, and small builders, for tests that need any message at all."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from domain import service as s
+from domain.check import HttpCheck, TcpCheck, TtlCheck
+from domain.instance import (
+    InstanceAddressChanged,
+    InstanceCheckChanged,
+    InstanceChecksChanged,
+    InstanceDeregisterAfterChanged,
+    InstanceDeregistered,
+    InstanceDrainEnded,
+    InstanceDrainStarted,
+    InstanceHealthChanged,
+    InstanceLeaseChanged,
+    InstanceMaintenanceCleared,
+    InstanceMaintenanceSet,
+    InstanceMetadataChanged,
+    InstanceRegistered,
+    InstanceTagsChanged,
+    InstanceWeightChanged,
+    InstanceZoneChanged,
+    LeaseExpired,
+    Spec,
+)
+from domain.message import Command, Envelope, Event, Recorded
+from infra.chain import term_started
+from infra.codec import CloudEventMapper
+from infra.log import START, Batch, Cursor
+from infra.recorder_log import Chain
+from workers.partition import Partition
+
+NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+HTTP: Final = HttpCheck(
+    url="http://10.0.0.7:8080/health", name="ready", headers={"accept": "text/plain"}, expected_status=200
+)
+TCP: Final = TcpCheck(host="10.0.0.7", port=8080, name="port")
+TTL: Final = TtlCheck(ttl_seconds=5.0, name="ttl")
+
+PLAIN: Final = Spec(address="10.0.0.7", port=8080)
+FULL: Final = Spec(
+    address="10.0.0.7",
+    port=8080,
+    metadata={"version": "1.4.2", "owner": "käse"},
+    tags=("blue", "canary"),
+    zone="eu-1a",
+    weight=10,
+    checks=(HTTP, TCP, TTL),
+    lease_seconds=30.0,
+    deregister_after_seconds=3600.0,
+)
+
+EVENTS: Final[tuple[Event, ...]] = (
+    InstanceRegistered(instance="a", incarnation=0, spec=FULL, health="unknown"),
+    InstanceAddressChanged(instance="a", address="10.0.0.8", port=9090),
+    InstanceMetadataChanged(instance="a", metadata={"version": "1.4.3"}),
+    InstanceTagsChanged(instance="a", tags=("green",)),
+    InstanceZoneChanged(instance="a", zone="eu-1b"),
+    InstanceWeightChanged(instance="a", weight=3),
+    InstanceChecksChanged(instance="a", checks=(HTTP, TTL)),
+    InstanceLeaseChanged(instance="a", lease_seconds=None),
+    InstanceDeregisterAfterChanged(instance="a", deregister_after_seconds=60.0),
+    InstanceHealthChanged(
+        instance="a", was="unknown", to="unhealthy", cause="503 from /health", check="ready", check_status="unhealthy"
+    ),
+    InstanceCheckChanged(instance="a", check="port", was="unknown", to="healthy", cause=None),
+    InstanceMaintenanceSet(instance="a"),
+    InstanceMaintenanceCleared(instance="a"),
+    InstanceDrainStarted(instance="a"),
+    InstanceDrainEnded(instance="a"),
+    LeaseExpired(instance="a", incarnation=0, lease_seconds=30.0),
+    InstanceDeregistered(instance="a", incarnation=0, cause="lease_expired", health="unhealthy"),
+)
+"""One of every type, in the order of the catalogue."""
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    s.RegisterInstance(instance="a", spec=FULL),
+    s.DeregisterInstance(instance="a", incarnation=0),
+    s.ReportHealth(instance="a", status="unhealthy", cause="disk full", incarnation=0),
+    s.Heartbeat(instance="a"),
+    s.SetMaintenance(instance="a"),
+    s.ClearMaintenance(instance="a"),
+    s.DrainInstance(instance="a"),
+    s.UndrainInstance(instance="a"),
+    s.ObserveCheck(instance="a", incarnation=0, check="ready", status="healthy", cause="200"),
+    s.ExpireLease(instance="a", incarnation=0),
+    s.ExpireTtl(instance="a", incarnation=0, check="ttl"),
+    s.ExpireUnhealthy(instance="a", incarnation=0),
+)
+"""One of every type, the internal ones last."""
+
+
+def spec(base: Spec = PLAIN, **changes: Any) -> Spec:
+    """The spec with these fields changed."""
+    return replace(base, **changes)
+
+
+def registered(instance: str = "a", *, incarnation: int = 0, **changes: Any) -> InstanceRegistered:
+    """The event of a registration; with checks the health is unknown."""
+    what = spec(**changes)
+    return InstanceRegistered(
+        instance=instance, incarnation=incarnation, spec=what, health="unknown" if what.checks else "healthy"
+    )
+
+
+def register(instance: str = "a", id_: str = "1", *, service: str = "orders", **changes: Any) -> Envelope:
+    """A command to register, in its envelope."""
+    return envelope(id_, s.RegisterInstance(instance=instance, spec=spec(**changes)), service=service)
+
+
+def envelope(id_: str, command: Command, *, service: str = "orders", version: int | None = None) -> Envelope:
+    """A command in its envelope."""
+    return Envelope(id_, f"service/{service}", command, actor="ann", reason="because", expected_version=version)
+
+
+def recorded(event: Event, position: int = 1, version: int = 0, id_: str = "1") -> Recorded:
+    """An event with its place in history."""
+    return Recorded(0, position, "service/orders", version, NOON, event, f"{id_}:0", id_, "trace-7", "ann", "because")
+
+
+def reigning(number: int = 0, **limits: int) -> Partition:
+    """A partition machine whose writer has just started the first term of an empty log."""
+    partition = Partition(number, CloudEventMapper(), **limits)
+    started = term_batch(partition.cursor)
+    partition.fold(started)
+    partition.begin(started.cursor, 0.0)
+    return partition
+
+
+def term_batch(after: Cursor = START, writer: str = "w1") -> Batch:
+    """The batch that a reader makes of a `TermStarted`."""
+    marker = term_started(after, writer, NOON, "/muster/default")
+    [batch] = Chain(0, after).follow([(marker.originator_version, None, marker.state)])
+    return batch

@@ -27,7 +27,7 @@ from infra.settings import LOCAL, Settings
 from workers.checker import Checker
 from workers.commands import CommandsTopic
 from workers.control import Control
-from workers.http.application import application
+from workers.http.application import Application, application
 from workers.partition import Partition
 from workers.reign_checks import ReignChecks
 from workers.snapshotter import Snapshotter
@@ -68,9 +68,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         bootstrap = await _kafka(settings, stack)
         engine = await stack.enter_async_context(_engine(settings, bootstrap))
         dsn = await _postgres(settings, stack)
-        async with _working(settings, engine, bootstrap, dsn) as control, _http(control, listening):
+        parts = _assembled(settings, engine, bootstrap)
+        async with _http(parts.application, listening), _working(parts):
             host, port = listening.getsockname()[:2]
-            yield Running(f"http://{host}:{port}", control)
+            yield Running(f"http://{host}:{port}", parts.control)
 
 
 async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:
@@ -95,22 +96,30 @@ def _engine(settings: Settings, bootstrap: str | None) -> AbstractAsyncContextMa
     return open_kafka(bootstrap, partitions=settings.partitions, cluster=settings.cluster, prefix=settings.prefix)
 
 
-@asynccontextmanager
-async def _working(
-    settings: Settings, engine: Engine, bootstrap: str | None, dsn: str | None
-) -> AsyncIterator[Control]:
-    """The writers, with their views, checks, snapshots, commands topic and projector."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a controller is made of, wired but not running."""
+
+    control: Control
+    application: Application
+    writers: dict[int, Writer]
+    snapshotters: dict[int, Snapshotter]
+    checker: Checker
+    topics: list[CommandsTopic]
+
+
+def _assembled(settings: Settings, engine: Engine, bootstrap: str | None) -> _Parts:
     views = Views(sorted(engine.logs))
-    reign = f"{settings.controller}/{uuid4().hex[:8]}"  # Each start is a writer of its own.
     mapper = CloudEventMapper(f"/muster/{settings.cluster}")
+    reign = f"{settings.controller}/{uuid4().hex[:8]}"  # Each start is a writer of its own.
     writers: dict[int, Writer] = {}
+    snapshotters: dict[int, Snapshotter] = {}
+    topics: list[CommandsTopic] = []
 
     def observe(stream: str, command: ObserveCheck) -> None:
         writers[partition_of(stream, len(writers))].observe(stream, command)
 
     checker = Checker(observe)
-    snapshotters: dict[int, Snapshotter] = {}
-    topics: list[CommandsTopic] = []
     control = Control(
         cluster=settings.cluster,
         controller=settings.controller,
@@ -119,35 +128,50 @@ async def _working(
         executors=writers,
         archives=engine.logs,
         status=lambda: status(settings.cluster, settings.controller, engine, views, writers, snapshotters),
-        check_output=lambda service, instance: _outputs(checker, views, service, instance),
+        check_output=lambda stream, instance: _outputs(checker, views, stream, instance),
     )
     for number, partition_log in engine.logs.items():
         partition = Partition(number, mapper)
         writer = writers[number] = Writer(partition_log, partition, views, name=reign)
+        snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
         writer.observers.append(ReignChecks(checker))
         if bootstrap is not None:
             topics.append(CommandsTopic(bootstrap, writer, settings.prefix))
             writer.observers.append(topics[-1])
-        snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
-        await snapshotters[number].restore()
+    # The application listens to the views before the log is replayed: so watchers resume over a restart.
+    app = application(control, unready=lambda: _unready(writers), mapper=mapper)
+    return _Parts(control, app, writers, snapshotters, checker, topics)
+
+
+def _unready(writers: Mapping[int, Writer]) -> str | None:
+    reading = [number for number, writer in writers.items() if not writer.recovered.is_set()]
+    return f"the log of partitions {reading} is still being read; wait" if reading else None
+
+
+@asynccontextmanager
+async def _working(parts: _Parts) -> AsyncIterator[None]:
+    """Recover, then write, check and snapshot for the length of the block."""
+    writers = parts.writers
+    for snapshotter in parts.snapshotters.values():
+        await snapshotter.restore()
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(writer.run(), name=f"writer {number}") for number, writer in writers.items()]
         helping = [
-            tasks.create_task(checker.run(), name="checker"),
-            tasks.create_task(_keep_snapshots(snapshotters), name="snapshots"),
-            *(tasks.create_task(topic.run(), name="commands") for topic in topics),
+            tasks.create_task(parts.checker.run(), name="checker"),
+            tasks.create_task(_keep_snapshots(parts.snapshotters), name="snapshots"),
+            *(tasks.create_task(topic.run(), name="commands") for topic in parts.topics),
         ]
         await asyncio.gather(*(writer.recovered.wait() for writer in writers.values()))
         _calm_collector()
         try:
-            yield control
+            yield
         finally:
             for writer in writers.values():
                 writer.stop()
             await asyncio.wait(writing, timeout=drain_timeout_seconds)
             for task in (*helping, *writing):
                 task.cancel()
-            await _last_snapshots(writers, snapshotters)
+            await _last_snapshots(writers, parts.snapshotters)
 
 
 class _Server(uvicorn.Server):
@@ -169,9 +193,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _http(control: Control, listening: socket.socket) -> AsyncIterator[None]:
+async def _http(app: Application, listening: socket.socket) -> AsyncIterator[None]:
     """The HTTP face, until the block ends; then requests under way are answered and watches told to come back."""
-    app = application(control)
     config = uvicorn.Config(
         app,
         loop="none",
@@ -190,14 +213,15 @@ async def _http(control: Control, listening: socket.socket) -> AsyncIterator[Non
     try:
         yield
     finally:
+        app.drain()
         server.should_exit = True
         await serving
 
 
-def _outputs(checker: Checker, views: Views, service: str, instance: str) -> dict[str, Any]:
-    row = views.instances.get(service, {}).get(instance)
+def _outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict[str, Any]:
+    row = views.instances.get(stream.removeprefix("service/"), {}).get(instance)
     names = row.instance.checks if row is not None else {}
-    found = {name: checker.output(f"service/{service}", instance, name) for name in names}
+    found = {name: checker.output(stream, instance, name) for name in names}
     return {name: output for name, output in found.items() if output is not None}
 
 

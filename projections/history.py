@@ -4,7 +4,7 @@ A row outlives its instance: "who deregistered it?" is the question that is aske
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from domain.message import Recorded
 from projections.instances import key
@@ -29,9 +29,16 @@ def evolve(row: HistoryRow | None, recorded: Recorded) -> HistoryRow:
     return HistoryRow(row.count + 1, (*kept, recorded.position))
 
 
-def columns(row: HistoryRow) -> dict[str, object]:
+class HistoryColumns(NamedTuple):
     """What SQL users filter and join by."""
-    return {"events": row.count, "positions": list(row.positions)}
+
+    events: int
+    positions: tuple[int, ...]
 
 
-HISTORY = Projection("instance_history", 1, ("service", "instance"), HistoryRow, key, evolve, columns)
+def columns(row: HistoryRow) -> HistoryColumns:
+    """The row for SQL users."""
+    return HistoryColumns(row.count, row.positions)
+
+
+HISTORY = Projection("instance_history", 1, ("service", "instance"), HistoryRow, key, evolve, HistoryColumns, columns)

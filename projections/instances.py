@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.instance import (
     Instance,
@@ -113,27 +113,48 @@ def item(row: InstanceRow) -> dict[str, Any]:
     }
 
 
-def columns(row: InstanceRow) -> dict[str, object]:
+class InstanceColumns(NamedTuple):
     """What SQL users filter and join by."""
+
+    address: str
+    port: int
+    zone: str
+    weight: int
+    tags: tuple[str, ...]
+    metadata: dict[str, str]
+    health: str
+    cause: str | None
+    health_since: datetime
+    maintenance: bool
+    draining: bool
+    discoverable: bool
+    incarnation: int
+    version: int
+    registered_at: datetime
+    position: int
+
+
+def columns(row: InstanceRow) -> InstanceColumns:
+    """The row for SQL users."""
     instance, spec = row.instance, row.instance.spec
-    return {
-        "address": spec.address,
-        "port": spec.port,
-        "zone": spec.zone,
-        "weight": spec.weight,
-        "tags": list(spec.tags),
-        "metadata": spec.metadata,
-        "health": instance.health,
-        "cause": instance.cause,
-        "health_since": row.health_since,
-        "maintenance": row.maintenance is not None,
-        "draining": row.draining is not None,
-        "discoverable": instance.discoverable,
-        "incarnation": instance.incarnation,
-        "version": instance.version,
-        "registered_at": row.registered_at,
-        "position": row.position,
-    }
+    return InstanceColumns(
+        spec.address,
+        spec.port,
+        spec.zone,
+        spec.weight,
+        spec.tags,
+        spec.metadata,
+        instance.health,
+        instance.cause,
+        row.health_since,
+        row.maintenance is not None,
+        row.draining is not None,
+        instance.discoverable,
+        instance.incarnation,
+        instance.version,
+        row.registered_at,
+        row.position,
+    )
 
 
-INSTANCES = Projection("instances", 1, ("service", "instance"), InstanceRow, key, evolve, columns)
+INSTANCES = Projection("instances", 1, ("service", "instance"), InstanceRow, key, evolve, InstanceColumns, columns)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from domain.message import Recorded
 
@@ -16,7 +16,8 @@ class Projection(Generic[Row]):
 
     `key` names the row that an event touches (None: none); `evolve` gives the row after it (None: no row). A new
     `revision` means that rows of the old one are wrong: they are rebuilt from the log. `row_type` is a dataclass that
-    pydantic can serialise; `key_names` are the key's columns; `columns` are what SQL users filter and join by.
+    pydantic can serialise; `key_names` are the key's columns; `columns` gives what SQL users filter and join by, as the
+    NamedTuple `columns_type`, whose field types become SQL types.
     """
 
     name: str
@@ -25,4 +26,5 @@ class Projection(Generic[Row]):
     row_type: type[Row]
     key: Callable[[Recorded], Key | None]
     evolve: Callable[[Row | None, Recorded], Row | None]
-    columns: Callable[[Row], dict[str, object]]
+    columns_type: type[tuple[Any, ...]]
+    columns: Callable[[Row], tuple[Any, ...]]

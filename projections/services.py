@@ -1,10 +1,9 @@
 """Which services are there, and how many of their instances are healthy? One row per service with instances."""
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from domain.check import Health
-from domain.instance import InstanceDeregistered, InstanceEvent, InstanceHealthChanged, InstanceRegistered
+from domain.instance import InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
 from projections.projection import Key, Projection
 
@@ -36,38 +35,36 @@ def key(recorded: Recorded) -> Key | None:
 def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     """The row after the event."""
     event = recorded.event
-    assert isinstance(event, InstanceEvent)
-    row = row or ServiceRow(recorded.stream[8:], 0, 0, 0, recorded.position)
-    match event:
-        case InstanceHealthChanged():
-            row = _moved(_moved(row, event.was, -1), event.to, 1)
-        case InstanceRegistered():
-            row = _moved(row, event.health, 1)
-        case InstanceDeregistered():
-            row = _moved(row, event.health, -1)
-    assert min(row.healthy, row.unhealthy, row.unknown) >= 0, f"negative count in {row}"
-    return replace(row, position=recorded.position) if row.instances else None
+    counts = {"healthy": 0, "unhealthy": 0, "unknown": 0}
+    if row is not None:
+        counts = {"healthy": row.healthy, "unhealthy": row.unhealthy, "unknown": row.unknown}
+    if isinstance(event, InstanceHealthChanged):
+        counts[event.was] -= 1
+        counts[event.to] += 1
+    elif isinstance(event, InstanceRegistered):
+        counts[event.health] += 1
+    elif isinstance(event, InstanceDeregistered):
+        counts[event.health] -= 1
+    healthy, unhealthy, unknown = counts.values()
+    assert min(healthy, unhealthy, unknown) >= 0, f"negative count of {recorded.stream}: {counts}"
+    if not healthy and not unhealthy and not unknown:
+        return None
+    return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)
 
 
-def _moved(row: ServiceRow, health: Health, by: int) -> ServiceRow:
-    match health:
-        case "healthy":
-            return ServiceRow(row.service, row.healthy + by, row.unhealthy, row.unknown, row.position)
-        case "unhealthy":
-            return ServiceRow(row.service, row.healthy, row.unhealthy + by, row.unknown, row.position)
-        case "unknown":
-            return ServiceRow(row.service, row.healthy, row.unhealthy, row.unknown + by, row.position)
-
-
-def columns(row: ServiceRow) -> dict[str, object]:
+class ServiceColumns(NamedTuple):
     """What SQL users filter and join by."""
-    return {
-        "instances": row.instances,
-        "healthy": row.healthy,
-        "unhealthy": row.unhealthy,
-        "unknown": row.unknown,
-        "position": row.position,
-    }
+
+    instances: int
+    healthy: int
+    unhealthy: int
+    unknown: int
+    position: int
 
 
-SERVICES = Projection("services", 1, ("service",), ServiceRow, key, evolve, columns)
+def columns(row: ServiceRow) -> ServiceColumns:
+    """The row for SQL users."""
+    return ServiceColumns(row.instances, row.healthy, row.unhealthy, row.unknown, row.position)
+
+
+SERVICES = Projection("services", 1, ("service",), ServiceRow, key, evolve, ServiceColumns, columns)

@@ -1,0 +1,105 @@
+"""One projection's rows while events are folded into them: all of them in memory, or the newest ones of a store."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from domain.message import Recorded
+from infra.read_store import Changes, ParkedKey
+from projections.projection import Key, Projection
+
+Row = TypeVar("Row")
+
+
+class Fold(Generic[Row]):
+    """Folds events into the rows of one projection and remembers which rows changed.
+
+    `rows_max` bounds how many unchanged rows are kept (None: all). `complete`: what is not in memory does not exist, so
+    nothing ever has to be loaded. An event that cannot be folded parks its key: the row stands still from there on.
+    """
+
+    def __init__(self, projection: Projection[Row], *, rows_max: int | None = None, complete: bool = True) -> None:
+        self.projection = projection
+        self.parked: dict[Key, ParkedKey] = {}
+        self._rows_max = rows_max
+        self._complete = complete
+        # Two generations stand for "least recently used": what is not asked for between two turns is dropped.
+        self._young: dict[Key, Row | None] = {}
+        self._old: dict[Key, Row | None] = {}
+        # The changed keys, and whether they had a row before; the newly parked ones.
+        self._changed: dict[Key, bool] = {}
+        self._newly_parked: list[ParkedKey] = []
+
+    @property
+    def changes(self) -> int:
+        """How many keys have changed since the last `take`."""
+        return len(self._changed) + len(self._newly_parked)
+
+    @property
+    def rows(self) -> dict[Key, Row]:
+        """The rows in memory, by key."""
+        return {key: row for key, row in (self._old | self._young).items() if row is not None}
+
+    def missing(self, recorded: Sequence[Recorded]) -> list[Key]:
+        """The keys that the events touch whose rows must be loaded (`load`) before `apply`."""
+        if self._complete and not self._old:
+            return []
+        young, old, key_of = self._young, self._old, self.projection.key
+        missing = []
+        for key in {key_of(event) for event in recorded}:
+            if key is None or key in young:
+                continue
+            if key in old:
+                young[key] = old[key]
+            elif not self._complete:
+                missing.append(key)
+        return missing
+
+    def load(self, keys: Iterable[Key], rows: dict[Key, Row]) -> None:
+        """Take in what the store has under the keys."""
+        self._young.update((key, rows.get(key)) for key in keys)
+
+    def apply(self, recorded: Iterable[Recorded]) -> None:
+        """Fold the events, in order."""
+        rows, changed, parked = self._young, self._changed, self.parked
+        key_of, evolve = self.projection.key, self.projection.evolve
+        for event in recorded:
+            key = key_of(event)
+            if key is None or key in parked:
+                continue
+            before = rows.get(key)
+            try:
+                rows[key] = evolve(before, event)
+            except Exception as error:  # noqa: BLE001  whatever the fold chokes on, only this key may suffer
+                self._park(ParkedKey(key, event.position, f"{type(error).__name__}: {error}"))
+                continue
+            if key not in changed:
+                changed[key] = before is not None
+
+    def take(self) -> Changes:
+        """What has changed since the last call. The rows stay, until two more calls if they are not used again."""
+        changes = Changes(parked=self._newly_parked)
+        rows = self._young
+        for key, existed in self._changed.items():
+            row = rows[key]
+            if row is not None:
+                (changes.changed if existed else changes.added).append((key, row))
+            elif existed:
+                changes.removed.append(key)
+        self._changed, self._newly_parked = {}, []
+        self._turn()
+        return changes
+
+    def _turn(self) -> None:
+        if self._rows_max is not None and len(self._young) > self._rows_max // 2:
+            # What leaves memory here has been taken at the last turn or before, and the caller has stored it.
+            self._complete = self._complete and not self._old
+            self._young, self._old = {}, self._young
+
+    def _park(self, parked: ParkedKey) -> None:
+        self.parked[parked.key] = parked
+        self._newly_parked.append(parked)
+
+
+def folds_of(projections: Sequence[Projection[Any]], **options: Any) -> list[Fold[Any]]:
+    """A fold for each projection."""
+    return [Fold(projection, **options) for projection in projections]

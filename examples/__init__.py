@@ -1,0 +1,1 @@
+"""Small real services that use muster, and a demonstration that runs them."""

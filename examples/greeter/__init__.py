@@ -1,0 +1,1 @@
+"""The service `greeter`: as little as a service can be."""

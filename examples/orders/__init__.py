@@ -1,0 +1,1 @@
+"""The service `orders`: it finds `users` through muster and calls it."""

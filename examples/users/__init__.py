@@ -1,0 +1,1 @@
+"""The service `users`: users can be created and fetched."""

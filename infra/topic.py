@@ -13,6 +13,7 @@ OUTCOMES: Final = "outcomes"
 SNAPSHOTS: Final = "snapshots"
 HEARTBEATS: Final = "heartbeats"
 LIVENESS: Final = "liveness"
+CONTROLLERS: Final = "controllers"
 
 PREFIX: Final = "muster"
 PARTITIONS: Final = 8
@@ -95,6 +96,12 @@ TOPICS: Final = (
     Topic(
         LIVENESS,
         "Proofs of the writers' reigns; kept for 1 hour",
+        _settings(retention_ms=_HOUR, segment_ms=10 * _MINUTE),
+    ),
+    Topic(
+        # Not in `liveness`: a writer's beat counts only where no other record can be.
+        CONTROLLERS,
+        "Signs of life of the controllers, all in partition 0; kept for 1 hour",
         _settings(retention_ms=_HOUR, segment_ms=10 * _MINUTE),
     ),
 )

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -26,10 +27,14 @@ from infra.route import partition_of
 from infra.settings import LOCAL, Settings
 from workers.checker import Checker
 from workers.commands import CommandsTopic
-from workers.control import Control
+from workers.control import Control, Executor
+from workers.http import peer
 from workers.http.application import Application, application
+from workers.members import Member, Members
 from workers.partition import Partition
+from workers.peer import Forwarding, Peers
 from workers.reign_checks import ReignChecks
+from workers.roll_call import RollCall
 from workers.snapshotter import Snapshotter
 from workers.status import status
 from workers.view import Views
@@ -68,10 +73,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         bootstrap = await _kafka(settings, stack)
         engine = await stack.enter_async_context(_engine(settings, bootstrap))
         dsn = await _postgres(settings, stack)
-        parts = _assembled(settings, engine, bootstrap)
+        host, port = listening.getsockname()[:2]
+        self_ = Member(f"{settings.controller}/{uuid4().hex[:8]}", f"http://{host}:{port}")
+        peers = await stack.enter_async_context(Peers())
+        parts = _assembled(settings, engine, bootstrap, self_, peers)
         async with _http(parts.application, listening), _working(parts):
-            host, port = listening.getsockname()[:2]
-            yield Running(f"http://{host}:{port}", parts.control)
+            yield Running(self_.url, parts.control)
 
 
 async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:
@@ -106,12 +113,14 @@ class _Parts:
     snapshotters: dict[int, Snapshotter]
     checker: Checker
     topics: list[CommandsTopic]
+    roll_call: RollCall | None
 
 
-def _assembled(settings: Settings, engine: Engine, bootstrap: str | None) -> _Parts:
+def _assembled(settings: Settings, engine: Engine, bootstrap: str | None, self_: Member, peers: Peers) -> _Parts:
     views = Views(sorted(engine.logs))
     mapper = CloudEventMapper(f"/muster/{settings.cluster}")
-    reign = f"{settings.controller}/{uuid4().hex[:8]}"  # Each start is a writer of its own.
+    members = Members(self_) if bootstrap is not None else None
+    executors: dict[int, Executor] = {}
     writers: dict[int, Writer] = {}
     snapshotters: dict[int, Snapshotter] = {}
     topics: list[CommandsTopic] = []
@@ -125,14 +134,16 @@ def _assembled(settings: Settings, engine: Engine, bootstrap: str | None) -> _Pa
         controller=settings.controller,
         partitions=len(engine.logs),
         views=views,
-        executors=writers,
+        executors=executors,
         archives=engine.logs,
         status=lambda: status(settings.cluster, settings.controller, engine, views, writers, snapshotters),
         check_output=lambda stream, instance: _outputs(checker, views, stream, instance),
     )
     for number, partition_log in engine.logs.items():
         partition = Partition(number, mapper)
-        writer = writers[number] = Writer(partition_log, partition, views, name=reign)
+        wanted = partial(_owns, members, number)
+        writer = writers[number] = Writer(partition_log, partition, views, name=self_.name, wanted=wanted)
+        executors[number] = writer if members is None else Forwarding(writer, members, peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
         writer.observers.append(ReignChecks(checker))
         if bootstrap is not None:
@@ -140,7 +151,26 @@ def _assembled(settings: Settings, engine: Engine, bootstrap: str | None) -> _Pa
             writer.observers.append(topics[-1])
     # The application listens to the views before the log is replayed: so watchers resume over a restart.
     app = application(control, unready=lambda: _unready(writers), mapper=mapper)
-    return _Parts(control, app, writers, snapshotters, checker, topics)
+    app.api.include_router(peer.router(writers))
+    roll_call = None
+    if bootstrap is not None and members is not None:
+        roll_call = _roll_call(bootstrap, members, writers, settings.prefix)
+    return _Parts(control, app, writers, snapshotters, checker, topics, roll_call)
+
+
+def _owns(members: Members | None, partition: int) -> bool:
+    return members is None or members.owner(partition) == members.self_
+
+
+def _roll_call(bootstrap: str, members: Members, writers: Mapping[int, Writer], prefix: str) -> RollCall:
+    def changed() -> None:
+        for writer in writers.values():
+            writer.wake()
+
+    def recovered() -> bool:
+        return all(writer.recovered.is_set() for writer in writers.values())
+
+    return RollCall(bootstrap, members, len(writers), recovered=recovered, changed=changed, prefix=prefix)
 
 
 def _unready(writers: Mapping[int, Writer]) -> str | None:
@@ -160,6 +190,7 @@ async def _working(parts: _Parts) -> AsyncIterator[None]:
             tasks.create_task(parts.checker.run(), name="checker"),
             tasks.create_task(_keep_snapshots(parts.snapshotters), name="snapshots"),
             *(tasks.create_task(topic.run(), name="commands") for topic in parts.topics),
+            *([tasks.create_task(parts.roll_call.run(), name="roll call")] if parts.roll_call else []),
         ]
         await asyncio.gather(*(writer.recovered.wait() for writer in writers.values()))
         _calm_collector()

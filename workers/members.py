@@ -1,0 +1,61 @@
+"""Which controllers are alive, and who should write which partition. Pure; a hint only: the log alone decides who reigns.
+
+Each controller is heard every 150 ms. Silence is measured against the newest sign that we heard of ourselves: while the
+broker is away nobody is heard, so nobody is judged. Partitions go to live controllers by rendezvous hashing (Thaler and
+Ravishankar, 1996): when one dies, only its partitions move.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+silent_seconds: Final = 0.6
+settle_seconds: Final = 0.4
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A controller: its name, unique per start, and the address of its HTTP API."""
+
+    name: str
+    url: str
+
+
+class Members:
+    """The live controllers, as far as `self_` can tell. Instants are seconds on the monotonic clock."""
+
+    def __init__(self, self_: Member) -> None:
+        self.self_ = self_
+        self._heard: dict[Member, tuple[float, bool]] = {}
+        self._joined_at: float | None = None
+
+    def heard(self, member: Member, now: float, *, ready: bool) -> None:
+        """A sign of life arrived; only who is ready may own partitions."""
+        self._heard[member] = (now, ready)
+        if member == self.self_ and self._joined_at is None:
+            self._joined_at = now
+
+    def gone(self, member: Member) -> None:
+        """The member said goodbye, or its process has closed its sockets."""
+        if member != self.self_:
+            self._heard.pop(member, None)
+
+    def settled(self, now: float) -> bool:
+        """Whether we have listened for so long that whoever lives has been heard."""
+        return self._joined_at is not None and now - self._joined_at >= settle_seconds
+
+    def live(self) -> list[Member]:
+        """The live controllers, by name."""
+        newest, _ = self._heard.get(self.self_, (None, False))
+        if newest is None:
+            return []
+        return sorted(m for m, (at, _) in self._heard.items() if newest - at <= silent_seconds)
+
+    def owner(self, partition: int) -> Member | None:
+        """Who should write the partition: of the live ones, one that is ready; None: nobody is."""
+        ready = (member for member in self.live() if self._heard[member][1])
+        return max(ready, key=lambda member: _weight(member.name, partition), default=None)
+
+
+def _weight(name: str, partition: int) -> bytes:
+    return sha256(f"{name}/{partition}".encode()).digest()

@@ -4,6 +4,7 @@ Built on eventsourcing's Mapper: the transcoder, upcasting, and optionally a com
 With either of them the event is in `data_base64`; the envelope stays readable, so that anyone can verify the chain.
 """
 
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ class CloudEventMapper(Mapper[str]):
                 document["actor"],
                 document.get("reason"),
             )
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError, ValidationError, zlib.error) as error:
             reason = f"{document.get('type')} cannot be decoded: {error}"
             detail = (
                 f"partition {partition} stops at position {position}: {reason}. "

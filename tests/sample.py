@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from eventsourcing.persistence import StoredEvent
+
 from domain import service as s
 from domain.check import HttpCheck, TcpCheck, TtlCheck
 from domain.instance import (
@@ -27,10 +29,9 @@ from domain.instance import (
     Spec,
 )
 from domain.message import Command, Envelope, Event, Recorded
-from infra.chain import term_started
-from infra.codec import CloudEventMapper
+from infra.chain import Chain, term_started
+from infra.codec import CloudEventMapper, Draft
 from infra.log import START, Batch, Cursor
-from infra.recorder_log import Chain
 from workers.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -136,3 +137,12 @@ def term_batch(after: Cursor = START, writer: str = "w1") -> Batch:
     marker = term_started(after, writer, NOON, "/muster/default")
     [batch] = Chain(0, after).follow([(marker.originator_version, None, marker.state)])
     return batch
+
+
+def sealed_batch(cursor: Cursor, *events: Event, commands: str = "c") -> tuple[list[StoredEvent], Cursor]:
+    """The events as one sealed batch on the cursor, and the cursor behind it."""
+    drafts = []
+    for index, event in enumerate(events):
+        told = recorded(event, cursor.position + 1 + index, index, f"{commands}{index}")
+        drafts.append(Draft(told, "00" * 8, event.model_dump_json().encode()))
+    return CloudEventMapper().seal(drafts, cursor, None)

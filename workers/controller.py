@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -23,6 +24,7 @@ from infra.engine import Engine
 from infra.kafka_engine import open_kafka
 from infra.local_kafka import LocalKafka
 from infra.local_postgres import LocalPostgres
+from infra.read_store import ReadStore
 from infra.route import partition_of
 from infra.settings import LOCAL, Settings
 from workers.checker import Checker
@@ -33,6 +35,7 @@ from workers.http.application import Application, application
 from workers.members import Member, Members
 from workers.partition import Partition
 from workers.peer import Forwarding, Peers
+from workers.projector import Projector
 from workers.reign_checks import ReignChecks
 from workers.roll_call import RollCall
 from workers.snapshotter import Snapshotter
@@ -76,7 +79,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         host, port = listening.getsockname()[:2]
         self_ = Member(f"{settings.controller}/{uuid4().hex[:8]}", f"http://{host}:{port}")
         peers = await stack.enter_async_context(Peers())
-        parts = _assembled(settings, engine, bootstrap, self_, peers)
+        mapper = CloudEventMapper(f"/muster/{settings.cluster}")
+        projector = await _projector(dsn, engine, mapper, settings, stack)
+        parts = _assembled(settings, engine, mapper, bootstrap, self_, peers, projector)
         async with _http(parts.application, listening), _working(parts):
             yield Running(self_.url, parts.control)
 
@@ -97,6 +102,16 @@ async def _postgres(settings: Settings, stack: AsyncExitStack) -> str | None:
     return server.dsn
 
 
+async def _projector(
+    dsn: str | None, engine: Engine, mapper: CloudEventMapper, settings: Settings, stack: AsyncExitStack
+) -> Projector | None:
+    if dsn is None:
+        return None
+    schema = re.sub(r"[^a-z0-9_]", "_", settings.prefix.lower())
+    store = await stack.enter_async_context(ReadStore(dsn, schema=schema))
+    return Projector(list(engine.logs.values()), store, mapper)
+
+
 def _engine(settings: Settings, bootstrap: str | None) -> AbstractAsyncContextManager[Engine]:
     if bootstrap is None:
         return open_embedded(settings.data, partitions=settings.partitions or 1, cluster=settings.cluster)
@@ -114,11 +129,19 @@ class _Parts:
     checker: Checker
     topics: list[CommandsTopic]
     roll_call: RollCall | None
+    projector: Projector | None
 
 
-def _assembled(settings: Settings, engine: Engine, bootstrap: str | None, self_: Member, peers: Peers) -> _Parts:
+def _assembled(
+    settings: Settings,
+    engine: Engine,
+    mapper: CloudEventMapper,
+    bootstrap: str | None,
+    self_: Member,
+    peers: Peers,
+    projector: Projector | None,
+) -> _Parts:
     views = Views(sorted(engine.logs))
-    mapper = CloudEventMapper(f"/muster/{settings.cluster}")
     members = Members(self_) if bootstrap is not None else None
     executors: dict[int, Executor] = {}
     writers: dict[int, Writer] = {}
@@ -136,7 +159,10 @@ def _assembled(settings: Settings, engine: Engine, bootstrap: str | None, self_:
         views=views,
         executors=executors,
         archives=engine.logs,
-        status=lambda: status(settings.cluster, settings.controller, engine, views, writers, snapshotters),
+        status=lambda: {
+            **status(settings.cluster, settings.controller, engine, views, writers, snapshotters),
+            "projector": projector.status() if projector is not None else None,
+        },
         check_output=lambda stream, instance: _outputs(checker, views, stream, instance),
     )
     for number, partition_log in engine.logs.items():
@@ -155,7 +181,7 @@ def _assembled(settings: Settings, engine: Engine, bootstrap: str | None, self_:
     roll_call = None
     if bootstrap is not None and members is not None:
         roll_call = _roll_call(bootstrap, members, writers, settings.prefix)
-    return _Parts(control, app, writers, snapshotters, checker, topics, roll_call)
+    return _Parts(control, app, writers, snapshotters, checker, topics, roll_call, projector)
 
 
 def _owns(members: Members | None, partition: int) -> bool:
@@ -191,6 +217,7 @@ async def _working(parts: _Parts) -> AsyncIterator[None]:
             tasks.create_task(_keep_snapshots(parts.snapshotters), name="snapshots"),
             *(tasks.create_task(topic.run(), name="commands") for topic in parts.topics),
             *([tasks.create_task(parts.roll_call.run(), name="roll call")] if parts.roll_call else []),
+            *([tasks.create_task(parts.projector.run(), name="projector")] if parts.projector else []),
         ]
         await asyncio.gather(*(writer.recovered.wait() for writer in writers.values()))
         _calm_collector()

@@ -80,7 +80,8 @@ _WATCH: Final[tuple[Parameter, ...]] = (
 def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the hot routes and their models in it."""
     components = document.setdefault("components", {}).setdefault("schemas", {})
-    models = (*dict.fromkeys(hot.answer for hot in HOT if hot.answer), CommandBatch, ProblemShape)
+    answers = dict.fromkeys(hot.answer for hot in HOT if hot.answer is not None)
+    models: tuple[type[BaseModel], ...] = (*answers, CommandBatch, ProblemShape)
     _, schema = models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
     components |= schema["$defs"]
     spec = TypeAdapter(Spec).json_schema(ref_template=_REF)

@@ -98,21 +98,31 @@ class Registry:
     async def batch(self, request: Request) -> Reply:
         """`POST` commands: `{commands: […]}` or a bare list; all run at once, in order per partition."""
         entries = _commands(json_from(await request.body(batch_bytes_max)))
-        outcomes = await asyncio.gather(*map(self._one, entries))
+        parsed = [_parsed(entry) for entry in entries]
+        asked = [found for found in parsed if isinstance(found, Envelope)]
+        # Each starts in its turn and is queued at its writer before the next one starts: that keeps their order.
+        answers = iter(await asyncio.gather(*map(self.control.execute, asked), return_exceptions=True))
+        outcomes = [self._outcome(found, next(answers)) if isinstance(found, Envelope) else found for found in parsed]
         token: dict[int, int] = {}
         for item in outcomes:
             if item["position"] is not None:
                 token[item["partition"]] = max(item["position"], token.get(item["partition"], -1))
         return Reply(orjson.dumps({"items": outcomes}), 200, [(b"muster-token", format_token(token).encode())])
 
-    async def _one(self, entry: object) -> dict[str, Any]:
-        partition = None
-        try:
-            envelope = envelope_from(entry)
-            partition = self.control.partition_of(envelope.stream)
-            return outcome(await self.control.execute(envelope))
-        except MusterError as error:
-            return outcome_of_error(error, claimed_id(entry), partition)
+    def _outcome(self, envelope: Envelope, answer: Answer | BaseException) -> dict[str, Any]:
+        if isinstance(answer, Answer):
+            return outcome(answer)
+        if isinstance(answer, MusterError):
+            return outcome_of_error(answer, envelope.id, self.control.partition_of(envelope.stream))
+        raise answer
+
+
+def _parsed(entry: object) -> Envelope | dict[str, Any]:
+    """The command, or the outcome of a malformed one."""
+    try:
+        return envelope_from(entry)
+    except MusterError as error:
+        return outcome_of_error(error, claimed_id(entry), None)
 
 
 def routes(control: Control) -> dict[tuple[str, str], Callable[[Request], Awaitable[Reply]]]:

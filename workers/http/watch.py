@@ -56,10 +56,24 @@ class Trace:
 class Subscriber:
     """One watcher: its queue of frames, bounded in count and bytes. `token` is the id of the last frame taken."""
 
-    __slots__ = ("_frames", "_size", "_token", "_waiter", "closed", "cut", "service", "task", "token")
+    __slots__ = (
+        "_bytes_max",
+        "_frames",
+        "_frames_max",
+        "_size",
+        "_token",
+        "_waiter",
+        "closed",
+        "cut",
+        "service",
+        "task",
+        "token",
+    )
 
-    def __init__(self, service: str | None, token: str) -> None:
+    def __init__(self, service: str | None, token: str, frames_max: int, bytes_max: int) -> None:
         self.service = service
+        self._frames_max = frames_max
+        self._bytes_max = bytes_max
         self.token = self._token = token
         self.cut = False
         self.closed = False
@@ -75,7 +89,7 @@ class Subscriber:
 
     def put(self, frame: bytes, token: str) -> bool:
         """Queue the frame; False: the queue is over its bound, the watcher is cut off now."""
-        if self._size + len(frame) > queue_bytes_max or len(self._frames) >= queue_frames_max:
+        if self._size + len(frame) > self._bytes_max or len(self._frames) >= self._frames_max:
             self.cut = True
             self._frames, self._size = [], 0
             self._wake()
@@ -113,17 +127,30 @@ class Subscriber:
 
 
 class Hub:
-    """All watchers of a controller and the ring. Give `on_batch` to `Views.listen` before the log is replayed."""
+    """All watchers of a controller and the ring.
 
-    def __init__(self, views: Views, encoded: Encoded, changes_max: int = ring_changes_max) -> None:
+    Make it once the views hold what a snapshot gave them, and let them call `on_batch` before the log is replayed: then
+    watchers resume over a restart.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        encoded: Encoded,
+        *,
+        changes_max: int = ring_changes_max,
+        frames_max: int = queue_frames_max,
+        bytes_max: int = queue_bytes_max,
+    ) -> None:
         self.cut_total = 0
         self.frames_total = 0
         self._views = views
         self._encoded = encoded
         self._changes_max = changes_max
+        self._queue_max = (frames_max, bytes_max)
         self._ring: deque[Trace] = deque()
-        # Everything behind a partition's floor is in the ring; of a partition without a floor nothing was seen yet.
-        self._floors: Token = {}
+        # Everything behind a partition's floor is in the ring; of a partition without a floor nothing was read yet.
+        self._floors: Token = views.token()
         self._subscribers: dict[str | None, set[Subscriber]] = {}
         self._count = 0
         self._beating: asyncio.TimerHandle | None = None
@@ -135,7 +162,7 @@ class Hub:
     def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
         """Remember the changes and tell those who watch."""
         if partition not in self._floors:
-            # What the views held before, from a snapshot, is not in the ring.
+            # Were the views filled from a snapshot after all, what that held is not in the ring.
             self._floors[partition] = changes[0].recorded.position - 1 if changes else cursor.position
         if changes:
             traces = [_trace(partition, change) for change in changes]
@@ -188,7 +215,7 @@ class Hub:
             frames = iter([delta(token, list(map(change_of, missed)))] if missed else [b": nothing was missed\n\n"])
         else:
             frames = self._snapshot(service, token, reset=after is not None)
-        subscriber = Subscriber(service, token)
+        subscriber = Subscriber(service, token, *self._queue_max)
         self._subscribers.setdefault(service, set()).add(subscriber)
         self._count += 1
         if self._beating is None:

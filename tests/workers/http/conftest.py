@@ -1,0 +1,106 @@
+"""A controller on the embedded engine, its HTTP face on a free port, and a client that shows all of an answer."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from infra.settings import Settings
+from workers.control import Control
+from workers.controller import running
+
+INSTANCE = "/v1/services/orders/instances/a"
+SPEC = {"address": "10.0.0.7", "port": 8080}
+
+
+@dataclass
+class Told:
+    """An answer."""
+
+    status: int
+    headers: Any
+    body: Any
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """The status and name of a problem, which stands as RFC 9457 wants it."""
+        assert self.headers["content-type"] == "application/problem+json"
+        assert self.body["status"] == self.status
+        assert self.body["detail"]
+        assert self.body["title"]
+        return self.status, self.body["type"].removeprefix("urn:muster:")
+
+
+class Api:
+    """The controller under test: `url` and `control` are its own."""
+
+    def __init__(self, url: str, control: Control, session: aiohttp.ClientSession) -> None:
+        self.url, self.control, self.session = url, control, session
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Told:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.request(method, self.url + path, data=data, headers=named) as response:
+            text = await response.read()
+            is_json = "json" in response.headers.get("content-type", "")
+            return Told(response.status, response.headers, json.loads(text) if is_json else text)
+
+    async def put(self, path: str, body: Any = None, **headers: str) -> Told:
+        return await self.ask("PUT", path, body, **headers)
+
+    async def get(self, path: str, **headers: str) -> Told:
+        return await self.ask("GET", path, **headers)
+
+    async def delete(self, path: str, body: Any = None, **headers: str) -> Told:
+        return await self.ask("DELETE", path, body, **headers)
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> Told:
+        return await self.ask("POST", path, body, **headers)
+
+    async def register(self, instance: str = "a", service: str = "orders", **spec: Any) -> Told:
+        return await self.put(f"/v1/services/{service}/instances/{instance}", {**SPEC, **spec})
+
+    @asynccontextmanager
+    async def watch(self, query: str = "", **headers: str) -> AsyncIterator["Stream"]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.get(f"{self.url}/v1/watch{query}", headers=named) as response:
+            assert response.status == 200, await response.text()
+            assert response.headers["content-type"] == "text/event-stream"
+            yield Stream(response.content)
+
+
+class Stream:
+    """A watch being read: `next` is the next event, as (event, id, data)."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    async def next(self) -> tuple[str, str, Any]:
+        while True:
+            frame = (await self._content.readuntil(b"\n\n")).decode().strip("\n")
+            if not frame.startswith(":"):
+                fields = dict(line.split(": ", 1) for line in frame.split("\n"))
+                return fields["event"], fields["id"], json.loads(fields["data"])
+
+    async def rest(self) -> bytes:
+        return await self._content.read()
+
+
+@asynccontextmanager
+async def controller(data: Path) -> AsyncIterator[Api]:
+    async with (
+        running(Settings(data=data, http="127.0.0.1:0")) as found,
+        aiohttp.ClientSession(read_bufsize=1 << 22) as session,
+    ):
+        yield Api(found.url, found.control, session)
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    async with controller(tmp_path) as found:
+        yield found

@@ -1,6 +1,6 @@
 """The cost of health checks: 10,000 http checks every 10 s against a target in another process.
 
-    python -m benchmarks.checks [--instances N] [--seconds S] [--kept N]
+    python -m benchmarks.checks [--instances N] [--seconds S]
 
 Each instance has an address of its own (127.0.0.0/8, which Linux answers as a whole), so that no connection serves two
 of them. The figures are those of the checker's process alone; the target and the parent are others.
@@ -52,9 +52,9 @@ def _instance(number: int, port: int) -> Instance:
     return Instance(f"i{number}", spec, number, number, "healthy", None, {"http": CheckStatus("healthy")})
 
 
-async def _check(port: int, instances: int, seconds: float, kept: int) -> dict[str, float]:
+async def _check(port: int, instances: int, seconds: float) -> dict[str, float]:
     flips: list[ObserveCheck] = []
-    checker = Checker(lambda _, command: flips.append(command), seed=1, connections_kept_max=kept)
+    checker = Checker(lambda _, command: flips.append(command), seed=1)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(instances):
         checker.sync("service/bench", f"i{number}", _instance(number, port))
@@ -86,12 +86,12 @@ def _target(ready: Connection) -> None:
     uvloop.run(_serve(ready))
 
 
-def _checker(result: Connection, port: int, instances: int, seconds: float, kept: int) -> None:
-    result.send(uvloop.run(_check(port, instances, seconds, kept)))
+def _checker(result: Connection, port: int, instances: int, seconds: float) -> None:
+    result.send(uvloop.run(_check(port, instances, seconds)))
 
 
-def measure(*, instances: int = 10_000, seconds: float = 20.0, kept: int = 256) -> dict[str, float]:
-    """The checker's figures over `seconds` after a warm-up of 11 s; at most `kept` checks keep their connection.
+def measure(*, instances: int = 10_000, seconds: float = 20.0) -> dict[str, float]:
+    """The checker's figures over `seconds` after a warm-up of 11 s.
 
     Keys: core_percent (of one core), checks_per_second, cpu_us_per_check, late_p99_ms, memory_mb (beside an empty
     checker), flips and unjudged (both 0 when all went well).
@@ -103,7 +103,7 @@ def measure(*, instances: int = 10_000, seconds: float = 20.0, kept: int = 256) 
     try:
         port = ready.recv()
         result, result_child = spawn.Pipe()
-        checker = spawn.Process(target=_checker, args=(result_child, port, instances, seconds, kept), daemon=True)
+        checker = spawn.Process(target=_checker, args=(result_child, port, instances, seconds), daemon=True)
         checker.start()
         result_child.close()
         figures: dict[str, float] = result.recv()
@@ -118,9 +118,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--kept", type=int, default=256)
     arguments = parser.parse_args()
-    figures = measure(instances=arguments.instances, seconds=arguments.seconds, kept=arguments.kept)
+    figures = measure(instances=arguments.instances, seconds=arguments.seconds)
     for name, value in figures.items():
         print(f"{name:20} {value:10.2f}")
 

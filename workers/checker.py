@@ -11,6 +11,7 @@ that waits for its turn is an entry in the heap, not a task.
 import asyncio
 import heapq
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -136,7 +137,8 @@ class Checker:
 
     `observe(stream, command)` is called on the event loop and must not block. `in_flight_max` bounds the runs at one
     time: that many instances that never answer hold up the others until their timeouts. `connections_kept_max` bounds
-    the checks whose connection is kept for the next run (7 kB and a file each; the others connect anew).
+    the https checks whose connection is kept for the next run; all others connect anew. `tls` is the client side's
+    context for https; None trusts the system's certificate authorities.
     """
 
     def __init__(
@@ -145,11 +147,13 @@ class Checker:
         *,
         in_flight_max: int = 256,
         connections_kept_max: int = 256,
+        tls: ssl.SSLContext | None = None,
         seed: int | None = None,
     ) -> None:
         self._observe = observe
         self._in_flight_max = in_flight_max
         self._kept_max = connections_kept_max
+        self._tls = tls
         self._random = random.Random(seed)
         self._jobs: dict[tuple[str, str], dict[str, _Job]] = {}
         self._heap: list[tuple[float, int, _Job]] = []
@@ -204,7 +208,7 @@ class Checker:
 
     async def run(self) -> None:
         """Run checks until cancelled; runs in flight are then cancelled too."""
-        async with Prober() as prober:
+        async with Prober(self._tls) as prober:
             try:
                 wake_at = 0.0  # What fell due before the start is as late as after a stop.
                 while True:
@@ -308,7 +312,7 @@ class Checker:
 
 
 def _keepable(check: HttpCheck | TcpCheck) -> bool:
-    """Whether a connection is worth keeping: used again soon, and safe to retry when it was closed meanwhile."""
-    return (
-        isinstance(check, HttpCheck) and check.interval_seconds <= KEPT_INTERVAL_SECONDS_MAX and check.method != "POST"
-    )
+    """Whether a connection is worth keeping: costly to make, used again soon, and safe to retry when closed meanwhile."""
+    if isinstance(check, TcpCheck) or not check.url.startswith("https:"):
+        return False
+    return check.interval_seconds <= KEPT_INTERVAL_SECONDS_MAX and check.method != "POST"

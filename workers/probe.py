@@ -19,9 +19,9 @@ import aiohttp
 from yarl import URL
 
 from domain.check import HttpCheck, TcpCheck
+from workers.plain_http import BODY_BYTES_MAX, DEFAULTS, BrokenAnswer, ask
 
 TEXT_CHARS_MAX: Final = 1024
-BODY_BYTES_MAX: Final = 64 * 1024
 LATE_SECONDS: Final = 0.25
 """A timer that fires later than this tells that the process, not the instance, was away."""
 KEPT_SECONDS: Final = 30.0
@@ -39,16 +39,22 @@ class Finding:
 
 
 class Prober:
-    """Runs checks over shared client sessions; an async context manager that owns their connections."""
+    """Runs checks; an async context manager that owns the connections kept for https.
 
-    def __init__(self) -> None:
+    Plain http connects anew each time: that also proves that the instance takes new callers, and is as cheap. A TLS
+    handshake is not, so https may keep its connection. `tls` trusts a certificate authority of one's own.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._kept: aiohttp.ClientSession
         self._fresh: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         # The number of checks in flight is limited by the caller, hence no limit here.
-        self._kept = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS))
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+        trust = self._tls or True
+        self._kept = _session(aiohttp.TCPConnector(limit=0, ssl=trust, keepalive_timeout=KEPT_SECONDS))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, ssl=trust, force_close=True))
         return self
 
     async def __aexit__(
@@ -58,66 +64,71 @@ class Prober:
         await self._fresh.close()
 
     async def run(self, check: HttpCheck | TcpCheck, *, fresh: bool) -> Finding:
-        """Ask once, within the check's timeout. `fresh`: http connects anew, and the connection is not kept."""
+        """Ask once, within the check's timeout. `fresh`: https connects anew, and the connection is not kept."""
         started = time.monotonic()
         try:
-            if isinstance(check, TcpCheck):
-                return await _connect(check)
-            return await _request(self._fresh if fresh else self._kept, check)
+            async with asyncio.timeout(check.timeout_seconds):
+                if isinstance(check, TcpCheck):
+                    return await _connect(check)
+                return await self._request(check, fresh)
         except TimeoutError:
             if time.monotonic() - started > check.timeout_seconds + LATE_SECONDS:
                 return Finding(None, "not judged: the controller was stopped or overloaded while it waited")
             return Finding(False, f"no answer within {check.timeout_seconds:g} s")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except socket.gaierror as error:
+            host = check.host if isinstance(check, TcpCheck) else URL(check.url).host
+            return Finding(False, f"cannot resolve {host}: {error.strerror}")
+        except (aiohttp.ClientError, BrokenAnswer, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _OURS:
                 return Finding(None, f"not judged: the controller has a shortage: {os.strerror(error.errno)}")
             return Finding(False, _why(error)[:TEXT_CHARS_MAX])
 
+    async def _request(self, check: HttpCheck, fresh: bool) -> Finding:
+        # A parsed URL weighs 1 kB and takes 10 µs to make: cheaper to make than to keep for 100,000 instances.
+        url = URL(check.url)
+        wanted = check.body_match.encode() if check.body_match is not None else None
+        if url.scheme == "https":
+            status, found = await _ask_over_tls(self._fresh if fresh else self._kept, url, check, wanted)
+        else:
+            status, found = await ask(url, check.method, check.headers, wanted)
+        expected = check.expected_status
+        if status != expected and (expected is not None or status // 100 != 2):
+            return Finding(False, f"HTTP {status}, expected {expected or '2xx'}")
+        if not found:
+            return Finding(False, f"HTTP {status}, but the body does not contain {check.body_match!r}"[:TEXT_CHARS_MAX])
+        return _success(f"HTTP {status}")
+
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    # Compressed bodies would have to be inflated to be matched: ask for plain ones.
     return aiohttp.ClientSession(
         connector=connector,
-        headers={"User-Agent": "muster", "Accept-Encoding": "identity"},
+        headers=DEFAULTS,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
+        # The check's own timeout is around it all.
+        timeout=aiohttp.ClientTimeout(total=None),
     )
 
 
 async def _connect(check: TcpCheck) -> Finding:
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(check.timeout_seconds):
-            transport, _ = await loop.create_connection(asyncio.Protocol, check.host, check.port)
-    except socket.gaierror as error:
-        return Finding(False, f"cannot resolve {check.host}: {error.strerror}")
+    transport, _ = await loop.create_connection(asyncio.Protocol, check.host, check.port)
     transport.abort()
-    return _found("connected")
+    return _success("connected")
 
 
-async def _request(session: aiohttp.ClientSession, check: HttpCheck) -> Finding:
-    # A parsed URL weighs 1 kB and takes 10 µs to make: cheaper to make than to keep for 100,000 instances.
-    request = session.request(
-        check.method,
-        URL(check.url),
-        headers=check.headers,
-        allow_redirects=False,
-        timeout=_within(check.timeout_seconds),
-    )
-    async with request as response:
-        status, wanted = response.status, check.expected_status
-        if status != wanted and (wanted is not None or status // 100 != 2):
-            return Finding(False, f"HTTP {status}, expected {wanted or '2xx'}")
-        if check.body_match is not None and not await _contains(response.content, check.body_match.encode()):
-            return Finding(False, f"HTTP {status}, but the body does not contain {check.body_match!r}"[:TEXT_CHARS_MAX])
-        return _found(f"HTTP {status}")
+async def _ask_over_tls(
+    session: aiohttp.ClientSession, url: URL, check: HttpCheck, wanted: bytes | None
+) -> tuple[int, bool]:
+    """What `ask` says, over TLS."""
+    async with session.request(check.method, url, headers=check.headers, allow_redirects=False) as response:
+        return response.status, wanted is None or await _contains(response.content, wanted)
 
 
 async def _contains(body: aiohttp.StreamReader, wanted: bytes) -> bool:
     seen = bytearray()
     while len(seen) < BODY_BYTES_MAX and (chunk := await body.read(BODY_BYTES_MAX - len(seen))):
-        # Only what is new can hold a first match: a body that drips in must not cost a full search each time.
         start = max(0, len(seen) - len(wanted) + 1)
         seen += chunk
         if seen.find(wanted, start) >= 0:
@@ -126,19 +137,15 @@ async def _contains(body: aiohttp.StreamReader, wanted: bytes) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _found(text: str) -> Finding:
+def _success(text: str) -> Finding:
     """One object for the same success, however many instances share it."""
     return Finding(True, text)
 
 
-@lru_cache(maxsize=256)
-def _within(seconds: float) -> aiohttp.ClientTimeout:
-    # aiohttp rounds longer timeouts up to whole seconds unless told otherwise.
-    return aiohttp.ClientTimeout(total=seconds, ceil_threshold=seconds + 1)
-
-
-def _why(error: aiohttp.ClientError | OSError | ValueError) -> str:
+def _why(error: aiohttp.ClientError | BrokenAnswer | OSError | ValueError) -> str:
     match error:
+        case BrokenAnswer():
+            return str(error)
         case aiohttp.ClientConnectorDNSError():
             return f"cannot resolve {error.host}: {error.os_error.strerror or error.os_error}"
         case aiohttp.ClientConnectorCertificateError():
@@ -160,7 +167,8 @@ def _why(error: aiohttp.ClientError | OSError | ValueError) -> str:
 def _why_not_connected(error: OSError) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
-    if error.errno == errno.ECONNREFUSED:
+    # A name with several addresses, all of which refuse, gives an error without a number.
+    if error.errno == errno.ECONNREFUSED or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return "connection refused"
     if error.errno == errno.ECONNRESET:
         return "connection reset"

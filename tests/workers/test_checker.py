@@ -3,11 +3,14 @@
 import asyncio
 import os
 import resource
+import shutil
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,12 +101,14 @@ class Target:
     def __init__(self) -> None:
         self.status, self.body, self.location = 200, "all is well", ""
         self.asked: list[web.Request] = []
+        self.callers: set[Any] = set()
         self.waiting = self.waiting_most = 0
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request)
+        self.callers.add(request.transport and request.transport.get_extra_info("peername"))
         self.waiting += 1
         self.waiting_most = max(self.waiting, self.waiting_most)
         try:
@@ -113,21 +118,21 @@ class Target:
         headers = {"Location": self.location} if self.location else {}
         return web.Response(status=self.status, text=self.body, headers=headers)
 
-    async def start(self, port: int = 0) -> None:
+    async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self.answer)
         self.runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", port)
+        site = web.TCPSite(self.runner, "127.0.0.1", port, ssl_context=tls)
         await site.start()
-        self.port = self.runner.addresses[0][1]
+        self.port, self.scheme = self.runner.addresses[0][1], "https" if tls else "http"
 
     async def stop(self) -> None:
         self.answers.set()
         await self.runner.cleanup()
 
     def check(self, **changes: Any) -> HttpCheck:
-        return HttpCheck(**{"name": "http", "url": f"http://127.0.0.1:{self.port}/healthz", **FAST, **changes})
+        return HttpCheck(**{"name": "http", "url": f"{self.scheme}://127.0.0.1:{self.port}/healthz", **FAST, **changes})
 
 
 FAST: dict[str, Any] = {"interval_seconds": 0.1, "unhealthy_after": 1}
@@ -138,6 +143,25 @@ async def target() -> AsyncIterator[Target]:
     target = Target()
     await target.start()
     yield target
+    await target.stop()
+
+
+@pytest.fixture
+async def secure(tmp_path: Path) -> AsyncIterator[tuple[Target, ssl.SSLContext]]:
+    """A target behind TLS, and the context of a client that trusts it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    making = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    assert await making.wait() == 0
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    target = Target()
+    await target.start(tls=tls)
+    yield target, ssl.create_default_context(cafile=certificate)
     await target.stop()
 
 
@@ -280,21 +304,58 @@ async def test_method_and_headers_are_sent_and_nothing_is_sent_that_was_not_aske
     assert (request.headers["Accept-Encoding"], request.headers.get("Cookie")) == ("identity", None)
 
 
-async def test_a_connection_is_kept_for_the_next_run_and_renewed_now_and_then(target: Target):
+async def test_plain_http_connects_anew_for_each_run(target: Target):
     registry = Registry()
     registry.register(target.check())
     async with registry.running():
+        await until(lambda: len(target.asked) == 3)
+    assert len(target.callers) == 3
+
+
+async def test_https_keeps_its_connection_and_renews_it_now_and_then(secure: tuple[Target, ssl.SSLContext]):
+    target, tls = secure
+    registry = Registry(tls=tls)
+    registry.register(target.check())
+    async with registry.running():
         await until(lambda: len(target.asked) == 11)
-    closes = [request.headers.get("Connection") == "close" for request in target.asked]
-    assert closes == [False] * 9 + [True, False]
+    assert registry.statuses() == ["healthy"]
+    assert [request.headers.get("Connection") == "close" for request in target.asked] == [False] * 9 + [True, False]
+    assert len(target.callers) == 2
 
 
-async def test_without_kept_connections_each_run_connects_anew(target: Target):
-    registry = Registry(connections_kept_max=0)
+async def test_https_checks_beyond_the_limit_of_kept_connections_connect_anew(secure: tuple[Target, ssl.SSLContext]):
+    target, tls = secure
+    registry = Registry(tls=tls, connections_kept_max=0)
     registry.register(target.check())
     async with registry.running():
         await until(lambda: len(target.asked) == 3)
-    assert {request.headers.get("Connection") for request in target.asked} == {"close"}
+    assert len(target.callers) == 3
+
+
+async def test_https_is_matched_and_judged_like_http(secure: tuple[Target, ssl.SSLContext]):
+    target, tls = secure
+    registry = Registry(tls=tls)
+    registry.register(target.check(body_match="is well", method="POST", headers={"X-Probe": "1"}))
+    async with registry.running():
+        await until(lambda: registry.statuses() == ["healthy"])
+        target.body = "not yet"
+        await until(lambda: registry.statuses() == ["healthy", "unhealthy"])
+        assert registry.instance().cause == "HTTP 200, but the body does not contain 'is well'"
+        target.status, target.location = 302, "/elsewhere"
+        await until(lambda: registry.text("http") == "HTTP 302, expected 2xx")
+    assert {(request.method, request.path, request.headers["X-Probe"]) for request in target.asked} == {
+        ("POST", "/healthz", "1")
+    }
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(secure: tuple[Target, ssl.SSLContext]):
+    target, _ = secure
+    registry = Registry()
+    registry.register(target.check())
+    async with registry.running():
+        await until(lambda: registry.observed)
+    assert registry.instance().health == "unhealthy"
+    assert "certificate verify failed" in (registry.instance().cause or "")
 
 
 async def test_a_tcp_check_is_healthy_while_connections_are_accepted():
@@ -313,16 +374,36 @@ async def test_a_tcp_check_is_healthy_while_connections_are_accepted():
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", "no valid HTTP answer"),
         (b"", "the connection was closed before an answer came"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "the body broke off"),
+        (b"HTTP/1.1 200 OK\r\n", "the connection was closed before an answer came"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-Long: 1\r\n" * 10_000, "no valid HTTP answer: its head is too long"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "HTTP 200, but the body does not contain 'ready'"),
     ],
 )
 async def test_a_broken_answer_is_told_in_words(answer: bytes, cause: str):
+    await _first_result(answer, "unhealthy", cause)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nrea\r\n2\r\ndy\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready",
+        b"HTTP/1.0 200 OK\r\n\r\nall is ready",
+        b"HTTP/1.1 200 OK\nContent-Length: 5\n\nready",
+        b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nready",
+    ],
+)
+async def test_an_answer_in_any_shape_of_http_1_is_understood(answer: bytes):
+    await _first_result(answer, "healthy", "HTTP 200")
+
+
+async def _first_result(answer: bytes, status: str, cause: str) -> None:
     registry = Registry()
     async with speaking(answer) as port, registry.running():
         registry.register(HttpCheck(name="http", url=f"http://127.0.0.1:{port}/", body_match="ready", **FAST))
         await until(lambda: registry.observed)
-    assert registry.observed[0].cause is not None
-    assert registry.observed[0].cause.startswith(cause)
+    assert registry.observed[0].status == status
+    assert (registry.observed[0].cause or "").startswith(cause)
 
 
 async def test_a_host_without_address_is_told_in_words():
@@ -533,7 +614,7 @@ async def test_a_timeout_that_the_controller_slept_through_is_no_evidence(target
 
 
 async def test_a_controller_out_of_files_judges_nobody(target: Target):
-    registry = Registry(connections_kept_max=0)
+    registry = Registry()
     registry.register(target.check(), TcpCheck(name="tcp", host="127.0.0.1", port=target.port, **FAST))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with registry.running():

@@ -48,7 +48,8 @@ class KafkaLog:
 
     `prefix` names the cluster's topics, and with the partition the fence: who shares the log shares the fence. Without
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
-    `append_timeout_seconds` bounds an append, a beat and a claim's other steps; then the append is Uncertain.
+    `append_timeout_seconds` bounds an append and a beat, which are Uncertain then; `claim_timeout_seconds` the start of a
+    claim's producer, which on a new Kafka waits for its transaction coordinator.
     `client_options` go to every client of aiokafka (`security_protocol`, `ssl_context`, `sasl_mechanism`, ...).
     """
 
@@ -63,6 +64,7 @@ class KafkaLog:
         fence: bool = True,
         compression: str | None = None,
         append_timeout_seconds: float = 5,
+        claim_timeout_seconds: float = 30,
         stuck_seconds: float = 10,
         stop_timeout_seconds: float = 1,
         fetch_bytes_max: int = 1024 * 1024,
@@ -75,6 +77,7 @@ class KafkaLog:
         self._fence = f"{prefix}.{partition}" if fence else None
         self._compression = compression
         self._append_timeout_seconds = append_timeout_seconds
+        self._claim_timeout_seconds = claim_timeout_seconds
         self._stop_timeout_seconds = stop_timeout_seconds
         self._client_options = client_options or {}
         self._events = topic_name(EVENTS, prefix)
@@ -180,7 +183,7 @@ class KafkaLog:
         """A started producer; with the fence it succeeds all earlier ones of this partition."""
         producer = self._unstarted()
         try:
-            async with asyncio.timeout(self._append_timeout_seconds):
+            async with asyncio.timeout(self._claim_timeout_seconds):
                 if self._fence is not None:
                     await self._inherit(producer, self._fence)
                 await producer.start()

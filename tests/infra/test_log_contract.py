@@ -1,28 +1,27 @@
 """The log's promises on each engine: memory, SQLite, and Kafka with the broker's fence and without it."""
 
-import itertools
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from infra.kafka_log import KafkaLog
 from infra.log import EventLog
-from infra.provision import provision
 from infra.recorder_log import RecorderLog
-from infra.topic import EVENTS, topic_name
+from infra.topic import EVENTS, LIVENESS, TOPICS, topic_name
 from tests.fixtures_servers import SharedKafka, run
 from tests.infra.log_contract import Engine, LogContract, RawRecord
 
 ORIGINATOR = "muster.events/0"
-KAFKA_PARTITIONS = 128
+KAFKA_PARTITIONS = 120
 
 
 class InMemory:
@@ -49,9 +48,8 @@ class InMemory:
 
 class OnSQLite:
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.copies = itertools.count()
-        self.file = folder / "log.db"
+        self.file, self.copy = folder / "log.db", folder / "copy.db"
+        self.copied = self._opened(self.copy)
         self.recorder = self._opened(self.file)
         self.recorder.create_table()
 
@@ -68,18 +66,14 @@ class OnSQLite:
         self.recorder.insert_events([StoredEvent(ORIGINATOR, count, "raw", value)])
 
     async def damaged(self, position: int, record: RawRecord | None) -> EventLog:
-        copy = self.folder / f"copy-{next(self.copies) % 2}.db"
-        for old in self.folder.glob(f"{copy.name}*"):
-            old.unlink()
-        with sqlite3.connect(self.file) as source, sqlite3.connect(copy) as target:
+        with closing(sqlite3.connect(self.file)) as source, closing(sqlite3.connect(self.copy)) as target:
             source.backup(target)
             if record is None:
                 target.execute("DELETE FROM stored_events WHERE originator_version = ?", (position,))
             else:
                 target.execute("UPDATE stored_events SET state = ? WHERE originator_version = ?", (record[1], position))
-        source.close()
-        target.close()
-        return RecorderLog(self._opened(copy), 0)
+            target.commit()
+        return RecorderLog(self.copied, 0)
 
     @staticmethod
     def _opened(file: Path) -> SQLiteApplicationRecorder:
@@ -157,8 +151,22 @@ class TestOnSQLite(LogContract):
 def cluster(kafka: SharedKafka) -> tuple[str, str, Iterator[int]]:
     """Topics of this module: where, their prefix, and partitions that nobody has used."""
     prefix = f"contract-{secrets.token_hex(4)}"
-    run(provision(kafka.bootstrap, prefix=prefix, partitions=KAFKA_PARTITIONS))
+    run(create_topics(kafka.bootstrap, prefix))
     return kafka.bootstrap, prefix, iter(range(KAFKA_PARTITIONS))
+
+
+async def create_topics(bootstrap: str, prefix: str) -> None:
+    """The two topics of the log; the others would only cost time at this number of partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics(
+        [
+            NewTopic(topic_name(topic.name, prefix), KAFKA_PARTITIONS, 1, topic_configs=dict(topic.settings))
+            for topic in TOPICS
+            if topic.name in (EVENTS, LIVENESS)
+        ]
+    )
+    await admin.close()
 
 
 @pytest.mark.kafka

@@ -22,8 +22,11 @@ from infra.log import START
 from infra.settings import Settings
 from infra.topic import TOPICS
 from tests.fixtures_servers import SharedKafka
+from workers.control import Control
 from workers.controller import running
+from workers.http.application import application
 from workers.http.model import Outcome
+from workers.view import Views
 from workers.wire import envelope_from
 
 ASYNCAPI: dict[str, Any] = yaml.safe_load((generate.FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
@@ -74,6 +77,21 @@ def references(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from references(inner)
+
+
+@pytest.mark.parametrize("path", OPENAPI["paths"])
+async def test_a_documented_path_takes_just_the_documented_methods(path: str) -> None:
+    control = Control("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
+    told: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "TRACE", "path": path.translate({123: None, 125: None}), "headers": []}
+    await application(control)({**scope, "query_string": b"", "root_path": ""}, asyncio.Queue().get, send)
+    allowed = {name: value for name, value in told[0]["headers"] if name == b"allow"}[b"allow"].decode()
+    assert told[0]["status"] == 405
+    assert {method.lower() for method in allowed.split(", ")} == OPENAPI["paths"][path].keys()
 
 
 def test_every_topic_is_a_channel() -> None:

@@ -39,6 +39,7 @@ from muster.answer import (
     Written,
 )
 from muster.client import Client
+from muster.command import to_service
 from muster.registration import Registration
 from muster.watch import Appeared, Change, Changed, Removed, Snapshot
 
@@ -90,6 +91,7 @@ __all__ = [
     "VersionConflict",
     "Written",
     "__version__",
+    "to_service",
 ]
 
 

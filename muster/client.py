@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final, Literal, Self
-from uuid import uuid4
 
 import orjson
 from pydantic import TypeAdapter
@@ -41,6 +40,7 @@ from muster.answer import (
     Service,
     Written,
 )
+from muster.command import document_of, new_id
 from muster.event_stream import follow
 from muster.registration import Registration, keep_alive
 from muster.transport import Transport, backoff_seconds, path_of
@@ -350,24 +350,6 @@ class Client:
         self.observe(f"{written.partition}:{written.position}")
         duplicate = reply.headers.get("Muster-Duplicate") == "true"
         return replace(written, duplicate=True) if duplicate else written
-
-
-def new_id() -> str:
-    """An id for a command."""
-    return uuid4().hex
-
-
-def document_of(envelope: Envelope) -> dict[str, Any]:
-    """The command as it stands on the wire: `{id, type, stream, data, actor, reason, expected_version}`."""
-    command = envelope.command
-    return {
-        "id": envelope.id,
-        "type": command.type,
-        "stream": envelope.stream,
-        "data": command.model_dump(mode="json"),
-        "actor": envelope.actor,
-        **_given(reason=envelope.reason, expected_version=envelope.expected_version),
-    }
 
 
 def _given(**fields: Any) -> dict[str, Any]:

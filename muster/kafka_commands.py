@@ -9,7 +9,7 @@ come at least once; the first one counts.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -18,12 +18,38 @@ from pydantic import ValidationError
 
 from domain.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
 from domain.message import Envelope, root
+from infra.route import partition_of
 from muster.answer import OUTCOME, Outcome, Written
-from muster.client import document_of
+from muster.command import document_of
 
-IN_FLIGHT_MAX: Final = 20_000
 COMMAND_BYTES_MAX: Final = 524_288
-BATCH_BYTES_MAX: Final = 512 * 1024
+BATCH_BYTES_MAX: Final = 524_288
+SLICE_COMMANDS_MAX: Final = 2_000
+SLICES_IN_FLIGHT_MAX: Final = 4
+
+
+class _Waiting:
+    """Commands that are published together, and what has become of them so far; `done` when there is no more to hear."""
+
+    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+        self.envelopes = envelopes
+        self.outcomes: list[Outcome | None] = [None] * len(envelopes)
+        self.left = len(envelopes)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def hear(self, index: int, outcome: Outcome) -> None:
+        """The first outcome of a command counts."""
+        if self.outcomes[index] is None:
+            self.outcomes[index] = outcome
+            self.left -= 1
+            if not self.left and not self.done.done():
+                self.done.set_result(None)
+
+    def fail(self, error: MusterError) -> None:
+        """Nothing more will be heard."""
+        for index, envelope in enumerate(self.envelopes):
+            if self.outcomes[index] is None:
+                self.hear(index, _told(envelope, error))
 
 
 class KafkaCommands:
@@ -33,8 +59,8 @@ class KafkaCommands:
         self._bootstrap = bootstrap
         self._commands, self._outcomes = f"{prefix}.commands", f"{prefix}.outcomes"
         self._timeout_seconds = timeout_seconds
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
-        self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._partitions = 0
+        self._waiting: dict[str, list[tuple[_Waiting, int]]] = {}
         self._producer: Any = None
         self._consumer: Any = None
         self._listener: asyncio.Task[None] | None = None
@@ -44,16 +70,16 @@ class KafkaCommands:
             bootstrap_servers=self._bootstrap,
             acks="all",
             enable_idempotence=True,  # the producer's own retries neither repeat nor reorder
-            linger_ms=1,  # one request carries what a millisecond brings
+            linger_ms=0,  # while a request is under way the next one gathers what comes
             max_batch_size=BATCH_BYTES_MAX,
-            request_timeout_ms=int(self._timeout_seconds * 1000),
+            request_timeout_ms=max(1_000, int(self._timeout_seconds * 1000)),
         )
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=None,  # we read all partitions, by hand
             enable_auto_commit=False,
             auto_offset_reset="latest",
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
         )
         try:
             await self._producer.start()
@@ -76,67 +102,92 @@ class KafkaCommands:
 
     async def execute(self, envelope: Envelope) -> Written:
         """Publish the command and wait for its outcome. Raises the refusal, or Timeout: publish it again, same id."""
-        return (await self._outcome(envelope)).written()
+        (outcome,) = await self._together([envelope])
+        return outcome.written()
 
     async def execute_many(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Publish all, pipelined; the outcomes in the same order, refused and unknown ones among them."""
-        return await asyncio.gather(*map(self._told, envelopes))
+        room = asyncio.Semaphore(SLICES_IN_FLIGHT_MAX)
 
-    async def _told(self, envelope: Envelope) -> Outcome:
-        try:
-            return await self._outcome(envelope)
-        except MusterError as error:
-            status: Literal["refused", "unknown"] = "refused" if isinstance(error, Refused) else "unknown"
-            told = {"name": error.name, "detail": error.detail, "status": error.status, **error.context}
-            return Outcome(id=envelope.id, status=status, error=told)
+        async def part(start: int) -> list[Outcome]:
+            async with room:
+                return await self._together(envelopes[start : start + SLICE_COMMANDS_MAX])
 
-    async def _outcome(self, envelope: Envelope) -> Outcome:
-        known = self._waiting.get(envelope.id)
-        if known is not None:
-            return await asyncio.shield(known)
-        async with self._room:
-            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting[envelope.id] = outcome
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    await self._publish(envelope)
-                    return await outcome
-            except TimeoutError:
-                detail = f"no outcome within {self._timeout_seconds} s; publish it again with the same id"
-                raise Timeout(detail, command_id=envelope.id) from None
-            finally:
-                del self._waiting[envelope.id]
+        parts = await asyncio.gather(*map(part, range(0, len(envelopes), SLICE_COMMANDS_MAX)))
+        return [outcome for some in parts for outcome in some]
 
-    async def _publish(self, envelope: Envelope) -> None:
+    async def _together(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         if self._listener is None or self._listener.done():
             raise NotReady("nobody listens to the outcomes: use `async with KafkaCommands(…)`, or open it anew")
-        value = orjson.dumps(document_of(envelope))
-        if len(value) > COMMAND_BYTES_MAX:
-            raise TooLarge(f"the command has {len(value)} bytes, over the limit of {COMMAND_BYTES_MAX}")
+        waiting = _Waiting(envelopes)
         try:
-            sent = await self._producer.send(self._commands, value, key=root(envelope.stream).encode())
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._publish(waiting)
+                await waiting.done
+        except TimeoutError:
+            waiting.fail(Timeout(f"no outcome within {self._timeout_seconds} s; publish it again with the same id"))
         except KafkaError as error:
-            raise Unreachable(f"the command was not published: {error}") from error
-        sent.add_done_callback(lambda done: self._sent(envelope.id, done))
+            waiting.fail(Timeout(f"publishing may have failed, publish it again with the same id: {error}"))
+        finally:
+            self._forget(waiting)
+        return [outcome for outcome in waiting.outcomes if outcome is not None]
 
-    def _sent(self, command_id: str, sent: "asyncio.Future[Any]") -> None:
-        failure = None if sent.cancelled() else sent.exception()
-        outcome = self._waiting.get(command_id)
-        if failure is not None and outcome is not None and not outcome.done():
-            outcome.set_exception(Timeout(f"publishing may have failed: {failure}", command_id=command_id))
+    async def _publish(self, waiting: _Waiting) -> None:
+        """Send whole batches, one series per partition, so that a thousand commands cost a few requests."""
+        batches: dict[int, Any] = {}
+        for index, envelope in enumerate(waiting.envelopes):
+            known = self._waiting.setdefault(envelope.id, [])
+            known.append((waiting, index))
+            if len(known) > 1:
+                continue  # it is under way already
+            value = orjson.dumps(document_of(envelope))
+            if len(value) > COMMAND_BYTES_MAX:
+                error = TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
+                waiting.hear(index, _told(envelope, error))
+                continue
+            partition, key = partition_of(envelope.stream, self._partitions), root(envelope.stream).encode()
+            batch = batches.get(partition) or self._batch(batches, partition)
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                await self._send(batch, partition, waiting)
+                self._batch(batches, partition).append(timestamp=None, key=key, value=value)
+        for partition, batch in batches.items():
+            await self._send(batch, partition, waiting)
+
+    def _batch(self, batches: dict[int, Any], partition: int) -> Any:
+        batches[partition] = self._producer.create_batch()
+        return batches[partition]
+
+    async def _send(self, batch: Any, partition: int, waiting: _Waiting) -> None:
+        batch.close()
+        sent = await self._producer.send_batch(batch, self._commands, partition=partition)
+
+        def judge(sent: "asyncio.Future[Any]") -> None:
+            failure = None if sent.cancelled() else sent.exception()
+            if failure is not None and not waiting.done.done():
+                waiting.done.set_exception(failure)
+
+        sent.add_done_callback(judge)
+
+    def _forget(self, waiting: _Waiting) -> None:
+        for envelope in waiting.envelopes:
+            known = self._waiting.get(envelope.id)
+            if known is not None:
+                known[:] = [pair for pair in known if pair[0] is not waiting]
+                if not known:
+                    del self._waiting[envelope.id]
 
     async def _follow_from_the_end(self) -> None:
-        partitions = await self._partitions_of_outcomes()
+        # All topics are listed, because to ask for one by name creates it where brokers do so automatically.
+        topics = await self._consumer.topics()
+        for name in (self._commands, self._outcomes):
+            if name not in topics:
+                raise NotReady(f"{self._bootstrap} has no topic {name}; start a controller, it creates it")
+        self._partitions = len(await self._producer.partitions_for(self._commands))
+        numbers = sorted(await self._producer.partitions_for(self._outcomes))
+        partitions = [TopicPartition(self._outcomes, number) for number in numbers]
         self._consumer.assign(partitions)
         for partition, end in (await self._consumer.end_offsets(partitions)).items():
             self._consumer.seek(partition, end)
-
-    async def _partitions_of_outcomes(self) -> list[TopicPartition]:
-        # All topics are listed, because to ask for one by name creates it where brokers do so automatically.
-        if self._outcomes not in await self._consumer.topics():
-            raise NotReady(f"{self._bootstrap} has no topic {self._outcomes}; start a controller, it creates it")
-        known = await self._producer.partitions_for(self._outcomes)
-        return [TopicPartition(self._outcomes, partition) for partition in sorted(known)]
 
     async def _listen(self) -> None:
         try:
@@ -145,20 +196,31 @@ class KafkaCommands:
                     for record in records:
                         self._heard(record.value)
         except KafkaError as error:
-            for command_id, outcome in self._waiting.items():
-                if not outcome.done():
-                    outcome.set_exception(Timeout(f"the outcomes cannot be read: {error}", command_id=command_id))
+            unheard = Timeout(f"the outcomes cannot be read: {error}")
+            for waiting in {id(waiting): waiting for known in self._waiting.values() for waiting, _ in known}.values():
+                waiting.fail(unheard)
 
     def _heard(self, value: bytes) -> None:
         try:
             document = orjson.loads(value)
-            outcome = self._waiting.get(document["id"])
-            if outcome is not None and not outcome.done():
-                outcome.set_result(OUTCOME.validate_python(document))
+            known = self._waiting.get(document["id"])
+            if known is None:
+                return
+            outcome = OUTCOME.validate_python(document)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
             return  # no outcome; anybody may write to a topic
+        del self._waiting[document["id"]]
+        for waiting, index in known:
+            waiting.hear(index, outcome)
 
     async def _stop(self) -> None:
         for end in (self._producer, self._consumer):
             if end is not None:
                 await end.stop()
+
+
+def _told(envelope: Envelope, error: MusterError) -> Outcome:
+    told = {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
+    if isinstance(error, Refused):
+        return Outcome(id=envelope.id, status="refused", error=told)
+    return Outcome(id=envelope.id, status="unknown", error={**told, "command_id": envelope.id})

@@ -3,7 +3,7 @@
 import click
 
 from muster import __version__
-from muster.cli import read, server, write
+from muster.cli import log, read, server, write
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,8 +28,8 @@ for command in (
     read.watch,
     read.history,
     read.events,
-    server.replay,
-    server.verify,
+    log.replay,
+    log.verify,
     read.status,
     server.doctor,
     server.up,

@@ -8,7 +8,6 @@ States are persistent maps, so a rollback puts back the references that the grou
 """
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +16,7 @@ from eventsourcing.persistence import StoredEvent
 
 from domain import service
 from domain.catalogue import Answer
-from domain.error import IdempotencyConflict, Refused, TooLarge, VersionConflict
+from domain.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
 from domain.instance import InstanceEvent
 from domain.message import Envelope, Event, Recorded
 from domain.service import InstanceCommand, Service
@@ -79,35 +78,41 @@ class Partition:
         self._group: Group | None = None
 
     def fold(self, batch: Batch) -> list[Recorded]:
-        """Take a batch of the log into the state; its events. Raises Corrupt where one cannot be decoded."""
+        """Take a batch of the log into the state; its events. Raises Corrupt where one cannot be decoded or cannot be."""
         events = [self._mapper.recorded(self.number, position, document) for position, document in batch.records]
-        for recorded in events:
+        last = len(events) - 1
+        for index, recorded in enumerate(events):
             state = self.streams.get(recorded.stream, service.INITIAL)
-            self.streams[recorded.stream] = service.evolve(state, recorded.event)
+            try:
+                after = self.streams[recorded.stream] = service.evolve(state, recorded.event)
+            except AssertionError as error:
+                raise self._impossible(recorded, str(error)) from error
+            content = batch.records[index][1].get("commandhash")
+            if content is not None and (index == last or events[index + 1].command_id != recorded.command_id):
+                # Here, not behind the batch: the answer was given as the instance stood then.
+                answer = self._accepted(recorded, after)
+                self.ids.remember(answer, content, recorded.at)
+                self.recent.append(answer)
         if events:
-            self._remember(batch, events)
             self.last_at = max(self.last_at, events[-1].at)
+            offset = batch.records[-1][1].get("commandsoffset")
+            if offset is not None:
+                self.commands_offset = int(offset)
         self.cursor = batch.cursor
         return events
 
-    def _remember(self, batch: Batch, events: Sequence[Recorded]) -> None:
-        last = len(events) - 1
-        for index, ((_, document), recorded) in enumerate(zip(batch.records, events, strict=True)):
-            content = document.get("commandhash")
-            if content is not None and (index == last or events[index + 1].command_id != recorded.command_id):
-                answer = self._accepted(recorded)
-                self.ids.remember(answer, content, recorded.at)
-                self.recent.append(answer)
-        offset = batch.records[-1][1].get("commandsoffset")
-        if offset is not None:
-            self.commands_offset = int(offset)
-
-    def _accepted(self, recorded: Recorded) -> Answer:
+    def _accepted(self, recorded: Recorded, state: Service) -> Answer:
         assert isinstance(recorded.event, InstanceEvent)
-        state = self.streams[recorded.stream]
         instance = state.instances.get(recorded.event.instance)
         incarnation = instance.incarnation if instance else getattr(recorded.event, "incarnation", None)
         return Answer(recorded.command_id, "accepted", self.number, recorded.position, recorded.version, incarnation)
+
+    def _impossible(self, recorded: Recorded, reason: str) -> Corrupt:
+        where = f"partition {self.number} stops at position {recorded.position}"
+        detail = (
+            f"{where}: {recorded.event.type} is impossible history: {reason}. Run the version of muster that wrote it."
+        )
+        return Corrupt(detail, partition=self.number, position=recorded.position, reason=reason)
 
     def begin(self, cursor: Cursor, extra_seconds: float) -> None:
         """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more."""
@@ -263,7 +268,10 @@ class Partition:
         group, self._group = self._group, None
         if group is not None:
             for stream, state in group.before.items():
-                self.streams[stream] = state
+                if state is service.INITIAL:
+                    del self.streams[stream]
+                else:
+                    self.streams[stream] = state
 
 
 def _repeated(answer: Answer, same: bool) -> Answer:

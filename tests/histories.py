@@ -1,0 +1,62 @@
+"""Strategies for any sequence of commands to a service: few names and values, so that histories get entangled."""
+
+from hypothesis import strategies as st
+
+from domain import service as s
+from domain.check import HttpCheck, TcpCheck, TtlCheck
+from domain.instance import Spec
+
+names = st.sampled_from(["a", "b", "c"])
+incarnations = st.none() | st.integers(0, 6)
+statuses = st.sampled_from(["healthy", "unhealthy", "unknown"])
+causes = st.none() | st.text(st.characters(codec="utf-8"), max_size=20)
+checks = st.lists(
+    st.sampled_from(
+        [
+            HttpCheck(url="http://host/", name="http"),
+            HttpCheck(url="http://host/other", name="http-2"),
+            TcpCheck(host="host", port=80, name="tcp"),
+            TtlCheck(ttl_seconds=5.0, name="ttl"),
+            TtlCheck(ttl_seconds=9.0, name="ttl-2"),
+        ]
+    ),
+    unique_by=lambda check: check.name,
+    max_size=3,
+).map(tuple)
+specs = st.builds(
+    Spec,
+    address=st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+    port=st.sampled_from([80, 81]),
+    metadata=st.dictionaries(st.sampled_from(["k", "l"]), st.text(max_size=5), max_size=2),
+    tags=st.sampled_from([(), ("blue",), ("blue", "red")]),
+    zone=st.sampled_from(["", "z"]),
+    weight=st.integers(0, 2),
+    checks=checks,
+    lease_seconds=st.sampled_from([None, 5.0]),
+    deregister_after_seconds=st.sampled_from([None, 5.0]),
+)
+check_names = st.sampled_from(["http", "http-2", "tcp", "ttl", "ttl-2", "reported"])
+commands = st.one_of(
+    st.builds(s.RegisterInstance, instance=names, spec=specs),
+    st.builds(s.DeregisterInstance, instance=names, incarnation=incarnations),
+    st.builds(
+        s.ReportHealth, instance=names, status=statuses, cause=causes, check=check_names, incarnation=incarnations
+    ),
+    st.builds(s.Heartbeat, instance=names, incarnation=incarnations),
+    st.builds(s.SetMaintenance, instance=names),
+    st.builds(s.ClearMaintenance, instance=names),
+    st.builds(s.DrainInstance, instance=names),
+    st.builds(s.UndrainInstance, instance=names),
+    st.builds(
+        s.ObserveCheck,
+        instance=names,
+        incarnation=st.integers(0, 6),
+        check=check_names,
+        status=statuses,
+        cause=causes,
+    ),
+    st.builds(s.ExpireLease, instance=names, incarnation=st.integers(0, 6)),
+    st.builds(s.ExpireTtl, instance=names, incarnation=st.integers(0, 6), check=check_names),
+    st.builds(s.ExpireUnhealthy, instance=names, incarnation=st.integers(0, 6)),
+)
+public_commands = commands.filter(lambda command: not isinstance(command, s.INTERNAL_COMMANDS))

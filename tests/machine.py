@@ -1,0 +1,99 @@
+"""A partition machine with a log in a list: groups as sentences, and recovery from what was recorded."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from domain.catalogue import Answer
+from domain.message import Envelope, Recorded, root
+from infra.chain import Chain, term_started
+from infra.codec import CloudEventMapper
+from tests.sample import NOON
+from workers.partition import Partition
+
+
+class Machine:
+    """`partition` is live; `log` holds (key, value) of every record, in order."""
+
+    def __init__(self, **limits: int) -> None:
+        self.limits = limits
+        self.log: list[tuple[bytes, bytes]] = []
+        self.monotonic = 0.0
+        self.partition = Partition(0, CloudEventMapper(), **limits)
+        self.claims("w1")
+
+    def claims(self, writer: str, partition: Partition | None = None) -> None:
+        """A new term of the live partition, or of one that has recovered and takes its place."""
+        self.partition = partition or self.partition
+        self.log.append((b"term", term_started(self.partition.cursor, writer, NOON, "/muster/default").state))
+        self.follow(self.partition)
+        self.partition.begin(self.partition.cursor, 0.0)
+
+    def group(self, *envelopes: Envelope, now: datetime = NOON, offset: int | None = None) -> list[Answer]:
+        """Decide, append and acknowledge one group; `offset` is that of its first command in the commands topic."""
+        self.partition.open(now)
+        answers = self.handle(*envelopes, offset=offset)
+        self.commit()
+        return answers
+
+    def answer(self, envelope: Envelope) -> Answer:
+        """The answer to a group of one."""
+        return self.group(envelope)[0]
+
+    def handle(self, *envelopes: Envelope, offset: int | None = None) -> list[Answer]:
+        """Decide within the open group."""
+        return [
+            self.partition.handle(envelope, None if offset is None else offset + index)
+            for index, envelope in enumerate(envelopes)
+        ]
+
+    def commit(self) -> list[Recorded]:
+        """The open group reaches the log, and is acknowledged."""
+        stored, recorded, cursor = self.partition.close()
+        self.log += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
+        self.partition.commit(cursor)
+        return recorded
+
+    def passes(self, seconds: float) -> list[Recorded]:
+        """So much time passes, in small steps; what has run out then is recorded as one group."""
+        for _ in range(round(seconds * 10) + 1):
+            self.monotonic += 0.1
+            self.partition.deadlines.advance(self.monotonic)
+        self.partition.open(NOON)
+        self.partition.expire()
+        return self.commit()
+
+    def recovered(self) -> Partition:
+        """Another partition, folded from the log alone."""
+        return self.follow(Partition(0, CloudEventMapper(), **self.limits))
+
+    def follow(self, partition: Partition) -> Partition:
+        """Bring the partition to the log's end."""
+        after = partition.cursor
+        rest = [(position, *self.log[position]) for position in range(after.position + 1, len(self.log))]
+        for batch in Chain(0, after).follow(rest):
+            partition.fold(batch)
+        return partition
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every record, parsed."""
+        return [json.loads(value) for _, value in self.log]
+
+
+def facts(partition: Partition) -> dict[str, Any]:
+    """All that a partition knows and that must not depend on how it came to know it."""
+    return {
+        "cursor": partition.cursor,
+        "streams": {name: (state.version, dict(state.instances)) for name, state in partition.streams.items()},
+        "ids": list(partition.ids.recorded()),
+        "last_at": partition.last_at,
+    }
+
+
+def statuses(answers: Sequence[Answer]) -> list[str]:
+    """What became of each command; a repeat says so, a refusal says why."""
+    return [
+        f"{answer.error['name']}" if answer.error else f"{answer.status}{' again' if answer.duplicate else ''}"
+        for answer in answers
+    ]

@@ -13,7 +13,8 @@ from domain.service import Timer
 Subject = tuple[str, str]
 """(stream, instance)."""
 
-step_max_seconds: Final = 1.0
+step_max_seconds: Final = 0.3
+"""Three ticks of the writer: short enough for a lease of half a second that is renewed in good time to outlive a pause."""
 
 
 class Deadlines:

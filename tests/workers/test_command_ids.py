@@ -1,0 +1,117 @@
+"""The window of command ids: what is remembered, for how long, and that nothing is mixed up."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.catalogue import Answer
+from domain.message import Envelope
+from domain.service import DrainInstance, RegisterInstance
+from tests.sample import NOON, PLAIN, envelope, register, spec
+from workers.command_ids import CommandIds, content_hash
+
+CONTENT = "0123456789abcdef"
+
+
+def accepted(id_: str, position: int = 7) -> Answer:
+    return Answer(id_, "accepted", 3, position, 4, 5)
+
+
+def window(count: int, ids_max: int) -> CommandIds:
+    ids = CommandIds(3, ids_max)
+    for number in range(count):
+        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(seconds=number))
+    return ids
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        accepted("1"),
+        Answer("1", "unchanged", 3, 0, None, None),
+        Answer("1", "refused", 3, 9, error={"name": "StaleIncarnation", "detail": "…", "status": 409}),
+        Answer("käse " * 50, "accepted", 3, 2**40, 2**40, 0),
+    ],
+    ids=lambda answer: answer.status,
+)
+def test_an_answer_is_remembered_as_it_was(answer):
+    ids = CommandIds(3)
+    ids.remember(answer, CONTENT, NOON)
+    assert ids.recall(answer.id) == (answer, CONTENT)
+
+
+def test_an_unknown_id_is_unknown():
+    assert CommandIds(3).recall("1") is None
+
+
+def test_at_least_the_newest_are_remembered():
+    ids = window(1_000, 100)
+    assert all(ids.recall(str(number)) for number in range(900, 1_000))
+
+
+def test_the_oldest_are_forgotten_so_that_memory_is_bounded():
+    ids = window(1_000, 100)
+    assert ids.recall("0") is None
+    assert 100 <= len(ids) <= 150
+
+
+def test_since_says_from_when_on_every_id_is_remembered():
+    ids = window(1_000, 100)
+    oldest = min(number for number in range(1_000) if ids.recall(str(number)))
+    assert ids.since() == NOON + timedelta(seconds=oldest)
+
+
+def test_an_empty_window_has_no_beginning():
+    assert CommandIds(3).since() is None
+
+
+def test_the_error_of_a_forgotten_refusal_is_forgotten_too():
+    ids = CommandIds(3, 2)
+    ids.remember(Answer("bad", "refused", 3, 1, error={"name": "TooLarge"}), CONTENT, NOON)
+    for number in range(10):
+        ids.remember(accepted(str(number)), CONTENT, NOON)
+    ids.remember(accepted("bad"), CONTENT, NOON)
+    assert ids.recall("bad") == (accepted("bad"), CONTENT)
+
+
+def test_a_snapshot_keeps_the_accepted_ones_oldest_first():
+    ids = CommandIds(3, 4)
+    for number in range(4):
+        ids.remember(accepted(str(number)), CONTENT, NOON)
+        ids.remember(Answer(f"u{number}", "unchanged", 3, 1), CONTENT, NOON)
+    assert [answer.id for answer, _ in ids.recorded()] == sorted(answer.id for answer, _ in ids.recorded())
+    assert all(answer.status == "accepted" for answer, _ in ids.recorded())
+
+
+def test_whatever_is_asked_the_hash_tells_it_apart():
+    asked = [
+        register(),
+        register(port=81),
+        register("b"),
+        register(service="users"),
+        register(metadata={"k": "v"}),
+        envelope("1", RegisterInstance(instance="a", spec=PLAIN), version=0),
+        envelope("1", DrainInstance(instance="a")),
+        envelope("1", DrainInstance(instance="b")),
+    ]
+    assert len({content_hash(told) for told in asked}) == len(asked)
+
+
+def test_who_asks_and_why_does_not_matter():
+    command = RegisterInstance(instance="a", spec=spec())
+    assert content_hash(Envelope("1", "service/x", command, "ann", "why")) == content_hash(
+        Envelope("2", "service/x", command, "bob", None, None, "trace")
+    )
+
+
+@given(st.lists(st.integers(0, 30).map(str), max_size=200), st.integers(1, 20))
+def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
+    remembered, order = CommandIds(0, ids_max), []
+    for position, id_ in enumerate(ids):
+        if remembered.recall(id_) is None:
+            remembered.remember(Answer(id_, "accepted", 0, position), CONTENT, NOON)
+            order.append((id_, position))
+    for id_, position in order[-ids_max:]:
+        assert remembered.recall(id_) == (Answer(id_, "accepted", 0, position), CONTENT)

@@ -1,13 +1,14 @@
 """Everything that can be asked and can have happened, as literal tables."""
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
 from domain import service
+from domain.check import URL_PATTERN
 from domain.error import InvalidCommand, InvalidInstance
-from domain.message import Command, Event
+from domain.message import NAME_PATTERN, Command, Event
+from domain.value import value
 
 COMMANDS: Final[dict[str, type[Command]]] = {command.type: command for command in service.COMMANDS}
 """The commands that anyone may publish, by type."""
@@ -16,6 +17,12 @@ EVENTS: Final[dict[str, type[Event]]] = {event.type: event for event in service.
 """All events, by type."""
 
 STREAM_KINDS: Final = (service.KIND,)
+
+
+_FORMS: Final = {
+    NAME_PATTERN: "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit",
+    URL_PATTERN: "must be an http:// or https:// URL with a host, and a port up to 65535 if any",
+}
 
 
 def command_from(type_name: str, data: object) -> Command:
@@ -42,9 +49,9 @@ def command_from_json(type_name: str, data: bytes) -> Command:
 
 def refusal(error: ValidationError, command_type: type[Command]) -> InvalidCommand | InvalidInstance:
     """A pydantic error as a refusal that names the first field and the reason."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     parts = [str(part) for part in first["loc"] if part not in ("http", "tcp", "ttl")]
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _FORMS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
     if command_type is service.RegisterInstance and parts[:1] == ["spec"]:
         field = ".".join(parts[1:]) or "spec"
         return InvalidInstance(f"{field}: {reason}", field=field)
@@ -52,7 +59,7 @@ def refusal(error: ValidationError, command_type: type[Command]) -> InvalidComma
     return InvalidCommand(f"{field}: {reason}", field=field)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """What became of a command.
 

@@ -8,9 +8,8 @@ of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 
 from domain.message import Name
 
@@ -28,18 +27,11 @@ def worst(statuses: Iterable[Health]) -> Health:
     return next((status for status in _WORST_FIRST if status in found), "healthy")
 
 
-def _is_http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http:// or https:// URL with a host")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError("has a port that is not between 0 and 65535") from None
-    return url
-
-
-Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_is_http_url)]
+URL_PATTERN: Final = (
+    r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)"
+    r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?([/?#]\S*)?$"
+)
+Url = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Interval = Annotated[float, Field(ge=0.1, le=86_400)]
 Timeout = Annotated[float, Field(ge=0.01, le=3_600)]

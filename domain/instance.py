@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from domain.check import Check, Health, HttpCheck, Port, TcpCheck, TtlCheck, named, worst
 from domain.message import Event, Name
+from domain.value import value
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -52,7 +53,7 @@ class Spec:
     deregister_after_seconds: Seconds | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CheckStatus:
     """What one check last said, and why."""
 
@@ -63,7 +64,7 @@ class CheckStatus:
 UNKNOWN: Final = CheckStatus("unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Instance:
     """A registered instance. `checks` holds a status per check name, the reported one included once reported."""
 

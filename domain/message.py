@@ -1,12 +1,14 @@
 """Messages: what is asked (commands), what has happened (events), and the envelopes around them."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+from domain.value import value
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name in a stream or a path: 1 to 128 letters, digits, dots, dashes and underscores."""
 
 
@@ -25,7 +27,7 @@ class Event(Message):
     """A fact, in the past tense. Its type ends in its revision (`.v1`); old revisions are upcast."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Envelope:
     """A command on its way: who asks for what, and why.
 
@@ -42,9 +44,8 @@ class Envelope:
     correlation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event with its place in history: where, when, who and why.
+class Recorded(NamedTuple):
+    """An event with its place in history: where, when, who and why. A tuple: every event passes through one.
 
     `position` is the record's place in its partition, `version` that in its stream (both from 0 on);
     `at` is UTC; `command_id` names the command that caused it.

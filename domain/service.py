@@ -46,6 +46,7 @@ from domain.instance import (
 )
 from domain.instance import evolve as evolve_instance
 from domain.message import Command, Event, Name
+from domain.value import value
 
 KIND: Final = "service"
 
@@ -62,7 +63,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Service:
     """A service: `version` counts its events; `instances` are those here now."""
 

@@ -14,6 +14,7 @@ too. A record is foreign only if neither its beginning nor its end is ours: dama
 from binascii import crc32
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -34,6 +35,12 @@ _SEAL_BYTES: Final = len(_SEAL) + 8 + 2
 def link(key: bytes, value: bytes) -> bytes:
     """The SHA-256 of a record: length-prefixed key, then the exact value bytes."""
     return sha256(len(key).to_bytes(4, "big") + key + value).digest()
+
+
+@lru_cache(maxsize=65_536)
+def _key(stream: str) -> bytes:
+    """The key of a stream's records."""
+    return root(stream).encode()
 
 
 def sealed(key: bytes, document: bytes) -> bytes:
@@ -142,16 +149,14 @@ class Chain:
             return None, b""
         try:
             document: Document = orjson.loads(value)
-            stream = document["subject"]
-            known = root(stream).encode()
-            seal = document["crc"]
+            known = _key(document["subject"])
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise self._corrupt(position, "the bytes are no document of ours") from None
         if key is None:
             key = known
         if key != known:
             raise self._corrupt(position, "the key is not the subject's root")
-        if seal != f"{crc32(value[:-_SEAL_BYTES], crc32(key)):08x}" or not (begins and ends):
+        if value[-10:-2] != b"%08x" % crc32(value[:-_SEAL_BYTES], crc32(key)) or not (begins and ends):
             raise self._corrupt(position, "the bytes do not match their checksum")
         return document, key
 

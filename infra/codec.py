@@ -7,9 +7,8 @@ With either of them the event is in `data_base64`; the envelope stays readable, 
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from eventsourcing.persistence import Cipher, Compressor, Mapper, StoredEvent, Transcoder
@@ -34,8 +33,7 @@ class PydanticTranscoder(Transcoder):
         return orjson.loads(data)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event about to be recorded. `command_hash` makes its command idempotent (None: internal); `data`: its JSON."""
 
     recorded: Recorded

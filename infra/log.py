@@ -5,8 +5,7 @@ position, topic = the event's type, state = the sealed CloudEvents document (see
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
@@ -14,8 +13,7 @@ Document = dict[str, Any]
 """A record's CloudEvents document, parsed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """How far a reader is: enough to notice that the log is not the one it read.
 
     `position` is the last record passed (-1: none); `head` is the SHA-256 link of the last valid record, which stands at
@@ -32,8 +30,7 @@ class Cursor:
 START = Cursor(position=-1, head_position=-1, head=bytes(32), term=0, writer="")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """A whole batch: `records` are (position, document) pairs, and `cursor` stands behind its last record.
 
     A batch of no records moves the cursor over void records and starts of terms. `voids` counts the void records

@@ -3,17 +3,17 @@
 A row outlives its instance: "who deregistered it?" is the question that is asked most.
 """
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
+from domain.value import value
 from projections.instances import key
 from projections.projection import Projection
 
 transitions_max: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HistoryRow:
     """How many events the instance has had, and the positions of the newest `transitions_max`, oldest first."""
 

@@ -1,6 +1,6 @@
 """Which instances are there, how are they, and since when? One row per instance; discoverable rows are the healthy ones."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from domain.instance import (
 )
 from domain.instance import evolve as evolve_instance
 from domain.message import Recorded
+from domain.value import value
 from projections.projection import Key, Projection
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mark:
     """Why an instance is out of discovery, by whom and since when (UTC)."""
 
@@ -29,7 +30,7 @@ class Mark:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InstanceRow:
     """An instance as readers see it. Instants are UTC; `position` is that of the last event."""
 

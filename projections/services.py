@@ -1,14 +1,14 @@
 """Which services are there, and how many of their instances are healthy? One row per service with instances."""
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from domain.instance import InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
+from domain.value import value
 from projections.projection import Key, Projection
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServiceRow:
     """A service and its instances by health; `position` is that of the last event that changed a count."""
 

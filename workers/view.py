@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
 from domain.message import Recorded
+from domain.value import value
 from infra.log import START, Cursor
 from projections.history import HISTORY, HistoryRow
 from projections.instances import INSTANCES, InstanceRow
@@ -18,7 +19,7 @@ from projections.services import SERVICES, ServiceRow
 from workers.token import Token
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """What one event did to one instance's row."""
 

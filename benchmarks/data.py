@@ -1,0 +1,26 @@
+"""The data set: instances with 5 tags, 10 metadata entries and 2 checks."""
+
+from typing import Any
+
+
+def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
+    """What instance `number` says of itself when it registers. The checks are so slow that they do not disturb."""
+    body: dict[str, Any] = {
+        "address": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+        "port": 8080,
+        "metadata": {f"key-{entry}": f"value-{entry}-of-{number}" for entry in range(10)},
+        "tags": [f"tag-{tag}" for tag in range(4)] + [f"rack-{number % 40}"],
+        "zone": f"zone-{number % 3}",
+        "weight": 10,
+    }
+    if checks:
+        body["checks"] = [
+            {"kind": "http", "url": f"http://127.0.0.1:9/{number}", "interval_seconds": 86_400.0},
+            {"kind": "ttl", "ttl_seconds": 86_400.0},
+        ]
+    return body
+
+
+def service(number: int, services: int = 100) -> str:
+    """The service of instance `number`."""
+    return f"service-{number % services}"

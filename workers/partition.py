@@ -259,6 +259,13 @@ class Partition:
             self.ids.remember(answer, content, group.at)
         return list(group.touched)
 
+    def committed(self) -> dict[str, Service]:
+        """The streams as the log has them at `cursor`: without what an open group has decided so far."""
+        if self._group is None:
+            return dict(self.streams)
+        streams = {**self.streams, **self._group.before}
+        return {stream: state for stream, state in streams.items() if state is not service.INITIAL}
+
     def pending(self) -> bool:
         """Whether the open group records anything."""
         return self._group is not None and bool(self._group.drafts)

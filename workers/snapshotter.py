@@ -76,7 +76,7 @@ class Snapshotter:
         began = time.monotonic()
         number, cursor = self._partition.number, self._partition.cursor
         assert cursor == self._views.cursors[number], "views and partition move together"
-        streams = dict(self._partition.streams)
+        streams = self._partition.committed()
         rows = [row for stream in streams for row in self._views.instances.get(stream[8:], {}).values()]
         history = [
             (service, instance, row.count, row.positions)
@@ -89,7 +89,7 @@ class Snapshotter:
             "last_at": self._partition.last_at.isoformat(),
             "commands_offset": self._partition.commands_offset,
             "voids": self._views.voids[number],
-            "terms": self._views.terms[number],
+            "terms": list(self._views.terms[number]),
         }
         chunks: list[bytes] = []
         for kind, plain in (

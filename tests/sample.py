@@ -118,9 +118,9 @@ def envelope(id_: str, command: Command, *, service: str = "orders", version: in
     return Envelope(id_, f"service/{service}", command, actor="ann", reason="because", expected_version=version)
 
 
-def recorded(event: Event, position: int = 1, version: int = 0, id_: str = "1") -> Recorded:
+def recorded(event: Event, position: int = 1, version: int = 0, id_: str = "1", at: datetime = NOON) -> Recorded:
     """An event with its place in history."""
-    return Recorded(0, position, "service/orders", version, NOON, event, f"{id_}:0", id_, "trace-7", "ann", "because")
+    return Recorded(0, position, "service/orders", version, at, event, f"{id_}:0", id_, "trace-7", "ann", "because")
 
 
 def reigning(number: int = 0, **limits: int) -> Partition:

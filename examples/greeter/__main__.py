@@ -25,10 +25,10 @@ async def serve(chosen: argparse.Namespace) -> None:
     app = web.Application()
     app.router.add_get("/hello/{name}", hello)
     async with hosted(app, chosen.host, chosen.port) as port, Client(chosen.muster, actor=chosen.instance) as client:
-        checks = [
+        checks = (
             TcpCheck(host=chosen.host, port=port, interval_seconds=chosen.check_interval),
             TtlCheck(ttl_seconds=chosen.lease),
-        ]
+        )
         async with client.registered(
             "greeter", chosen.instance, chosen.host, port, lease_seconds=chosen.lease, tags=["tiny"], checks=checks
         ):

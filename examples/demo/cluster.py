@@ -1,0 +1,141 @@
+"""The processes of the demonstration: a controller and services, started, killed and stopped by their own ids.
+
+Each has a folder with its log; all die with the demonstration, however that ends.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import aiohttp
+
+from infra.child_process import ChildProcess, free_port
+
+T = TypeVar("T")
+ROOT: Final = Path(__file__).parents[2]
+READY_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 10.0
+TAIL_LINES: Final = 15
+
+
+class NotInTime(Exception):
+    """Something that was waited for did not happen."""
+
+
+class NotYet(Exception):
+    """The controller does not answer yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a command line tool said, its exit code, and how long it took."""
+
+    exit_code: int
+    out: str
+    error: str
+    seconds: float
+
+
+class Cluster:
+    """The processes. `kafka` and `postgres` are addresses of real servers for `muster up`; without: embedded.
+
+    `log` are the options with which tools find the log.
+    """
+
+    def __init__(self, folder: Path, kafka: str | None = None, postgres: str | None = None) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = ["--kafka", kafka] if kafka is not None else ["--data", str(self.data)]
+        self._engine = ["--kafka", kafka] if kafka is not None else []
+        self._engine += ["--postgres", postgres] if postgres is not None else []
+        self.http = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.http}"
+        self._children: dict[str, ChildProcess] = {}
+
+    async def start_controller(self) -> float:
+        """Start `muster up` and return when it answers reads: after so many seconds."""
+        began = time.monotonic()
+        self._spawn("controller", "muster", "up", "--data", str(self.data), "--http", self.http, *self._engine)
+        async with aiohttp.ClientSession() as session:
+
+            async def ask() -> None:
+                async with session.get(f"{self.url}/readyz") as answer:
+                    if answer.status != 200:
+                        raise NotYet(await answer.text())
+
+            await self._children["controller"].ready(ask, (aiohttp.ClientError, NotYet), READY_SECONDS_MAX)
+        return time.monotonic() - began
+
+    def start_service(self, name: str, module: str, *options: str) -> None:
+        """Start a copy of an example service, which registers itself under the name."""
+        self._spawn(name, module, "--instance", name, "--muster", self.url, *options)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self._children[name].kill()
+
+    def pid(self, name: str) -> int | None:
+        """The process id while it runs."""
+        return self._children[name].pid
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM, and wait."""
+        await self._children[name].stop(signal.SIGTERM, STOP_SECONDS_MAX)
+
+    async def close(self) -> None:
+        """Stop all, services first, so that they can leave the registry."""
+        names = [name for name in self._children if name != "controller"]
+        await asyncio.gather(*map(self.stop, names))
+        if "controller" in self._children:
+            await self.stop("controller")
+
+    async def tool(self, *arguments: str, seconds: float = 30.0) -> Tool:
+        """Run `muster ARGUMENTS` to its end."""
+        began = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "muster", *arguments),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                out, error = await process.communicate()
+        except TimeoutError:
+            raise NotInTime(f"muster {' '.join(arguments)} did not end within {seconds:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return Tool(process.returncode or 0, out.decode(), error.decode(), time.monotonic() - began)
+
+    def tails(self) -> str:
+        """The last lines of every process's log."""
+        told = []
+        for name, child in self._children.items():
+            lines = child.log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if child.log.exists() else []
+            told.append("\n    ".join([f"{name} ({'runs' if child.pid else 'has ended'}):", *(lines or ["(nothing)"])]))
+        return "\n".join(told)
+
+    def _spawn(self, name: str, module: str, *arguments: str) -> None:
+        child = self._children.setdefault(name, ChildProcess(name, self.folder / name))
+        os.environ["PYTHONPATH"] = str(ROOT)  # a child's working directory is its own folder
+        with child.folder_held():
+            child.spawn([sys.executable, "-m", module, *arguments])
+
+
+async def eventually(check: Callable[[], Awaitable[T | None]], what: str, seconds: float) -> T:
+    """Ask until the answer is something. Raises NotInTime."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not (found := await check()):  # noqa: ASYNC110 what is asked is elsewhere, and sets no event
+                await asyncio.sleep(0.02)
+            return found
+    except TimeoutError:
+        raise NotInTime(f"within {seconds:g} s, this was not so: {what}") from None

@@ -1,5 +1,6 @@
 """The ASGI application of a controller: hot routes matched here and answered on plain ASGI, the others by FastAPI."""
 
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,6 +82,10 @@ class Application:
             counts = metrics.of(_template(resource), method)
             self._methods.setdefault(resource, {})[method] = (handler, counts)
 
+    def restored(self) -> None:
+        """Say that the views were filled from snapshots, before the log is replayed onto them."""
+        self.hub.restored()
+
     def drain(self) -> None:
         """End all watch streams, with what is queued for them; take no new ones."""
         self.hub.close()
@@ -116,10 +121,14 @@ class Application:
             status = message.get("status", status)
             await send(message)
 
-        await self.api(scope, receive, noting)
-        if scope["type"] == "http":
-            route = getattr(scope.get("route"), "path", "(unknown)")
-            self.metrics.of(route, scope["method"]).observe(status, time.perf_counter() - began)
+        if scope["type"] != "http":
+            return await self.api(scope, receive, send)
+        # Starlette raises an unexpected error again once its handler, `_unexpected`, has logged and told it.
+        with contextlib.suppress(Exception):
+            await self.api(scope, receive, noting)
+        route = getattr(scope.get("route"), "path", "(unknown)")
+        self.metrics.of(route, scope["method"]).observe(status, time.perf_counter() - began)
+        return None
 
 
 def _hot(path: str) -> tuple[str, str, str] | None:

@@ -28,7 +28,7 @@ class Encoded:
     def __init__(self, views: Views, bytes_max: int = cache_bytes_max) -> None:
         self._views = views
         self._bytes_max = bytes_max
-        self._bytes = 0
+        self.bytes = 0
         self._items: dict[str, dict[str, bytes]] = {}
         self._discovered: dict[str, bytes] = {}
 
@@ -41,10 +41,10 @@ class Encoded:
             items = self._items.get(row.service) if row is not None else None
             if row is None or items is None:
                 continue
-            self._bytes -= len(items.pop(row.instance.id, b""))
+            self.bytes -= len(items.pop(row.instance.id, b""))
             if change.after is None and not items:
                 del self._items[row.service]
-            self._bytes -= len(self._discovered.pop(row.service, b""))
+            self.bytes -= len(self._discovered.pop(row.service, b""))
 
     def items(self, service: str) -> list[bytes]:
         """All instances of the service, each encoded; none when there is no such service."""
@@ -65,7 +65,7 @@ class Encoded:
         known = self._known(service)
         found = b"[%b]" % b",".join(known.get(row.instance.id) or self._encode(known, row) for row in rows)
         self._discovered[service] = found
-        self._bytes += len(found)
+        self.bytes += len(found)
         self._shrink(service)
         return found
 
@@ -79,13 +79,13 @@ class Encoded:
 
     def _encode(self, known: dict[str, bytes], row: InstanceRow) -> bytes:
         encoded = known[row.instance.id] = encode(row)
-        self._bytes += len(encoded)
+        self.bytes += len(encoded)
         return encoded
 
     def _shrink(self, used: str) -> None:
-        while self._bytes > self._bytes_max:
+        while self.bytes > self._bytes_max:
             oldest = next(iter(self._items))
             if oldest == used and len(self._items) == 1:
                 return
             gone = self._items.pop(oldest)
-            self._bytes -= sum(map(len, gone.values())) + len(self._discovered.pop(oldest, b""))
+            self.bytes -= sum(map(len, gone.values())) + len(self._discovered.pop(oldest, b""))

@@ -129,8 +129,8 @@ class Subscriber:
 class Hub:
     """All watchers of a controller and the ring.
 
-    Make it once the views hold what a snapshot gave them, and let them call `on_batch` before the log is replayed: then
-    watchers resume over a restart.
+    The views call `on_batch` from the first batch that they replay; tell `restored` before that if they were filled from
+    snapshots: then watchers resume over a restart.
     """
 
     def __init__(
@@ -159,10 +159,14 @@ class Hub:
     def __len__(self) -> int:
         return self._count
 
+    def restored(self) -> None:
+        """The views hold what snapshots gave them, at their cursors; from here on the ring misses nothing."""
+        self._floors = self._views.token() | self._floors
+
     def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
         """Remember the changes and tell those who watch."""
         if partition not in self._floors:
-            # Were the views filled from a snapshot after all, what that held is not in the ring.
+            # Had a snapshot filled the views without a word, what came before this batch is not in the ring.
             self._floors[partition] = changes[0].recorded.position - 1 if changes else cursor.position
         if changes:
             traces = [_trace(partition, change) for change in changes]

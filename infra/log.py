@@ -4,7 +4,7 @@ Unit: eventsourcing's `StoredEvent` with originator_id = the root stream (the re
 position, topic = the event's type, state = the sealed CloudEvents document (see `infra.codec`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
@@ -62,13 +62,13 @@ class EventLog(Protocol):
     async def beat(self) -> None:
         """Prove that the reign goes on, without a record. Raises Fenced or Uncertain; both end the reign."""
 
-    def read(self, after: Cursor) -> AsyncIterator[Batch]:
+    def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """The batches behind the cursor, up to the end of the log as it was on the call.
 
         Raises CursorRefused when the log contradicts the cursor, Corrupt where the chain breaks.
         """
 
-    def tail(self, after: Cursor) -> AsyncIterator[Batch]:
+    def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """As `read`, but goes on for ever as the log grows."""
 
 

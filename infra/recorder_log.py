@@ -6,7 +6,7 @@ stand behind our last record.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ class RecorderLog:
         self._poll_seconds = poll_seconds
         self._read_records_max = read_records_max
         self._now = now
-        self._end = -1
+        self._end: int | None = None  # The position of our last record while we reign.
         self._grown = asyncio.Event()
 
     async def claim(self, writer: str, after: Cursor) -> Cursor:
@@ -76,26 +76,33 @@ class RecorderLog:
 
     async def append(self, records: Sequence[StoredEvent]) -> None:
         """See `EventLog.append`."""
-        if records[0].originator_version != self._end + 1:
-            raise Uncertain(f"the batch is for position {records[0].originator_version}, not {self._end + 1}")
+        end = self._reigning()
+        if records[0].originator_version != end + 1:
+            raise Uncertain(f"the batch is for position {records[0].originator_version}, not {end + 1}")
         try:
             await self._insert(records)
         except IntegrityError:
             raise Fenced(f"another writer has appended to partition {self.partition}") from None
         except PersistenceError as error:
             raise Uncertain(f"the append to partition {self.partition} failed: {error}") from error
-        self._end += len(records)
+        self._end = end + len(records)
 
     async def beat(self) -> None:
         """See `EventLog.beat`."""
         try:
-            behind = await self._call(self._recorder.select_events, self._originator, gt=self._end, limit=1)
+            end = self._reigning()
+            behind = await self._call(self._recorder.select_events, self._originator, gt=end, limit=1)
         except PersistenceError as error:
             raise Uncertain(f"the beat of partition {self.partition} failed: {error}") from error
         if behind:
             raise Fenced(f"another writer has appended to partition {self.partition}")
 
-    async def read(self, after: Cursor) -> AsyncIterator[Batch]:
+    def _reigning(self) -> int:
+        if self._end is None:
+            raise Fenced(f"partition {self.partition} was not claimed here")
+        return self._end
+
+    async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.read`."""
         await self._check(after)
         end = await self._last_position()
@@ -106,7 +113,7 @@ class RecorderLog:
                 yield batch
             position = stored[-1].originator_version if stored else end
 
-    async def tail(self, after: Cursor) -> AsyncIterator[Batch]:
+    async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.tail`."""
         await self._check(after)
         chain, position = Chain(self.partition, after), after.position
@@ -129,8 +136,11 @@ class RecorderLog:
     async def _check(self, cursor: Cursor) -> None:
         if cursor == START:
             return
-        head = await self._select(cursor.head_position - 1, cursor.head_position)
-        if cursor.position > await self._last_position() or not head or _link(head[0]) != cursor.head:
+        known = cursor.head_position < 0  # Only void records were passed so far.
+        if not known:
+            head = await self._select(cursor.head_position - 1, cursor.head_position)
+            known = bool(head) and _link(head[0]) == cursor.head
+        if not known or cursor.position > await self._last_position():
             raise CursorRefused(
                 f"partition {self.partition} does not hold what the cursor read up to {cursor.position}: rebuild",
                 partition=self.partition,

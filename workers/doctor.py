@@ -33,6 +33,7 @@ Verdict = Literal["ok", "warning", "fault"]
 ROUNDS: Final = 20
 TIMEOUT_SECONDS: Final = 30.0
 SLOW_MILLISECONDS: Final = 20.0
+KAFKA_VERSION_MIN: Final = 3
 POSTGRES_VERSION_MIN: Final = 14
 DAY_MS: Final = 86_400_000
 
@@ -68,9 +69,18 @@ async def _kafka(bootstrap: str, partitions: int, prefix: str) -> list[Finding]:
         return [
             Finding("fault", "kafka", f"{bootstrap} does not answer: {_said(error)}", "start it, or mend the address")
         ]
-    findings = [_brokers(brokers, settings), *_broker_findings(settings, len(brokers))]
+    findings = [_protocol(settings), _brokers(brokers, settings), *_broker_findings(settings, len(brokers))]
     findings += await _topics(bootstrap, partitions, prefix)
     return findings + await _tried(bootstrap)
+
+
+def _protocol(settings: Mapping[str, str]) -> Finding:
+    version = settings.get("inter.broker.protocol.version")
+    if version is None:  # a setting that ended with version 4
+        return Finding("ok", "kafka version", "4 or newer")
+    if int(version.partition(".")[0]) >= KAFKA_VERSION_MIN:
+        return Finding("ok", "kafka version", version)
+    return Finding("warning", "kafka version", version, f"Apache Kafka {KAFKA_VERSION_MIN} or newer")
 
 
 def _brokers(brokers: list[int], settings: Mapping[str, str]) -> Finding:
@@ -262,7 +272,7 @@ async def _database(connection: Any) -> list[Finding]:
         else Finding("fault", "postgres privileges", "may not create a schema", "GRANT CREATE ON DATABASE … TO …")
     )
     query = await _timed(lambda: connection.fetchval("SELECT 1"))
-    commit = await _timed(lambda: connection.execute("SELECT pg_current_xact_id()"))
+    commit = await _timed(lambda: connection.execute("SELECT pg_logical_emit_message(true, 'muster', '')"))
     findings.append(Finding("ok", "postgres round trip", f"query {query:.1f} ms, transaction {commit:.1f} ms"))
     return findings
 

@@ -208,7 +208,8 @@ def _point(to: str | None) -> dict[str, Any]:
 
 
 def _row(projection: Any, key: tuple[str, ...], row: Any) -> dict[str, Any]:
-    return {**dict(zip(projection.key_names, key, strict=True)), **projection.columns(row)}
+    names = (*projection.key_names, *projection.columns_type._fields)
+    return dict(zip(names, (*key, *projection.columns(row)), strict=True))
 
 
 def _replayed_document(result: "Replayed", projections: Sequence[Any]) -> dict[str, Any]:

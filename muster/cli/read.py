@@ -8,7 +8,6 @@ from domain.check import Health
 from muster.cli.remote import Remote, remote
 from muster.cli.table import (
     change_document,
-    console,
     show,
     show_change,
     show_events,
@@ -135,12 +134,21 @@ def status(remote: Remote) -> None:
     if remote.json:
         show(account)
         return
-    lists = {name: value for name, value in account.items() if _is_rows(value)}
-    table(("", ""), [(name, _cell(value)) for name, value in account.items() if name not in lists])
-    for name, rows in lists.items():
-        console().print(f"\n{name}", style="bold")
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        table([column.upper() for column in columns], [[_cell(row.get(column)) for column in columns] for row in rows])
+    plain = {name: value for name, value in account.items() if not _is_rows(value)}
+    table(("", ""), [(name, _cell(value)) for name, value in plain.items()])
+    for name in account.keys() - plain.keys():
+        _show_turned(name, account[name])
+
+
+def _show_turned(name: str, rows: list[dict[str, Any]]) -> None:
+    """A column per row: there are few rows and many fields."""
+    fields = list(dict.fromkeys(field for row in rows for field in row))
+    first, rest = fields[0], fields[1:]
+    click.echo()
+    table(
+        (name, *(f"{first} {_cell(row.get(first))}" for row in rows)),
+        [(field, *(_cell(row.get(field)) for row in rows)) for field in rest],
+    )
 
 
 def _is_rows(value: Any) -> bool:
@@ -152,4 +160,6 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, dict):
         return ", ".join(f"{name} {_cell(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
     return "" if value is None else str(value)

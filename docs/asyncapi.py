@@ -43,7 +43,7 @@ def document() -> Json:
         topic.SNAPSHOTS: ["snapshot.chunk", "snapshot.manifest"],
         topic.LIVENESS: ["beat"],
         topic.HEARTBEATS: [],
-        "controllers": ["sign"],
+        topic.CONTROLLERS: ["sign"],
     }
     return {
         "asyncapi": "3.0.0",
@@ -210,18 +210,18 @@ def _beat() -> Json:
 _SIGN: Final[Json] = {
     "name": "sign",
     "title": "Sign of life",
-    "summary": "A controller is there, or is leaving; decides nothing, only who tries to write",
+    "summary": "A controller joins, is there, or leaves; decides nothing, only who tries to write",
     "payload": {
         "type": "object",
-        "required": ["controller", "url", "leaving"],
+        "required": ["controller", "url", "state"],
         "properties": {
             "controller": {"type": "string"},
             "url": {"type": "string"},
-            "leaving": {"type": "boolean"},
+            "state": {"enum": ["joining", "ready", "leaving"]},
         },
     },
     "examples": [
-        {"name": "sign", "payload": {"controller": WRITER, "url": "http://10.0.0.3:8740", "leaving": False}},
+        {"name": "sign", "payload": {"controller": WRITER, "url": "http://10.0.0.3:8740", "state": "ready"}},
     ],
 }
 _CHUNK: Final[Json] = {

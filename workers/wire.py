@@ -111,7 +111,7 @@ def claimed_id(obj: object) -> str:
 
 def error_of(error: MusterError) -> dict[str, Any]:
     """The error as answers carry it: `{name, detail, status, …}`."""
-    return {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
+    return error.facts()
 
 
 def outcome(answer: Answer) -> dict[str, Any]:
@@ -139,5 +139,5 @@ def outcome_of_error(error: MusterError, command_id: str, partition: int | None)
         "position": None,
         "version": None,
         "incarnation": None,
-        "error": error_of(error),
+        "error": error.facts(),
     }

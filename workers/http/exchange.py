@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.error import InvalidCommand, MusterError, TooLarge
-from workers.wire import error_of, json_from
+from workers.wire import json_from
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]
@@ -65,13 +65,14 @@ class Request:
     async def body(self, bytes_max: int = body_bytes_max) -> bytes:
         """The whole body. Raises TooLarge as soon as it is known to be."""
         message = await self.receive()
-        body: bytes = message.get("body", b"")
-        while message.get("more_body") and len(body) <= bytes_max:
+        parts, size = [message.get("body", b"")], len(message.get("body", b""))
+        while message.get("more_body") and size <= bytes_max:
             message = await self.receive()
-            body += message.get("body", b"")
-        if len(body) > bytes_max:
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        if size > bytes_max:
             raise TooLarge(f"a body may have {bytes_max} bytes here", bytes_max=bytes_max)
-        return body
+        return b"".join(parts)
 
     async def fields(self) -> dict[str, Any]:
         """The body's JSON object; no body is an empty one. Raises InvalidCommand or TooLarge."""
@@ -127,7 +128,7 @@ def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:
 
 def problem_of(error: MusterError) -> Reply:
     """An error of ours as a problem."""
-    return problem(error_of(error))
+    return problem(error.facts())
 
 
 def _title(name: str) -> str:

@@ -26,7 +26,7 @@ from domain.service import (
 )
 from workers.control import Control
 from workers.http.exchange import Headers, Reply, Request, problem
-from workers.token import format_token, parse_token
+from workers.token import Token, format_token, parse_token
 from workers.wire import (
     actor_from,
     check_name,
@@ -81,9 +81,12 @@ class Registry:
             reason_from(request.header(b"muster-reason")) if reason is None else reason,
             None if version is None else _version(version),
         )
+        # Whatever is wrong with the request is found before the command is given, not after.
+        carried = request.header(b"muster-token")
+        known = parse_token(carried) if carried else {}
         if request.scope["query_string"]:
-            return told(request, await self._bounded(envelope, request.reading().timeout_seconds))
-        return told(request, await self.control.execute(envelope))
+            return told(await self._bounded(envelope, request.reading().timeout_seconds), known)
+        return told(await self.control.execute(envelope), known)
 
     async def _bounded(self, envelope: Envelope, seconds: float) -> Answer:
         try:
@@ -142,14 +145,11 @@ def routes(control: Control) -> dict[tuple[str, str], Callable[[Request], Awaita
     }
 
 
-def told(request: Request, answer: Answer) -> Reply:
-    """The writer's answer as a reply."""
-    token = {answer.partition: answer.position}
-    carried = request.header(b"muster-token")
-    if carried:
-        # A client that only hands tokens on must not lose what it knew of other partitions.
-        known = parse_token(carried)
-        token = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
+def told(answer: Answer, known: Token) -> Reply:
+    """The writer's answer as a reply. `known` is the token that the request brought: who only hands tokens on must not
+    lose what it knew of other partitions.
+    """
+    token = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
     headers: Headers = [(b"muster-token", format_token(token).encode())]
     if answer.version is not None:
         headers.append((b"etag", b'"%d"' % answer.version))

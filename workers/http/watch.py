@@ -100,10 +100,13 @@ class Subscriber:
         self._wake()
         return True
 
-    def beat(self) -> None:
-        """Queue a comment, so that both sides notice a dead connection; not if there is more to say."""
+    def beat(self, token: str) -> None:
+        """Queue a comment, so that both sides notice a dead connection; not if there is more to say.
+
+        Its id says how far a watcher is to whom nothing had to be told.
+        """
         if not self._frames:
-            self.put(b": \n\n", self._token)
+            self.put(b": \nid: %b\n\n" % token.encode(), token)
 
     def close(self) -> None:
         """End the stream once what is queued is sent."""
@@ -246,9 +249,10 @@ class Hub:
                 _end(subscriber)
 
     def _beat(self) -> None:
+        token = format_token(self._views.token())
         for watchers in self._subscribers.values():
             for subscriber in watchers:
-                subscriber.beat()
+                subscriber.beat(token)
         self._beating = asyncio.get_running_loop().call_later(heartbeat_seconds, self._beat)
 
     def _since(self, after: Token, service: str | None) -> list[Trace] | None:

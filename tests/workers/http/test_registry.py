@@ -140,6 +140,7 @@ async def test_a_command_that_cannot_be_read_names_the_field(api: Api, path: str
 )
 async def test_a_header_that_cannot_be_read_is_refused(api: Api, name: str, value: str) -> None:
     assert (await api.put(INSTANCE, SPEC, **{name: value})).problem == (422, "InvalidCommand")
+    assert (await api.get("/v1/services")).body["items"] == []
 
 
 async def test_a_name_in_another_script_is_kept_as_it_was_said(api: Api) -> None:

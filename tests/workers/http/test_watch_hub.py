@@ -240,8 +240,10 @@ async def test_a_stopping_hub_ends_its_streams_and_takes_no_new_ones() -> None:
 async def test_an_idle_watch_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "heartbeat_seconds", 0.01)
     log = Log()
-    subscriber, _ = log.hub.join(None, None)
+    subscriber, _ = log.hub.join("orders", None)
+    log.register("a", "users")
 
-    assert await subscriber.take() == b": \n\n"
-    assert await subscriber.take() == b": \n\n"
+    assert await subscriber.take() == b": \nid: 0:0\n\n"
+    assert await subscriber.take() == b": \nid: 0:0\n\n"
+    assert subscriber.token == "0:0"
     log.hub.close()

@@ -11,6 +11,7 @@ Rows and cursor move in one transaction that begins with a compare-and-set of th
 once, and of two projectors one is refused before it has changed anything.
 """
 
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,9 +25,11 @@ from infra.log import START, Cursor
 from infra.read_table import ReadTable
 from projections.projection import Key, Projection
 
+_logger: Final = logging.getLogger("muster.read_store")
+
 Purpose = Literal["projector", "replay"]
 
-UNAVAILABLE: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError)
+UNAVAILABLE: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 """What a database that is away, busy, full or forbidding raises: try again from the stored cursor, and tell."""
 
 FILTERED_VIEWS: Final[dict[str, tuple[str, str]]] = {"healthy_instances": ("instances", "discoverable")}
@@ -153,6 +156,8 @@ class ReadStore:
         await connection.execute(table.create)
         if live is None:
             await self._show(connection, table)
+        if live == projection.revision:
+            await self._drop_older(connection, projection)
 
     def table(self, projection: Projection[Any]) -> ReadTable[Any]:
         """The projection's table."""
@@ -264,39 +269,51 @@ class ReadStore:
             except asyncpg.DependentObjectsStillExistError as error:
                 raise NotReady(f"{table.view} cannot show revision {projection.revision}: {error.detail}") from None
         async with self._transaction() as connection:
-            await connection.execute("SET LOCAL lock_timeout = '5s'")
             await self._drop_older(connection, projection)
 
     async def _show(self, connection: Any, table: ReadTable[Any]) -> None:
-        projection, columns = table.projection, ", ".join(table.visible)
-        views = {table.view: f"SELECT {columns} FROM {table.full_name}"}
+        projection, query = table.projection, f"SELECT {', '.join(table.visible)} FROM {table.full_name}"
+        # The filtered views first: they would keep the plain one from being dropped.
         for name, (shown, condition) in FILTERED_VIEWS.items():
             if shown == projection.name and condition in table.visible:
-                views[f"{self.schema}.{name}"] = f"SELECT {columns} FROM {table.full_name} WHERE {condition}"
-        for view, query in views.items():
-            try:
-                async with connection.transaction():
-                    await connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
-            except asyncpg.InvalidTableDefinitionError:
-                await connection.execute(f"DROP VIEW {view}")
-                await connection.execute(f"CREATE VIEW {view} AS {query}")
+                await self._point(connection, f"{self.schema}.{name}", f"{query} WHERE {condition}")
+            elif shown == projection.name:
+                await connection.execute(f"DROP VIEW IF EXISTS {self.schema}.{name}")
+        await self._point(connection, table.view, query)
         await connection.execute(
             f"INSERT INTO {self.schema}.live VALUES ($1, $2) "
             "ON CONFLICT (projection) DO UPDATE SET revision = excluded.revision",
             *(projection.name, projection.revision),
         )
 
+    async def _point(self, connection: Any, view: str, query: str) -> None:
+        try:
+            async with connection.transaction():
+                await connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
+        except asyncpg.InvalidTableDefinitionError:
+            # Columns went away or changed their types; the view cannot be replaced, so it is made anew.
+            await connection.execute(f"DROP VIEW {view}")
+            await connection.execute(f"CREATE VIEW {view} AS {query}")
+
     async def _drop_older(self, connection: Any, projection: Projection[Any]) -> None:
+        """Drop the tables of older revisions; those that are in use stay until the next start."""
         older = await connection.fetch(
-            f"DELETE FROM {self.schema}.checkpoint WHERE projection = $1 AND revision < $2 RETURNING revision",
+            f"SELECT DISTINCT revision FROM {self.schema}.checkpoint WHERE projection = $1 AND revision < $2",
             *(projection.name, projection.revision),
         )
-        await connection.execute(
-            f"DELETE FROM {self.schema}.parked WHERE projection = $1 AND revision < $2",
-            *(projection.name, projection.revision),
-        )
-        for revision in {row[0] for row in older}:
-            await connection.execute(f"DROP TABLE IF EXISTS {self.schema}.{projection.name}_r{revision}")
+        for (revision,) in older:
+            try:
+                async with connection.transaction():
+                    await connection.execute("SET LOCAL lock_timeout = '2s'")
+                    await connection.execute(f"DROP TABLE IF EXISTS {self.schema}.{projection.name}_r{revision}")
+            except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
+                _logger.warning("the old table of %s is still in use: %s", projection.name, error)
+                continue
+            for table in ("checkpoint", "parked"):
+                await connection.execute(
+                    f"DELETE FROM {self.schema}.{table} WHERE projection = $1 AND revision = $2",
+                    *(projection.name, revision),
+                )
 
     async def reset(self, partition: int, projections: Sequence[Projection[Any]]) -> None:
         """Forget the partition: its rows, parked keys and cursors, in one transaction. What follows is a rebuild."""
@@ -328,7 +345,7 @@ class ReadStore:
         if self._pool is None:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,
                 max_size=self._connections_max,
                 command_timeout=self._statement_timeout_seconds,
                 timeout=10,

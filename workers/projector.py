@@ -146,13 +146,13 @@ class Projector:
     async def _caught_up(self, lane: Lane) -> None:
         """The lane has come to the log's end; a projection that has done so everywhere is shown to readers."""
         for projection in lane.projections:
-            self._states[lane.partition, projection.name] = ("current", None)
             self._current.add((lane.partition, projection.name))
             everywhere = all((log.partition, projection.name) in self._current for log in self._logs)
             if projection in self._building and everywhere:
                 await self._store.switch(projection)
                 self._building.remove(projection)
                 _logger.info("%s shows revision %d now", projection.name, projection.revision)
+            self._states[lane.partition, projection.name] = ("current", None)
 
     def _tell(self, log: EventLog, projections: Sequence[Projection[Any]], state: str, detail: str | None) -> None:
         for projection in projections:

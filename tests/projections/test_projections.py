@@ -1,0 +1,135 @@
+"""Each projection: given these events, then this row."""
+
+from functools import reduce
+from typing import Any
+
+from domain.check import TtlCheck
+from domain.instance import (
+    CheckStatus,
+    InstanceCheckChanged,
+    InstanceChecksChanged,
+    InstanceDeregistered,
+    InstanceDrainEnded,
+    InstanceDrainStarted,
+    InstanceHealthChanged,
+    InstanceMaintenanceCleared,
+    InstanceMaintenanceSet,
+    InstanceZoneChanged,
+    LeaseExpired,
+)
+from domain.message import Event
+from projections.history import HISTORY, HistoryRow, transitions_max
+from projections.instances import INSTANCES, InstanceRow, Mark
+from projections.projection import Projection
+from projections.services import SERVICES, ServiceRow
+from tests.sample import EVENTS, NOON, recorded, registered
+
+TTL = TtlCheck(ttl_seconds=5.0, name="ttl")
+
+
+def row(projection: Projection[Any], *events: Event) -> Any:
+    """The row after the events, which all touch the same key; each at the position of its number."""
+    told = [recorded(event, position, position) for position, event in enumerate(events)]
+    return reduce(lambda row, event: projection.evolve(row, event) if projection.key(event) else row, told, None)
+
+
+def flip(was: str, to: str, instance: str = "a") -> InstanceHealthChanged:
+    return InstanceHealthChanged(instance=instance, was=was, to=to, cause="503", check="ttl", check_status=to)
+
+
+def instance_row(*events: Event) -> InstanceRow:
+    found = row(INSTANCES, *events)
+    assert isinstance(found, InstanceRow)
+    return found
+
+
+def test_a_registration_makes_a_row() -> None:
+    found = instance_row(registered(checks=(TTL,)))
+    assert (found.service, found.instance.id, found.instance.health) == ("orders", "a", "unknown")
+    assert (found.registered_at, found.health_since, found.checks_since) == (NOON, NOON, {"ttl": NOON})
+    assert not found.instance.discoverable
+
+
+def test_a_flip_names_its_check_and_cause() -> None:
+    found = instance_row(registered(checks=(TTL,)), flip("unknown", "unhealthy"))
+    assert (found.instance.health, found.instance.cause) == ("unhealthy", "503")
+    assert found.instance.checks == {"ttl": CheckStatus("unhealthy", "503")}
+    assert found.position == 1
+
+
+def test_maintenance_says_who_and_why_and_leaves_health_alone() -> None:
+    found = instance_row(registered(), InstanceMaintenanceSet(instance="a"))
+    assert found.maintenance == Mark("ann", "because", NOON)
+    assert found.instance.health == "healthy"
+    assert not found.instance.discoverable
+
+
+def test_maintenance_and_draining_end() -> None:
+    found = instance_row(
+        registered(),
+        InstanceMaintenanceSet(instance="a"),
+        InstanceDrainStarted(instance="a"),
+        InstanceMaintenanceCleared(instance="a"),
+        InstanceDrainEnded(instance="a"),
+    )
+    assert (found.maintenance, found.draining, found.instance.discoverable) == (None, None, True)
+
+
+def test_changed_checks_keep_the_instants_of_those_that_stay() -> None:
+    other = TtlCheck(ttl_seconds=9.0, name="other")
+    found = instance_row(registered(checks=(TTL,)), InstanceChecksChanged(instance="a", checks=(TTL, other)))
+    assert found.checks_since.keys() == {"ttl", "other"}
+
+
+def test_a_check_changes_without_the_health() -> None:
+    changed = InstanceCheckChanged(instance="a", check="ttl", was="unknown", to="healthy", cause="ok")
+    found = instance_row(registered(checks=(TTL,)), changed)
+    assert found.instance.checks["ttl"] == CheckStatus("healthy", "ok")
+
+
+def test_a_changed_zone_shows_in_the_columns() -> None:
+    found = instance_row(registered(), InstanceZoneChanged(instance="a", zone="eu-1b"))
+    assert INSTANCES.columns(found)[INSTANCES.columns_type._fields.index("zone")] == "eu-1b"  # type: ignore[attr-defined]
+
+
+def test_a_deregistered_instance_has_no_row() -> None:
+    gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
+    assert row(INSTANCES, registered(), gone) is None
+
+
+def test_a_service_counts_its_instances_by_health() -> None:
+    events = (registered("a"), registered("b"), flip("healthy", "unhealthy", "b"), registered("c", checks=(TTL,)))
+    assert row(SERVICES, *events) == ServiceRow("orders", healthy=1, unhealthy=1, unknown=1, position=3)
+
+
+def test_a_service_without_instances_has_no_row() -> None:
+    gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
+    assert row(SERVICES, registered(), gone) is None
+
+
+def test_events_that_change_no_count_do_not_touch_the_service() -> None:
+    assert SERVICES.key(recorded(InstanceDrainStarted(instance="a"))) is None
+
+
+def test_history_outlives_the_instance() -> None:
+    expired = LeaseExpired(instance="a", incarnation=0, lease_seconds=5.0)
+    gone = InstanceDeregistered(instance="a", incarnation=0, cause="lease_expired", health="healthy")
+    assert row(HISTORY, registered(), expired, gone) == HistoryRow(3, (0, 1, 2))
+
+
+def test_history_keeps_the_newest_positions_and_counts_all() -> None:
+    flips = [flip("healthy", "unhealthy"), flip("unhealthy", "healthy")] * transitions_max
+    found = row(HISTORY, registered(), *flips)
+    assert found.count == 1 + len(flips)
+    assert found.positions == tuple(range(1 + len(flips) - transitions_max, 1 + len(flips)))
+
+
+def test_every_event_of_an_instance_is_in_its_history() -> None:
+    assert all(HISTORY.key(recorded(event)) == ("orders", "a") for event in EVENTS)
+
+
+def test_columns_are_as_their_type_says() -> None:
+    found = row(INSTANCES, registered())
+    assert type(INSTANCES.columns(found)) is INSTANCES.columns_type
+    assert type(SERVICES.columns(row(SERVICES, registered()))) is SERVICES.columns_type
+    assert type(HISTORY.columns(row(HISTORY, registered()))) is HISTORY.columns_type

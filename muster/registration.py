@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from domain.error import InstanceNotFound, Refused, ServiceNotFound, StaleIncarnation, Transient
+from domain.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
 from domain.instance import InstanceDeregistered, Spec
 
 if TYPE_CHECKING:
@@ -42,14 +42,20 @@ async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) 
 
 async def _beat(client: "Client", registration: Registration, spec: Spec) -> None:
     assert spec.lease_seconds is not None, "a registration that is kept alive has a lease"
+    service, instance, pause = registration.service, registration.instance, spec.lease_seconds / 3
     while not registration.lost.is_set():
-        await asyncio.sleep(spec.lease_seconds / 3)
+        await asyncio.sleep(pause)
         try:
-            await client.heartbeat(registration.service, registration.instance, incarnation=registration.incarnation)
+            # A connection that hangs must not cost the lease: the next heartbeat takes another one.
+            async with asyncio.timeout(max(1.0, pause)):
+                await client.heartbeat(service, instance, incarnation=registration.incarnation)
         except (ServiceNotFound, InstanceNotFound, StaleIncarnation):
             await _return(client, registration, spec)
-        except Transient as error:
-            _LOG.warning("heartbeat of %s/%s: %s", registration.service, registration.instance, error.detail)
+        except Refused as error:
+            _LOG.error("%s/%s cannot be kept registered: %s", service, instance, error.detail)
+            registration.lost.set()
+        except (MusterError, TimeoutError) as error:
+            _LOG.warning("heartbeat of %s/%s failed, the next one follows: %s", service, instance, error)
 
 
 async def _return(client: "Client", registration: Registration, spec: Spec) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -131,6 +132,21 @@ def test_verify_and_replay_read_the_log_of_a_running_controller(server: Controll
     assert {row["draining"] for row in now["rows"]["instances"] if row["service"] == "past"} == {True}
     assert "instance_history" in shown(server, "replay", "--data", data)
     assert "draining" in shown(server, "replay", "--data", data, "--projection", "instances").lower()
+
+
+@pytest.mark.postgres
+def test_replay_fills_a_database_that_sql_users_can_ask(server: ControllerProcess, data: str, database: str):
+    told(server, "register", "table", "t", "--address", "10.0.0.9", "--port", "80", "--tag", "x")
+    told(server, "replay", "--data", data, "--into", database)
+
+    async def ask() -> list[Any]:
+        connection = await asyncpg.connect(database)
+        try:
+            return list(await connection.fetch("SELECT instance, port FROM muster.instances WHERE service = 'table'"))
+        finally:
+            await connection.close()
+
+    assert [tuple(row) for row in asyncio.run(ask())] == [("t", 80)]
 
 
 def test_watch_shows_the_state_and_then_each_change_as_a_line(server: ControllerProcess):

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,8 +17,10 @@ from domain.instance import Spec
 from domain.message import Envelope
 from domain.service import Heartbeat, RegisterInstance
 from infra.route import partition_of
-from muster import KafkaCommands
+from infra.settings import Settings
+from muster import Client, KafkaCommands, to_service
 from tests.fixtures_servers import SharedKafka
+from workers.controller import running
 
 pytestmark = pytest.mark.kafka
 PARTITIONS = 3
@@ -174,3 +177,28 @@ async def test_thousands_of_commands_a_second_get_their_outcomes(kafka: SharedKa
     print(f"{len(outcomes) / seconds:,.0f}/s")
     assert {told.status for told in outcomes} == {"accepted"}
     assert [told.id for told in outcomes] == [envelope.id for envelope in beats[100:]]
+
+
+async def test_a_real_controller_answers_commands_of_the_topic_and_of_http_alike(kafka: SharedKafka, tmp_path: Path):
+    prefix = f"test-{secrets.token_hex(4)}"
+    settings = Settings(data=tmp_path, http="127.0.0.1:0", kafka=kafka.bootstrap, prefix=prefix, partitions=2)
+    async with (
+        running(settings) as started,
+        KafkaCommands(kafka.bootstrap, prefix, timeout_seconds=30) as commands,
+        Client(started.url) as client,
+    ):
+        spec = Spec(address="10.0.0.1", port=80)
+        registrations = [
+            to_service(f"s-{number % 7}", RegisterInstance(instance=f"i-{number}", spec=spec), actor="kafka")
+            for number in range(5_000)
+        ]
+        outcomes = await commands.execute_many(registrations)
+        assert {told.status for told in outcomes} == {"accepted"}
+        again = await commands.execute(registrations[0])
+        assert (again.duplicate, again.position) == (True, outcomes[0].position)
+        with pytest.raises(InstanceNotFound):
+            await commands.execute(to_service("s-1", Heartbeat(instance="missing")))
+        written = outcomes[1].written()
+        client.observe(f"{written.partition}:{written.position}")
+        assert (await client.instance("s-1", "i-1")).incarnation == written.incarnation
+        assert (await client.history("s-1", "i-1")).items[0].actor == "kafka"

@@ -110,7 +110,7 @@ class Application:
             reply = _unexpected(error)
         if reply is not None:
             await reply.send(send)
-        counts.observe(200 if reply is None else reply.status, time.perf_counter() - began)
+            counts.observe(reply.status, time.perf_counter() - began)
         return None
 
     async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -124,6 +124,7 @@ class Metrics(Collector):
     def _of_watchers(self) -> Iterator[Metric]:
         hub = self._hub
         yield GaugeMetricFamily("muster_watchers", "Watch streams open", value=len(hub))
+        yield CounterMetricFamily("muster_watch_joined", "Watch streams begun", value=hub.joined_total)
         yield CounterMetricFamily("muster_watch_frames", "Delta frames encoded", value=hub.frames_total)
         yield CounterMetricFamily("muster_watch_cut", "Watchers cut off for reading slowly", value=hub.cut_total)
 

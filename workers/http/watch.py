@@ -145,6 +145,7 @@ class Hub:
         frames_max: int = queue_frames_max,
         bytes_max: int = queue_bytes_max,
     ) -> None:
+        self.joined_total = 0
         self.cut_total = 0
         self.frames_total = 0
         self._views = views
@@ -225,6 +226,7 @@ class Hub:
         subscriber = Subscriber(service, token, *self._queue_max)
         self._subscribers.setdefault(service, set()).add(subscriber)
         self._count += 1
+        self.joined_total += 1
         if self._beating is None:
             self._beating = asyncio.get_running_loop().call_later(heartbeat_seconds, self._beat)
         return subscriber, frames

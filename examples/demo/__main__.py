@@ -19,6 +19,7 @@ from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.screen import Screen
 from examples.demo.story import Servers, play
+from infra.child_process import LocalServerFailed
 from infra.local_kafka import LocalKafka
 from infra.local_postgres import LocalPostgres
 from infra.settings import LOCAL
@@ -72,8 +73,22 @@ def cancel_of_this_task() -> Callable[[], bool]:
     return task.cancel
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """0: all claims held; 1: not; 2: what it needs cannot be had; 128 + signal: stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kafka", metavar="local|HOST:PORT")
-    parser.add_argument("--postgres", metavar="local|DSN")
-    sys.exit(asyncio.run(demonstrate(parser.parse_args())))
+    # Only servers of its own: what it finds in others' is not what it claims to have put there.
+    parser.add_argument("--kafka", choices=[LOCAL], help="keep the log on a real Kafka, started from packages")
+    parser.add_argument("--postgres", choices=[LOCAL], help="also fill tables in a real PostgreSQL, likewise")
+    try:
+        return asyncio.run(demonstrate(parser.parse_args()))
+    except LocalServerFailed as error:
+        print(error, file=sys.stderr)
+        return 2
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

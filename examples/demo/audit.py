@@ -15,7 +15,7 @@ from examples.demo.stage import Stage, all_events, milliseconds, some
 
 async def replay(stage: Stage, flipped_at: str) -> None:
     """The read models, rebuilt from the log alone, are the live ones; and those of an earlier moment can be had, too."""
-    stage.screen.heading("The log is replayed (muster replay), and compared with the live view")
+    stage.screen.step("The log is replayed (muster replay), and compared with the live view")
     services = [row.service for row in (await stage.client.services()).items]
     live = await stage.listed(*services)
     tool = await log_tool(stage.cluster, "replay")
@@ -41,7 +41,7 @@ async def replay(stage: Stage, flipped_at: str) -> None:
 
 async def verify(stage: Stage) -> None:
     """The whole log stands the test: every byte's place in the chain, terms, versions, decoding, the domain's own fold."""
-    stage.screen.heading("The log is verified (muster verify)")
+    stage.screen.step("The log is verified (muster verify)")
     tool = await log_tool(stage.cluster, "verify", "--fold")
     found = parsed(tool)
     partitions = found.get("partitions", [])
@@ -57,7 +57,7 @@ async def verify(stage: Stage) -> None:
 
 async def detect_damage(stage: Stage) -> None:
     """Copies of the log, one with a flipped bit and one without one of its records, are refused at that position."""
-    stage.screen.heading("Damaged copies of the log are verified")
+    stage.screen.step("Damaged copies of the log are verified")
     for what in ("a flipped bit", "a missing record"):
         copy = stage.cluster.folder / what.replace(" ", "-")
         position = await asyncio.to_thread(damaged_copy, stage.cluster.data, copy, what)

@@ -23,6 +23,7 @@ class Screen:
     """Use as `with Screen() as screen`."""
 
     def __init__(self) -> None:
+        self._steps = 0
         terminal = sys.stdout.isatty()
         self._console = Console(width=None if terminal else _WIDTH_OF_PIPES, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if terminal else None
@@ -36,25 +37,30 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
+    def step(self, text: str) -> None:
+        """Begin a step of the story."""
+        self._steps += 1
+        self.heading(f"{self._steps}. {text}")
+
     def heading(self, text: str) -> None:
-        """Begin a step."""
-        self._console.print(f"\n{text}", style="bold")
+        """Begin something else."""
+        self._console.print(f"\n{text}", style="bold", soft_wrap=True)
 
     def line(self, text: str) -> None:
         """One line of what happens."""
-        self._console.print(Text(f"  {text}"))
+        self._console.print(Text(f"  {text}"), soft_wrap=True)
 
     def claim(self, claim: Claim) -> None:
         """A checked claim."""
         sign, style = ("✓", "green") if claim.ok else ("✗", "bold red")
         detail = f" — {claim.detail}" if claim.detail else ""
-        self._console.print(Text.assemble((f"  {sign} ", style), claim.text, (detail, "dim")))
+        self._console.print(Text.assemble((f"  {sign} ", style), claim.text, (detail, "dim")), soft_wrap=True)
 
     def change(self, change: Change) -> None:
         """A change that the watcher has heard."""
         told = _told(change)
         if told is not None:
-            self._console.print(Text(f"  · watcher: {told}", "cyan"))
+            self._console.print(Text(f"  · watcher: {told}", "cyan"), soft_wrap=True)
 
     def instances(self, instances: Mapping[Key, Instance]) -> None:
         """The table: replaced in place on a terminal, else printed by `table`."""

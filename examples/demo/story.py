@@ -35,7 +35,7 @@ class Servers:
 
 async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claims) -> None:
     """All steps."""
-    screen.heading("1. A controller starts")
+    screen.step("A controller starts")
     claims.figure("controller: start → ready", milliseconds(await cluster.start_controller()))
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(cluster.url, actor=OPERATOR))
@@ -49,7 +49,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
         stack.push_async_callback(stopped, ordering)
         flipped_at = await kill_a_service(stage)
         await bring_it_back(stage)
-        await kill_the_controller(stage)
+        await kill_the_controller(stage, orders)
         await drain(stage)
         await stopped(ordering)
         claim_orders(stage, orders)
@@ -73,7 +73,7 @@ def _shown(change: Change, screen: Screen, watcher: Watcher) -> None:
 
 async def start_services(stage: Stage) -> None:
     """Four copies of three services register themselves, each with checks that the controller runs."""
-    stage.screen.heading("2. Three services start, users twice, and register themselves with checks")
+    stage.screen.step("Three services start, users twice, and register themselves with checks")
     began = time.monotonic()
     for name in SERVICES:
         start(stage, name)
@@ -107,7 +107,7 @@ def start(stage: Stage, name: str) -> None:
 
 async def order_through_discovery(stage: Stage) -> int:
     """An order creates a user at a discovered users, another order finds it at the other one."""
-    stage.screen.heading("3. orders finds users through muster and calls it")
+    stage.screen.step("orders finds users through muster and calls it")
     [orders] = await stage.client.discover("orders")
     users = {row.instance for row in await stage.client.discover("users")}
     async with aiohttp.ClientSession() as session:
@@ -136,7 +136,7 @@ async def kill_a_service(stage: Stage) -> str:
 
     Gives the token of the moment at which the flip was recorded.
     """
-    stage.screen.heading("4. users-1 is killed with SIGKILL")
+    stage.screen.step("users-1 is killed with SIGKILL")
     number = len(stage.watcher.seen)
     killed_at = time.monotonic()
     stage.cluster.kill("users-1")
@@ -157,7 +157,7 @@ async def kill_a_service(stage: Stage) -> str:
 
 async def bring_it_back(stage: Stage) -> None:
     """The same copy starts again, on another port."""
-    stage.screen.heading("5. users-1 is brought back")
+    stage.screen.step("users-1 is brought back")
     before, number, began = stage.instance("users-1"), len(stage.watcher.seen), time.monotonic()
     start(stage, "users-1")
     flip = await stage.watcher.flip("users-1", "healthy", number)
@@ -172,7 +172,7 @@ async def bring_it_back(stage: Stage) -> None:
     stage.claims.claim("discovery offers both again", offered == ["users-1", "users-2"], ", ".join(offered))
 
 
-async def kill_the_controller(stage: Stage) -> None:
+async def kill_the_controller(stage: Stage, orders: Orders) -> None:
     """SIGKILL for the controller in the middle of a burst of registrations, then a start on the same data."""
     stage.screen.heading(
         f"6. The controller is killed with SIGKILL amid {BURST_INSTANCES} registrations, and restarted"
@@ -190,7 +190,12 @@ async def kill_the_controller(stage: Stage) -> None:
         tokens = [client.token, *(f"{written.partition}:{written.position}" for written in promised.values())]
         in_flight = len(burst.begun) - len(promised)
         stage.screen.line(f"killed with {len(promised)} registrations acknowledged and {in_flight} in flight")
+        served = orders.served
         seconds = await cluster.start_controller()
+        served = orders.served - served
+        claims.claim(
+            "orders went on while no controller ran", served > 0, f"{served} served in {milliseconds(seconds)}"
+        )
         claims.figure("controller restart: start → ready", milliseconds(seconds))
         after = await stage.listed("users", "orders", "greeter")
         claims.figure("controller: SIGKILL → first strong read", milliseconds(time.monotonic() - killed_at))
@@ -231,7 +236,7 @@ async def kill_the_controller(stage: Stage) -> None:
 
 async def drain(stage: Stage) -> None:
     """An operator takes users-1 out, and the watcher, back from the interruption, hears that too."""
-    stage.screen.heading("7. An operator drains users-1")
+    stage.screen.step("An operator drains users-1")
     written = await stage.client.drain("users", "users-1", WHY_DRAINED)
     row = await stage.client.instance("users", "users-1")
     mark = row.draining
@@ -278,7 +283,7 @@ def claim_orders(stage: Stage, orders: Orders) -> None:
 
 async def show_history(stage: Stage) -> None:
     """What happened to users-1: what, when, who, why."""
-    stage.screen.heading("8. The history of users-1")
+    stage.screen.step("The history of users-1")
     history = await stage.client.history("users", "users-1")
     stage.screen.history(history.items)
     kinds = [entry.type.removeprefix("muster.instance.").removesuffix(".v1") for entry in history.items]
@@ -301,7 +306,7 @@ async def show_history(stage: Stage) -> None:
 
 async def leave_in_order(stage: Stage) -> None:
     """A service that is stopped leaves by itself."""
-    stage.screen.heading("9. greeter is stopped in order (SIGTERM), and leaves by itself")
+    stage.screen.step("greeter is stopped in order (SIGTERM), and leaves by itself")
     await stage.cluster.stop("greeter-1")
 
     def gone() -> Removed | None:

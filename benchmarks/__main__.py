@@ -1,0 +1,82 @@
+"""Measure, print the table, write the figures.
+
+python -m benchmarks [CASE ...] [--runs N] [--engine NAME] [--scale F] [--results FILE]
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import discover, failover, health, http, memory, projector, restart, topic, verify, watch
+from benchmarks.bench import ENGINES, Bench
+from benchmarks.table import Row, show, write
+
+RESULTS: Final = Path(__file__).parent / "results.json"
+LOAD_MAX: Final = 0.5
+
+CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
+    "http": http.run,
+    "commands": http.run_batches,
+    "topic": topic.run,
+    "watch": watch.run,
+    "fanout": watch.run_fanout,
+    "discover": discover.run,
+    "checks": health.run,
+    "projector": projector.run,
+    "restart": restart.run,
+    "cold_start": restart.run_cold,
+    "verify": verify.run,
+    "memory": memory.run,
+    "failover": failover.run,
+}
+
+
+def measured(bench: Bench, cases: Sequence[str]) -> Iterator[Row]:
+    """The rows of the cases, as they come."""
+    for name in cases:
+        began = time.monotonic()
+        print(f"{name} …", file=sys.stderr, end=" ", flush=True)
+        yield from CASES[name](bench)
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of: {' '.join(CASES)}; all of them by default")
+    parser.add_argument("--runs", type=int, default=3, help="of each case; the median is quoted")
+    parser.add_argument("--engine", choices=ENGINES, action="append", help="only this one")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all sizes; the targets are meant for 1")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.cases if name not in CASES]:
+        parser.error(f"there is no case {unknown[0]!r}; the cases are {' '.join(CASES)}")
+    # SIGTERM must run the finally blocks, which stop what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if os.getloadavg()[0] > LOAD_MAX:
+        print(
+            f"the machine is busy (load {os.getloadavg()[0]:.1f}): figures measured now are too bad",
+            file=sys.stderr,
+        )
+    folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
+    bench = Bench(folder, arguments.runs, arguments.scale, tuple(arguments.engine or ENGINES))
+    rows: list[Row] = []
+    try:
+        for row in measured(bench, arguments.cases or list(CASES)):
+            rows.append(row)
+    finally:
+        bench.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        if rows:
+            write(arguments.results, rows, scale=arguments.scale)
+            show(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What all cases share: the servers that they run against, folders, how often and how much."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks import history
+from benchmarks.controller import Controller, controller
+from benchmarks.process import Usage, usage
+from infra.embedded import open_embedded
+from infra.kafka_engine import open_kafka
+from infra.local_kafka import LocalKafka
+from infra.local_postgres import LocalPostgres
+
+EMBEDDED: Final = "embedded"
+KAFKA: Final = "Kafka"
+ENGINES: Final = (EMBEDDED, KAFKA)
+
+
+@dataclass(slots=True)
+class Place:
+    """One engine's empty or filled log: a folder, and on Kafka topics of its own."""
+
+    engine: str
+    data: Path
+    bootstrap: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """Of the topics."""
+        return self.data.name
+
+    def options(self) -> list[str]:
+        """How `muster` is told of it, besides the folder."""
+        return [] if self.bootstrap is None else ["--kafka", self.bootstrap, "--prefix", self.prefix]
+
+    def controller(self) -> AbstractContextManager[Controller]:
+        """A controller on this log, just spawned."""
+        return controller(self.data, *self.options())
+
+
+@dataclass(slots=True)
+class Bench:
+    """`runs` of each case, in `folder`; `scale` makes all sizes smaller (targets hold at 1)."""
+
+    folder: Path
+    runs: int = 3
+    scale: float = 1.0
+    engines: tuple[str, ...] = ENGINES
+    _broker: LocalKafka | None = None
+    _database: LocalPostgres | None = None
+    _places: int = 0
+    _written: dict[tuple[str, int, int], Place] = field(default_factory=dict)
+
+    def size(self, count: int) -> int:
+        """So many, at this scale."""
+        return max(8, int(count * self.scale))
+
+    @property
+    def broker(self) -> LocalKafka:
+        """The run's Kafka, started when it is first asked for."""
+        if self._broker is None:
+            self._broker = LocalKafka(self.folder / "kafka")
+            asyncio.run(self._broker.start())
+        return self._broker
+
+    @property
+    def database(self) -> LocalPostgres:
+        """The run's PostgreSQL, started when it is first asked for."""
+        if self._database is None:
+            self._database = LocalPostgres(self.folder / "postgres")
+            asyncio.run(self._database.start())
+        return self._database
+
+    def broker_usage(self) -> Usage:
+        """What the broker has used so far."""
+        assert self.broker.pid is not None, "the broker has ended"
+        return usage(self.broker.pid)
+
+    def place(self, engine: str) -> Place:
+        """An empty log."""
+        self._places += 1
+        data = self.folder / f"bench-{self._places}"
+        data.mkdir()
+        return Place(engine, data, self.broker.bootstrap if engine == KAFKA else None)
+
+    @contextmanager
+    def fresh(self, engine: str) -> Iterator[Controller]:
+        """A controller that writes every partition of an empty log; all is thrown away afterwards."""
+        place = self.place(engine)
+        try:
+            with place.controller() as started:
+                started.wait_until_reigning()
+                yield started
+        finally:
+            shutil.rmtree(place.data, ignore_errors=True)
+
+    def written(self, engine: str, registrations: int, flips: int) -> Place:
+        """A log with these events, written once and kept for all cases."""
+        key = (engine, registrations, flips)
+        if key not in self._written:
+            place = self._written[key] = self.place(engine)
+            asyncio.run(_write(place, registrations, flips))
+        return self._written[key]
+
+    def close(self) -> None:
+        """Stop the servers."""
+        for server in (self._broker, self._database):
+            if server is not None:
+                asyncio.run(server.stop())
+
+
+async def _write(place: Place, registrations: int, flips: int) -> None:
+    events = history.events(registrations, flips)
+    if place.bootstrap is None:
+        async with open_embedded(place.data) as engine:
+            await history.write(engine.logs, events)
+    else:
+        async with open_kafka(place.bootstrap, prefix=place.prefix) as engine:
+            await history.write(engine.logs, events)
+
+
+def middle(values: list[dict[str, Any]], name: str) -> float:
+    """The median of one figure of several results."""
+    return float(median(value[name] for value in values))

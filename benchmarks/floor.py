@@ -1,0 +1,121 @@
+"""What the machine does without muster, with the same bytes: appends, produced batches, answered requests."""
+
+import asyncio
+import http.client
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from subprocess import PIPE
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+
+from benchmarks import history
+from benchmarks.bench import KAFKA, Bench
+from benchmarks.controller import HOST
+from benchmarks.process import python, running
+from domain.message import Recorded
+from infra.chain import Chain, term_started
+from infra.child_process import free_port
+from infra.codec import CloudEventMapper, Draft
+from infra.log import START
+
+BATCHES: Final = 300
+_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+@contextmanager
+def plain_http(answer: bytes, log: Path) -> Iterator[int]:
+    """The port of a server that answers everything with these bytes."""
+    port = free_port()
+    with running(python("benchmarks.plain", port), log, stdin=PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(answer)
+        process.stdin.close()
+        for _ in range(1_000):
+            with (
+                suppress(OSError, http.client.HTTPException),
+                closing(http.client.HTTPConnection(HOST, port)) as client,
+            ):
+                client.request("GET", "/")
+                client.getresponse()
+                break
+            time.sleep(0.02)
+        yield port
+
+
+def records(registrations: int, flips: int) -> list[StoredEvent]:
+    """Sealed records as muster writes them, each alone in its batch."""
+    mapper, now = CloudEventMapper(), datetime.now(UTC)
+    marker = term_started(START, "floor", now, mapper.source)
+    [batch] = Chain(0, START).follow([(0, None, marker.state)])
+    cursor, stored = batch.cursor, [marker]
+    for index, (stream, event) in enumerate(history.events(registrations, flips)):
+        told = Recorded(
+            0, index + 1, stream, index, now, event, f"{index:032x}:0", f"{index:032x}", None, "bench", None
+        )
+        sealed, cursor = mapper.seal([Draft(told, f"{index:016x}", event.model_dump_json().encode())], cursor, None)
+        stored += sealed
+    return stored
+
+
+def appended_ms(bench: Bench, engine: str, stored: Sequence[StoredEvent], per_batch: int = 1) -> float:
+    """The median of what one durable batch of these records takes by itself, in milliseconds."""
+    batches = [stored[at : at + per_batch] for at in range(0, len(stored), per_batch)][:BATCHES]
+    if engine == KAFKA:
+        bootstrap, topic = bench.broker.bootstrap, f"floor-{time.monotonic_ns()}"
+        taken: list[float] = asyncio.run(_produced(bootstrap, topic, batches))
+    else:
+        taken = _inserted(bench.folder / f"floor-{time.monotonic_ns()}.sqlite", batches)
+    return median(taken) * 1e3
+
+
+def _inserted(file: Path, batches: Sequence[Sequence[StoredEvent]]) -> list[float]:
+    recorder = SQLiteApplicationRecorder(SQLiteDatastore(str(file), originator_id_type="text"))
+    recorder.create_table()
+    taken, position = [], 0
+    for batch in batches:
+        rows = [StoredEvent("floor", position + at, event.topic, event.state) for at, event in enumerate(batch)]
+        position += len(rows)
+        began = time.perf_counter()
+        recorder.insert_events(rows)
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+async def _produced(bootstrap: str, topic: str, batches: Sequence[Sequence[StoredEvent]]) -> list[float]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        settings = {"max.message.bytes": str(_BATCH_BYTES_MAX)}
+        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1, topic_configs=settings)])
+    finally:
+        await admin.close()
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",  # as muster's log
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=_BATCH_BYTES_MAX,
+        max_request_size=_BATCH_BYTES_MAX,
+    )
+    await producer.start()
+    taken = []
+    try:
+        for records in batches:
+            batch = producer.create_batch()
+            for record in records:
+                batch.append(timestamp=None, key=str(record.originator_id).encode(), value=record.state)
+            batch.close()
+            began = time.perf_counter()
+            await (await producer.send_batch(batch, topic, partition=0))
+            taken.append(time.perf_counter() - began)
+    finally:
+        await producer.stop()
+    return taken

@@ -1,0 +1,84 @@
+"""Processes of a benchmark: started, watched through /proc, and stopped by their own pid."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+ROOT: Final = Path(__file__).parent.parent
+JOB_SECONDS_MAX: Final = 300.0
+STOP_SECONDS_MAX: Final = 60.0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used: processor time and memory, now and at its most."""
+
+    cpu_seconds: float
+    memory_mb: float
+    peak_mb: float
+
+
+def usage(pid: int) -> Usage:
+    """The process's usage as of now."""
+    # The name in brackets may hold blanks; utime and stime are fields 14 and 15.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Vm")
+    )
+    return Usage(
+        (int(fields[11]) + int(fields[12])) / _TICKS,
+        int(status["VmRSS"].split()[0]) / 1024,
+        int(status["VmHWM"].split()[0]) / 1024,
+    )
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The process for the length of the block; then it is killed if it still runs. Its standard error goes to `log`."""
+    with log.open("ab") as errors:
+        process = subprocess.Popen(list(command), cwd=ROOT, stderr=errors, **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def python(module: str, *arguments: object) -> list[str]:
+    """The command that runs a module of ours."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def job(module: str, *arguments: object, given: bytes = b"") -> dict[str, Any]:
+    """Run a module to its end in a process of its own; the JSON that it prints."""
+    ended = subprocess.run(
+        python(module, *arguments), cwd=ROOT, input=given, stdout=subprocess.PIPE, check=True, timeout=JOB_SECONDS_MAX
+    )
+    result: dict[str, Any] = orjson.loads(ended.stdout)
+    return result
+
+
+def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
+    """Run the command to its end: seconds, share of a core in percent, peak memory in MB, and what it printed."""
+    began = time.perf_counter()
+    process = subprocess.Popen(list(command), cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        process.kill()
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, printed)
+    return seconds, (used.ru_utime + used.ru_stime) / seconds * 100, used.ru_maxrss / 1024, printed

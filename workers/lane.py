@@ -10,10 +10,10 @@ move by whole batches.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from domain.error import Corrupt
 from domain.message import Recorded
@@ -89,14 +89,16 @@ class Lane:
 
     async def _read_on(self, cursor: Cursor) -> None:
         try:
-            async with aclosing(cast(AsyncGenerator[Batch, None], self._log.read(cursor))) as batches:
+            async with aclosing(self._log.read(cursor)) as batches:
                 async for batch in batches:
                     cursor = batch.cursor
                     await self._intake.put(batch)
             await self._intake.put("end")
-            async with aclosing(cast(AsyncGenerator[Batch, None], self._log.tail(cursor))) as batches:
+            async with aclosing(self._log.tail(cursor)) as batches:
                 async for batch in batches:
-                    await self._intake.put(batch)
+                    if batch.cursor != cursor:
+                        cursor = batch.cursor
+                        await self._intake.put(batch)
         except Corrupt as error:
             await self._intake.put(error)
 

@@ -3,11 +3,11 @@
 Always from the log's start and by whole batches, so the result is what a controller's readers saw at that moment.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from domain.error import InvalidCommand
 from domain.message import Recorded
@@ -116,6 +116,6 @@ async def _replay_one(
 
 
 async def _decoded(log: EventLog, mapper: CloudEventMapper) -> AsyncIterator[tuple[list[Recorded], Batch]]:
-    async with aclosing(cast(AsyncGenerator[Batch, None], log.read(START))) as batches:
+    async with aclosing(log.read(START)) as batches:
         async for batch in batches:
             yield [mapper.recorded(log.partition, position, document) for position, document in batch.records], batch

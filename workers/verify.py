@@ -10,11 +10,11 @@ cursor, so the joined walk proves no less than one walk does.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from domain import service
 from domain.error import Corrupt
@@ -93,7 +93,7 @@ async def walk(
     states: dict[str, Any] | None = {} if fold else None
     told = 0
     try:
-        async with aclosing(cast(AsyncGenerator[Batch, None], log.read(after))) as batches:
+        async with aclosing(log.read(after)) as batches:
             async for batch in batches:
                 _take(segment, log.partition, mapper, batch, states)
                 if segment.end == until:

@@ -1,18 +1,23 @@
 """A log in memory that tests write events into, and histories that could really have happened."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from hypothesis import strategies as st
 
 from domain import service as s
 from domain.error import Refused
 from domain.message import Command, Event, Recorded
 from infra.codec import CloudEventMapper, Draft
+from infra.embedded import LOG_FILE, open_embedded
+from infra.engine import PartitionLog
 from infra.log import START, Batch, Cursor
 from infra.recorder_log import RecorderLog
 from tests.sample import FULL, NOON, PLAIN
@@ -62,6 +67,16 @@ class History:
         position = len(self._stored())
         self.recorder.insert_events([StoredEvent(ORIGINATOR, position, "", b"what is this?")])
 
+    def write_to(self, folder: Path, damaged: int | None = None) -> None:
+        """Put the same records into an embedded data folder; that of the position `damaged` with another actor."""
+        recorder = SQLiteApplicationRecorder(SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text"))
+        recorder.create_table()
+        stored = self._stored()
+        if damaged is not None:
+            value = stored[damaged].state.replace(b"ann", b"eve")
+            stored[damaged] = StoredEvent(ORIGINATOR, damaged, "", value)
+        recorder.insert_events(stored)
+
     def value(self, position: int) -> bytes:
         """The record's bytes."""
         return self._stored()[position].state
@@ -76,6 +91,13 @@ class History:
 
     def _stored(self) -> list[StoredEvent]:
         return list(self.recorder.select_events(ORIGINATOR))
+
+
+@asynccontextmanager
+async def open_folder(folder: Path) -> AsyncIterator[list[PartitionLog]]:
+    """The logs of an embedded data folder, for reading; also from other processes."""
+    async with open_embedded(folder, read_only=True) as engine:
+        yield list(engine.logs.values())
 
 
 async def batches(log: RecorderLog) -> list[Batch]:

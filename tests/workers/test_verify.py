@@ -1,6 +1,8 @@
 """Verification: a sound log is told so, and every kind of breach is found where it is."""
 
 import asyncio
+from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from infra.log import START
 from infra.recorder_log import RecorderLog
 from tests.fixtures_servers import run
 from tests.sample import registered
-from tests.workers.history import HISTORIES, MAPPER, History, Told, batches
+from tests.workers.history import HISTORIES, MAPPER, History, Told, batches, open_folder
 from workers.verify import Breach, Report, report, verify, walk
+from workers.verify_parallel import verify_in_parallel
 
 ORDERS, USERS = "service/orders", "service/users"
 
@@ -137,3 +140,26 @@ async def test_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     await verify(history.log, MAPPER, lambda position, events: told.append((position, events)))
     assert told == [(1000, 1000), (2000, 2000)]
+
+
+@pytest.mark.process
+async def test_two_processes_prove_what_one_does(tmp_path: Path) -> None:
+    history = History()
+    for number in range(40):
+        await history.add(*[(ORDERS, registered(f"i{number}-{k}", incarnation=10 * number + k)) for k in range(10)])
+    history.write_to(tmp_path)
+    told: list[int] = []
+    opened = partial(open_folder, tmp_path)
+    found = await verify_in_parallel(opened, MAPPER, told.append, segment_records_min=50)
+    assert found == [await verify(history.log, MAPPER)]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("damaged", [100, 350])
+async def test_two_processes_find_the_first_breach(tmp_path: Path, damaged: int) -> None:
+    history = History()
+    for number in range(40):
+        await history.add(*[(ORDERS, registered(f"i{number}-{k}", incarnation=10 * number + k)) for k in range(10)])
+    history.write_to(tmp_path, damaged)
+    [found] = await verify_in_parallel(partial(open_folder, tmp_path), MAPPER, segment_records_min=50)
+    assert found.breach == Breach(damaged, "the bytes do not match their checksum")

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import aiohttp
 
-from examples.demo import audit, outside
+from examples.demo import audit, crash, outside
 from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
-from examples.demo.compare import covers, differences, positions, watch_breaches
-from examples.demo.load import BURST_INSTANCES, Burst, Orders, stopped
+from examples.demo.compare import differences, positions, watch_breaches
+from examples.demo.load import BURST_INSTANCES, Orders, stopped
 from examples.demo.screen import HIDDEN, Screen
 from examples.demo.stage import Stage, all_events, milliseconds, some
 from examples.demo.watcher import Watcher
@@ -49,7 +49,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
         stack.push_async_callback(stopped, ordering)
         flipped_at = await kill_a_service(stage)
         await bring_it_back(stage)
-        await kill_the_controller(stage, orders)
+        await crash.kill_the_controller(stage, orders)
         await drain(stage)
         await stopped(ordering)
         claim_orders(stage, orders)
@@ -170,68 +170,6 @@ async def bring_it_back(stage: Stage) -> None:
     )
     offered = sorted(row.instance for row in await stage.client.discover("users"))
     stage.claims.claim("discovery offers both again", offered == ["users-1", "users-2"], ", ".join(offered))
-
-
-async def kill_the_controller(stage: Stage, orders: Orders) -> None:
-    """SIGKILL for the controller in the middle of a burst of registrations, then a start on the same data."""
-    stage.screen.heading(
-        f"6. The controller is killed with SIGKILL amid {BURST_INSTANCES} registrations, and restarted"
-    )
-    cluster, claims, client = stage.cluster, stage.claims, stage.client
-    before = await stage.listed("users", "orders", "greeter")
-    histories = {key: (await client.history(*key)).count for key in before}
-    burst = Burst(cluster.url)
-    bursting = asyncio.create_task(burst.run(), name="burst")
-    try:
-        async with asyncio.timeout(20):
-            await burst.half.wait()
-        cluster.kill("controller")
-        killed_at, promised = time.monotonic(), dict(burst.acknowledged)
-        tokens = [client.token, *(f"{written.partition}:{written.position}" for written in promised.values())]
-        in_flight = len(burst.begun) - len(promised)
-        stage.screen.line(f"killed with {len(promised)} registrations acknowledged and {in_flight} in flight")
-        served = orders.served
-        seconds = await cluster.start_controller()
-        served = orders.served - served
-        claims.claim(
-            "orders went on while no controller ran", served > 0, f"{served} served in {milliseconds(seconds)}"
-        )
-        claims.figure("controller restart: start → ready", milliseconds(seconds))
-        after = await stage.listed("users", "orders", "greeter")
-        claims.figure("controller: SIGKILL → first strong read", milliseconds(time.monotonic() - killed_at))
-        found = differences(before, after)
-        claims.claim("all services stand as before, field by field; nothing flipped", not found, some(found))
-        kept = {row.instance: row for row in (await client.instances("burst", consistency="strong")).items}
-        lost = [
-            name
-            for name, written in promised.items()
-            if name not in kept
-            or (kept[name].incarnation, kept[name].version) != (written.incarnation, written.version)
-        ]
-        claims.claim("every acknowledged registration is there", not lost, f"{len(promised)} acknowledged" + some(lost))
-        page = await client.services(consistency="strong")
-        claims.claim(
-            "the tokens of before the kill are covered",
-            all(covers(page.token, token) for token in tokens),
-            f"the newest position was {max(written.position for written in promised.values())}, now {page.token}",
-        )
-        counts = {key: (await client.history(*key)).count for key in before}
-        claims.claim("every history is as long as before", counts == histories, f"{sum(counts.values())} events")
-        async with asyncio.timeout(40):
-            await bursting
-    finally:
-        await stopped(bursting)
-    events = await all_events(client)
-    registered = [
-        event.data["instance"]
-        for event in events
-        if event.stream == "service/burst" and event.type == "muster.instance.registered.v1"
-    ]
-    claims.claim(
-        "those in flight were repeated with their command ids, and each is recorded once",
-        len(registered) == len(set(registered)) == BURST_INSTANCES == len(burst.acknowledged),
-        f"{len(registered)} recorded, {in_flight} of them in flight at the kill",
-    )
 
 
 async def drain(stage: Stage) -> None:

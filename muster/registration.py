@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from domain.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
@@ -35,8 +35,7 @@ async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) 
         yield registration
     finally:
         heart.cancel()
-        with suppress(asyncio.CancelledError):
-            await heart
+        await asyncio.wait([heart])  # not `await heart`: that could not tell its cancellation from ours
         await _leave(client, registration)
 
 

@@ -21,6 +21,7 @@ from infra.snapshot import Snapshot, assembled, manifest
 LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
 LOCK_FILE: Final = "lock"
+ENGINE_FILE: Final = "engine.json"
 
 
 @contextmanager
@@ -45,11 +46,23 @@ def _prepare(folder: Path, *, read_only: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def _partitions(folder: Path, wanted: int | None) -> int:
+    """How many partitions the folder was made with. A stream's partition follows from it, so it never changes."""
+    path = folder / ENGINE_FILE
+    if not path.exists():
+        path.write_bytes(orjson.dumps({"partitions": wanted or 1}))
+    found = int(orjson.loads(path.read_bytes())["partitions"])
+    if wanted not in (None, found):
+        raise NotReady(f"{folder} was made with --partitions {found}; leave the option out, or use another --data")
+    return found
+
+
 @asynccontextmanager
 async def open_embedded(
-    folder: Path, *, partitions: int = 1, cluster: str = "default", read_only: bool = False
+    folder: Path, *, partitions: int | None = None, cluster: str = "default", read_only: bool = False
 ) -> AsyncIterator[Engine]:
-    """The data folder, made if missing. Raises NotReady with its holder when another process has it.
+    """The data folder, made if missing; `partitions` of a new one (1). Raises NotReady with its holder when another
+    process has it, and when it was made with another number of partitions.
 
     `read_only`: for replay and verification beside a running controller; takes no lock and must not append.
     """
@@ -59,11 +72,11 @@ async def open_embedded(
         datastore = SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text")
         recorder = SQLiteApplicationRecorder(datastore)
         if read_only:
-            yield _opened(folder, recorder, partitions, cluster, writing, reading)
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading)
             return
         with _held(folder):
             recorder.create_table()
-            yield _opened(folder, recorder, partitions, cluster, writing, reading)
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading)
 
 
 def _opened(

@@ -88,16 +88,18 @@ class KafkaReader:
         start = after.head_position if unproven else after.position + 1
         async with aclosing(self._records(consumer, start, end)) as fetches:
             async for records in fetches:
-                if unproven:
+                if unproven and records:
                     self._prove(after, records[0])
                     unproven = False
                 for batch in chain.follow(record for record in records if record[0] > after.position):
                     yield batch
+                if not records:
+                    yield Batch((), chain.cursor)
 
     async def _records(
         self, consumer: AIOKafkaConsumer, start: int, end: int | None
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """The records from position `start` on, as they come; never an empty list."""
+        """The records from position `start` on, as they come. Without an `end`, an empty list says: there are no more yet."""
         here, clock = self._here, asyncio.get_running_loop().time
         consumer.seek(here, start)
         position, step, heard, heard_at = start, RECORDS_PER_STEP_MAX, None, clock()
@@ -128,6 +130,8 @@ class KafkaReader:
             answered, behind = consumer.last_poll_timestamp(here), (consumer.highwater(here) or 0) > position
             if records or (answered != heard and not behind):
                 heard, heard_at = answered, clock()
+                if not records and end is None:
+                    yield []
             elif clock() - heard_at > self.stuck_seconds:
                 raise NotReady(f"{self._named} has been silent for {self.stuck_seconds:g} s", partition=self.partition)
 

@@ -69,7 +69,10 @@ class EventLog(Protocol):
         """
 
     def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
-        """As `read`, but goes on for ever as the log grows."""
+        """As `read`, but goes on for ever as the log grows.
+
+        A batch of no records with the cursor of the one before says, about once a second: nothing stands behind it now.
+        """
 
 
 class Archive(Protocol):

@@ -11,6 +11,7 @@ Rows and cursor move in one transaction that begins with a compare-and-set of th
 once, and of two projectors one is refused before it has changed anything.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -97,6 +98,7 @@ class ReadStore:
         self._connections_max = connections_max
         self._statement_timeout_seconds = statement_timeout_seconds
         self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
         self._tables: dict[tuple[str, int], ReadTable[Any]] = {}
 
     async def __aenter__(self) -> "ReadStore":
@@ -142,7 +144,9 @@ class ReadStore:
         if used and purpose == "replay":
             await connection.execute(f"DROP SCHEMA {schema} CASCADE")
         if not used or purpose == "replay":
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            # A role that may fill a schema need not be one that may create schemas.
+            if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", schema):
+                await connection.execute(f"CREATE SCHEMA {schema}")
             await connection.execute(_OWN_TABLES.format(schema))
             await connection.execute(f"INSERT INTO {schema}.about (purpose) VALUES ($1)", purpose)
 
@@ -342,15 +346,16 @@ class ReadStore:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        if self._pool is None:
-            self._pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=self._connections_max,
-                command_timeout=self._statement_timeout_seconds,
-                timeout=10,
-                server_settings={"application_name": "muster", "jit": "off"},
-            )
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._connections_max,
+                    command_timeout=self._statement_timeout_seconds,
+                    timeout=10,
+                    server_settings={"application_name": "muster", "jit": "off"},
+                )
         async with self._pool.acquire(timeout=30) as connection:
             yield connection
 

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import orjson
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, PersistenceError, StoredEvent
@@ -21,6 +21,7 @@ from domain.message import root
 from infra.chain import Chain, link, term_started
 from infra.log import START, Batch, Cursor, Document
 
+idle_seconds: Final = 1.0
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -116,7 +117,7 @@ class RecorderLog:
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.tail`."""
         await self._check(after)
-        chain, position = Chain(self.partition, after), after.position
+        chain, position, idle = Chain(self.partition, after), after.position, 1
         while True:
             self._grown.clear()
             stored = await self._select(position, position + self._read_records_max)
@@ -124,9 +125,12 @@ class RecorderLog:
                 yield batch
             if stored:
                 position = stored[-1].originator_version
-            else:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._grown.wait(), self._poll_seconds)
+                continue
+            if idle == 0:
+                yield Batch((), chain.cursor)
+            idle = (idle + 1) % max(1, round(idle_seconds / self._poll_seconds))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._grown.wait(), self._poll_seconds)
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
         """See `Archive.fetch`."""

@@ -1,6 +1,7 @@
 """What a controller is told at its start."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
 from typing import Final
@@ -10,15 +11,14 @@ from domain.error import NotReady
 LOCAL: Final = "local"
 """The value of `kafka` and `postgres` that starts real servers from packages, under the data folder."""
 
-_LOOPBACK: Final = ("127.", "localhost", "[::1]", "::1")
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A controller's settings.
 
     `data` is its folder; `http` is HOST:PORT (port 0: a free one); `kafka` HOST:PORT or `local`, None: the embedded
-    engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka).
+    engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka). `advertise`
+    is the URL at which other controllers reach this one; None: where it listens.
     """
 
     data: Path = Path("data")
@@ -30,6 +30,7 @@ class Settings:
     prefix: str = "muster"
     insecure: bool = False
     log_json: bool = False
+    advertise: str | None = None
     controller: str = field(default_factory=gethostname)
 
     @property
@@ -48,8 +49,15 @@ class Settings:
     def check(self) -> None:
         """Raises NotReady when the settings must not be run."""
         _ = self.port
-        if not self.http.startswith(_LOOPBACK) and not self.insecure:
+        if not _is_loopback(self.host) and not self.insecure:
             raise NotReady(
                 f"--http {self.http} is not loopback, and muster has no authentication yet; "
                 "pass --insecure if the network is trusted"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

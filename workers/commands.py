@@ -91,8 +91,8 @@ class CommandsTopic:
             log.warning("commands of partition %d: %s", self._writer.number, errors.exceptions[0])
             await asyncio.sleep(retry_seconds)
         except* NotReady:
-            # The reign is over; the next writer reads what was not recorded again.
-            self._reigning.clear()
+            # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next one.
+            await asyncio.sleep(retry_seconds)
 
     async def _seek(self, consumer: AIOKafkaConsumer, offset: int | None) -> None:
         consumer.assign([self._here])

@@ -1,6 +1,6 @@
 """What a controller offers to its faces (HTTP, commands topic): execute, prove, read the past."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,9 @@ from workers.view import Views
 
 class Executor(Protocol):
     """One partition's writer, seen from its users."""
+
+    def submit(self, envelope: Envelope) -> Awaitable[Answer]:
+        """As `execute`, but queued at once: commands are decided in the order of submission."""
 
     async def execute(self, envelope: Envelope) -> Answer:
         """Decide, record and prove. A refusal is an answer. Raises NotReady or Timeout (outcome unknown)."""
@@ -38,6 +41,10 @@ class Control:
     async def execute(self, envelope: Envelope) -> Answer:
         """The answer of the writer of the command's partition."""
         return await self._executor(self.partition_of(envelope.stream)).execute(envelope)
+
+    def submit(self, envelope: Envelope) -> Awaitable[Answer]:
+        """As `execute`, but queued at once. Raises NotReady."""
+        return self._executor(self.partition_of(envelope.stream)).submit(envelope)
 
     async def prove(self, partition: int) -> int:
         """The partition's proven head; see `Executor.prove`."""

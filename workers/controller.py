@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final
 from uuid import uuid4
 
 import uvicorn
 
-from domain.error import NotReady
+from domain.error import NotReady, Transient
 from domain.service import ObserveCheck
 from infra.codec import CloudEventMapper
 from infra.embedded import open_embedded
@@ -76,8 +77,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         bootstrap = await _kafka(settings, stack)
         engine = await stack.enter_async_context(_engine(settings, bootstrap))
         dsn = await _postgres(settings, stack)
-        host, port = listening.getsockname()[:2]
-        self_ = Member(f"{settings.controller}/{uuid4().hex[:8]}", f"http://{host}:{port}")
+        self_ = Member(f"{settings.controller}/{uuid4().hex[:8]}", settings.advertise or _url(settings, listening))
         peers = await stack.enter_async_context(Peers())
         mapper = CloudEventMapper(f"/muster/{settings.cluster}")
         projector = await _projector(dsn, engine, mapper, settings, stack)
@@ -114,7 +114,7 @@ async def _projector(
 
 def _engine(settings: Settings, bootstrap: str | None) -> AbstractAsyncContextManager[Engine]:
     if bootstrap is None:
-        return open_embedded(settings.data, partitions=settings.partitions or 1, cluster=settings.cluster)
+        return open_embedded(settings.data, partitions=settings.partitions, cluster=settings.cluster)
     return open_kafka(bootstrap, partitions=settings.partitions, cluster=settings.cluster, prefix=settings.prefix)
 
 
@@ -208,8 +208,10 @@ def _unready(writers: Mapping[int, Writer]) -> str | None:
 async def _working(parts: _Parts) -> AsyncIterator[None]:
     """Recover, then write, check and snapshot for the length of the block."""
     writers = parts.writers
+    gc.disable()  # Recovery makes millions of objects and no garbage.
     for snapshotter in parts.snapshotters.values():
         await snapshotter.restore()
+    parts.application.restored()
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(writer.run(), name=f"writer {number}") for number, writer in writers.items()]
         helping = [
@@ -259,6 +261,7 @@ async def _http(app: Application, listening: socket.socket) -> AsyncIterator[Non
         http="httptools",
         ws="none",
         lifespan="on",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -287,19 +290,23 @@ async def _keep_snapshots(snapshotters: Mapping[int, Snapshotter]) -> None:
     while True:
         await asyncio.sleep(snapshot_look_seconds)
         for snapshotter in snapshotters.values():
-            await snapshotter.take_if_due()
+            try:
+                await snapshotter.take_if_due()
+            except Transient as error:
+                log.warning("no snapshot was taken", extra={"reason": error.detail})
 
 
 async def _last_snapshots(writers: Mapping[int, Writer], snapshotters: Mapping[int, Snapshotter]) -> None:
     for number, snapshotter in snapshotters.items():
         if writers[number].state == "stopped":
-            await snapshotter.take()
+            with contextlib.suppress(Transient):  # The next start reads more of the log; nothing else is lost.
+                await snapshotter.take()
 
 
 def _calm_collector() -> None:
     """Keep the garbage collector away from what recovery built; measured: its full collections were the p99."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 50, 100)
 
 
@@ -307,7 +314,8 @@ def _calm_collector() -> None:
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, taken before anything else, so that two controllers never fight for a log over a port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, so that event loops turn Nagle's algorithm off: with it small answers wait 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -315,3 +323,11 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         except OSError as error:
             raise NotReady(f"cannot listen on {settings.http}: {error.strerror}; choose another --http") from None
         yield listening
+
+
+def _url(settings: Settings, listening: socket.socket) -> str:
+    """Where the controller answers. A wildcard address answers nobody: then it is the host's name."""
+    host, port = listening.getsockname()[:2]
+    if ip_address(host).is_unspecified:
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

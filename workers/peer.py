@@ -1,5 +1,8 @@
 """A partition seen from a controller that may not write it: commands and proofs go to whoever does, over HTTP."""
 
+import asyncio
+from collections.abc import Awaitable
+
 import aiohttp
 import orjson
 
@@ -25,6 +28,13 @@ class Forwarding:
         """See `workers.control.Executor.execute`."""
         url = self._elsewhere()
         return await (self._writer.execute(envelope) if url is None else self._peers.execute(url, envelope))
+
+    def submit(self, envelope: Envelope) -> Awaitable[Answer]:
+        """See `workers.control.Executor.submit`. What goes to a peer keeps its order only as far as the network does."""
+        url = self._elsewhere()
+        return (
+            self._writer.submit(envelope) if url is None else asyncio.ensure_future(self._peers.execute(url, envelope))
+        )
 
     async def prove(self) -> int:
         """See `workers.control.Executor.prove`."""

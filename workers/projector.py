@@ -54,9 +54,12 @@ class Projector:
 
     async def run(self) -> None:
         """Project for ever. Raises SchemaTaken when the store's schema serves something else."""
-        async with asyncio.TaskGroup() as group:
-            for log in self._logs:
-                group.create_task(self._keep(log, self._projections))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for log in self._logs:
+                    group.create_task(self._keep(log, self._projections))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def rebuild(self, partition: int) -> None:
         """Throw away what the store holds of the partition and project it again from the log's start."""
@@ -150,7 +153,7 @@ class Projector:
             everywhere = all((log.partition, projection.name) in self._current for log in self._logs)
             if projection in self._building and everywhere:
                 await self._store.switch(projection)
-                self._building.remove(projection)
+                self._building = [other for other in self._building if other is not projection]
                 _logger.info("%s shows revision %d now", projection.name, projection.revision)
             self._states[lane.partition, projection.name] = ("current", None)
 

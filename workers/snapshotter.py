@@ -40,6 +40,17 @@ def _pieces(rows: Sequence[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
+def _instances(rows: list[InstanceRow]) -> Iterator[bytes]:
+    """The rows as one chunk, or as several where one would be too large to be stored."""
+    encoded = _INSTANCES.dump_json(rows)
+    if len(encoded) <= chunk_bytes_max or len(rows) == 1:
+        yield b'{"kind":"instances","rows":%b}' % encoded
+    else:
+        half = len(rows) // 2
+        yield from _instances(rows[:half])
+        yield from _instances(rows[half:])
+
+
 class Snapshotter:
     """Keeps a store supplied with snapshots of one partition."""
 
@@ -71,8 +82,8 @@ class Snapshotter:
 
     async def take(self) -> None:
         """Take a snapshot of now, in the background of whatever else runs."""
-        if self._partition.cursor.position == self._taken_at:
-            return
+        if self._partition.cursor.position == self._taken_at or self._views.parked:
+            return  # A row that stands still must not be taken for the truth at a later start.
         began = time.monotonic()
         number, cursor = self._partition.number, self._partition.cursor
         assert cursor == self._views.cursors[number], "views and partition move together"
@@ -87,6 +98,7 @@ class Snapshotter:
         services = [row for stream in streams if (row := self._views.services.get(stream[8:])) is not None]
         facts = {
             "last_at": self._partition.last_at.isoformat(),
+            "ids_since": (self._partition.ids.since() or self._partition.last_at).isoformat(),
             "commands_offset": self._partition.commands_offset,
             "voids": self._views.voids[number],
             "terms": list(self._views.terms[number]),
@@ -100,11 +112,11 @@ class Snapshotter:
             for piece in _pieces(plain, rows_chunk_max * 8):
                 chunks.append(orjson.dumps({"kind": kind, "rows": piece}))
                 await asyncio.sleep(0)
-        chunks.append(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(services))
+        for counted in _pieces(services, rows_chunk_max * 8):
+            chunks.append(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(counted))
         for some in _pieces(rows, rows_chunk_max):
-            chunks.append(b'{"kind":"instances","rows":%b}' % _INSTANCES.dump_json(some))
+            chunks.extend(_instances(some))
             await asyncio.sleep(0)
-        assert all(len(chunk) < chunk_bytes_max * 10 for chunk in chunks)
         await self._store.save(number, Snapshot(cursor, REVISION, facts, chunks))
         self._taken_at = cursor.position
         self.last_seconds = time.monotonic() - began
@@ -129,7 +141,7 @@ class Snapshotter:
             elif kind == b"services":
                 views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
             elif kind == b"ids":
-                _remember(partition.ids, partition.number, plain, snapshot.facts["last_at"])
+                _remember(partition.ids, partition.number, plain, snapshot.facts["ids_since"])
         for stream, version in versions.items():
             partition.streams[stream] = Service(version, Map(by_stream.get(stream, {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
@@ -139,7 +151,7 @@ class Snapshotter:
         views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]
 
 
-def _remember(ids: CommandIds, partition: int, rows: Sequence[Sequence[Any]], last_at: str) -> None:
-    at = datetime.fromisoformat(last_at)
+def _remember(ids: CommandIds, partition: int, rows: Sequence[Sequence[Any]], since: str) -> None:
+    at = datetime.fromisoformat(since)
     for id_, content, position, version, incarnation in rows:
         ids.remember(Answer(id_, "accepted", partition, position, version, incarnation), content, at)

@@ -197,7 +197,8 @@ class Writer:
 
     async def _follow_tail(self) -> None:
         async for batch in self.log.tail(self.partition.cursor):
-            self._views.apply(self.number, self.partition.fold(batch), batch.cursor, batch.voids)
+            if batch.cursor != self.partition.cursor:
+                self._views.apply(self.number, self.partition.fold(batch), batch.cursor, batch.voids)
             self._views.confirm(self.number)
 
     async def _read_to_end(self) -> None:
@@ -252,11 +253,8 @@ class Writer:
         stored, recorded, cursor = partition.close()
         try:
             await (self.log.append(stored) if stored else self.log.beat())
-        except (Fenced, Uncertain):
+        except (Fenced, Uncertain, asyncio.CancelledError):
             self._roll_back(taken)
-            raise
-        except asyncio.CancelledError:
-            partition.rollback()
             raise
         self._proven_at = began
         self._commit(recorded, cursor)
@@ -304,7 +302,7 @@ class Writer:
                 request.future.set_result(answer)  # type: ignore[arg-type]
 
     def _refuse_waiting(self) -> None:
-        """Answer by what the log says; what it does not hold was never recorded and never will be by us."""
+        """Answer by what the log says. Of what was sent and is not there nobody knows: it may still be on its way."""
         while self._queue:
             request = self._queue.popleft()
             if request.future.done():
@@ -312,5 +310,10 @@ class Writer:
             known = self.partition.ids.recall(request.envelope.id) if request.envelope and request.retried else None
             if known is not None:
                 request.future.set_result(known[0])  # type: ignore[arg-type]
+            elif request.retried and request.envelope is not None:
+                detail = (
+                    "the reign ended before the log acknowledged it: the outcome is unknown. Retry with the same id."
+                )
+                request.future.set_exception(Timeout(detail))
             else:
                 request.future.set_exception(NotReady(f"partition {self.number} is not written here: {self.detail}"))

@@ -102,22 +102,31 @@ class Registry:
         """`POST` commands: `{commands: […]}` or a bare list; all run at once, in order per partition."""
         entries = _commands(json_from(await request.body(batch_bytes_max)))
         parsed = [_parsed(entry) for entry in entries]
-        asked = [found for found in parsed if isinstance(found, Envelope)]
-        # Each starts in its turn and is queued at its writer before the next one starts: that keeps their order.
-        answers = iter(await asyncio.gather(*map(self.control.execute, asked), return_exceptions=True))
-        outcomes = [self._outcome(found, next(answers)) if isinstance(found, Envelope) else found for found in parsed]
+        # All are queued at their writers, in order, before the first one is waited for.
+        asked = [self._submitted(found) if isinstance(found, Envelope) else found for found in parsed]
+        outcomes = [
+            await self._outcome(found, answer) if isinstance(found, Envelope) else found
+            for found, answer in zip(parsed, asked, strict=True)
+        ]
         token: dict[int, int] = {}
         for item in outcomes:
             if item["position"] is not None:
                 token[item["partition"]] = max(item["position"], token.get(item["partition"], -1))
         return Reply(orjson.dumps({"items": outcomes}), 200, [(b"muster-token", format_token(token).encode())])
 
-    def _outcome(self, envelope: Envelope, answer: Answer | BaseException) -> dict[str, Any]:
-        if isinstance(answer, Answer):
-            return outcome(answer)
-        if isinstance(answer, MusterError):
-            return outcome_of_error(answer, envelope.id, self.control.partition_of(envelope.stream))
-        raise answer
+    def _submitted(self, envelope: Envelope) -> Awaitable[Answer] | MusterError:
+        try:
+            return self.control.submit(envelope)
+        except MusterError as error:
+            return error
+
+    async def _outcome(self, envelope: Envelope, asked: Any) -> dict[str, Any]:
+        try:
+            if isinstance(asked, MusterError):
+                raise asked
+            return outcome(await asked)
+        except MusterError as error:
+            return outcome_of_error(error, envelope.id, self.control.partition_of(envelope.stream))
 
 
 def _parsed(entry: object) -> Envelope | dict[str, Any]:

@@ -1,6 +1,5 @@
 """Each projection: given these events, then this row."""
 
-from functools import reduce
 from typing import Any
 
 from domain.check import TtlCheck
@@ -29,8 +28,12 @@ TTL = TtlCheck(ttl_seconds=5.0, name="ttl")
 
 def row(projection: Projection[Any], *events: Event) -> Any:
     """The row after the events, which all touch the same key; each at the position of its number."""
-    told = [recorded(event, position, position) for position, event in enumerate(events)]
-    return reduce(lambda row, event: projection.evolve(row, event) if projection.key(event) else row, told, None)
+    found = None
+    for position, event in enumerate(events):
+        told = recorded(event, position, position)
+        if projection.key(told) is not None:
+            found = projection.evolve(found, told)
+    return found
 
 
 def flip(was: str, to: str, instance: str = "a") -> InstanceHealthChanged:

@@ -329,6 +329,14 @@ async def test_a_replay_refuses_what_is_not_a_replays(database: str) -> None:
             await replay([history.log], MAPPER, into=store)
 
 
+async def test_a_projector_does_not_fill_a_replays_schema(database: str) -> None:
+    history = await some_history()
+    async with ReadStore(database) as store:
+        await replay([history.log], MAPPER, into=store)
+        with pytest.raises(SchemaTaken, match="replay"):
+            await Projector([history.log], store, MAPPER).run()
+
+
 async def test_partitions_are_told_apart(database: str) -> None:
     history = await some_history()
     empty = RecorderLog(History().recorder, 1, poll_seconds=0.001)

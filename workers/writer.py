@@ -192,8 +192,10 @@ class Writer:
                 await self._wait_for_work()
         finally:
             following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            # Waited for, not awaited: our own cancellation must not pass for the follower's.
+            await asyncio.wait([following])
+        if not following.cancelled() and (error := following.exception()) is not None:
+            raise error
 
     async def _follow_tail(self) -> None:
         async for batch in self.log.tail(self.partition.cursor):

@@ -1,6 +1,8 @@
 """The data set: instances with 5 tags, 10 metadata entries and 2 checks."""
 
-from typing import Any
+from typing import Any, Final
+
+SERVICES: Final = 100
 
 
 def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
@@ -21,6 +23,6 @@ def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
     return body
 
 
-def service(number: int, services: int = 100) -> str:
+def service(number: int, services: int = SERVICES) -> str:
     """The service of instance `number`."""
     return f"service-{number % services}"

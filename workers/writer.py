@@ -239,7 +239,8 @@ class Writer:
         if not self._queue and not self._observed and not self._stopping:
             self._work.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), tick_seconds)
+                async with asyncio.timeout(tick_seconds):
+                    await self._work.wait()
 
     async def _group(self) -> None:
         """Decide what waits as one group, make it durable or prove the reign, answer."""
@@ -255,7 +256,7 @@ class Writer:
         stored, recorded, cursor = partition.close()
         try:
             await (self.log.append(stored) if stored else self.log.beat())
-        except (Fenced, Uncertain, asyncio.CancelledError):
+        except BaseException:  # Whatever it was, it ends the reign, and nobody may be left waiting.
             self._roll_back(taken)
             raise
         self._proven_at = began

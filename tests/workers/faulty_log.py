@@ -11,13 +11,14 @@ from domain.error import Fenced, Uncertain
 from infra.log import Batch, Cursor
 from infra.recorder_log import RecorderLog
 
-Fault = Literal["lost", "landed", "fenced"]
+Fault = Literal["lost", "landed", "fenced", "broken"]
 
 
 class FaultyLog:
     """The log, with what goes wrong written beforehand: `faults` for the next appends and beats, in order.
 
     `lost`: nothing is appended, and nobody can know. `landed`: it is appended, and nobody can know. `fenced`: refused.
+    `broken`: an error that nobody foresaw.
     While `open` is cleared, appends and beats wait before they reach the log; `waiting` says that one does.
     """
 
@@ -66,3 +67,5 @@ class FaultyLog:
             raise Uncertain("the request was lost")
         if fault == "fenced":
             raise Fenced("another writer reigns")
+        if fault == "broken":
+            raise RuntimeError("nobody foresaw this")

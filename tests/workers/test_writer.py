@@ -52,6 +52,12 @@ def logs(request, tmp_path):
         yield Logs(recorder, executor)
 
 
+@pytest.fixture(autouse=True)
+def _no_beats_of_its_own(monkeypatch):
+    """A beat that nobody asked for would come into the tests' way when the machine is slow."""
+    monkeypatch.setattr(module, "beat_every_seconds", 3_600.0)
+
+
 class Running:
     """A writer at work on a log that can be made to fail."""
 
@@ -246,6 +252,16 @@ class TestUncertain:
         with pytest.raises(Timeout, match="unknown"):
             await asyncio.wait_for(asked, 5)
         with pytest.raises(asyncio.CancelledError):
+            await loop
+
+    async def test_an_error_that_nobody_foresaw_ends_the_writer_and_leaves_nobody_waiting(self, logs):
+        told = Running(logs(), "w1")
+        loop = asyncio.create_task(told.writer.run())
+        await told.reigns()
+        told.log.faults.append("broken")
+        with pytest.raises(Timeout, match="unknown"):
+            await asyncio.wait_for(told.submit(register()), 5)
+        with pytest.raises(RuntimeError, match="nobody foresaw this"):
             await loop
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from domain.catalogue import Answer
-from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient, Uncertain
+from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient
 from domain.instance import Instance
 from domain.message import Envelope, Recorded
 from domain.service import ObserveCheck, Service

@@ -91,7 +91,8 @@ class Chain:
         """
         for position, key, value in records:
             if position != self._position + 1:
-                raise self._corrupt(position, f"record {self._position + 1} is missing")
+                missing = self._position + 1
+                raise self._corrupt(missing, f"record {missing} is missing")
             self._position = position
             if self._step(position, key, value):
                 yield self._batch()

@@ -16,7 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 import orjson
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, PersistenceError, StoredEvent
 
-from domain.error import CursorRefused, Fenced, Uncertain
+from domain.error import Corrupt, CursorRefused, Fenced, Uncertain
 from domain.message import root
 from infra.chain import Chain, link, term_started
 from infra.log import START, Batch, Cursor, Document
@@ -112,7 +112,12 @@ class RecorderLog:
             stored = await self._select(position, min(end, position + self._read_records_max))
             for batch in chain.follow((event.originator_version, None, event.state) for event in stored):
                 yield batch
-            position = stored[-1].originator_version if stored else end
+            if not stored:
+                missing = position + 1
+                reason = f"record {missing} is missing"
+                detail = f"partition {self.partition} is damaged at position {missing}: {reason}"
+                raise Corrupt(detail, partition=self.partition, position=missing, reason=reason)
+            position = stored[-1].originator_version
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.tail`."""
@@ -130,7 +135,8 @@ class RecorderLog:
                 yield Batch((), chain.cursor)
             idle = (idle + 1) % max(1, round(idle_seconds / self._poll_seconds))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._grown.wait(), self._poll_seconds)
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._grown.wait()
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
         """See `Archive.fetch`."""

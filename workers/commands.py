@@ -71,8 +71,10 @@ class CommandsTopic:
                     await asyncio.wait([consuming], timeout=0.1)
             finally:
                 consuming.cancel()
-                with contextlib.suppress(asyncio.CancelledError, KafkaError, NotReady):
-                    await consuming
+                # Waited for, not awaited: our own cancellation must not pass for the consumer's.
+                await asyncio.wait([consuming])
+            if not consuming.cancelled() and (error := consuming.exception()) is not None:
+                raise error
             await asyncio.sleep(0.05)
 
     async def _consume(self) -> None:

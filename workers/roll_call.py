@@ -69,8 +69,8 @@ class RollCall:
                 await asyncio.sleep(sign_every_seconds)
         finally:
             with contextlib.suppress(KafkaError, asyncio.CancelledError, TimeoutError):
-                goodbye = producer.send_and_wait(self._here.topic, self._sign("leaving"), partition=0)
-                await asyncio.wait_for(goodbye, 1.0)
+                async with asyncio.timeout(1.0):
+                    await producer.send_and_wait(self._here.topic, self._sign("leaving"), partition=0)
 
     def _state(self) -> str:
         return "ready" if self._recovered() and self._members.settled(time.monotonic()) else "joining"

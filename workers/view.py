@@ -134,7 +134,8 @@ class Views:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((token, future))
         try:
-            await asyncio.wait_for(future, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await future
         except TimeoutError:
             raise Timeout(f"the views did not reach the token within {timeout_seconds} s; read again") from None
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +17,7 @@ from muster.cli.server import data_option, prefix_option
 from muster.cli.table import instant, show, table
 
 if TYPE_CHECKING:
-    from infra.log import EventLog
+    from infra.engine import PartitionLog
     from workers.replay import Replayed
     from workers.verify import Report
 
@@ -63,18 +64,14 @@ def verify(data: Path, kafka: str | None, partitions: int | None, prefix: str, f
 
 async def _verify(where: Where, *, fold: bool, quiet: bool) -> "list[Report]":
     from infra.codec import CloudEventMapper
-    from workers.verify import verify
+    from workers.verify_parallel import verify_in_parallel
 
-    reports = []
-    async with _opened(where) as logs:
-        with _status(quiet) as tell:
-            for log in logs:
+    with _status(quiet) as tell:
 
-                def progress(position: int, events: int, number: int = log.partition) -> None:
-                    tell(f"partition {number}: {events:,} events, up to position {position:,}")
+        def progress(events: int) -> None:
+            tell(f"{events:,} events")
 
-                reports.append(await verify(log, CloudEventMapper(), progress, fold=fold))
-    return reports
+        return await verify_in_parallel(partial(_opened, where), CloudEventMapper(), progress, fold=fold)
 
 
 def _report_document(report: "Report") -> dict[str, Any]:
@@ -159,7 +156,7 @@ async def _replay(
         def progress(partition: int, position: int, events: int) -> None:
             tell(f"{events:,} events, partition {partition} up to position {position:,}")
 
-        async def work(logs: "Sequence[EventLog]", store: ReadStore | None) -> "Replayed":
+        async def work(logs: "Sequence[PartitionLog]", store: ReadStore | None) -> "Replayed":
             return await replay(
                 logs,
                 CloudEventMapper(),
@@ -263,7 +260,7 @@ def _status(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @asynccontextmanager
-async def _opened(where: Where) -> "AsyncIterator[Sequence[EventLog]]":
+async def _opened(where: Where) -> "AsyncIterator[Sequence[PartitionLog]]":
     """The log's partitions, for reading only."""
     from infra.embedded import open_embedded
     from infra.kafka_engine import open_kafka
@@ -272,5 +269,5 @@ async def _opened(where: Where) -> "AsyncIterator[Sequence[EventLog]]":
         async with open_kafka(where.kafka, partitions=where.partitions, prefix=where.prefix, create=False) as engine:
             yield list(engine.logs.values())
     else:
-        async with open_embedded(where.data, partitions=where.partitions or 1, read_only=True) as engine:
+        async with open_embedded(where.data, partitions=where.partitions, read_only=True) as engine:
             yield list(engine.logs.values())

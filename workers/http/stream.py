@@ -43,8 +43,7 @@ class Watching:
         finally:
             self.hub.leave(subscriber)
             gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+            await asyncio.wait([gone])  # Not awaited: our own cancellation must not pass for its.
 
     async def _asked(self, request: Request) -> tuple[str | None, Token | None]:
         query = request.query()

@@ -287,7 +287,8 @@ def _snapshot(
 ) -> Iterator[bytes]:
     start = b'id: %b\nevent: snapshot\ndata: {"service":%b,"items":[' % (token.encode(), orjson.dumps(service))
     if reset:
-        start = b'id: %b\nevent: reset\ndata: {"token":"%b"}\n\n' % (token.encode(), token.encode()) + start
+        # No id: who loses the connection before the snapshot has come must not resume behind it.
+        start = b'event: reset\ndata: {"token":"%b"}\n\n' % token.encode() + start
     yield start
     for first in range(0, max(len(rows), len(items)), slice_items_max):
         slice_ = slice(first, first + slice_items_max)

@@ -85,7 +85,7 @@ class Stream:
             frame = (await self._content.readuntil(b"\n\n")).decode().strip("\n")
             if not frame.startswith(":"):
                 fields = dict(line.split(": ", 1) for line in frame.split("\n"))
-                return fields["event"], fields["id"], json.loads(fields["data"])
+                return fields["event"], fields.get("id", ""), json.loads(fields["data"])
 
     async def rest(self) -> bytes:
         return await self._content.read()

@@ -182,8 +182,8 @@ async def test_the_ring_covers_the_newest_changes_only() -> None:
 
     assert whole(log.hub.join("orders", {0: 1})[1]).count('"op":"put"') == 4
     assert "nothing was missed" in whole(log.hub.join("orders", {0: 5})[1])
-    assert whole(log.hub.join("orders", {0: 0})[1]).startswith("id: 0:5\nevent: reset\n")
-    assert whole(log.hub.join("orders", {})[1]).startswith("id: 0:5\nevent: reset\n")
+    assert whole(log.hub.join("orders", {0: 0})[1]).startswith("event: reset\n")
+    assert whole(log.hub.join("orders", {})[1]).startswith("event: reset\n")
 
 
 async def test_a_token_resumes_in_every_partition_that_it_names() -> None:

@@ -46,6 +46,10 @@ class CommandIds:
             self._since.append(at)
         elif self._since[-1] is None:
             self._since[-1] = at
+        # A refusal is known to its writer alone: another one may have accepted the command when it was asked again.
+        generation.pop(answer.id, None)
+        if self._errors:
+            self._errors.pop(answer.id, None)
         generation[answer.id] = _PACKED.pack(
             bytes.fromhex(content),
             _STATUSES.index(answer.status),

@@ -42,6 +42,15 @@ def test_an_answer_is_remembered_as_it_was(answer):
     assert ids.recall(answer.id) == (answer, CONTENT)
 
 
+def test_what_was_refused_here_and_accepted_elsewhere_is_accepted():
+    ids = CommandIds(3)
+    ids.remember(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT, NOON)
+    ids.remember(accepted("2"), CONTENT, NOON)
+    ids.remember(accepted("1"), CONTENT, NOON)
+    assert ids.recall("1") == (accepted("1"), CONTENT)
+    assert [answer.id for answer, _ in ids.recorded()] == ["2", "1"]
+
+
 def test_an_unknown_id_is_unknown():
     assert CommandIds(3).recall("1") is None
 

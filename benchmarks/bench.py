@@ -2,12 +2,14 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks import history
 from benchmarks.controller import Controller, controller
@@ -16,6 +18,7 @@ from infra.embedded import open_embedded
 from infra.kafka_engine import open_kafka
 from infra.local_kafka import LocalKafka
 from infra.local_postgres import LocalPostgres
+from infra.topic import TOPICS, topic_name
 
 EMBEDDED: Final = "embedded"
 KAFKA: Final = "Kafka"
@@ -82,8 +85,18 @@ class Bench:
         assert self.broker.pid is not None, "the broker has ended"
         return usage(self.broker.pid)
 
-    def place(self, engine: str) -> Place:
-        """An empty log."""
+    @contextmanager
+    def place(self, engine: str) -> Iterator[Place]:
+        """An empty log, thrown away afterwards: a broker that keeps them all becomes slow."""
+        place = self._new_place(engine)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place.data, ignore_errors=True)
+            if place.bootstrap is not None:
+                asyncio.run(delete_topics(place, [topic.name for topic in TOPICS]))
+
+    def _new_place(self, engine: str) -> Place:
         self._places += 1
         data = self.folder / f"bench-{self._places}"
         data.mkdir()
@@ -91,20 +104,16 @@ class Bench:
 
     @contextmanager
     def fresh(self, engine: str) -> Iterator[Controller]:
-        """A controller that writes every partition of an empty log; all is thrown away afterwards."""
-        place = self.place(engine)
-        try:
-            with place.controller() as started:
-                started.wait_until_reigning()
-                yield started
-        finally:
-            shutil.rmtree(place.data, ignore_errors=True)
+        """A controller that writes every partition of an empty log."""
+        with self.place(engine) as place, place.controller() as started:
+            started.wait_until_reigning()
+            yield started
 
     def written(self, engine: str, registrations: int, flips: int) -> Place:
         """A log with these events, written once and kept for all cases."""
         key = (engine, registrations, flips)
         if key not in self._written:
-            place = self._written[key] = self.place(engine)
+            place = self._written[key] = self._new_place(engine)
             asyncio.run(_write(place, registrations, flips))
         return self._written[key]
 
@@ -113,6 +122,16 @@ class Bench:
         for server in (self._broker, self._database):
             if server is not None:
                 asyncio.run(server.stop())
+
+
+async def delete_topics(place: Place, names: Sequence[str]) -> None:
+    """Delete these of the place's topics."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic_name(name, place.prefix) for name in names])
+    finally:
+        await admin.close()
 
 
 async def _write(place: Place, registrations: int, flips: int) -> None:

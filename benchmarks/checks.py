@@ -10,13 +10,14 @@ import argparse
 import asyncio
 import gc
 import multiprocessing
-import resource
+import os
 import time
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
 import uvloop
 
+from benchmarks.process import usage
 from domain.check import HttpCheck
 from domain.instance import CheckStatus, Instance, Spec
 from domain.service import ObserveCheck
@@ -55,7 +56,7 @@ def _instance(number: int, port: int) -> Instance:
 async def _check(port: int, instances: int, seconds: float) -> dict[str, float]:
     flips: list[ObserveCheck] = []
     checker = Checker(lambda _, command: flips.append(command), seed=1)
-    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before_mb = usage(os.getpid()).memory_mb
     for number in range(instances):
         checker.sync("service/bench", f"i{number}", _instance(number, port))
     gc.freeze()
@@ -76,7 +77,7 @@ async def _check(port: int, instances: int, seconds: float) -> dict[str, float]:
         "checks_per_second": done / elapsed,
         "cpu_us_per_check": cpu / max(done, 1) * 1e6,
         "late_p99_ms": 1000 * max(late),
-        "memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024,
+        "memory_mb": usage(os.getpid()).peak_mb - before_mb,
         "flips": len(flips),
         "unjudged": checker.stats.unjudged,
     }

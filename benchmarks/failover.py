@@ -35,8 +35,8 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _survived(bench: Bench) -> float:
-    place = bench.place(KAFKA)
     with ExitStack() as stack:
+        place = stack.enter_context(bench.place(KAFKA))
         one = stack.enter_context(place.controller())
         one.wait_until_reigning()
         other = stack.enter_context(controller(place.data / "other", *place.options()))

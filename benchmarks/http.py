@@ -77,6 +77,7 @@ def measured(
     result["controller_core_percent"] = (controller.usage.cpu_seconds - before) / result["seconds"] * 100
     if engine == KAFKA:
         result["broker_core_percent"] = (bench.broker_usage().cpu_seconds - broker) / result["seconds"] * 100
+    result["controller_us"] = (controller.usage.cpu_seconds - before) / result["requests"] * 1e6
     result["controller_mb"] = controller.usage.memory_mb
     return result
 
@@ -85,6 +86,7 @@ def notes(results: list[dict[str, Any]]) -> dict[str, float]:
     """The costs beside the figure, as medians."""
     names = {
         "controller_core_percent": "controller % core",
+        "controller_us": "controller µs each",
         "generator_core_percent": "generator % core",
         "watcher_core_percent": "watchers % core",
         "broker_core_percent": "broker % core",
@@ -143,7 +145,9 @@ def run_batches(bench: Bench) -> Iterator[Row]:
                 sent(controller.port, BATCH_CONNECTIONS, batches("register", count, bench.size(1_000)))
                 for kind in ("register", "report_health"):
                     requests = batches(kind, 0, count)
-                    results[kind].append(measured(bench, controller, engine, BATCH_CONNECTIONS, requests))
+                    result = measured(bench, controller, engine, BATCH_CONNECTIONS, requests)
+                    result["controller_us"] *= len(requests) / count
+                    results[kind].append(result)
         for kind, title in (("report_health", "health reports"), ("register", "registrations")):
             instances = bench.size(3_000)
             stored = floor.records(instances, instances * 9 if kind == "report_health" else 0)

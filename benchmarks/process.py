@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ import orjson
 ROOT: Final = Path(__file__).parent.parent
 JOB_SECONDS_MAX: Final = 300.0
 STOP_SECONDS_MAX: Final = 60.0
+_LOOK_SECONDS: Final = 0.01
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -67,18 +68,23 @@ def job(module: str, *arguments: object, given: bytes = b"") -> dict[str, Any]:
     return result
 
 
-def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
-    """Run the command to its end: seconds, share of a core in percent, peak memory in MB, and what it printed."""
+def watched(command: Sequence[str]) -> tuple[float, Usage, bytes]:
+    """Run the command to its end: seconds, what it used at the last look, and the little that it printed."""
     began = time.perf_counter()
     process = subprocess.Popen(list(command), cwd=ROOT, stdout=subprocess.PIPE)
     try:
+        used = usage(process.pid)
+        while process.poll() is None:
+            # Not getrusage: to Linux a child's largest size includes what its parent had when it was made.
+            with suppress(OSError, KeyError):
+                used = usage(process.pid)
+            time.sleep(_LOOK_SECONDS)
+        seconds = time.perf_counter() - began
         assert process.stdout is not None
         printed = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         process.kill()
-    seconds = time.perf_counter() - began
+        process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, printed)
-    return seconds, (used.ru_utime + used.ru_stime) / seconds * 100, used.ru_maxrss / 1024, printed
+    return seconds, used, printed

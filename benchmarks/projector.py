@@ -4,7 +4,7 @@ python -m benchmarks.projector DATA DSN SCHEMA
 """
 
 import asyncio
-import resource
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ import orjson
 import uvloop
 
 from benchmarks.bench import EMBEDDED, Bench, Place, middle
-from benchmarks.process import job
+from benchmarks.process import job, usage
 from benchmarks.table import Row, at_least
 from infra.codec import CloudEventMapper
 from infra.embedded import open_embedded
@@ -95,7 +95,7 @@ async def _caught_up(data: Path, dsn: str, schema: str) -> dict[str, float]:
         "per_second": events / seconds,
         "events": events,
         "core_percent": cpu / seconds * 100,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": usage(os.getpid()).peak_mb,
     }
 
 

@@ -10,15 +10,14 @@ from statistics import median
 from typing import Final
 
 import orjson
-from aiokafka.admin import AIOKafkaAdminClient
 
-from benchmarks.bench import EMBEDDED, Bench, Place
+from benchmarks.bench import EMBEDDED, Bench, Place, delete_topics
 from benchmarks.controller import Controller
 from benchmarks.data import SERVICES, service
 from benchmarks.http import populate
 from benchmarks.table import Row, at_most
 from infra.embedded import SNAPSHOT_FILE
-from infra.topic import SNAPSHOTS, topic_name
+from infra.topic import SNAPSHOTS
 
 EVENTS: Final = 1_000_000
 REGISTRATIONS: Final = 100_000
@@ -31,12 +30,12 @@ def run(bench: Bench) -> Iterator[Row]:
     for engine in bench.engines:
         taken, sizes, empty = [], [], _empty(bench, engine)
         for _ in range(bench.runs):
-            place = bench.place(engine)
-            with place.controller() as controller:
-                controller.wait_until_reigning()
-                populate(controller, instances)
-                controller.kill()
-            seconds, memory = _started(place, instances)
+            with bench.place(engine) as place:
+                with place.controller() as controller:
+                    controller.wait_until_reigning()
+                    populate(controller, instances)
+                    controller.kill()
+                seconds, memory = _started(place, instances)
             taken.append(seconds)
             sizes.append(memory)
         yield Row(
@@ -55,11 +54,11 @@ def run(bench: Bench) -> Iterator[Row]:
 
 def _empty(bench: Bench, engine: str) -> float:
     """Seconds until a controller without a single event answers a read."""
-    place = bench.place(engine)
-    with place.controller() as controller:
-        controller.wait_until_reigning()
-    with place.controller() as controller:
-        return controller.wait_for("/v1/services")
+    with bench.place(engine) as place:
+        with place.controller() as controller:
+            controller.wait_until_reigning()
+        with place.controller() as controller:
+            return controller.wait_for("/v1/services")
 
 
 def _started(place: Place, instances: int, *, stopped: bool = False) -> tuple[float, float]:
@@ -111,13 +110,4 @@ def _forget_snapshots(place: Place) -> None:
         for file in place.data.glob(f"{SNAPSHOT_FILE}*"):
             file.unlink()
     else:
-        asyncio.run(_topic_deleted(place))
-
-
-async def _topic_deleted(place: Place) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
-    await admin.start()
-    try:
-        await admin.delete_topics([topic_name(SNAPSHOTS, place.prefix)])
-    finally:
-        await admin.close()
+        asyncio.run(delete_topics(place, [SNAPSHOTS]))

@@ -18,8 +18,7 @@ def run(bench: Bench) -> Iterator[Row]:
     count = bench.size(30_000)
     results: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(bench.runs):
-        place = bench.place(KAFKA)
-        with place.controller() as controller:
+        with bench.place(KAFKA) as place, place.controller() as controller:
             controller.wait_until_reigning()
             job("benchmarks.publisher", place.bootstrap, place.prefix, bench.size(1_000), count, "register")
             for kind in ("register", "health"):
@@ -31,6 +30,7 @@ def run(bench: Bench) -> Iterator[Row]:
                 result["controller_core_percent"], result["broker_core_percent"] = (
                     cpu / result["seconds"] * 100 for cpu in used
                 )
+                result["controller_us"] = used[0] / count * 1e6
                 results[kind].append(result)
     for kind, title in (("health", "health reports"), ("register", "registrations")):
         instances = bench.size(3_000)

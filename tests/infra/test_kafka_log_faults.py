@@ -23,7 +23,7 @@ from tests.fixtures_servers import SharedKafka
 from tests.infra.log_contract import NOON, Writer, batches, end, history, names_of, reign, sealed_batch, tailing
 
 pytestmark = pytest.mark.kafka
-APPEND_TIMEOUT_SECONDS = 1.0
+APPEND_TIMEOUT_SECONDS = 2.0
 
 
 @pytest.fixture

@@ -170,17 +170,16 @@ def test_it_tells_what_a_plain_list_of_deadlines_would(steps):
         if what == "arm":
             clock.deadlines.arm(subject, detail)
             kept = {key: at for key, at in plain.items() if key[0] != subject or key[1] in detail}
-            plain = {(subject, timer): now + round(timer.seconds * 10) for timer in detail} | kept
+            plain = {(subject, timer): now + round(timer.seconds * 8) for timer in detail} | kept
         elif what == "renew":
             clock.deadlines.renew(subject, lambda timer, kind=detail: timer.kind == kind)
             renewed = {key for key in plain if key[0] == subject and key[1].kind == detail}
-            plain |= {key: now + round(key[1].seconds * 10) for key in renewed}
+            plain |= {key: now + round(key[1].seconds * 8) for key in renewed}
         else:
             for _ in range(subject):
-                # Half a step beside the deadline, so that the sums of floats cannot matter.
                 now += 1
-                clock.now += STEP
-                clock.deadlines.advance(clock.now + 1e-6)
+                clock.now += 0.125  # A power of two: sums of it are exact.
+                clock.deadlines.advance(clock.now)
                 expected = {key for key, at in plain.items() if at <= now}
                 assert set(clock.deadlines.due(100)) == expected
                 plain = {key: at for key, at in plain.items() if key not in expected}

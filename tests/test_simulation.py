@@ -1,0 +1,43 @@
+"""A handful of simulated histories; `make sim` runs more of them, `make sim SEED=…` one of them again."""
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation import Simulation
+
+SEEDS = range(1, 13)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_history_keeps_its_invariants(seed):
+    try:
+        Simulation(seed).run()
+    except AssertionError as broken:
+        raise AssertionError(f"make sim SEED={seed}: {broken}") from broken
+
+
+def test_the_same_seed_is_the_same_history():
+    assert Simulation(7).run(600) == Simulation(7).run(600)
+    assert Simulation(7).run(600) != Simulation(8).run(600)
+
+
+def test_the_histories_are_eventful():
+    counts: Counter[str] = Counter()
+    for seed in (1, 3, 4):
+        simulation = Simulation(seed)
+        simulation.run()
+        counts += simulation.counts
+    eventful = {
+        "expired",
+        "accepted",
+        "accepted again",
+        "unchanged",
+        "refused",
+        "void",
+        "claim",
+        "crash",
+        "snapshot",
+        "late tick",
+    }
+    assert {what: counts[what] for what in eventful if counts[what] < 3} == {}

@@ -4,14 +4,15 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from domain.error import NotReady
 from infra.engine import Engine
@@ -22,6 +23,15 @@ LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
 LOCK_FILE: Final = "lock"
 ENGINE_FILE: Final = "engine.json"
+
+
+class LogRecorder(SQLiteApplicationRecorder):
+    """eventsourcing's recorder, whose batches go to SQLite in one call: nobody asks for notification ids here."""
+
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        rows = [(event.originator_id, event.originator_version, event.topic, event.state) for event in stored_events]
+        c.executemany(self.insert_events_statement, rows)
+        return None
 
 
 @contextmanager
@@ -70,7 +80,7 @@ async def open_embedded(
     # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
     with ThreadPoolExecutor(1, "log") as writing, ThreadPoolExecutor(1, "log-read") as reading:
         datastore = SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text")
-        recorder = SQLiteApplicationRecorder(datastore)
+        recorder = LogRecorder(datastore)
         if read_only:
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading)
             return
@@ -81,7 +91,7 @@ async def open_embedded(
 
 def _opened(
     folder: Path,
-    recorder: SQLiteApplicationRecorder,
+    recorder: LogRecorder,
     partitions: int,
     cluster: str,
     writing: ThreadPoolExecutor,

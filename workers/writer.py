@@ -139,10 +139,11 @@ class Writer:
             self._unanswered.append((time.monotonic() + self._reply_timeout_seconds, request.future))
         self._work.set()
 
-    async def _give_up(self) -> None:
-        """Tell those who have waited too long that their outcome is unknown."""
+    async def _tick(self) -> None:
+        """Look at the clock now and then; tell those who have waited too long that their outcome is unknown."""
         while True:
             await asyncio.sleep(tick_seconds)
+            self._work.set()
             now = time.monotonic()
             while self._unanswered and (self._unanswered[0][1].done() or self._unanswered[0][0] <= now):
                 _, future = self._unanswered.popleft()
@@ -151,13 +152,13 @@ class Writer:
 
     async def run(self) -> None:
         """Follow, claim, reign, until stopped. Returns when stopped or corrupt."""
-        giving_up = asyncio.create_task(self._give_up())
+        ticking = asyncio.create_task(self._tick())
         try:
             await self._run()
         except Corrupt as error:
             self.state, self.detail = "corrupt", error.detail
         finally:
-            giving_up.cancel()
+            ticking.cancel()
             self.recovered.set()
             if self.state != "corrupt":
                 self.state, self.detail = "stopped", "the controller is stopping"
@@ -238,9 +239,7 @@ class Writer:
     async def _wait_for_work(self) -> None:
         if not self._queue and not self._observed and not self._stopping:
             self._work.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(tick_seconds):
-                    await self._work.wait()
+            await self._work.wait()
 
     async def _group(self) -> None:
         """Decide what waits as one group, make it durable or prove the reign, answer."""

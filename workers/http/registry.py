@@ -6,8 +6,8 @@ A write answers once it is durable, with what became of it; a refusal is a probl
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from os import urandom
 from typing import Any, Final
-from uuid import uuid4
 
 import orjson
 
@@ -74,7 +74,7 @@ class Registry:
         command = command_from(type_name, data)
         key, actor, version = map(request.header, (b"idempotency-key", b"muster-actor", b"if-match"))
         envelope = Envelope(
-            uuid4().hex if key is None else _key(key),
+            urandom(16).hex() if key is None else _key(key),
             f"service/{request.service}",
             command,
             "anonymous" if actor is None else actor_from(actor),
@@ -158,8 +158,10 @@ def told(answer: Answer, known: Token) -> Reply:
     """The writer's answer as a reply. `known` is the token that the request brought: who only hands tokens on must not
     lose what it knew of other partitions.
     """
-    token = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
-    headers: Headers = [(b"muster-token", format_token(token).encode())]
+    if known:
+        known = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
+    token = format_token(known).encode() if known else b"%d:%d" % (answer.partition, answer.position)
+    headers: Headers = [(b"muster-token", token)]
     if answer.version is not None:
         headers.append((b"etag", b'"%d"' % answer.version))
     if answer.duplicate:

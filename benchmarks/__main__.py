@@ -4,6 +4,7 @@ python -m benchmarks [CASE ...] [--runs N] [--engine NAME] [--scale F] [--result
 """
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -57,11 +58,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.cases if name not in CASES]:
         parser.error(f"there is no case {unknown[0]!r}; the cases are {' '.join(CASES)}")
+    # It tells of topics that are not there yet.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # SIGTERM must run the finally blocks, which stop what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.getloadavg()[0] > LOAD_MAX:
         print(
-            f"the machine is busy (load {os.getloadavg()[0]:.1f}): figures measured now are too bad",
+            f"the machine is busy (load {os.getloadavg()[0]:.1f}): figures measured now are worse than they should be",
             file=sys.stderr,
         )
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))

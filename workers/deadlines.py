@@ -23,7 +23,8 @@ class Deadlines:
     def __init__(self) -> None:
         self._elapsed = 0.0
         self._last: float | None = None
-        self._armed: dict[Subject, dict[Timer, float]] = {}
+        # Deadline and number of the heap entry that carries it; entries of other numbers are left over from before.
+        self._armed: dict[Subject, dict[Timer, tuple[float, int]]] = {}
         self._heap: list[tuple[float, int, Subject, Timer]] = []
         self._pushed = 0
 
@@ -36,13 +37,12 @@ class Deadlines:
     def arm(self, subject: Subject, timers: Iterable[Timer], extra_seconds: float = 0.0) -> None:
         """Make these the subject's timers: new ones start now, known ones go on, others are dropped."""
         known = self._armed.get(subject, {})
-        armed: dict[Timer, float] = {}
+        armed: dict[Timer, tuple[float, int]] = {}
         for timer in timers:
             if timer in known:
                 armed[timer] = known[timer]
             else:
-                armed[timer] = self._elapsed + timer.seconds + extra_seconds
-                self._push(armed[timer], subject, timer)
+                armed[timer] = self._push(self._elapsed + timer.seconds + extra_seconds, subject, timer)
         if armed:
             self._armed[subject] = armed
         else:
@@ -54,18 +54,19 @@ class Deadlines:
         if armed:
             for timer in armed:
                 if renewed(timer):
-                    armed[timer] = max(armed[timer], self._elapsed + timer.seconds)
+                    deadline, number = armed[timer]
+                    armed[timer] = (max(deadline, self._elapsed + timer.seconds), number)
 
     def due(self, most: int) -> list[tuple[Subject, Timer]]:
         """Up to `most` that have run out, and were not told before."""
         found: list[tuple[Subject, Timer]] = []
         while self._heap and self._heap[0][0] <= self._elapsed and len(found) < most:
-            _, _, subject, timer = heapq.heappop(self._heap)
-            deadline = self._armed.get(subject, {}).get(timer)
-            if deadline is None:
+            _, number, subject, timer = heapq.heappop(self._heap)
+            deadline, current = self._armed.get(subject, {}).get(timer, (0.0, 0))
+            if number != current:
                 continue
             if deadline > self._elapsed:
-                self._push(deadline, subject, timer)
+                self._armed[subject][timer] = self._push(deadline, subject, timer)
             else:
                 found.append((subject, timer))
                 del self._armed[subject][timer]
@@ -74,6 +75,7 @@ class Deadlines:
     def __len__(self) -> int:
         return sum(map(len, self._armed.values()))
 
-    def _push(self, deadline: float, subject: Subject, timer: Timer) -> None:
+    def _push(self, deadline: float, subject: Subject, timer: Timer) -> tuple[float, int]:
         self._pushed += 1
         heapq.heappush(self._heap, (deadline, self._pushed, subject, timer))
+        return deadline, self._pushed

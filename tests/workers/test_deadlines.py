@@ -104,6 +104,15 @@ def test_a_timer_that_comes_back_starts_anew():
     assert clock.passes(60) == []
 
 
+def test_a_timer_that_comes_and_goes_for_ever_takes_no_more_room():
+    clock = armed(LEASE)
+    for _ in range(2_000):
+        clock.deadlines.arm(A, [])
+        clock.deadlines.arm(A, [LEASE])
+        assert clock.jumps(STEP) == []
+    assert len(clock.deadlines._heap) <= LEASE.seconds / STEP + 2
+
+
 def test_another_incarnation_or_length_is_another_timer():
     clock = armed(LEASE)
     clock.passes(4)

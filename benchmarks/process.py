@@ -1,6 +1,7 @@
 """Processes of a benchmark: started, watched through /proc, and stopped by their own pid."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import orjson
 ROOT: Final = Path(__file__).parent.parent
 JOB_SECONDS_MAX: Final = 300.0
 STOP_SECONDS_MAX: Final = 60.0
-_LOOK_SECONDS: Final = 0.01
+_LOOK_SECONDS: Final = 0.02
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,16 +69,18 @@ def job(module: str, *arguments: object, given: bytes = b"") -> dict[str, Any]:
     return result
 
 
-def watched(command: Sequence[str]) -> tuple[float, Usage, bytes]:
-    """Run the command to its end: seconds, what it used at the last look, and the little that it printed."""
-    began = time.perf_counter()
+def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
+    """Run the command to its end: seconds, share of a core in percent, peak memory in MB, and the little that it printed.
+
+    Its own processes count too; what they share in memory counts for each.
+    """
+    before, began, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0.0
     process = subprocess.Popen(list(command), cwd=ROOT, stdout=subprocess.PIPE)
     try:
-        used = usage(process.pid)
         while process.poll() is None:
             # Not getrusage: to Linux a child's largest size includes what its parent had when it was made.
             with suppress(OSError, KeyError):
-                used = usage(process.pid)
+                peak = max(peak, sum(usage(pid).memory_mb for pid in _family(process.pid)))
             time.sleep(_LOOK_SECONDS)
         seconds = time.perf_counter() - began
         assert process.stdout is not None
@@ -87,4 +90,13 @@ def watched(command: Sequence[str]) -> tuple[float, Usage, bytes]:
         process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, printed)
-    return seconds, used, printed
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, used / seconds * 100, peak, printed
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            yield from _family(int(child))

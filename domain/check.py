@@ -32,10 +32,10 @@ URL_PATTERN: Final = (
     r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?([/?#]\S*)?$"
 )
 Url = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATTERN)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Interval = Annotated[float, Field(ge=0.1, le=86_400)]
 Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
-Count = Annotated[int, Field(ge=1, le=100)]
+Count = Annotated[int, Field(strict=True, ge=1, le=100)]
 
 _FORBID: Final = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ class HttpCheck:
     name: Name = "http"
     method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
     headers: dict[str, str] = field(default_factory=dict)
-    expected_status: Annotated[int, Field(ge=100, le=599)] | None = None
+    expected_status: Annotated[int, Field(strict=True, ge=100, le=599)] | None = None
     body_match: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     interval_seconds: Interval = 10.0
     timeout_seconds: Timeout = 2.0

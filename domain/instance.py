@@ -32,7 +32,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
 Zone = Annotated[str, StringConstraints(max_length=128)]
-Weight = Annotated[int, Field(ge=0, le=65535)]
+Weight = Annotated[int, Field(strict=True, ge=0, le=65535)]
 
 Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
 
@@ -278,7 +278,7 @@ def _changed(instance: Instance, event: InstanceEvent) -> Instance:
     match event:
         case InstanceCheckChanged():
             statuses = {**instance.checks, event.check: CheckStatus(event.to, event.cause)}
-            return replace(instance, checks=statuses)
+            return replace(instance, checks=statuses, cause=_cause(instance, event, statuses))
         case InstanceAddressChanged():
             return replace(instance, spec=replace(instance.spec, address=event.address, port=event.port))
         case InstanceMetadataChanged():
@@ -309,6 +309,13 @@ def _changed(instance: Instance, event: InstanceEvent) -> Instance:
             return instance
         case _:
             raise AssertionError(f"no fold for {type(event).__name__}")
+
+
+def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, CheckStatus]) -> str | None:
+    """Why the health is still what it is: another check's cause, once the check that gave it has changed its mind."""
+    if event.was != instance.health:
+        return instance.cause
+    return next((check.cause for check in statuses.values() if check.status == instance.health), instance.cause)
 
 
 def carried_over(instance: Instance, checks: Sequence[HttpCheck | TcpCheck | TtlCheck]) -> dict[str, CheckStatus]:

@@ -99,6 +99,11 @@ class Chain:
         if self._position > self.cursor.position and not self._open:
             yield self._batch()
 
+    def end(self) -> None:
+        """The log ends here. Raises Corrupt in the middle of a batch: batches are appended whole."""
+        if self._open:
+            raise self._corrupt(self._position, "the log ends in the middle of a batch")
+
     def _batch(self) -> Batch:
         position, head = self._head
         self.cursor = Cursor(self._position, position, head, *self._term)

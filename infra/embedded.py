@@ -17,7 +17,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 from domain.error import NotReady
 from infra.engine import Engine
 from infra.recorder_log import RecorderLog
-from infra.snapshot import Snapshot, assembled, manifest
+from infra.snapshot import Snapshot, assembled, manifest, opened
 
 LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
@@ -136,7 +136,7 @@ class SqliteSnapshots:
         connection = self._connect()
         try:
             rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
-            found = [(orjson.loads(document), generation) for generation, document in rows]
+            found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
             for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
                 chunks = connection.execute(
                     "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
@@ -152,8 +152,7 @@ class SqliteSnapshots:
         connection = self._connect()
         try:
             rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
-            numbers = {generation: orjson.loads(document)["number"] for generation, document in rows}
-            number = max(numbers.values(), default=0) + 1
+            number = max((document["number"] for _, kept in rows if (document := opened(kept))), default=0) + 1
             generation = number % 2
             where = (partition, generation)
             with connection:

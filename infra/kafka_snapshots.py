@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from domain.error import NotReady
-from infra.snapshot import Snapshot, assembled, manifest
+from infra.snapshot import Snapshot, assembled, manifest, opened
 from infra.topic import BATCH_BYTES_MAX, PREFIX, SNAPSHOTS, topic_name
 
 _MANIFEST: Final = "manifest"
@@ -33,8 +32,8 @@ class KafkaSnapshots:
         found = []
         for key, value in records.items():
             generation, _, kind = key.partition("/")
-            if kind == _MANIFEST:
-                found.append((orjson.loads(value), generation))
+            if kind == _MANIFEST and (document := opened(value)) is not None:
+                found.append((document, generation))
         for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
             self._numbers[partition] = max(self._numbers.get(partition, 0), document["number"])
             count = len(document["chunks"])

@@ -16,7 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 import orjson
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, PersistenceError, StoredEvent
 
-from domain.error import Corrupt, CursorRefused, Fenced, Uncertain
+from domain.error import Corrupt, CursorRefused, Fenced, NotReady, Uncertain
 from domain.message import root
 from infra.chain import Chain, link, term_started
 from infra.log import START, Batch, Cursor, Document
@@ -118,6 +118,7 @@ class RecorderLog:
                 detail = f"partition {self.partition} is damaged at position {missing}: {reason}"
                 raise Corrupt(detail, partition=self.partition, position=missing, reason=reason)
             position = stored[-1].originator_version
+        chain.end()
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.tail`."""
@@ -175,7 +176,10 @@ class RecorderLog:
         return await _run(self._executor, partial(function, *args, **kwargs))
 
     async def _read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await _run(self._read_executor, partial(function, *args, **kwargs))
+        try:
+            return await _run(self._read_executor, partial(function, *args, **kwargs))
+        except PersistenceError as error:
+            raise NotReady(f"partition {self.partition} cannot be read: {error}") from error
 
 
 async def _run(executor: Executor | None, function: Callable[[], R]) -> R:

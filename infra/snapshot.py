@@ -55,6 +55,15 @@ def manifest(snapshot: Snapshot, number: int) -> bytes:
     )
 
 
+def opened(manifest_: bytes) -> dict[str, Any] | None:
+    """The manifest's document; None if it is damaged."""
+    try:
+        document: dict[str, Any] = orjson.loads(manifest_)
+    except orjson.JSONDecodeError:
+        return None
+    return document if {"number", "chunks", "head", "facts"} <= document.keys() else None
+
+
 def assembled(document: dict[str, Any], chunks: Sequence[bytes | None]) -> Snapshot | None:
     """The snapshot of a manifest and its chunks; None if a chunk is missing or is not the one that the manifest names."""
     hashes = document["chunks"]

@@ -161,6 +161,8 @@ def _command(word: str, instance: str, options: dict[str, Any]) -> Command:
     for short, long in (("lease", "lease_seconds"), ("deregister_after", "deregister_after_seconds")):
         if short in options:
             options[long] = float(options.pop(short))
+    for number in options.keys() & {"port", "weight"}:
+        options[number] = int(options[number])
     spec = {"address": "10.0.0.7", "port": 8080, **options}
     return s.RegisterInstance.model_validate({"instance": instance, "spec": spec})
 

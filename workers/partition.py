@@ -179,7 +179,8 @@ class Partition:
         if envelope.expected_version is not None:
             actual = instance.version if instance else None
             if actual != envelope.expected_version:
-                detail = f"{command.instance} is at version {actual}, not {envelope.expected_version}"
+                found = "not registered" if actual is None else f"at version {actual}"
+                detail = f"{command.instance} is {found}; version {envelope.expected_version} was expected"
                 raise VersionConflict(detail, expected=envelope.expected_version, actual=actual)
         events = self._record(envelope, group, content)
         subject = (envelope.stream, command.instance)

@@ -54,7 +54,9 @@ def envelope_from(obj: object) -> Envelope:
 
 
 def json_from(value: bytes) -> Any:
-    """The JSON value. Raises InvalidCommand, also when it is nested too deeply."""
+    """The JSON value. Raises InvalidCommand, also when it is nested too deeply or holds a NUL, which SQL text cannot."""
+    if b"\\u0000" in value:
+        raise InvalidCommand("text must not hold NUL characters", field="body")
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:

@@ -37,13 +37,18 @@ class CheckType(click.ParamType[dict[str, Any]]):
         return {"kind": kind, "host": host.strip("[]"), "port": int(port), **settings}
 
 
-def _divided(text: str) -> tuple[str, dict[str, str]]:
+def _value(name: str, text: str) -> str | int:
+    return int(text) if name in ("status", "healthy_after", "unhealthy_after") and text.isdigit() else text
+
+
+def _divided(text: str) -> tuple[str, dict[str, str | int]]:
     """The target, which may itself hold commas, and the settings behind it."""
-    target, settings = "", {}
+    target = ""
+    settings: dict[str, str | int] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
         if target and equals and name in _NAMES:
-            settings[_NAMES[name]] = value
+            settings[_NAMES[name]] = _value(name, value)
         else:
             target = f"{target},{part}" if target else part
     return target, settings

@@ -17,7 +17,7 @@ def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
     }
     if checks:
         body["checks"] = [
-            {"kind": "http", "url": f"http://127.0.0.1:9/{number}", "interval_seconds": 86_400.0},
+            {"kind": "ttl", "name": "beat", "ttl_seconds": 86_400.0},
             {"kind": "ttl", "ttl_seconds": 86_400.0},
         ]
     return body

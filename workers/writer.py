@@ -32,6 +32,7 @@ reign_seconds: Final = 5.0
 renew_term_seconds: Final = 6 * 3600.0
 group_commands_max: Final = 1_000
 queue_commands_max: Final = 20_000
+gather_turns_max: Final = 8
 pause_seconds_min: Final = 0.05
 pause_seconds_max: Final = 2.0
 
@@ -86,6 +87,7 @@ class Writer:
         self._unanswered: deque[tuple[float, asyncio.Future[Answer] | asyncio.Future[int]]] = deque()
         self._observed: deque[tuple[str, ObserveCheck]] = deque()
         self._work = asyncio.Event()
+        self._siblings = 0
         self._stopping = False
         self._proven_at = 0.0
         self._claimed_at = 0.0
@@ -240,6 +242,12 @@ class Writer:
         if not self._queue and not self._observed and not self._stopping:
             self._work.clear()
             await self._work.wait()
+        # Who was answered together will ask again together: a few turns of the loop let the others of the last group
+        # catch up, so that they share one append (PostgreSQL's commit_siblings). A lone client never waits.
+        for _ in range(gather_turns_max):
+            if len(self._queue) >= self._siblings:
+                break
+            await asyncio.sleep(0)
 
     async def _group(self) -> None:
         """Decide what waits as one group, make it durable or prove the reign, answer."""
@@ -247,6 +255,7 @@ class Writer:
         partition.open(datetime.now(UTC))
         expired = partition.expire()
         taken, answers = self._decide()
+        self._siblings = len(taken)
         idle = not taken and not expired and not partition.pending()
         if idle and time.monotonic() - self._proven_at < beat_every_seconds:
             partition.rollback()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from infra.engine import Engine
+from infra.kafka_appends import Appends
 from infra.kafka_log import KafkaLog
 from infra.kafka_snapshots import KafkaSnapshots
 from infra.provision import provision
@@ -27,9 +28,11 @@ async def open_kafka(
     for finding in await provision(bootstrap, partitions=count, prefix=prefix, create=create):
         log.warning("%s", finding)
     async with AsyncExitStack() as stack:
+        appends = Appends(bootstrap)
+        stack.push_async_callback(appends.close)
         logs = {
             number: await stack.enter_async_context(
-                KafkaLog(bootstrap, number, prefix=prefix, source=f"/muster/{cluster}")
+                KafkaLog(bootstrap, number, prefix=prefix, source=f"/muster/{cluster}", appends=appends)
             )
             for number in range(count)
         }

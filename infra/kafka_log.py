@@ -7,7 +7,6 @@ The broker may forget its fence (after a day without a write), and other brokers
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,29 +15,31 @@ from types import TracebackType
 from typing import Final, Self
 
 import orjson
-from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from eventsourcing.persistence import StoredEvent
 
 from domain.error import Fenced, NotReady, TooLarge, Uncertain
 from infra.chain import term_started
+from infra.kafka_appends import Appends, Identity
 from infra.kafka_reader import KafkaReader
 from infra.log import Batch, Cursor, Document
-from infra.topic import BATCH_BYTES_MAX, EVENTS, LIVENESS, PREFIX, topic_name
+from infra.topic import EVENTS, LIVENESS, PREFIX, topic_name
 
 _SOURCE: Final = "/muster/default"
-_log = logging.getLogger(__name__)
+_SEQUENCES: Final = 2**31
 
 
 @dataclass(slots=True)
 class _Reign:
-    """A producer of ours and where its next records must land; each topic is written to by one task at a time."""
+    """An identity of ours and where its next records must land; each topic is written to by one task at a time."""
 
-    producer: AIOKafkaProducer
+    identity: Identity
     writer: str
     position: int = -1
     beat_position: int = -1
     beat_value: bytes = b""
+    sequences: dict[str, int] = field(default_factory=dict)
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
     beating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -49,7 +50,8 @@ class KafkaLog:
     `prefix` names the cluster's topics, and with the partition the fence: who shares the log shares the fence. Without
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
     `append_timeout_seconds` bounds an append and a beat, which are Uncertain then; `claim_timeout_seconds` the start of a
-    claim's producer, which on a new Kafka waits for its transaction coordinator.
+    claim's identity, which on a new Kafka waits for its transaction coordinator. `appends` carries the batches of
+    several partitions together; None: this one's alone.
     `client_options` go to every client of aiokafka (`security_protocol`, `ssl_context`, `sasl_mechanism`, ...).
     """
 
@@ -62,7 +64,7 @@ class KafkaLog:
         source: str = _SOURCE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: bool = True,
-        compression: str | None = None,
+        appends: Appends | None = None,
         append_timeout_seconds: float = 5,
         claim_timeout_seconds: float = 30,
         stuck_seconds: float = 10,
@@ -75,18 +77,19 @@ class KafkaLog:
         self._source = source
         self._clock = clock
         self._fence = f"{prefix}.{partition}" if fence else None
-        self._compression = compression
         self._append_timeout_seconds = append_timeout_seconds
         self._claim_timeout_seconds = claim_timeout_seconds
         self._stop_timeout_seconds = stop_timeout_seconds
-        self._client_options = client_options or {}
+        self._own_appends = appends is None
+        self._appends = appends or Appends(
+            bootstrap, timeout_seconds=append_timeout_seconds, client_options=client_options
+        )
         self._events = topic_name(EVENTS, prefix)
         self._liveness = topic_name(LIVENESS, prefix)
         self._reader = KafkaReader(
-            bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, self._client_options
+            bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, client_options or {}
         )
         self._reign: _Reign | None = None
-        self._stopping: dict[asyncio.Task[None], AIOKafkaProducer] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,12 +97,10 @@ class KafkaLog:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_reign()
-        await self._finished(list(self._stopping))
-        hanging = dict(self._stopping)
-        for task in hanging:
-            task.cancel()
-        await self._finished([asyncio.ensure_future(producer.client.close()) for producer in hanging.values()])
+        self._reign = None
+        if self._own_appends:
+            closing = asyncio.ensure_future(self._appends.close())
+            await asyncio.wait([closing], timeout=self._stop_timeout_seconds)
 
     async def claim(self, writer: str, after: Cursor) -> Cursor:
         """Start a term as `writer`; the cursor of our valid `TermStarted`. `after`: how far the caller has read.
@@ -107,8 +108,8 @@ class KafkaLog:
         Raises NotReady when Kafka does not answer, Fenced when another one claims at this moment, Uncertain when the
         start's fate is unknown, Corrupt and CursorRefused as `read` does. After each of them one may claim again.
         """
-        self._end_reign()
-        reign = _Reign(await self._producer(), writer)
+        self._reign = None
+        reign = _Reign(await self._identity(), writer)
         with self._over_on_error(reign):
             cursor = await self._followed(after, None)
             # The order is what makes beats safe without the broker's fence. The head is read before the beat: a rival
@@ -179,74 +180,31 @@ class KafkaLog:
             cursor = batch.cursor
         return cursor
 
-    async def _producer(self) -> AIOKafkaProducer:
-        """A started producer; with the fence it succeeds all earlier ones of this partition."""
-        producer = self._unstarted()
+    async def _identity(self) -> Identity:
+        """With the fence, the successor of all earlier writers of this partition."""
         try:
             async with asyncio.timeout(self._claim_timeout_seconds):
-                if self._fence is not None:
-                    await self._inherit(producer, self._fence)
-                await producer.start()
+                identity = await self._appends.identity(self._fence)
                 for topic in (self._events, self._liveness):
-                    if self.partition not in await producer.partitions_for(topic):
-                        raise self._not_ready(f"{topic} has no partition {self.partition}")
+                    await self._appends.follow(TopicPartition(topic, self.partition))
+                return identity
         except (KafkaError, OSError, TimeoutError) as error:
-            self._stop(producer)
             raise self._not_ready(repr(error)) from error
-        except BaseException:
-            self._stop(producer)
-            raise
-        return producer
-
-    async def _inherit(self, producer: AIOKafkaProducer, fence: str) -> None:
-        """Give the producer the id and the new epoch of the partition's transactional id.
-
-        Starting a transactional producer runs InitProducerId, which bumps the epoch; there its use ends, because it
-        could only write in transactions.
-        """
-        claimer = self._unstarted(transactional_id=fence)
-        try:
-            await claimer.start()
-            # aiokafka has no public call for this. Its minor version is pinned, and a test fails when this changes.
-            producer._txn_manager.set_pid_and_epoch(
-                claimer._txn_manager.producer_id, claimer._txn_manager.producer_epoch
-            )
-        finally:
-            self._stop(claimer)
-
-    def _unstarted(self, transactional_id: str | None = None) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            transactional_id=transactional_id,
-            enable_idempotence=True,  # a batch that is sent again is recorded once
-            acks="all",  # acknowledged is what every in-sync replica has
-            linger_ms=0,  # the caller batches
-            max_batch_size=BATCH_BYTES_MAX,  # a batch of ours is never divided
-            max_request_size=BATCH_BYTES_MAX,
-            compression_type=self._compression,
-            request_timeout_ms=int(self._append_timeout_seconds * 1000),
-            retry_backoff_ms=50,  # within our deadline a broker's restart or a new leader may be survived
-            **self._client_options,
-        )
 
     async def _landed(self, reign: _Reign, topic: str, records: Sequence[tuple[bytes | None, bytes]]) -> int:
         """The position of the first record, once all are recorded."""
-        batch = reign.producer.create_batch()
-        for key, value in records:
-            # None: the batch is full. The first record is taken at any size.
-            taken = batch.append(timestamp=None, key=key, value=value) is not None
-            if not taken or batch.size() > BATCH_BYTES_MAX:
-                raise TooLarge(f"a batch of {len(records)} records is over {BATCH_BYTES_MAX} bytes")
-        batch.close()
+        sequence = reign.sequences.get(topic, 0)
         try:
-            # aiokafka sends an idempotent batch until it is answered, so the deadline is ours.
             async with asyncio.timeout(self._append_timeout_seconds):
-                sent = await reign.producer.send_batch(batch, topic, partition=self.partition)
-                return int((await sent).offset)
+                position = await self._appends.land(
+                    TopicPartition(topic, self.partition), reign.identity, sequence, records
+                )
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"another writer has claimed partition {self.partition}", partition=self.partition) from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise self._uncertain(repr(error)) from error
+        reign.sequences[topic] = (sequence + len(records)) % _SEQUENCES
+        return position
 
     @contextmanager
     def _over_on_error(self, reign: _Reign) -> Iterator[None]:
@@ -258,7 +216,6 @@ class KafkaLog:
         except BaseException:
             if self._reign is reign:
                 self._reign = None
-            self._stop(reign.producer)
             raise
 
     def _reigning(self) -> _Reign:
@@ -270,29 +227,6 @@ class KafkaLog:
         """Refuses what waited for its turn while the reign ended."""
         if self._reign is not reign:
             raise Fenced(f"the term in partition {self.partition} has ended", partition=self.partition)
-
-    def _end_reign(self) -> None:
-        if self._reign is not None:
-            self._stop(self._reign.producer)
-            self._reign = None
-
-    async def _finished(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._stop_timeout_seconds)
-
-    def _stop(self, producer: AIOKafkaProducer) -> None:
-        """Stop the producer in the background: it holds on to an unanswered batch for as long as the broker is away.
-
-        What it still brings into the log then, the fence refuses or the chain judges.
-        """
-        task = asyncio.create_task(producer.stop())
-        self._stopping[task] = producer
-        task.add_done_callback(self._stopped)
-
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        del self._stopping[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("a producer of partition %d ended with %r", self.partition, error)
 
     @staticmethod
     def _beat_value(writer: str, term: int) -> bytes:

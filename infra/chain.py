@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 from eventsourcing.persistence import StoredEvent
@@ -37,10 +37,18 @@ def link(key: bytes, value: bytes) -> bytes:
     return sha256(len(key).to_bytes(4, "big") + key + value).digest()
 
 
+class _Key(NamedTuple):
+    """A stream's key, its length-prefixed form and its checksum."""
+
+    text: bytes
+    prefix: bytes
+    crc: int
+
+
 @lru_cache(maxsize=65_536)
-def _key(stream: str) -> bytes:
-    """The key of a stream's records."""
-    return root(stream).encode()
+def _key(stream: str) -> _Key:
+    key = root(stream).encode()
+    return _Key(key, len(key).to_bytes(4, "big") + key, crc32(key))
 
 
 def sealed(key: bytes, document: bytes) -> bytes:
@@ -79,8 +87,8 @@ class Chain:
         self.partition = partition
         self.cursor = cursor
         self._position = cursor.position
-        self._head = (cursor.head_position, cursor.head)
-        self._term = (cursor.term, cursor.writer)
+        self._head_position, self._head = cursor.head_position, cursor.head.hex()
+        self._number, self._writer = cursor.term, cursor.writer
         self._open: list[tuple[int, Document]] = []
         self._voids = 0
 
@@ -105,66 +113,55 @@ class Chain:
             raise self._corrupt(self._position, "the log ends in the middle of a batch")
 
     def _batch(self) -> Batch:
-        position, head = self._head
-        self.cursor = Cursor(self._position, position, head, *self._term)
+        head = bytes.fromhex(self._head)
+        self.cursor = Cursor(self._position, self._head_position, head, self._number, self._writer)
         batch = Batch(tuple(self._open), self.cursor, self._voids)
         self._open, self._voids = [], 0
         return batch
 
     def _step(self, position: int, key: bytes | None, value: bytes) -> bool:
         """Whether the record ends a batch."""
-        document, key = self._opened(position, key, value)
-        if document is None:
+        begins, ends = value.startswith(_BEGINNING), value[-_SEAL_BYTES:-10] == _SEAL
+        if not begins and not ends:
             self._voids += 1
             return False
-        number, writer, prev = document.get("term"), document.get("writer"), document.get("prev")
-        if not isinstance(number, int) or not isinstance(writer, str) or not isinstance(prev, str):
-            raise self._corrupt(position, "term, writer or prev is missing")
-        at_head = prev == self._head[1].hex()
+        try:
+            document: Document = orjson.loads(value)
+            known = _key(document["subject"])
+            number, writer, prev = document["term"], document["writer"], document["prev"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise self._corrupt(position, "the bytes are no document of ours") from None
+        if key is not None and key != known.text:
+            raise self._corrupt(position, "the key is not the subject's root")
+        if value[-10:-2] != b"%08x" % crc32(value[:-_SEAL_BYTES], known.crc) or not (begins and ends):
+            raise self._corrupt(position, "the bytes do not match their checksum")
+        at_head = prev == self._head
         if document["type"] == TERM_STARTED:
-            return self._term_started(position, number, writer, at_head=at_head, key=key, value=value)
-        if number < self._term[0]:
+            return self._term_started(
+                position, number, writer, sha256(known.prefix + value).hexdigest(), at_head=at_head
+            )
+        if number < self._number:
             self._voids += 1
             return False
-        if (number, writer) != self._term:
+        if number != self._number or writer != self._writer:
             raise self._corrupt(position, f"term {number} of {writer} was never started")
         if not at_head:
             raise self._corrupt(position, "prev is not the link of the record before")
-        self._head = (position, link(key, value))
+        self._head_position, self._head = position, sha256(known.prefix + value).hexdigest()
         self._open.append((position, document))
-        return document.get("batchlast") is True
+        return "batchlast" in document
 
-    def _term_started(
-        self, position: int, number: int, writer: str, *, at_head: bool, key: bytes, value: bytes
-    ) -> bool:
-        if number > self._term[0] + 1:
-            raise self._corrupt(position, f"term {number} starts, but the last one was {self._term[0]}")
-        if number <= self._term[0] or not at_head:
+    def _term_started(self, position: int, number: int, writer: str, head: str, *, at_head: bool) -> bool:
+        if number > self._number + 1:
+            raise self._corrupt(position, f"term {number} starts, but the last one was {self._number}")
+        if number <= self._number or not at_head:
             self._voids += 1
             return False
         if self._open:
             raise self._corrupt(position, "a term starts in the middle of a batch")
-        self._term, self._head = (number, writer), (position, link(key, value))
+        self._number, self._writer = number, writer
+        self._head_position, self._head = position, head
         return True
-
-    def _opened(self, position: int, key: bytes | None, value: bytes) -> tuple[Document | None, bytes]:
-        """The record's document and key; None for a document: foreign."""
-        begins = value.startswith(_BEGINNING)
-        ends = value[-_SEAL_BYTES : -_SEAL_BYTES + len(_SEAL)] == _SEAL
-        if not begins and not ends:
-            return None, b""
-        try:
-            document: Document = orjson.loads(value)
-            known = _key(document["subject"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise self._corrupt(position, "the bytes are no document of ours") from None
-        if key is None:
-            key = known
-        if key != known:
-            raise self._corrupt(position, "the key is not the subject's root")
-        if value[-10:-2] != b"%08x" % crc32(value[:-_SEAL_BYTES], crc32(key)) or not (begins and ends):
-            raise self._corrupt(position, "the bytes do not match their checksum")
-        return document, key
 
     def _corrupt(self, position: int, reason: str) -> Corrupt:
         return Corrupt(

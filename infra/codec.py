@@ -152,7 +152,7 @@ def event_from(type_name: str, data: dict[str, Any]) -> Event:
     event_type = EVENTS.get(type_name)
     if event_type is None:
         event_type, data = _upcast(type_name, data)
-    return event_type.model_validate(data)
+    return event_type.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
 
 
 def _upcast(type_name: str, data: dict[str, Any]) -> tuple[type[Event], dict[str, Any]]:

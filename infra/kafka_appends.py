@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import (
+    ConcurrentTransactions,
     KafkaError,
     LeaderNotAvailableError,
     NotEnoughReplicasError,
@@ -93,7 +94,8 @@ class Appends:
                 _check(told.error_code)
                 return Identity(told.producer_id, told.producer_epoch)
             except KafkaError as error:
-                if not error.retriable:
+                # The id is busy while a rival claims it; aiokafka does not call that retriable, but it passes.
+                if not error.retriable and not isinstance(error, ConcurrentTransactions):
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -52,9 +52,14 @@ def key(recorded: Recorded) -> Key | None:
 
 def evolve(row: InstanceRow | None, recorded: Recorded) -> InstanceRow | None:
     """The row after the event."""
-    event, at, position = recorded.event, recorded.at, recorded.position
+    event = recorded.event
     assert isinstance(event, InstanceEvent)
-    after = evolve_instance(row.instance if row else None, event, recorded.version)
+    return shown(row, recorded, evolve_instance(row.instance if row else None, event, recorded.version))
+
+
+def shown(row: InstanceRow | None, recorded: Recorded, after: Instance | None) -> InstanceRow | None:
+    """As `evolve`, for who has the instance after the event already."""
+    event, at, position = recorded.event, recorded.at, recorded.position
     if after is None:
         return None
     if row is None:

@@ -24,12 +24,12 @@ class ServiceRow:
         return self.healthy + self.unhealthy + self.unknown
 
 
-_COUNTED: Final = (InstanceHealthChanged, InstanceRegistered, InstanceDeregistered)
+COUNTED: Final = (InstanceHealthChanged, InstanceRegistered, InstanceDeregistered)
 
 
 def key(recorded: Recorded) -> Key | None:
     """(service,), for events that change a count."""
-    return (recorded.stream[8:],) if isinstance(recorded.event, _COUNTED) else None
+    return (recorded.stream[8:],) if isinstance(recorded.event, COUNTED) else None
 
 
 def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:

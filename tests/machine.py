@@ -50,10 +50,10 @@ class Machine:
 
     def commit(self) -> list[Recorded]:
         """The open group reaches the log, and is acknowledged."""
-        stored, recorded, cursor = self.partition.close()
+        stored, self.folded, cursor = self.partition.close()
         self.log += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
         self.partition.commit(cursor)
-        return recorded
+        return [recorded for recorded, _ in self.folded]
 
     def passes(self, seconds: float) -> list[Recorded]:
         """So much time passes, in small steps; what has run out then is recorded as one group."""

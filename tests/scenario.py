@@ -56,7 +56,7 @@ class Scenario(Machine):
 
     def commit(self) -> list[Recorded]:
         recorded = super().commit()
-        self.views.apply(0, recorded, self.partition.cursor)
+        self.views.apply(0, self.folded, self.partition.cursor)
         return recorded
 
     def follow(self, partition: Partition) -> Partition:

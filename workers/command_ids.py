@@ -36,29 +36,36 @@ class CommandIds:
 
     def remember(self, answer: Answer, content: str, at: datetime) -> None:
         """Keep the answer under its id."""
+        version = -1 if answer.version is None else answer.version
+        incarnation = -1 if answer.incarnation is None else answer.incarnation
+        status = _STATUSES.index(answer.status)
+        self._keep(answer.id, _PACKED.pack(bytes.fromhex(content), status, answer.position, version, incarnation), at)
+        if answer.error is not None:
+            self._errors[answer.id] = answer.error
+
+    def accepted(
+        self, id_: str, content: str, at: datetime, position: int, version: int, incarnation: int | None
+    ) -> None:
+        """Keep an acceptance, as `remember` does."""
+        known = -1 if incarnation is None else incarnation
+        self._keep(id_, _PACKED.pack(bytes.fromhex(content), 0, position, version, known), at)
+
+    def _keep(self, id_: str, packed: bytes, at: datetime) -> None:
         generation = self._generations[-1]
         if len(generation) >= self._generation_max:
             if len(self._generations) == self._generations.maxlen:
-                for id_ in self._generations[0].keys() & self._errors.keys():
-                    del self._errors[id_]
+                for old in self._generations[0].keys() & self._errors.keys():
+                    del self._errors[old]
             generation = {}
             self._generations.append(generation)
             self._since.append(at)
         elif self._since[-1] is None:
             self._since[-1] = at
         # A refusal is known to its writer alone: another one may have accepted the command when it was asked again.
-        generation.pop(answer.id, None)
+        generation.pop(id_, None)
         if self._errors:
-            self._errors.pop(answer.id, None)
-        generation[answer.id] = _PACKED.pack(
-            bytes.fromhex(content),
-            _STATUSES.index(answer.status),
-            answer.position,
-            -1 if answer.version is None else answer.version,
-            -1 if answer.incarnation is None else answer.incarnation,
-        )
-        if answer.error is not None:
-            self._errors[answer.id] = answer.error
+            self._errors.pop(id_, None)
+        generation[id_] = packed
 
     def recall(self, id_: str) -> tuple[Answer, str] | None:
         """The answer given to this id, and the content hash of its command; None: not in the window."""

@@ -79,7 +79,7 @@ class CommandsTopic:
 
     async def _consume(self) -> None:
         pending: asyncio.Queue[_Pending] = asyncio.Queue(unanswered_max)
-        recent = list(self._writer.partition.recent)
+        recent = self._writer.partition.recent()
         offset = self._writer.partition.commands_offset
         try:
             async with self._consumer() as consumer, self._producer() as producer, asyncio.TaskGroup() as tasks:

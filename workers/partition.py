@@ -8,6 +8,7 @@ States are persistent maps, so a rollback puts back the references that the grou
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +18,7 @@ from eventsourcing.persistence import StoredEvent
 from domain import service
 from domain.catalogue import Answer
 from domain.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
-from domain.instance import InstanceEvent
+from domain.instance import Instance, InstanceEvent
 from domain.message import Envelope, Event, Recorded
 from domain.service import InstanceCommand, Service
 from infra.codec import CloudEventMapper, Draft
@@ -33,6 +34,10 @@ expiries_group_max: Final = 200
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
+Folded = tuple[Recorded, Instance | None]
+"""An event, and the instance that it is about as it stands behind it (None: gone)."""
+
+
 class GroupFull(Exception):
     """The command's events do not fit into this group any more; they will into the next one."""
 
@@ -45,6 +50,7 @@ class Group:
     position: int
     commands_offset: int | None
     drafts: list[Draft] = field(default_factory=list)
+    instances: list[Instance | None] = field(default_factory=list)
     bytes: int = 0
     before: dict[str, Service] = field(default_factory=dict)
     touched: dict[Subject, None] = field(default_factory=dict)
@@ -69,7 +75,7 @@ class Partition:
         self.commands_offset: int | None = None
         self.streams: dict[str, Service] = {}
         self.ids = CommandIds(number, ids_max)
-        self.recent: deque[Answer] = deque(maxlen=recent_answers_max)
+        self._recent: deque[str] = deque(maxlen=recent_answers_max)
         self.deadlines = Deadlines()
         self.last_at = _BEGINNING
         self._mapper = mapper
@@ -77,35 +83,46 @@ class Partition:
         self._batch_records_max = batch_records_max
         self._group: Group | None = None
 
-    def fold(self, batch: Batch) -> list[Recorded]:
-        """Take a batch of the log into the state; its events. Raises Corrupt where one cannot be decoded or cannot be."""
-        events = [self._mapper.recorded(self.number, position, document) for position, document in batch.records]
-        last = len(events) - 1
-        for index, recorded in enumerate(events):
-            state = self.streams.get(recorded.stream, service.INITIAL)
+    def fold(self, batch: Batch) -> list[Folded]:
+        """Take a batch of the log into the state; its events, each with its instance after it.
+
+        Raises Corrupt where one cannot be decoded, or is impossible.
+        """
+        number, decoded, streams = self.number, self._mapper.recorded, self.streams
+        events = [decoded(number, position, document) for position, document in batch.records]
+        folded: list[Folded] = []
+        for recorded in events:
             try:
-                after = self.streams[recorded.stream] = service.evolve(state, recorded.event)
+                state = service.evolve(streams.get(recorded.stream, service.INITIAL), recorded.event)
             except AssertionError as error:
                 raise self._impossible(recorded, str(error)) from error
-            content = batch.records[index][1].get("commandhash")
-            if content is not None and (index == last or events[index + 1].command_id != recorded.command_id):
-                # Here, not behind the batch: the answer was given as the instance stood then.
-                answer = self._accepted(recorded, after)
-                self.ids.remember(answer, content, recorded.at)
-                self.recent.append(answer)
-        if events:
-            self.last_at = max(self.last_at, events[-1].at)
-            offset = batch.records[-1][1].get("commandsoffset")
-            if offset is not None:
-                self.commands_offset = int(offset)
+            streams[recorded.stream] = state
+            folded.append((recorded, state.instances.get(recorded.event.instance)))  # type: ignore[attr-defined]
+        if folded:
+            self._remember(batch, folded)
+            self.last_at = max(self.last_at, folded[-1][0].at)
         self.cursor = batch.cursor
-        return events
+        return folded
 
-    def _accepted(self, recorded: Recorded, state: Service) -> Answer:
-        assert isinstance(recorded.event, InstanceEvent)
-        instance = state.instances.get(recorded.event.instance)
-        incarnation = instance.incarnation if instance else getattr(recorded.event, "incarnation", None)
-        return Answer(recorded.command_id, "accepted", self.number, recorded.position, recorded.version, incarnation)
+    def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
+        """The answers of the commands that the batch recorded, each as the instance stood behind its last event."""
+        following = [recorded.command_id for recorded, _ in folded[1:]]
+        for (_, document), (recorded, instance), after in zip(batch.records, folded, [*following, None], strict=True):
+            content = document.get("commandhash")
+            if content is not None and recorded.command_id != after:
+                incarnation = instance.incarnation if instance else getattr(recorded.event, "incarnation", None)
+                self.ids.accepted(
+                    recorded.command_id, content, recorded.at, recorded.position, recorded.version, incarnation
+                )
+                self._recent.append(recorded.command_id)
+        offset = batch.records[-1][1].get("commandsoffset")
+        if offset is not None:
+            self.commands_offset = int(offset)
+
+    def recent(self) -> list[Answer]:
+        """The answers to the newest `recent_answers_max` commands that were read from the log, oldest first."""
+        known = [self.ids.recall(id_) for id_ in self._recent]
+        return [found[0] for found in known if found is not None]
 
     def _impossible(self, recorded: Recorded, reason: str) -> Corrupt:
         where = f"partition {self.number} stops at position {recorded.position}"
@@ -221,6 +238,7 @@ class Partition:
             group.drafts.append(Draft(recorded, content, data[index]))
             group.touched[stream, event.instance] = None
             state = service.evolve(state, event)
+            group.instances.append(state.instances.get(event.instance))
         self.streams[stream] = state
         return events
 
@@ -236,14 +254,18 @@ class Partition:
         head = group.position + len(group.drafts)
         return Answer(envelope.id, "refused", self.number, head, error=refusal.facts())
 
-    def close(self) -> tuple[list[StoredEvent], list[Recorded], Cursor]:
+    def close(self) -> tuple[list[StoredEvent], list[Folded], Cursor]:
         """The group as one sealed batch, its events, and the cursor behind it. No records: a beat proves the reign."""
         group = self._group
         assert group is not None, "no group is open"
         if not group.drafts:
             return [], [], self.cursor
         stored, cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
-        return stored, [draft.recorded for draft in group.drafts], cursor
+        return (
+            stored,
+            [(draft.recorded, after) for draft, after in zip(group.drafts, group.instances, strict=True)],
+            cursor,
+        )
 
     def commit(self, cursor: Cursor) -> list[Subject]:
         """The batch or beat was acknowledged: the group is history. The subjects whose instances may have changed."""

@@ -9,13 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
+from domain.instance import Instance
 from domain.message import Recorded
 from domain.value import value
 from infra.log import START, Cursor
-from projections.history import HISTORY, HistoryRow
-from projections.instances import INSTANCES, InstanceRow
+from projections.history import HistoryRow
+from projections.history import evolve as evolve_history
+from projections.instances import InstanceRow, shown
 from projections.projection import Key
-from projections.services import SERVICES, ServiceRow
+from projections.services import COUNTED, ServiceRow
+from projections.services import evolve as count
+from workers.partition import Folded
 from workers.token import Token
 
 
@@ -61,11 +65,11 @@ class Views:
         """Call the listener after each applied batch, with its changes of instance rows."""
         self._listeners.append(listener)
 
-    def apply(self, partition: int, recorded: Sequence[Recorded], cursor: Cursor, voids: int = 0) -> None:
-        """Fold one whole batch and move the partition's cursor behind it."""
+    def apply(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
+        """Take in one whole batch, as the partition has folded it, and move the partition's cursor behind it."""
         if cursor.term != self.cursors[partition].term:
             self.terms[partition].append((cursor.head_position, cursor.term))
-        changes = [change for change in map(self._fold, recorded) if change is not None]
+        changes = [self._fold(recorded, after) for recorded, after in folded]
         self.cursors[partition] = cursor
         self.voids[partition] += voids
         for listener in self._listeners:
@@ -77,45 +81,36 @@ class Views:
         """The partition's log holds nothing newer than what is folded, as of now."""
         self._current_at[partition] = time.monotonic()
 
-    def _fold(self, recorded: Recorded) -> Change | None:
-        key = INSTANCES.key(recorded)
-        if key is None:
-            return None
-        self.history[key] = HISTORY.evolve(self.history.get(key), recorded)  # type: ignore[assignment]
-        self._fold_service(recorded)
-        if self.parked and ("instances", key) in self.parked:
-            return None
-        service, instance = key
+    def _fold(self, recorded: Recorded, instance: Instance | None) -> Change:
+        service, id_ = key = recorded.stream[8:], recorded.event.instance  # type: ignore[attr-defined]
+        self.history[key] = evolve_history(self.history.get(key), recorded)
+        if isinstance(recorded.event, COUNTED):
+            self._count(service, recorded)
         rows = self.instances.get(service)
-        before = rows.get(instance) if rows is not None else None
-        try:
-            after = INSTANCES.evolve(before, recorded)
-        except AssertionError as error:
-            self.parked["instances", key] = Parked(recorded.position, str(error))
-            return None
+        before = rows.get(id_) if rows is not None else None
+        after = shown(before, recorded, instance)
         if after is not None:
             if rows is None:
                 rows = self.instances[service] = {}
-            rows[instance] = after
+            rows[id_] = after
         elif rows is not None:
-            rows.pop(instance, None)
+            rows.pop(id_, None)
             if not rows:
                 del self.instances[service]
         return Change(recorded, before, after)
 
-    def _fold_service(self, recorded: Recorded) -> None:
-        key = SERVICES.key(recorded)
-        if key is None or (self.parked and ("services", key) in self.parked):
+    def _count(self, service: str, recorded: Recorded) -> None:
+        if self.parked and ("services", (service,)) in self.parked:
             return
         try:
-            row = SERVICES.evolve(self.services.get(key[0]), recorded)
+            row = count(self.services.get(service), recorded)
         except AssertionError as error:
-            self.parked["services", key] = Parked(recorded.position, str(error))
+            self.parked["services", (service,)] = Parked(recorded.position, str(error))
             return
         if row is None:
-            self.services.pop(key[0], None)
+            self.services.pop(service, None)
         else:
-            self.services[key[0]] = row
+            self.services[service] = row
 
     def token(self) -> Token:
         """How far these views are."""

@@ -20,10 +20,10 @@ from typing import Final, Literal, Protocol
 from domain.catalogue import Answer
 from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient
 from domain.instance import Instance
-from domain.message import Envelope, Recorded
+from domain.message import Envelope
 from domain.service import ObserveCheck, Service
 from infra.log import Cursor, EventLog
-from workers.partition import GroupFull, Partition
+from workers.partition import Folded, GroupFull, Partition
 from workers.view import Views
 
 tick_seconds: Final = 0.1
@@ -261,14 +261,14 @@ class Writer:
             partition.rollback()
             return
         began = time.monotonic()
-        stored, recorded, cursor = partition.close()
+        stored, folded, cursor = partition.close()
         try:
             await (self.log.append(stored) if stored else self.log.beat())
         except BaseException:  # Whatever it was, it ends the reign, and nobody may be left waiting.
             self._roll_back(taken)
             raise
         self._proven_at = began
-        self._commit(recorded, cursor)
+        self._commit(folded, cursor)
         self._answer(taken, answers, cursor)
 
     def _decide(self) -> tuple[list[_Request], list[Answer | None]]:
@@ -291,10 +291,10 @@ class Writer:
             request.retried = True
         self._queue.extendleft(reversed(taken))
 
-    def _commit(self, recorded: Sequence[Recorded], cursor: Cursor) -> None:
+    def _commit(self, folded: Sequence[Folded], cursor: Cursor) -> None:
         touched = self.partition.commit(cursor)
-        if recorded:
-            self._views.apply(self.number, recorded, cursor)
+        if folded:
+            self._views.apply(self.number, folded, cursor)
         self._views.confirm(self.number)
         for stream, instance in touched:
             state = self.partition.streams[stream].instances.get(instance)

@@ -214,7 +214,7 @@ class TestCorrupt:
     def test_a_sealed_record_without_a_term(self):
         document = b'{"specversion":"1.0","type":"muster.x.v1","subject":"service/orders"}'
         scene().begins("w1").raw(b"service/orders", sealed(b"service/orders", document)).is_corrupt(
-            1, "term, writer or prev is missing"
+            1, "the bytes are no document of ours"
         )
 
     def test_what_came_before_the_damage_is_handed_out(self):

@@ -143,11 +143,11 @@ class Simulation:
         start = self.reader.cursor.position + 1
         rest = [(position, *self.broker.log[position]) for position in range(start, len(self.broker.log))]
         for batch in self.reader.follow(rest):
-            recorded = self.replayed.fold(batch)
-            self.views.apply(0, recorded, batch.cursor, batch.voids)
+            folded = self.replayed.fold(batch)
+            self.views.apply(0, folded, batch.cursor, batch.voids)
             self.heads[batch.cursor.head_position] = batch.cursor.head
             self.counts["void"] += batch.voids
-            self._note(recorded)
+            self._note([recorded for recorded, _ in folded])
 
     def _note(self, recorded: list[Recorded]) -> None:
         here = Counter(told.command_id for told in recorded)

@@ -118,13 +118,13 @@ class Controller:
             pass
 
     def _send(self) -> None:
-        stored, recorded, cursor = self.partition.close()
+        stored, folded, cursor = self.partition.close()
         if not stored:
             self.broker.beat(self.epoch, cursor.position)
         elif self.broker.append(self.epoch, stored) != self.partition.cursor.position + 1:
             raise Uncertain("the batch landed elsewhere")
         self.partition.commit(cursor)
-        self.views.apply(0, recorded, cursor)
+        self.views.apply(0, folded, cursor)
         taken, self.taken = self.taken or [], None
         for request, answer in taken:
             self.answered(request, replace(answer, duplicate=answer.duplicate and not request.retried))

@@ -355,7 +355,7 @@ class TestRecovery:
     def test_outcomes_of_the_log_are_told_again(self):
         machine = Machine()
         answers = machine.group(register(), drain()) + machine.group(envelope("3", UndrainInstance(instance="a")))
-        assert list(machine.recovered().recent) == answers
+        assert machine.recovered().recent() == answers
 
     def test_an_answer_is_the_same_after_a_recovery_whatever_came_later_in_its_batch(self):
         machine = Machine()

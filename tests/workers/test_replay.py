@@ -14,6 +14,7 @@ from projections.catalogue import PROJECTIONS
 from tests.fixtures_servers import run
 from tests.sample import NOON, registered
 from tests.workers.history import HISTORIES, MAPPER, History, Told, batches
+from workers.partition import Partition
 from workers.replay import Replayed, replay
 from workers.view import Views
 
@@ -115,9 +116,9 @@ def test_a_replay_gives_what_the_views_show(told: list[list[Told]]) -> None:
         history = History()
         for batch in told:
             await history.add(*batch)
-        views = Views([0])
+        views, partition = Views([0]), Partition(0, MAPPER)
         for read in await batches(history.log):
-            views.apply(0, [MAPPER.recorded(0, *record) for record in read.records], read.cursor)
+            views.apply(0, partition.fold(read), read.cursor)
             then = await replay([history.log], MAPPER, to_position=read.cursor.position)
             assert then.rows == rows_of(views)
 

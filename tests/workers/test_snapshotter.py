@@ -59,7 +59,7 @@ class Kept(Machine):
 
     def commit(self):
         recorded = super().commit()
-        self.views.apply(0, recorded, self.partition.cursor)
+        self.views.apply(0, self.folded, self.partition.cursor)
         return recorded
 
     def follow(self, partition: Partition) -> Partition:

@@ -1,15 +1,13 @@
 """Reads over HTTP: what they answer, how current it is, and what they say of that."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 
-from domain.instance import InstanceHealthChanged
-from domain.message import Recorded
 from tests.workers.http.conftest import INSTANCE, Api
 from workers.http.encoded import Encoded
 from workers.http.model import InstanceList, InstanceWhole, ServiceList
+from workers.view import Parked
 
 
 async def test_an_instance_is_read_with_its_version_as_etag(api: Api) -> None:
@@ -132,10 +130,8 @@ async def test_a_parked_instance_is_not_answered_but_told(api: Api) -> None:
     written = await api.register()
     await api.register("b")
     views = api.control.views
-    broken = InstanceHealthChanged(instance="a", was="unhealthy", to="healthy")
-    at = datetime.now(UTC)
-    record = Recorded(0, 99, "service/orders", 2, at, broken, "x", "x", None, "x", None)
-    views.apply(0, [record], views.cursors[0])
+    views.parked["instances", ("orders", "a")] = Parked(99, "it could not be folded")
+    views.parked["services", ("orders",)] = Parked(99, "it could not be folded")
 
     told = await api.get(INSTANCE)
     assert told.problem == (503, "NotReady")

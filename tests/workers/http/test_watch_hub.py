@@ -39,16 +39,17 @@ class Log:
         """Record what the command makes happen; the token behind it."""
         state = self.states.get(name, service.INITIAL)
         position = self.views.cursors[partition].position
-        recorded = []
+        folded = []
         for event in service.decide(command, state):
             position += 1
             at = datetime.now(UTC)
-            recorded.append(
-                Recorded(partition, position, f"service/{name}", state.version, at, event, "e", "c", None, "ann", None)
+            recorded = Recorded(
+                partition, position, f"service/{name}", state.version, at, event, "e", "c", None, "ann", None
             )
             state = service.evolve(state, event)
+            folded.append((recorded, state.instances.get(event.instance)))
         self.states[name] = state
-        self.views.apply(partition, recorded, Cursor(position, position, START.head, 1, "w"))
+        self.views.apply(partition, folded, Cursor(position, position, START.head, 1, "w"))
         return ",".join(f"{number}:{at}" for number, at in self.views.token().items())
 
     def register(self, instance: str, name: str = "orders", partition: int = 0, **spec: Any) -> str:

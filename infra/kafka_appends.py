@@ -1,10 +1,10 @@
-"""Record batches to Kafka, exactly where they have to land or with an error: one request for all partitions of a turn.
+"""Record batches to Kafka, exactly where they have to land or with an error: one request at a time for all partitions.
 
 aiokafka's producer is made for throughput: a task and a connection each, resending until it is answered. Here one append
 of each partition is under way at a time, a lost answer ends a reign anyway, and a controller writes many partitions at
-once. So batches that are ready in the same turn of the event loop travel in one ProduceRequest per broker, each under its
-own partition's producer id and epoch, and nothing is sent again that may have landed. Built on aiokafka's client, protocol
-and record modules.
+once. So one request is under way to a broker; batches that become ready meanwhile travel together in the next one, each
+under its own partition's producer id and epoch. Nothing is sent again that may have landed. Built on aiokafka's client,
+protocol and record modules.
 """
 
 import asyncio
@@ -67,11 +67,11 @@ class Appends:
         self._client: AIOKafkaClient | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[int, list[_Waiting]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: dict[int, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
         """Send nothing any more. What is on its way may still land."""
-        for task in self._sending:
+        for task in self._sending.values():
             task.cancel()
         if self._client is not None:
             client, self._client = self._client, None
@@ -131,9 +131,10 @@ class Appends:
     def _queued(self, node: int, partition: TopicPartition, batch: bytes) -> asyncio.Future[int]:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(partition, batch, loop.create_future())
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        self._waiting.setdefault(node, []).append(waiting)
+        queue = self._waiting.setdefault(node, [])
+        if not queue and node not in self._sending:
+            loop.call_soon(self._flush, node)
+        queue.append(waiting)
         return waiting.landed
 
     async def _connected(self) -> AIOKafkaClient:
@@ -159,16 +160,21 @@ class Appends:
             raise LeaderNotAvailableError(f"nobody leads {partition.topic}/{partition.partition}")
         return int(leader)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for node, entries in waiting.items():
-            while entries:
-                # A request holds one batch of a partition; a second one, which callers do not make, would follow.
-                first = {entry.partition: entry for entry in reversed(entries)}
-                entries = [entry for entry in entries if first[entry.partition] is not entry]
-                task = asyncio.create_task(self._send(node, first))
-                self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
+    def _flush(self, node: int) -> None:
+        """Send what waits for the broker, unless a request to it is under way; its answer comes back here."""
+        if node in self._sending or not self._waiting.get(node):
+            return
+        entries = self._waiting.pop(node)
+        # A request holds one batch of a partition; a second one, which callers do not make, waits for the next.
+        first = {entry.partition: entry for entry in reversed(entries)}
+        if len(first) < len(entries):
+            self._waiting[node] = [entry for entry in entries if first[entry.partition] is not entry]
+        task = self._sending[node] = asyncio.create_task(self._send(node, first))
+        task.add_done_callback(lambda _: self._sent(node))
+
+    def _sent(self, node: int) -> None:
+        del self._sending[node]
+        self._flush(node)
 
     async def _send(self, node: int, entries: Mapping[TopicPartition, _Waiting]) -> None:
         client = self._client

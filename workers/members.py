@@ -28,10 +28,12 @@ class Members:
         self.self_ = self_
         self._heard: dict[Member, tuple[float, bool]] = {}
         self._joined_at: float | None = None
+        self._owners: dict[int, Member | None] = {}
 
     def heard(self, member: Member, now: float, *, ready: bool) -> None:
         """A sign of life arrived; only who is ready may own partitions."""
         self._heard[member] = (now, ready)
+        self._owners.clear()
         if member == self.self_ and self._joined_at is None:
             self._joined_at = now
 
@@ -39,6 +41,7 @@ class Members:
         """The member said goodbye, or its process has closed its sockets."""
         if member != self.self_:
             self._heard.pop(member, None)
+            self._owners.clear()
 
     def settled(self, now: float) -> bool:
         """Whether we have listened for so long that whoever lives has been heard."""
@@ -53,8 +56,12 @@ class Members:
 
     def owner(self, partition: int) -> Member | None:
         """Who should write the partition: of the live ones, one that is ready; None: nobody is."""
-        ready = (member for member in self.live() if self._heard[member][1])
-        return max(ready, key=lambda member: _weight(member.name, partition), default=None)
+        if partition not in self._owners:
+            # Asked for every command; it changes only when somebody is heard, or is gone.
+            ready = (member for member in self.live() if self._heard[member][1])
+            heaviest = max(ready, key=lambda member: _weight(member.name, partition), default=None)
+            self._owners[partition] = heaviest
+        return self._owners[partition]
 
 
 def _weight(name: str, partition: int) -> bytes:

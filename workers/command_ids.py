@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -82,12 +82,17 @@ class CommandIds:
     def __len__(self) -> int:
         return sum(map(len, self._generations))
 
-    def recorded(self) -> Iterator[tuple[Answer, str]]:
-        """The accepted answers with their content hashes, oldest first: what a snapshot keeps."""
+    def recorded(self) -> Iterator[tuple[str, str]]:
+        """The accepted ids, oldest first, each with its packed answer in hex: what a snapshot keeps for `restore`."""
         for generation in self._generations:
             for id_, packed in generation.items():
                 if packed[8] == 0:
-                    yield self._answer(id_, packed)
+                    yield id_, packed.hex()
+
+    def restore(self, rows: Iterable[tuple[str, str]], since: datetime) -> None:
+        """Keep what `recorded` gave; all of it counts as remembered from `since` on."""
+        for id_, packed in rows:
+            self._keep(id_, bytes.fromhex(packed), since)
 
     def _answer(self, id_: str, packed: bytes) -> tuple[Answer, str]:
         content, status, position, version, incarnation = _PACKED.unpack(packed)

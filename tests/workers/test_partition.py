@@ -432,7 +432,7 @@ class TestRecovery:
                 machine.claims("w2", machine.recovered())
         recovered = machine.recovered()
         assert facts(recovered) == facts(machine.partition)
-        assert {answer.id: answer for answer, _ in recovered.ids.recorded()} == accepted
+        assert {id_: recovered.ids.recall(id_)[0] for id_, _ in recovered.ids.recorded()} == accepted
         assert (recovered.commands_offset or 0) <= (machine.partition.commands_offset or 0)
 
 

@@ -121,6 +121,8 @@ class Chain:
 
     def _step(self, position: int, key: bytes | None, value: bytes) -> bool:
         """Whether the record ends a batch."""
+        if type(value) is not bytes:  # A store whose own type tag was damaged gives something else.
+            raise self._corrupt(position, "the record is not bytes")
         begins, ends = value.startswith(_BEGINNING), value[-_SEAL_BYTES:-10] == _SEAL
         if not begins and not ends:
             self._voids += 1

@@ -4,9 +4,10 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 
 from domain.error import NotReady
 from infra.engine import Engine
+from infra.log import Batch, Cursor
+from infra.read_ahead import read_ahead
 from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot, assembled, manifest, opened
 
@@ -23,6 +26,25 @@ LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
 LOCK_FILE: Final = "lock"
 ENGINE_FILE: Final = "engine.json"
+read_ahead_records_min: Final = 100_000
+
+
+class EmbeddedLog(RecorderLog):
+    """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
+
+    def __init__(self, folder: Path, recorder: "LogRecorder", partition: int, **options: Any) -> None:
+        super().__init__(recorder, partition, **options)
+        self._folder = folder
+
+    async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """See `EventLog.read`."""
+        if await self._last_position() - after.position < read_ahead_records_min:
+            batches = super().read(after)
+        else:
+            batches = read_ahead(self._folder, self.partition, after)
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
 
 
 class LogRecorder(SQLiteApplicationRecorder):
@@ -69,12 +91,18 @@ def _partitions(folder: Path, wanted: int | None) -> int:
 
 @asynccontextmanager
 async def open_embedded(
-    folder: Path, *, partitions: int | None = None, cluster: str = "default", read_only: bool = False
+    folder: Path,
+    *,
+    partitions: int | None = None,
+    cluster: str = "default",
+    read_only: bool = False,
+    alone: bool = False,
 ) -> AsyncIterator[Engine]:
     """The data folder, made if missing; `partitions` of a new one (1). Raises NotReady with its holder when another
     process has it, and when it was made with another number of partitions.
 
-    `read_only`: for replay and verification beside a running controller; takes no lock and must not append.
+    `read_only`: for replay and verification beside a running controller; takes no lock and must not append. `alone`: start
+    no process for reading long stretches.
     """
     _prepare(folder, read_only=read_only)
     # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
@@ -82,11 +110,11 @@ async def open_embedded(
         datastore = SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text")
         recorder = LogRecorder(datastore)
         if read_only:
-            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading)
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
             return
         with _held(folder):
             recorder.create_table()
-            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading)
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
 
 
 def _opened(
@@ -96,10 +124,13 @@ def _opened(
     cluster: str,
     writing: ThreadPoolExecutor,
     reading: ThreadPoolExecutor,
+    *,
+    alone: bool,
 ) -> Engine:
-    source = f"/muster/{cluster}"
-    logs = {
-        partition: RecorderLog(recorder, partition, source=source, executor=writing, read_executor=reading)
+    logs: dict[int, RecorderLog] = {
+        partition: (RecorderLog if alone else partial(EmbeddedLog, folder))(
+            recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading
+        )
         for partition in range(partitions)
     }
     return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))

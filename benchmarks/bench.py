@@ -32,6 +32,7 @@ class Place:
     engine: str
     data: Path
     bootstrap: str | None = None
+    partitions: int | None = None
 
     @property
     def prefix(self) -> str:
@@ -40,7 +41,8 @@ class Place:
 
     def options(self) -> list[str]:
         """How `muster` is told of it, besides the folder."""
-        return [] if self.bootstrap is None else ["--kafka", self.bootstrap, "--prefix", self.prefix]
+        kafka = [] if self.bootstrap is None else ["--kafka", self.bootstrap, "--prefix", self.prefix]
+        return kafka if self.partitions is None else [*kafka, "--partitions", str(self.partitions)]
 
     def controller(self) -> AbstractContextManager[Controller]:
         """A controller on this log, just spawned."""
@@ -86,9 +88,10 @@ class Bench:
         return usage(self.broker.pid)
 
     @contextmanager
-    def place(self, engine: str) -> Iterator[Place]:
+    def place(self, engine: str, partitions: int | None = None) -> Iterator[Place]:
         """An empty log, thrown away afterwards: a broker that keeps them all becomes slow."""
         place = self._new_place(engine)
+        place.partitions = partitions
         try:
             yield place
         finally:
@@ -103,9 +106,9 @@ class Bench:
         return Place(engine, data, self.broker.bootstrap if engine == KAFKA else None)
 
     @contextmanager
-    def fresh(self, engine: str) -> Iterator[Controller]:
+    def fresh(self, engine: str, partitions: int | None = None) -> Iterator[Controller]:
         """A controller that writes every partition of an empty log."""
-        with self.place(engine) as place, place.controller() as started:
+        with self.place(engine, partitions) as place, place.controller() as started:
             started.wait_until_reigning()
             yield started
 

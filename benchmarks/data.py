@@ -6,7 +6,7 @@ SERVICES: Final = 100
 
 
 def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
-    """What instance `number` says of itself when it registers. The checks are so slow that they do not disturb."""
+    """What instance `number` says of itself when it registers. Its checks are ttl checks that outlast every run."""
     body: dict[str, Any] = {
         "address": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
         "port": 8080,

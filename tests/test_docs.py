@@ -21,6 +21,9 @@ DOCUMENTS = sorted(
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVED: set[str] = {*openapi_document()["paths"], "/openapi.json"}
 FOREIGN_NAMES = {
+    "ProduceRequest",
+    "DefaultRecordBatchBuilder",
+    "AIOKafkaClient",
     *("TermStarted", "InitProducerId", "ListOffsets", "SIGTERM", "SIGKILL", "TLS", "Updated"),
     *("Mapper", "StoredEvent", "Recorder", "ApplicationRecorder", "Application", "Aggregate", "Fragment", "ETag"),
 }

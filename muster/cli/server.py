@@ -34,6 +34,7 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option("--partitions", type=click.IntRange(min=1), help="Of a new log.  [default: 1, on Kafka 8]")
 @click.option("--cluster", default="default", show_default=True, help="The cluster's name in the events.")
 @prefix_option
+@click.option("--advertise", metavar="URL", help="Where other controllers reach this one.  [default: where it listens]")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def up(**options: Any) -> None:

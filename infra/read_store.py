@@ -238,18 +238,14 @@ class ReadStore:
             )
 
     async def _write(self, connection: Any, table: ReadTable[Any], partition: int, changes: Changes) -> None:
+        options = {"columns": table.columns, "format": "text", "encoding": "utf-8"}
         if changes.added:
-            await connection.copy_records_to_table(
-                table.name,
-                schema_name=self.schema,
-                columns=table.columns,
-                records=table.records(changes.added, partition),
-            )
+            source = table.chunks(changes.added, partition)
+            await connection.copy_to_table(table.name, source=source, schema_name=self.schema, **options)
         if changes.changed:
             await connection.execute(table.create_incoming)
-            await connection.copy_records_to_table(
-                table.incoming, columns=table.columns, records=table.records(changes.changed, partition)
-            )
+            source = table.chunks(changes.changed, partition)
+            await connection.copy_to_table(table.incoming, source=source, **options)
             await connection.execute(table.merge)
         if changes.removed:
             await connection.execute(table.delete, *table.key_arrays(changes.removed))

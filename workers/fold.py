@@ -39,13 +39,13 @@ class Fold(Generic[Row]):
         """The rows in memory, by key."""
         return {key: row for key, row in (self._old | self._young).items() if row is not None}
 
-    def missing(self, recorded: Sequence[Recorded]) -> list[Key]:
-        """The keys that the events touch whose rows must be loaded (`load`) before `apply`."""
+    def missing(self, keys: Iterable[Key | None]) -> list[Key]:
+        """Those of the keys whose rows must be loaded (`load`) before events on them are applied."""
         if self._complete and not self._old:
             return []
-        young, old, key_of = self._young, self._old, self.projection.key
+        young, old = self._young, self._old
         missing = []
-        for key in {key_of(event) for event in recorded}:
+        for key in set(keys):
             if key is None or key in young:
                 continue
             if key in old:
@@ -58,13 +58,13 @@ class Fold(Generic[Row]):
         """Take in what the store has under the keys."""
         self._young.update((key, rows.get(key)) for key in keys)
 
-    def apply(self, recorded: Iterable[Recorded]) -> None:
-        """Fold the events, in order."""
-        rows, changed, parked = self._young, self._changed, self.parked
-        key_of, evolve = self.projection.key, self.projection.evolve
-        for event in recorded:
-            key = key_of(event)
-            if key is None or key in parked:
+    def apply(self, recorded: Sequence[Recorded], keys: Sequence[Key | None] | None = None) -> None:
+        """Fold the events, in order. `keys` are theirs by the projection's `key`, for who has them already."""
+        rows, changed, parked, evolve = self._young, self._changed, self.parked, self.projection.evolve
+        if keys is None:
+            keys = [self.projection.key(event) for event in recorded]
+        for event, key in zip(recorded, keys, strict=True):
+            if key is None or (parked and key in parked):
                 continue
             before = rows.get(key)
             try:

@@ -3,8 +3,8 @@
     log ──▶ intake ──▶ folds ──▶ store        three tasks, so that reading, folding and writing overlap
 
 While the database writes, events are folded on; what a write carries is all that changed since the one before. So many
-events on one key become one row, the busier the more, and an idle lane writes each batch as it comes. Folds and cursor
-move by whole batches.
+events on one key become one row, the busier the more, and an idle lane writes each batch as it comes. One that catches
+up waits until a write is worth it. Folds and cursor move by whole batches.
 """
 
 import asyncio
@@ -20,17 +20,22 @@ from domain.message import Recorded
 from infra.codec import CloudEventMapper
 from infra.log import START, Batch, Cursor, EventLog
 from infra.read_store import ReadStore
-from projections.projection import Projection
+from projections.projection import Key, Projection
 from workers.fold import Fold
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a lane holds: read ahead, folded at a time (nothing else runs meanwhile), changed and cached rows."""
+    """How much a lane holds: read ahead, folded at a time (nothing else runs meanwhile), changed and cached rows.
+
+    One that catches up writes after so many events or seconds, so that a log that fails now and then is got through too.
+    """
 
     read_events_max: int = 4_096
     slice_events_max: int = 256
-    rows_changed_max: int = 10_000
+    write_events_max: int = 65_536
+    write_seconds_max: float = 2.0
+    rows_changed_max: int = 12_000
     rows_cached_max: int = 50_000
 
 
@@ -60,6 +65,8 @@ class Lane:
         self._folds: list[Fold[Any]] = []
         self._next = self._folded = START
         self._folded_events = 0
+        self._written_at = time.monotonic()
+        self._written_at = time.monotonic()
         self._dirty, self._written = asyncio.Event(), asyncio.Event()
         self._rate = _Rate()
 
@@ -106,11 +113,14 @@ class Lane:
         while True:
             taken = await self._intake.take(self._limits.slice_events_max)
             recorded, signal = self._decoded(taken)
-            await self._load(recorded)
-            self._apply(recorded)
+            keys = {key: list(map(key, recorded)) for key in {fold.projection.key for fold in self._folds}}
+            await self._load(keys)
+            self._apply(recorded, keys)
             await self._until(self._has_room)
             if signal is None:
                 continue
+            if self._folded != self.cursor:
+                self._dirty.set()
             await self._until(lambda: self.cursor == self._folded)
             if isinstance(signal, Corrupt):
                 raise signal
@@ -132,21 +142,28 @@ class Lane:
             self._next = item.cursor
         return recorded, None
 
-    async def _load(self, recorded: Sequence[Recorded]) -> None:
+    async def _load(self, keys: "_Keys") -> None:
         # Again and again, since rows may be dropped from memory while others are loaded.
-        while missing := [(fold, keys) for fold in self._folds if (keys := fold.missing(recorded))]:
-            for fold, keys in missing:
-                fold.load(keys, await self._store.rows(fold.projection, keys))
+        while missing := [(fold, found) for fold in self._folds if (found := fold.missing(keys[fold.projection.key]))]:
+            for fold, found in missing:
+                fold.load(found, await self._store.rows(fold.projection, found))
 
-    def _apply(self, recorded: Sequence[Recorded]) -> None:
+    def _apply(self, recorded: Sequence[Recorded], keys: "_Keys") -> None:
         # No await in here: rows and cursor belong together.
         for fold in self._folds:
-            fold.apply(recorded)
+            fold.apply(recorded, keys[fold.projection.key])
         self._folded = self._next
         self._folded_events += len(recorded)
         self.read = self._folded.position
-        if self._folded != self.cursor:
+        if self._folded != self.cursor and (self.caught_up or self._is_worth_it()):
             self._dirty.set()
+
+    def _is_worth_it(self) -> bool:
+        return (
+            self._folded_events >= self._limits.write_events_max
+            or time.monotonic() - self._written_at >= self._limits.write_seconds_max
+            or not self._has_room()
+        )
 
     def _has_room(self) -> bool:
         return all(fold.changes < self._limits.rows_changed_max for fold in self._folds)
@@ -167,11 +184,14 @@ class Lane:
             self.cursor = new
             self.events += events
             self._rate.add(events)
+            self._written_at = time.monotonic()
             self._written.set()
 
 
 _Signal = Literal["end"] | Corrupt
 _Item = Batch | _Signal
+_Keys = dict[Callable[[Recorded], Key | None], list[Key | None]]
+"""The events' keys by the function that gives them; projections share it."""
 
 
 class _Intake:

@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 from eventsourcing.persistence import StoredEvent
@@ -48,12 +49,31 @@ class EmbeddedLog(RecorderLog):
 
 
 class LogRecorder(SQLiteApplicationRecorder):
-    """eventsourcing's recorder, whose batches go to SQLite in one call: nobody asks for notification ids here."""
+    """eventsourcing's recorder, with less work per record: nobody asks for notification ids, and columns come by place."""
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         rows = [(event.originator_id, event.originator_version, event.topic, event.state) for event in stored_events]
         c.executemany(self.insert_events_statement, rows)
         return None
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """See eventsourcing."""
+        bounds = (str(originator_id), -1 if gt is None else gt, 2**62 if lte is None else lte)
+        statement = (
+            f"SELECT originator_version, topic, state FROM {self.events_table_name} WHERE originator_id=? "
+            f"AND originator_version>? AND originator_version<=? ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?"
+        )
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(statement, (*bounds, -1 if limit is None else limit))
+            return [StoredEvent(originator_id, version, topic, state) for version, topic, state in c.fetchall()]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from domain.instance import (
     Instance,
@@ -46,14 +46,14 @@ class InstanceRow:
 
 def key(recorded: Recorded) -> Key | None:
     """(service, instance)."""
-    event = recorded.event
-    return (recorded.stream[8:], event.instance) if isinstance(event, InstanceEvent) else None
+    if not recorded.stream.startswith("service/"):
+        return None
+    return recorded.stream[8:], cast(InstanceEvent, recorded.event).instance
 
 
 def evolve(row: InstanceRow | None, recorded: Recorded) -> InstanceRow | None:
     """The row after the event."""
-    event = recorded.event
-    assert isinstance(event, InstanceEvent)
+    event = cast(InstanceEvent, recorded.event)
     return shown(row, recorded, evolve_instance(row.instance if row else None, event, recorded.version))
 
 

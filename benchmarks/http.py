@@ -143,7 +143,7 @@ def _rows(
 
 def run_batches(bench: Bench) -> Iterator[Row]:
     """`POST /v1/commands`, 100 per request: registrations, and health reports to the same instances."""
-    count = bench.size(30_000)
+    count = bench.size(10_000)
     for engine in bench.engines:
         results: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for _ in range(bench.runs):

@@ -15,7 +15,7 @@ def run(bench: Bench) -> Iterator[Row]:
     """Registrations, then health reports to the same instances."""
     if KAFKA not in bench.engines:
         return
-    count = bench.size(30_000)
+    count = bench.size(10_000)
     results: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(bench.runs):
         with bench.place(KAFKA) as place, place.controller() as controller:

@@ -9,8 +9,7 @@ A repeated command yields nothing. What runs out (leases, ttl checks, long illne
 the clock and comes back with an Expire command.
 """
 
-from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 from immutables import Map
 
@@ -278,8 +277,9 @@ def _changes(instance: Instance, spec: Spec) -> list[Event]:
 
 
 def _reported(command: ReportHealth, instance: Instance) -> list[Event]:
-    ttl = {check.name for check in instance.spec.checks if isinstance(check, TtlCheck)}
-    if command.check != REPORTED and command.check not in ttl:
+    if command.check != REPORTED and command.check not in {
+        check.name for check in instance.spec.checks if isinstance(check, TtlCheck)
+    }:
         raise InvalidCommand(
             f"{command.check!r} is no ttl check of {instance.id}; only those and {REPORTED!r} can be reported",
             field="check",
@@ -342,8 +342,7 @@ def evolve(state: Service, event: Event) -> Service:
     return Service(state.version + 1, instances)
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """Something that runs out after `seconds` unless renewed; `check` names the ttl check."""
 
     instance: str

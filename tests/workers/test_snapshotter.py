@@ -159,7 +159,7 @@ async def test_many_rows_come_in_many_chunks():
     for first in range(0, 1_200, 400):
         kept.group(*(register(f"i{number}", f"c{number}") for number in range(first, first + 400)))
     await kept.snapshotter.take()
-    assert sum(b'"instances"' in chunk[:30] for chunk in kept.store.snapshot.chunks) == 3
+    assert sum(b'"instances"' in module._unpacked(chunk)[:30] for chunk in kept.store.snapshot.chunks) == 3
     assert facts((await kept.restored())[1]) == facts(kept.partition)
 
 

@@ -21,7 +21,7 @@ from domain.error import MusterError, NotReady
 from domain.instance import Instance
 from domain.service import Service
 from infra.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
-from workers.wire import claimed_id, envelope_from_json, error_of, json_from, outcome
+from workers.wire import claimed_id, envelope_from_json, json_from, outcome
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class CommandsTopic:
 
     def _refused(self, id_: str, error: MusterError) -> dict[str, Any]:
         number = self._writer.number
-        return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error_of(error)))
+        return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error.facts()))
 
     async def _publish(self, producer: AIOKafkaProducer, pending: "asyncio.Queue[_Pending]") -> None:
         while True:

@@ -12,9 +12,6 @@ from domain.message import Envelope
 from workers.members import Members
 from workers.writer import Writer
 
-FORWARDED = "Muster-Forwarded"
-"""The header of a request that a peer passed on; it is answered here or refused, never passed on again."""
-
 
 class Forwarding:
     """An `Executor` for one partition: our own writer while we should write it, else the owner's."""
@@ -83,7 +80,7 @@ class Peers:
     async def _post(self, url: str, body: bytes) -> dict:  # type: ignore[type-arg]
         assert self._session is not None, "enter Peers before it is used"
         try:
-            async with self._session.post(url, data=body, headers={FORWARDED: "1"}) as response:
+            async with self._session.post(url, data=body) as response:
                 answer = orjson.loads(await response.read())
         except aiohttp.ClientConnectorError as error:
             raise NotReady(f"the controller at {url} is away: {error}; retry") from None

@@ -111,11 +111,6 @@ def claimed_id(obj: object) -> str:
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
-def error_of(error: MusterError) -> dict[str, Any]:
-    """The error as answers carry it: `{name, detail, status, …}`."""
-    return error.facts()
-
-
 def outcome(answer: Answer) -> dict[str, Any]:
     """What became of a command, for its sender."""
     told: dict[str, Any] = {

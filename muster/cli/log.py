@@ -71,7 +71,7 @@ async def _verify(where: Where, *, fold: bool, quiet: bool) -> "list[Report]":
         def progress(events: int) -> None:
             tell(f"{events:,} events")
 
-        return await verify_in_parallel(partial(_opened, where), CloudEventMapper(), progress, fold=fold)
+        return await verify_in_parallel(partial(_opened, where, alone=True), CloudEventMapper(), progress, fold=fold)
 
 
 def _report_document(report: "Report") -> dict[str, Any]:
@@ -260,8 +260,8 @@ def _status(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @asynccontextmanager
-async def _opened(where: Where) -> "AsyncIterator[Sequence[PartitionLog]]":
-    """The log's partitions, for reading only."""
+async def _opened(where: Where, *, alone: bool = False) -> "AsyncIterator[Sequence[PartitionLog]]":
+    """The log's partitions, for reading only. `alone`: who uses both cores already needs no process to read ahead."""
     from infra.embedded import open_embedded
     from infra.kafka_engine import open_kafka
 
@@ -269,5 +269,5 @@ async def _opened(where: Where) -> "AsyncIterator[Sequence[PartitionLog]]":
         async with open_kafka(where.kafka, partitions=where.partitions, prefix=where.prefix, create=False) as engine:
             yield list(engine.logs.values())
     else:
-        async with open_embedded(where.data, partitions=where.partitions, read_only=True) as engine:
+        async with open_embedded(where.data, partitions=where.partitions, read_only=True, alone=alone) as engine:
             yield list(engine.logs.values())

@@ -8,11 +8,21 @@
     │   ├── StaleIncarnation                      409
     │   ├── IdempotencyConflict                   422
     │   ├── TooLarge                              413
-    │   └── NoHealthyInstances                    503
+    │   ├── NoHealthyInstances                    503
+    │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound, MigrationNotFound   404
+    │   ├── InvalidShardKey                       422
+    │   ├── ShardOverflow                         413, a value or a shard over its limit
+    │   ├── NoShardsAvailable                     503, no shard of the keyspace has an owner that serves
+    │   ├── StaleEpoch, NotOwner                  409, with the newer epoch and the owner
+    │   ├── NodeCordoned, MoveInProgress, ShardPinned   409
+    │   ├── ChecksumMismatch                      409, the copy is not the source
+    │   └── VerbNotAllowed                        409, in this state; lists the allowed ones
     ├── Transient          try again, with backoff
     │   ├── NotReady                              503, why and what to do
     │   ├── Timeout                               504, the outcome is unknown: retry with the same command id
     │   ├── Unreachable                           no controller answers
+    │   ├── DataUnavailable                       503, the shard's owner cannot serve now
+    │   ├── ReadFailed, WriteFailed               503, the store failed; nothing was acknowledged
     │   ├── Fenced                                another writer reigns
     │   └── Uncertain                             an append may or may not be in the log
     └── Corrupt            stop here and keep the position
@@ -98,6 +108,88 @@ class NoHealthyInstances(Refused):
     status = 503
 
 
+class KeyspaceNotFound(Refused):
+    """There is no such keyspace."""
+
+    status = 404
+
+
+class ShardNotFound(Refused):
+    """The keyspace, or the node, has no such shard."""
+
+    status = 404
+
+
+class NodeNotFound(Refused):
+    """The cluster has no such data node."""
+
+    status = 404
+
+
+class MigrationNotFound(Refused):
+    """There is no such migration."""
+
+    status = 404
+
+
+class InvalidShardKey(Refused):
+    """The key cannot be hashed to a shard."""
+
+
+class ShardOverflow(Refused):
+    """The value or the shard would be over its limit; nothing was written."""
+
+    status = 413
+
+
+class NoShardsAvailable(Refused):
+    """No shard of the keyspace has an owner that serves."""
+
+    status = 503
+
+
+class StaleEpoch(Refused):
+    """The caller's epoch of the shard is over; `epoch`, `owner` and `address` are the newer ones."""
+
+    status = 409
+
+
+class NotOwner(Refused):
+    """This node does not serve the shard; `epoch`, `owner` and `address` say who does, as far as it knows."""
+
+    status = 409
+
+
+class NodeCordoned(Refused):
+    """The data node takes no new shards."""
+
+    status = 409
+
+
+class MoveInProgress(Refused):
+    """The shard is being moved already, by `migration`."""
+
+    status = 409
+
+
+class ShardPinned(Refused):
+    """The shard is pinned to its node."""
+
+    status = 409
+
+
+class ChecksumMismatch(Refused):
+    """The copy of a shard is not what the source had at that position."""
+
+    status = 409
+
+
+class VerbNotAllowed(Refused):
+    """The migration's state does not allow the verb; `allowed` lists those that it does."""
+
+    status = 409
+
+
 class Transient(MusterError):
     """Nothing is wrong with the request; try again later."""
 
@@ -116,6 +208,18 @@ class Timeout(Transient):
 
 class Unreachable(Transient):
     """No controller answers at the address."""
+
+
+class DataUnavailable(Transient):
+    """The shard's owner cannot serve now: its lease is over, or the shard is being handed over. Try again."""
+
+
+class ReadFailed(Transient):
+    """The store could not read."""
+
+
+class WriteFailed(Transient):
+    """The store could not write; nothing was acknowledged. Retry with the same write id."""
 
 
 class Fenced(Transient):

@@ -78,7 +78,7 @@ class ShardOwner(Protocol):
         """Serve the shard as a fresh and empty one; one that is there with this epoch is left as it is. Raises StaleEpoch."""
 
     async def fence(self, shard: ShardId, epoch: int) -> Extent:
-        """Acknowledge no write at or below the epoch any more, whatever happens; the final extent. Raises StaleEpoch, ShardNotFound."""
+        """Acknowledge no write at or below the epoch any more, whatever happens; the final extent. Raises StaleEpoch."""
 
     async def activate(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """Serve the shard with this epoch: after the commit, or again after an abort. Raises StaleEpoch, ShardNotFound."""
@@ -108,7 +108,7 @@ class ShardTarget(Protocol):
         """Read the whole copy again and compare its digest with the source's at the same position. Raises ChecksumMismatch."""
 
     async def drain(self, shard: ShardId, source: Location, final: Extent | None) -> Extent:
-        """Follow a fenced source to its end; `final`, when known, is what the fence said that this is. Raises ChecksumMismatch."""
+        """Follow a fenced source to its end; `final`, when known, is what its fence said. Raises ChecksumMismatch."""
 
 
 class ShardDriver(ShardOwner, ShardTarget, Protocol):

@@ -1,23 +1,27 @@
-"""Writes the documents that the code knows better: `python -m docs.generate [--check]`.
+"""Writes what follows from other files: `python -m docs.generate [--check]`.
 
-    docs/asyncapi.yaml   topics and messages on Kafka
-    docs/openapi.json    the HTTP interface
+    docs/asyncapi.yaml     topics and messages on Kafka
+    docs/openapi.json      the HTTP interface
+    infra/rpc/node_pb2*    messages and stubs of the data nodes' gRPC service, from infra/rpc/node.proto
 
 `--check` writes nothing; its exit code is 1 when a file is not what the code says.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import yaml
+from grpc_tools import protoc
 
 from docs import asyncapi
 from workers.http.application import openapi_document
 
-FOLDER: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).parent.parent
+PROTO: Final = "infra/rpc/node.proto"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -39,15 +43,27 @@ def openapi_text() -> str:
     return json.dumps(openapi_document(), indent=2, ensure_ascii=False) + "\n"
 
 
-FILES: Final[Mapping[str, Callable[[], str]]] = {"asyncapi.yaml": asyncapi_text, "openapi.json": openapi_text}
+def rpc_texts(root: Path = ROOT) -> dict[str, str]:
+    """What the protocol compiler makes of the root's `infra/rpc/node.proto`, by path."""
+    with TemporaryDirectory() as made:
+        outputs = [f"--{kind}_out={made}" for kind in ("python", "grpc_python", "pyi")]
+        if protoc.main(["protoc", f"-I{root}", *outputs, str(root / PROTO)]) != 0:
+            raise SystemExit(f"{PROTO} cannot be compiled")
+        files = sorted(Path(made).rglob("*.py*"))
+        return {str(file.relative_to(made)): file.read_text(encoding="utf-8") for file in files}
 
 
-def outdated(folder: Path = FOLDER) -> list[str]:
-    """The files that are missing or not what the code says."""
+def texts(root: Path = ROOT) -> dict[str, str]:
+    """What all generated files should say, by path."""
+    return {"docs/asyncapi.yaml": asyncapi_text(), "docs/openapi.json": openapi_text(), **rpc_texts(root)}
+
+
+def outdated(root: Path = ROOT) -> list[str]:
+    """The files that are missing or not what they should be."""
     return [
         name
-        for name, text in FILES.items()
-        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != text()
+        for name, text in texts(root).items()
+        if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
     ]
 
 
@@ -56,13 +72,13 @@ def main(arguments: Sequence[str]) -> int:
     if arguments == ["--check"]:
         names = outdated()
         for name in names:
-            sys.stderr.write(f"docs/{name} is not what the code says; run `make generate` and commit it\n")
+            sys.stderr.write(f"{name} is not what the code says; run `make generate` and commit it\n")
         return 1 if names else 0
     if arguments:
         sys.stderr.write("usage: python -m docs.generate [--check]\n")
         return 2
-    for name, text in FILES.items():
-        (FOLDER / name).write_text(text(), encoding="utf-8")
+    for name, text in texts().items():
+        (ROOT / name).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -29,8 +29,8 @@ from workers.http.model import Outcome
 from workers.view import Views
 from workers.wire import envelope_from
 
-ASYNCAPI: dict[str, Any] = yaml.safe_load((generate.FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
-OPENAPI: dict[str, Any] = orjson.loads((generate.FOLDER / "openapi.json").read_bytes())
+ASYNCAPI: dict[str, Any] = yaml.safe_load((generate.ROOT / "docs/asyncapi.yaml").read_text(encoding="utf-8"))
+OPENAPI: dict[str, Any] = orjson.loads((generate.ROOT / "docs/openapi.json").read_bytes())
 OUTCOME_SECONDS_MAX = 20
 
 
@@ -54,10 +54,25 @@ def test_the_generated_files_are_current() -> None:
     assert generate.outdated() == []
 
 
-def test_a_file_that_is_not_current_is_told(tmp_path: Path) -> None:
-    (tmp_path / "asyncapi.yaml").write_text(generate.asyncapi_text(), encoding="utf-8")
-    (tmp_path / "openapi.json").write_text("{}")
-    assert generate.outdated(tmp_path) == ["openapi.json"]
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder with the generated files and what they come from."""
+    for name in (*generate.texts(), generate.PROTO):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((generate.ROOT / name).read_bytes())
+    return tmp_path
+
+
+def test_a_file_that_is_not_current_is_told(copied: Path) -> None:
+    (copied / "docs/openapi.json").write_text("{}")
+    (copied / "infra/rpc/node_pb2.pyi").unlink()
+    assert generate.outdated(copied) == ["docs/openapi.json", "infra/rpc/node_pb2.pyi"]
+
+
+def test_a_field_that_was_added_to_the_service_is_missed_in_its_generated_code(copied: Path) -> None:
+    proto = copied / generate.PROTO
+    proto.write_text(proto.read_text().replace("message Written {", "message Written {\n  uint64 added = 15;"))
+    assert generate.outdated(copied) == ["infra/rpc/node_pb2.py", "infra/rpc/node_pb2.pyi"]
 
 
 @pytest.mark.parametrize("document", [ASYNCAPI, OPENAPI], ids=["asyncapi", "openapi"])

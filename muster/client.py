@@ -44,7 +44,7 @@ from muster.command import document_of, new_id
 from muster.event_stream import follow
 from muster.registration import Registration, keep_alive
 from muster.transport import Transport, backoff_seconds, path_of
-from muster.watch import Change
+from muster.watch import Change, Follower
 
 DEFAULT_URL: Final = "http://127.0.0.1:8740"
 BATCH_COMMANDS_MAX: Final = 1_000
@@ -293,7 +293,8 @@ class Client:
         A controller that goes away is waited for, up to `reconnect_seconds_max` each time (the first one up to the
         client's `timeout_seconds`), then Unreachable is raised; the watch goes on where it was.
         """
-        return follow(self._transport, service, reconnect_seconds_max)
+        query = {} if service is None else {"service": service}
+        return follow(self._transport, path_of("watch"), query, Follower().take, reconnect_seconds_max)
 
     @asynccontextmanager
     async def registered(

@@ -2,14 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from domain.error import Transient, Unreachable
-from muster.transport import TOKEN, Transport, backoff_seconds, path_of
-from muster.watch import Change, Follower, OutOfStep
+from muster.transport import TOKEN, Transport, backoff_seconds
+from muster.watch import OutOfStep
 
+Told = TypeVar("Told")
 _END: Final = b"\n\n"
 
 
@@ -48,23 +49,31 @@ class EventParser:
 
 
 async def follow(
-    transport: Transport, service: str | None, reconnect_seconds_max: float
-) -> AsyncGenerator[Change, None]:
-    """The changes of a watch, each once; see `Client.watch`."""
-    follower, seen, begun, tries = Follower(), "", False, 0
+    transport: Transport,
+    path: str,
+    query: Mapping[str, str],
+    take: Callable[[str, bytes, str], Iterable[Told]],
+    reconnect_seconds_max: float,
+) -> AsyncGenerator[Told, None]:
+    """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
+
+    Taken up behind the last event that came whole, or anew when `take` raises OutOfStep. Raises refusals, and
+    Unreachable when no controller answers: first within the transport's time, later within `reconnect_seconds_max`.
+    """
+    seen, begun, tries = "", False, 0
     loop = asyncio.get_running_loop()
     gives_up_at = loop.time() + transport.timeout_seconds
     while True:
         token = transport.token if not begun else ""
         try:
-            async with aclosing(_events(transport, service, token, seen)) as events:
+            async with aclosing(_events(transport, path, query, token, seen)) as events:
                 async for id_, event, data in events:
                     # Until the snapshot behind a reset is whole, there is nothing to resume from.
                     seen = "" if event == "reset" else id_
                     begun, tries, gives_up_at = True, 0, math.inf
                     transport.observe(id_)
-                    for change in follower.take(event, data, id_):
-                        yield change
+                    for told in take(event, data, id_):
+                        yield told
         except OutOfStep:
             seen = ""
         except Transient:
@@ -78,18 +87,17 @@ async def follow(
 
 
 async def _events(
-    transport: Transport, service: str | None, token: str, seen: str
+    transport: Transport, path: str, query: Mapping[str, str], token: str, seen: str
 ) -> AsyncGenerator[tuple[str, str, bytes], None]:
     """One connection's events: resumed behind `seen`, or from a snapshot that is at least as new as `token`."""
-    query = {} if service is None else {"service": service}
-    headers = {}
+    query, headers = dict(query), {}
     if seen:
         headers["Last-Event-ID"] = seen
     elif token:
         headers[TOKEN] = token
         query["consistency"] = "session"
     parser = EventParser()
-    async with transport.stream(path_of("watch"), query, headers) as content:
+    async with transport.stream(path, query, headers) as content:
         async for chunk in content.iter_any():
             for event in parser.feed(chunk):
                 yield event

@@ -16,7 +16,11 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final, Literal, NamedTuple
 
+import orjson
+
 from domain.driver import Extent, Location, ShardId, ShardLimits
+from domain.error import Corrupt, InvalidCommand
+from domain.shard import check_key
 from domain.value import value
 
 State = Literal["hidden", "serving", "fenced", "retired"]
@@ -126,6 +130,110 @@ def pair_digest(key: bytes, value: bytes) -> int:
 
     A shard's digest is the sum of its live pairs' parts modulo 2^128, so it does not depend on their order.
     """
-    hashed = blake2b(_LENGTH.pack(len(key)) + key, digest_size=16)
-    hashed.update(value)
-    return int.from_bytes(hashed.digest(), "big")
+    return int.from_bytes(blake2b(_LENGTH.pack(len(key)) + key + value, digest_size=16).digest(), "big")
+
+
+_RECORD: Final = Struct(">BBQIQ16sQQQQQQQ")
+_VERSION: Final = 1
+
+
+def encode_record(record: ShardRecord) -> bytes:
+    """The record as bytes: a version, the numbers, then owner and checkpoint as JSON where there are any."""
+    numbers = _RECORD.pack(
+        _VERSION,
+        STATES.index(record.state),
+        record.epoch,
+        record.copy,
+        record.position,
+        record.digest.to_bytes(16, "big"),
+        record.records,
+        record.bytes,
+        record.limits.value_bytes_max,
+        record.limits.shard_bytes_max,
+        record.log_first,
+        record.log_bytes,
+        record.ids,
+    )
+    if record.owner is None and record.checkpoint is None:
+        return numbers
+    return numbers + orjson.dumps({"owner": record.owner, "checkpoint": record.checkpoint})
+
+
+def decode_record(data: bytes) -> ShardRecord:
+    """The record that `encode_record` made into `data`. Raises Corrupt."""
+    if len(data) < _RECORD.size or data[0] != _VERSION:
+        raise Corrupt(
+            f"a shard's record of {len(data)} bytes, version {data[:1].hex()}, is none that this muster wrote"
+        )
+    _, state, epoch, copy, position, digest, records, size, value_max, shard_max, first, log_bytes, ids = (
+        _RECORD.unpack_from(data)
+    )
+    rest = orjson.loads(data[_RECORD.size :]) if len(data) > _RECORD.size else {}
+    owner, checkpoint = rest.get("owner"), rest.get("checkpoint")
+    return ShardRecord(
+        STATES[state],
+        epoch,
+        Location(**owner) if owner else None,
+        copy,
+        position,
+        int.from_bytes(digest, "big"),
+        records,
+        size,
+        ShardLimits(value_max, shard_max),
+        first,
+        log_bytes,
+        ids,
+        Checkpoint(**checkpoint) if checkpoint else None,
+    )
+
+
+_CHANGE: Final = Struct(">16s?BH")
+
+
+def encode_change(key: bytes, value: bytes | None, write_id: bytes, digest: int) -> bytes:
+    """A change as the log keeps it; its position is in the log's key."""
+    head = _CHANGE.pack(digest.to_bytes(16, "big"), value is not None, len(write_id), len(key))
+    return head + write_id + key + (value or b"")
+
+
+def decode_change(position: int, data: bytes) -> Change:
+    """The change that `encode_change` made into `data`."""
+    digest, has_value, id_size, key_size = _CHANGE.unpack_from(data)
+    key_at = _CHANGE.size + id_size
+    value_at = key_at + key_size
+    return Change(
+        position,
+        data[key_at:value_at].decode(),
+        data[value_at:] if has_value else None,
+        data[_CHANGE.size : key_at].decode(),
+        int.from_bytes(digest, "big"),
+    )
+
+
+def shard_key(shard: ShardId) -> bytes:
+    """The key of the shard's record; the names of keyspaces hold no NUL."""
+    return shard.keyspace.encode() + b"\0" + shard.shard.to_bytes(4, "big")
+
+
+def shard_of_key(key: bytes) -> ShardId:
+    """The shard whose record has this key."""
+    return ShardId(key[:-5].decode(), int.from_bytes(key[-4:], "big"))
+
+
+def key_bytes(key: str) -> bytes:
+    """The key as it is stored. Raises InvalidShardKey."""
+    check_key(key)
+    return key.encode()
+
+
+def write_id_bytes(write_id: str) -> bytes:
+    """The write id as it is stored; empty: none. Raises InvalidCommand."""
+    try:
+        stored = write_id.encode()
+    except UnicodeEncodeError:
+        raise InvalidCommand("write_id: is no valid UTF-8", field="write_id") from None
+    if len(stored) > write_id_bytes_max:
+        raise InvalidCommand(
+            f"write_id: must have up to {write_id_bytes_max} bytes, not {len(stored)}", field="write_id"
+        )
+    return stored

@@ -14,7 +14,7 @@
     │   ├── ShardOverflow                         413, a value or a shard over its limit
     │   ├── NoShardsAvailable                     503, no shard of the keyspace has an owner that serves
     │   ├── StaleEpoch, NotOwner                  409, with the newer epoch and the owner
-    │   ├── NodeCordoned, MoveInProgress, ShardPinned   409
+    │   ├── NodeCordoned, NodeTaken, MoveInProgress, ShardPinned   409
     │   ├── ChecksumMismatch                      409, the copy is not the source
     │   └── VerbNotAllowed                        409, in this state; lists the allowed ones
     ├── Transient          try again, with backoff
@@ -162,6 +162,12 @@ class NotOwner(Refused):
 
 class NodeCordoned(Refused):
     """The data node takes no new shards."""
+
+    status = 409
+
+
+class NodeTaken(Refused):
+    """The data node's id belongs to another store."""
 
     status = 409
 

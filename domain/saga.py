@@ -1,0 +1,371 @@
+"""A saga's history, and the state that it folds into; stream `<root>/<kind>/<number>`, in the partition of its root.
+
+    running ──StepSucceeded──▶ … ──last step──▶ completed          StepFailed ▶ retrying ▶ StepRetried ▶ running
+       │ CompensationStarted (before the pivot only)                                └─ no more attempts ▶ SagaBlocked
+       ▼
+    compensating: the scope that the event names, in reverse order ──last one──▶ compensated
+
+Definition and version are pinned in the first event; steps are known by name. A saga that is blocked or paused wants nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal, cast
+
+from immutables import Map
+from pydantic import Field, StringConstraints
+
+from domain.message import Command, Event, Name
+from domain.value import value
+
+Phase = Literal["forward", "compensating", "completed", "compensated"]
+Standing = Literal["running", "retrying", "blocked", "ended"]
+Text = Annotated[str, StringConstraints(max_length=2_000)]
+Attempt = Annotated[int, Field(strict=True, ge=1)]
+Facts = dict[str, Any]
+
+
+@value
+class Saga:
+    """A saga. `step` is the one under way (None: it has ended); `undo` what is left to be undone behind it; `results` what
+    steps were answered, by name; `tried` how many attempts of the step have been made since the last verb; `data` its facts.
+    """
+
+    id: str
+    version: int
+    definition: str
+    definition_version: int
+    data: Mapping[str, Any]
+    phase: Phase
+    standing: Standing
+    step: str | None
+    attempt: int
+    tried: int
+    results: Map[str, Mapping[str, Any]]
+    undo: tuple[str, ...] = ()
+    paused: bool = False
+    forced: bool = False
+    error: str | None = None
+    retry_seconds: float | None = None
+    cause: str | None = None
+    stalled: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.step is None
+
+    @property
+    def active(self) -> bool:
+        """Whether its step is wanted now."""
+        return self.standing == "running" and not self.paused
+
+
+INITIAL: Final = Saga("", 0, "", 0, {}, "forward", "ended", None, 0, 0, Map())
+
+
+class SagaCommand(Command):
+    """What can be said to a saga; its stream says to which."""
+
+
+class StepCommand(SagaCommand):
+    """Something about one attempt of a step: late ones are known by their number."""
+
+    step: Name
+    attempt: Attempt
+
+
+class ReportStep(StepCommand):
+    """A participant's answer to a task."""
+
+    type = "muster.saga.report_step.v1"
+    node: Name | None = None
+    outcome: Literal["done", "failed"]
+    result: Facts = Field(default_factory=dict)
+    error: Text | None = None
+    final: bool = False
+
+
+class ReportProgress(StepCommand):
+    """A participant is at it: its attempt gets its full time again. Never recorded."""
+
+    type = "muster.saga.report_progress.v1"
+    node: Name | None = None
+    progress: Facts = Field(default_factory=dict)
+
+
+class ExpireStep(StepCommand):
+    """A timer of the step has run out."""
+
+    type = "muster.saga.expire_step.v1"
+    kind: Literal["timeout", "retry", "wait", "stalled", "window"]
+
+
+class PauseSaga(SagaCommand):
+    """Stop after what is under way; nothing more is wanted of anybody."""
+
+    type = "muster.saga.pause.v1"
+
+
+class ResumeSaga(SagaCommand):
+    """Go on."""
+
+    type = "muster.saga.resume.v1"
+
+
+class RetryStep(SagaCommand):
+    """Try the failed step again, with all its attempts."""
+
+    type = "muster.saga.retry.v1"
+
+
+class SkipStep(SagaCommand):
+    """Leave the step out, if it can be left out. It is named, so that a repeat does not skip the next one too."""
+
+    type = "muster.saga.skip.v1"
+    step: Name
+
+
+class AbortSaga(SagaCommand):
+    """Turn back, if the pivot has not been passed."""
+
+    type = "muster.saga.abort.v1"
+
+
+class ForceComplete(SagaCommand):
+    """Leave out whatever can be left out of the rest, once the pivot has been passed."""
+
+    type = "muster.saga.force_complete.v1"
+
+
+class UpgradeSaga(SagaCommand):
+    """Let a later version of the definition take over, at a step that waits."""
+
+    type = "muster.saga.upgrade.v1"
+    version: Annotated[int, Field(strict=True, ge=1)]
+
+
+VERBS: Final = {
+    "pause": PauseSaga,
+    "resume": ResumeSaga,
+    "retry": RetryStep,
+    "skip": SkipStep,
+    "abort": AbortSaga,
+    "force-complete": ForceComplete,
+}
+COMMANDS: Final = (ReportStep, ReportProgress, *VERBS.values(), UpgradeSaga)
+INTERNAL_COMMANDS: Final = (ExpireStep,)
+
+
+class SagaStarted(Event):
+    """A saga is under way, at its first step."""
+
+    type = "muster.saga.started.v1"
+    saga: Annotated[str, StringConstraints(max_length=400)]
+    definition: Name
+    version: int
+    data: Facts
+    step: Name
+
+
+class StepSucceeded(Event):
+    """The step is done; `next` is under way (None: that was the last one)."""
+
+    type = "muster.saga.step_succeeded.v1"
+    step: Name
+    attempt: int
+    result: Facts
+    next: Name | None
+
+
+class StepFailed(Event):
+    """An attempt has failed; the next one begins after `retry_seconds` (None: there is none)."""
+
+    type = "muster.saga.step_failed.v1"
+    step: Name
+    attempt: int
+    error: Text
+    retry_seconds: float | None
+
+
+class StepRetried(Event):
+    """Another attempt of the step is under way."""
+
+    type = "muster.saga.step_retried.v1"
+    step: Name
+    attempt: int
+    by_hand: bool
+
+
+class StepSkipped(Event):
+    """The step was left out."""
+
+    type = "muster.saga.step_skipped.v1"
+    step: Name
+    next: Name | None
+
+
+class StepStalled(Event):
+    """The step takes longer than it should."""
+
+    type = "muster.saga.step_stalled.v1"
+    step: Name
+    attempt: int
+    seconds: float
+
+
+class CompensationStarted(Event):
+    """The saga turns back: `undo` are the steps that take back what was done, in this order."""
+
+    type = "muster.saga.compensation_started.v1"
+    step: Name
+    cause: Text
+    undo: tuple[Name, ...]
+
+
+class SagaBlocked(Event):
+    """The saga cannot go on by itself."""
+
+    type = "muster.saga.blocked.v1"
+    step: Name
+    attempt: int
+    error: Text
+
+
+class SagaPaused(Event):
+    """Nothing more is wanted until it is resumed."""
+
+    type = "muster.saga.paused.v1"
+
+
+class SagaResumed(Event):
+    """It goes on where it was."""
+
+    type = "muster.saga.resumed.v1"
+
+
+class SagaForced(Event):
+    """Whatever can be left out of the rest is left out."""
+
+    type = "muster.saga.forced.v1"
+
+
+class SagaUpgraded(Event):
+    """A later version of its definition has taken over."""
+
+    type = "muster.saga.upgraded.v1"
+    version: int
+
+
+class SagaCompleted(Event):
+    """All steps are done, or were left out by hand."""
+
+    type = "muster.saga.completed.v1"
+
+
+class SagaCompensated(Event):
+    """Everything has been taken back."""
+
+    type = "muster.saga.compensated.v1"
+    cause: Text
+
+
+EVENTS: Final = (
+    SagaStarted,
+    StepSucceeded,
+    StepFailed,
+    StepRetried,
+    StepSkipped,
+    StepStalled,
+    CompensationStarted,
+    SagaBlocked,
+    SagaPaused,
+    SagaResumed,
+    SagaForced,
+    SagaUpgraded,
+    SagaCompleted,
+    SagaCompensated,
+)
+
+
+def evolve(state: Saga, event: Event) -> Saga:
+    """The saga after the event."""
+    if isinstance(event, SagaStarted):
+        assert state.version == 0, "the saga started twice"
+        saga = Saga(
+            event.saga, 0, event.definition, event.version, event.data, "forward", "running", event.step, 1, 1, Map()
+        )
+    else:
+        assert state.version > 0, f"{event.type} of a saga that never started"
+        saga = _evolve(state, event)
+    return replace(saga, version=state.version + 1)
+
+
+def _evolve(saga: Saga, event: Event) -> Saga:
+    match event:
+        case StepSucceeded():
+            _at(saga, event.step, event.attempt)
+            return _next(replace(saga, results=saga.results.set(event.step, event.result)), event.next)
+        case StepSkipped():
+            assert saga.step == event.step, f"{event.step} was skipped, but the saga is at {saga.step}"
+            return _next(saga, event.next)
+        case StepFailed():
+            _at(saga, event.step, event.attempt)
+            return replace(saga, standing="retrying", error=event.error, retry_seconds=event.retry_seconds)
+        case StepRetried():
+            assert saga.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {saga.attempt}"
+            tried = 1 if event.by_hand else saga.tried + 1
+            return replace(
+                saga, standing="running", attempt=event.attempt, tried=tried, retry_seconds=None, stalled=None
+            )
+        case StepStalled():
+            return replace(saga, stalled=f"{event.step} takes longer than {event.seconds:g} s")
+        case CompensationStarted():
+            assert saga.phase == "forward", "a saga turns back only once"
+            return _next(
+                replace(saga, phase="compensating", undo=event.undo, cause=event.cause), next(iter(event.undo), None)
+            )
+        case SagaBlocked():
+            return replace(saga, standing="blocked", error=event.error, retry_seconds=None)
+        case SagaPaused():
+            return replace(saga, paused=True)
+        case SagaResumed():
+            return replace(saga, paused=False)
+        case SagaForced():
+            return replace(saga, forced=True)
+        case SagaUpgraded():
+            return replace(saga, definition_version=event.version)
+        case SagaCompleted():
+            assert saga.step is None, f"completed at {saga.step}"
+            return replace(saga, phase="completed", standing="ended")
+        case SagaCompensated():
+            assert not saga.undo, f"compensated, but {saga.undo} is left"
+            return replace(saga, phase="compensated", standing="ended")
+        case _:
+            raise AssertionError(f"unknown event {event.type}")
+
+
+def _at(saga: Saga, step: str, attempt: int) -> None:
+    assert (saga.step, saga.attempt) == (step, attempt), (
+        f"{step}/{attempt}, but the saga is at {saga.step}/{saga.attempt}"
+    )
+
+
+def _next(saga: Saga, step: str | None) -> Saga:
+    """At the next step, its first attempt."""
+    undo = saga.undo[1:] if saga.phase == "compensating" and saga.undo and saga.undo[0] == saga.step else saga.undo
+    return replace(
+        saga, step=step, standing="running", attempt=1, tried=1, undo=undo, error=None, retry_seconds=None, stalled=None
+    )
+
+
+def dump(state: Saga) -> dict[str, Any]:
+    """The state as plain JSON, for snapshots."""
+    names = cast("tuple[str, ...]", Saga.__slots__)  # type: ignore[attr-defined]
+    plain = {name: getattr(state, name) for name in names}
+    return {**plain, "results": dict(state.results), "data": dict(state.data)}
+
+
+def load(plain: dict[str, Any]) -> Saga:
+    """The state of what `dump` gave."""
+    return Saga(**{**plain, "results": Map(plain["results"]), "undo": tuple(plain["undo"])})

@@ -1,0 +1,35 @@
+"""All sagas, as literal tables: their definitions, and the commands that start them."""
+
+from typing import Final
+
+from domain.error import KeyspaceNotFound, ShardNotFound
+from domain.keyspace import MoveShard
+from domain.message import Command
+from domain.shard_map import Keyspace
+from sagas import shard_migration
+from sagas.definition import Definitions
+from sagas.engine import Root, Told, start
+from sagas.shard_migration import SHARD_MIGRATION
+
+DEFINITIONS: Final[Definitions] = {(found.name, found.version): found for found in (SHARD_MIGRATION,)}
+"""By name and version. A definition stays as long as a saga of it may run."""
+
+STARTS: Final[tuple[type[Command], ...]] = (MoveShard,)
+"""The commands that are answered with a new saga."""
+
+
+def started(command: Command, stream: str, root: Root) -> tuple[str, list[Told]]:
+    """The new saga's stream, and the events that the command makes; none: already so. Raises a `Refused`."""
+    assert isinstance(command, MoveShard)
+    keyspace: Keyspace = root.state
+    if keyspace.count == 0:
+        raise KeyspaceNotFound("there is no such keyspace; create it first")
+    if command.shard >= keyspace.count:
+        raise ShardNotFound(f"there are {keyspace.count} shards, from 0 on", shard=command.shard)
+    shard = keyspace.shard(command.shard)
+    saga_id = f"{stream}/migration/{keyspace.moves + 1}"
+    if command.target == (shard.target or shard.owner):
+        return saga_id, []
+    return saga_id, start(
+        saga_id, shard_migration.NAME, shard_migration.facts(command, saga_id, keyspace), root, DEFINITIONS
+    )

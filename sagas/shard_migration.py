@@ -1,0 +1,264 @@
+"""The saga that moves a shard to another node while it is written to.
+
+    plan ▸ reserve ▸ intend ▸ prepare ▸ copy ▸ catch_up ▸ verify ▸ gate ▸ close ▸ fence ▸ drain ▸ COMMIT ▸ activate ▸ publish ▸
+    release ▸ soak ▸ clean ▸ complete                             undone, from the end: reclaim, reactivate ▸ discard ▸
+                                                                  unreserve ▸ abandon
+From `close` to the commit the shard takes no writes; that stretch is bounded by the definition's window.
+
+The source is stopped by its own word (`fence`), or because its lease is over, attested behind the fence in the log: then it
+compares itself with the shard map before it acknowledges anything again (invariant I5). Its last changes are drained from
+its disk in both cases: a source that does not come back is never left behind with writes that it had acknowledged.
+The commit is a compare-and-set on the shard's epoch, as is the abort's `reclaim`: not both can win.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from domain.cluster import Cluster
+from domain.keyspace import (
+    CommitMove,
+    EndMove,
+    FenceShard,
+    IntendCleanup,
+    MoveShard,
+    ReclaimShard,
+    StartMove,
+)
+from domain.node import AttestSilence, ReleaseSlots, ReserveSlots
+from domain.saga import Saga
+from domain.shard_map import Keyspace
+from sagas.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
+
+NAME: Final = "shard_migration"
+cutover_seconds: Final = 10.0
+copy_timeout_seconds: Final = 30.0
+
+
+def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, Any]:
+    """What the saga is about, fixed when it starts."""
+    shard = keyspace.shard(command.shard)
+    return {
+        "keyspace": saga_id.split("/")[1],
+        "shard": shard.id,
+        "epoch": shard.epoch,
+        "source": shard.owner,
+        "target": command.target,
+        "limits": {
+            "value_bytes_max": keyspace.limits.value_bytes_max,
+            "shard_bytes_max": keyspace.limits.shard_bytes_max,
+        },
+        "bytes_per_second": command.bytes_per_second,
+        "hold": command.hold,
+        "not_before": command.not_before.isoformat() if command.not_before else None,
+        "soak_seconds": command.soak_seconds,
+        "cleanup_seconds": command.cleanup_seconds,
+    }
+
+
+def _move(saga: Saga) -> dict[str, Any]:
+    """What all commands of this move to its keyspace carry."""
+    return {"shard": saga.data["shard"], "migration": saga.id, "epoch": saga.data["epoch"]}
+
+
+def _task(saga: Saga, role: str, kind: str, *, epoch: int = 0, assist: bool = False, **params: Any) -> Task:
+    """A task of this move; `epoch` counts from the shard's when the move was planned."""
+    about = {"keyspace": saga.data["keyspace"], "shard": saga.data["shard"], "epoch": saga.data["epoch"] + epoch}
+    return Task(saga.data[role], kind, {**about, **params}, assist)
+
+
+def _unless_removed(saga: Saga, role: str) -> Ask:
+    """Give up when the node has left the cluster for good."""
+    node = saga.data[role]
+    return Ask(
+        None, lambda cluster: Heard(error=f"data node {node} has been removed") if node in cluster.removed else None
+    )
+
+
+def _content_with_removal(saga: Saga, role: str) -> Ask:
+    """A node that has left the cluster for good has nothing left to undo."""
+    node = saga.data[role]
+    return Ask(None, lambda cluster: Heard(result={"removed": node}) if node in cluster.removed else None)
+
+
+def _plan(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(StartMove(**_move(saga), target=saga.data["target"])),)
+
+
+def _abandon(saga: Saga) -> tuple[Action, ...]:
+    discarded = "discard" in saga.results and "removed" not in saga.results["discard"]
+    return (Apply(EndMove(**_move(saga), outcome="aborted", cleaned=discarded)),)
+
+
+def _reserve(saga: Saga) -> tuple[Action, ...]:
+    id_ = saga.id
+
+    def heard(cluster: Cluster) -> Heard | None:
+        return Heard(result={}) if id_ in cluster.held else None
+
+    wanted = ReserveSlots(saga=id_, source=saga.data["source"], target=saga.data["target"])
+    return Ask(wanted, heard, decisive=True), _unless_removed(saga, "target")
+
+
+def _release(saga: Saga) -> tuple[Action, ...]:
+    return (Ask(ReleaseSlots(saga=saga.id)),)
+
+
+def _intend(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(IntendCleanup(**_move(saga), node=saga.data["target"])),)
+
+
+def _prepare(saga: Saga) -> tuple[Action, ...]:
+    return _task(saga, "target", "prepare", epoch=1), _unless_removed(saga, "target")
+
+
+def _discard(saga: Saga) -> tuple[Action, ...]:
+    return _task(saga, "target", "drop", epoch=1), _content_with_removal(saga, "target")
+
+
+def _pull(kind: str, **more: Any) -> Any:
+    def act(saga: Saga) -> tuple[Action, ...]:
+        pulling = _task(
+            saga,
+            "target",
+            kind,
+            epoch=1,
+            source=saga.data["source"],
+            bytes_per_second=saga.data["bytes_per_second"],
+            **more,
+        )
+        return pulling, _unless_removed(saga, "target"), _unless_removed(saga, "source")
+
+    return act
+
+
+def _gate(saga: Saga) -> tuple[Action, ...]:
+    if saga.data["not_before"] is not None:
+        opens_at = datetime.fromisoformat(saga.data["not_before"])
+        return (Wait("the maintenance window has not begun", until=opens_at),)
+    if saga.data["hold"]:
+        return (Wait("it is held for an operator to resume"),)
+    return (Wait("nothing", seconds=0),)
+
+
+def _close(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(FenceShard(**_move(saga))),)
+
+
+def _fence(saga: Saga) -> tuple[Action, ...]:
+    id_, source = saga.id, saga.data["source"]
+
+    def heard(cluster: Cluster) -> Heard | None:
+        return Heard(result={"silent": source}) if cluster.silences.get(id_) == source else None
+
+    return _task(saga, "source", "fence"), Ask(AttestSilence(node=source, saga=id_), heard)
+
+
+def _reclaim(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(ReclaimShard(**_move(saga))),)
+
+
+def _reactivate(saga: Saga) -> tuple[Action, ...]:
+    limits = saga.data["limits"]
+    return _task(saga, "source", "activate", epoch=1, limits=limits), _content_with_removal(saga, "source")
+
+
+def _drain(saga: Saga) -> tuple[Action, ...]:
+    final = saga.results["fence"].get("extent")
+    draining = _task(saga, "target", "drain", epoch=1, source=saga.data["source"], final=final)
+    # A source whose silence was attested has yet to mark the end of its changes.
+    fencing = () if final else (_task(saga, "source", "fence", assist=True),)
+    return (draining, *fencing, _unless_removed(saga, "target"))
+
+
+def _drained(saga: Saga, result: Mapping[str, Any]) -> str | None:
+    """Why the target must not take over: it does not hold what the source's fence said."""
+    final, got = saga.results["fence"].get("extent"), result.get("extent")
+    if not isinstance(got, dict):
+        return "the target's answer lacks its extent"
+    if final is not None and (final["position"], final["digest"]) != (got.get("position"), got.get("digest")):
+        return f"the target drained to {got}, but the source ended at {final}"
+    return None
+
+
+def _fenced(_saga: Saga, result: Mapping[str, Any]) -> str | None:
+    extent = result.get("extent")
+    if "silent" in result or (isinstance(extent, dict) and {"position", "digest"} <= extent.keys()):
+        return None
+    return "the source's answer lacks its final extent"
+
+
+def _commit(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(CommitMove(**_move(saga), target=saga.data["target"])),)
+
+
+def _activate(saga: Saga) -> tuple[Action, ...]:
+    limits = saga.data["limits"]
+    return (_task(saga, "target", "activate", epoch=1, limits=limits),)
+
+
+def _publish(saga: Saga) -> tuple[Action, ...]:
+    retiring = _task(saga, "source", "retire", epoch=1, owner=saga.data["target"])
+    return retiring, _content_with_removal(saga, "source")
+
+
+def _soak(saga: Saga) -> tuple[Action, ...]:
+    seconds = saga.data["soak_seconds"] + saga.data["cleanup_seconds"]
+    return (Wait("the source's copy is kept for a while", seconds=seconds),)
+
+
+def _clean(saga: Saga) -> tuple[Action, ...]:
+    return _task(saga, "source", "drop"), _content_with_removal(saga, "source")
+
+
+def _complete(saga: Saga) -> tuple[Action, ...]:
+    cleaned = "clean" in saga.results and "removed" not in saga.results["clean"]
+    return (Apply(EndMove(**_move(saga), outcome="completed", cleaned=cleaned)),)
+
+
+_NOTHING_LEFT: Final = "it only fills the target's hidden copy, which the undoing of `prepare` discards"
+_FOR_EVER: Final = 1_000_000
+
+
+def _steadily(name: str, act: Any, **more: Any) -> Step:
+    """A step that is tried again until it is done: nothing else would be right any more."""
+    return Step(name, act, attempts_max=_FOR_EVER, timeout_seconds=5.0, backoff_seconds_max=2.0, **more)
+
+
+SHARD_MIGRATION: Final = Definition(
+    NAME,
+    1,
+    (
+        Step("plan", _plan, undo=(Step("abandon", _abandon),)),
+        Step(
+            "reserve", _reserve, undo=(_steadily("unreserve", _release),), timeout_seconds=None, stalled_seconds=300.0
+        ),
+        Step("intend", _intend, harmless="the intent is settled when the move ends, whatever its outcome"),
+        Step("prepare", _prepare, undo=(Step("discard", _discard, skippable=True),)),
+        Step(
+            "copy", _pull("copy"), harmless=_NOTHING_LEFT, timeout_seconds=copy_timeout_seconds, stalled_seconds=3_600.0
+        ),
+        Step("catch_up", _pull("catch_up"), harmless=_NOTHING_LEFT, stalled_seconds=600.0),
+        Step("verify", _pull("verify"), harmless=_NOTHING_LEFT, timeout_seconds=600.0, attempts_max=2),
+        Step("gate", _gate, harmless="it only waits", skippable=True),
+        Step("close", _close, harmless="the undoing of `fence` reclaims the shard", pausable=False),
+        Step(
+            "fence",
+            _fence,
+            undo=(Step("reclaim", _reclaim), Step("reactivate", _reactivate, skippable=True, timeout_seconds=5.0)),
+            pausable=False,
+            timeout_seconds=None,
+            check=_fenced,
+        ),
+        Step("drain", _drain, harmless=_NOTHING_LEFT, pausable=False, timeout_seconds=5.0, check=_drained),
+        Step("commit", _commit, pivot=True, pausable=False),
+        _steadily("activate", _activate, skippable=True),
+        _steadily("publish", _publish, skippable=True),
+        _steadily("release", _release),
+        Step("soak", _soak, skippable=True),
+        _steadily("clean", _clean, skippable=True),
+        Step("complete", _complete),
+    ),
+    window="close",
+    window_seconds=cutover_seconds,
+)

@@ -1,0 +1,161 @@
+"""Waiting for a shard that nobody serves just now, without many calls asking the same question over and over.
+
+A shard's gate is closed while a call waits at it. One waiting call at a time knocks (tries), after a pause that doubles
+from 2 to 50 ms; when it is refused it queues again, behind the others, so that no single call can keep them waiting.
+As soon as one is answered, or the map says that the shard is served elsewhere, the gate opens for all.
+"""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final, Literal
+
+PAUSE_FIRST_SECONDS: Final = 0.002
+PAUSE_MAX_SECONDS: Final = 0.05
+Turn = Literal["open", "knock", "over"]
+Waiter = asyncio.Future[Turn]
+
+
+def pause_seconds(tries: int) -> float:
+    """A random pause that doubles with the tries: half to all of 2 ms, 4 ms, … up to 50 ms."""
+    whole = min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * float(2 ** min(tries, 8)))
+    return whole * random.uniform(0.5, 1.0)
+
+
+class Gate:
+    """Where the calls on one shard wait for their turn."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self._knocking = False
+        self._tries = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether a call waits here, or knocks."""
+        return self._knocking or bool(self._waiting)
+
+    async def turn(self, ends_at: float) -> Turn:
+        """Wait until the gate opens, it is the caller's turn to knock (say `knocked` after it), or the time is over."""
+        mine: Waiter = self._loop.create_future()
+        over = self._loop.call_at(ends_at, self._give, mine, "over")
+        self._waiting[mine] = None
+        self._arm()
+        try:
+            return await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled() and mine.result() == "knock":
+                self.knocked()
+            raise
+        finally:
+            self._waiting.pop(mine, None)
+            over.cancel()
+
+    def knocked(self) -> None:
+        """The call whose turn it was has been answered or refused: the next one may."""
+        self._knocking = False
+        self._arm()
+
+    def open(self) -> None:
+        """Let all in that wait, in the order in which they came."""
+        self._tries, self._knocking = 0, False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            self._give(next(iter(self._waiting)), "open")
+
+    def _arm(self) -> None:
+        if self._timer is None and not self._knocking and self._waiting:
+            self._timer = self._loop.call_later(pause_seconds(self._tries), self._let_one_knock)
+
+    def _let_one_knock(self) -> None:
+        self._timer = None
+        while self._waiting and not self._knocking:
+            self._knocking = self._give(next(iter(self._waiting)), "knock")
+        self._tries += 1
+
+    def _give(self, waiter: Waiter, turn: Turn) -> bool:
+        self._waiting.pop(waiter, None)
+        if waiter.done():
+            return False
+        waiter.set_result(turn)
+        return True
+
+
+class Gates:
+    """The gates of a keyspace's shards, made when they are first needed."""
+
+    def __init__(self) -> None:
+        self._gates: dict[int, Gate] = {}
+        self._pausing: dict[asyncio.Future[None], frozenset[int]] = {}
+
+    def at(self, shard: int) -> Gate:
+        """The shard's gate."""
+        return self._gates.get(shard) or self._gates.setdefault(shard, Gate())
+
+    def closed(self, shard: int) -> bool:
+        """Whether calls on the shard have to wait."""
+        gate = self._gates.get(shard)
+        return gate is not None and gate.closed
+
+    def open(self, shard: int) -> None:
+        """Let all in that wait for the shard."""
+        gate = self._gates.get(shard)
+        if gate is not None:
+            gate.open()
+        for waiter, shards in self._pausing.items():
+            if shard in shards:
+                _release(waiter)
+
+    def open_all(self) -> None:
+        """Let all in."""
+        for shard in {*self._gates, *(shard for shards in self._pausing.values() for shard in shards)}:
+            self.open(shard)
+
+    async def pause(self, shards: Iterable[int], seconds: float) -> None:
+        """Wait so long, or until one of the gates opens: for who waits at many of them at once."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._pausing[waiter] = frozenset(shards)
+        over = loop.call_later(seconds, _release, waiter)
+        try:
+            await waiter
+        finally:
+            over.cancel()
+            del self._pausing[waiter]
+
+
+class Held:
+    """How much is held back: operations, and bytes of their keys and values, within limits."""
+
+    def __init__(self, operations_max: int, bytes_max: int) -> None:
+        self.operations = 0
+        self.operations_most = 0
+        self.bytes = 0
+        self._operations_max = operations_max
+        self._bytes_max = bytes_max
+
+    def take(self, size: int) -> str | None:
+        """Hold an operation of so many bytes, which is given back with `give`; or say why there is no room."""
+        if self.operations >= self._operations_max:
+            return f"this client holds {self.operations} operations back already (held_operations_max)"
+        if self.bytes + size > self._bytes_max:
+            return f"this client holds {self.bytes} bytes back already (held_bytes_max is {self._bytes_max})"
+        self.operations += 1
+        self.bytes += size
+        self.operations_most = max(self.operations_most, self.operations)
+        return None
+
+    def give(self, size: int) -> None:
+        """Hold it no longer."""
+        self.operations -= 1
+        self.bytes -= size
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

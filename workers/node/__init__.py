@@ -1,0 +1,1 @@
+"""A data node's inside: the shards' service over the store, and the driver that moves them."""

@@ -1,0 +1,68 @@
+"""Reading ahead: while what has come is being worked on, the next messages come in."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+from workers.node.throttle import Throttle
+
+
+class Message(Protocol):
+    """A message of gRPC."""
+
+    def ByteSize(self) -> int:  # noqa: N802
+        """Its size on the wire."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+async def gathered(messages: AsyncIterable[M], throttle: Throttle, bytes_max: int) -> AsyncGenerator[list[M], None]:
+    """The messages in lists: each time all that have come since. Up to `bytes_max` are read ahead, through the throttle."""
+    ahead = _Ahead[M](bytes_max)
+    reading = asyncio.create_task(ahead.read(messages, throttle))
+    try:
+        while some := await ahead.take():
+            yield some
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
+        with suppress(asyncio.CancelledError):
+            reading.exception()
+
+
+class _Ahead(Generic[M]):
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._waiting: list[M] = []
+        self._bytes = 0
+        self._ended = False
+        self._changed = asyncio.Condition()
+
+    async def read(self, messages: AsyncIterable[M], throttle: Throttle) -> None:
+        try:
+            async for message in messages:
+                size = message.ByteSize()
+                await throttle.take(size)
+                await self._add(message, size)
+        finally:
+            async with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    async def _add(self, message: M, size: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._waiting or self._bytes + size <= self._bytes_max)
+            self._waiting.append(message)
+            self._bytes += size
+            self._changed.notify_all()
+
+    async def take(self) -> list[M]:
+        """All that waits, once there is something; nothing: it is the end."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting or self._ended)
+            some, self._waiting, self._bytes = self._waiting, [], 0
+            self._changed.notify_all()
+        return some

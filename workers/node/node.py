@@ -1,0 +1,104 @@
+"""A data node without its contact to the controller: the store, its gRPC service, and the driver that moves its shards."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+import grpc
+
+from domain.driver import Location
+from domain.error import NotReady
+from infra.rpc import node_pb2_grpc
+from infra.shard_commits import Commits
+from infra.shard_store import ShardStore
+from workers.node.giving import Giving
+from workers.node.lmdb_driver import LmdbDriver, patience_seconds
+from workers.node.service import NodeService
+from workers.node.threads import Threads
+
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),  # the store refuses what is too large, and says so
+    ("grpc.so_reuseport", 0),  # two processes on one port would share its calls
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # readers ping us to see that we live
+)
+stop_seconds_max: Final = 1.0
+
+
+class DataNode:
+    """`async with DataNode(path, name) as node` serves the shards in the folder `path` at `listen` (port 0: a free one).
+
+    Nothing is acknowledged or read before `serve_until` was told, and from that moment on. `bytes_per_second` bounds what
+    it gives away as snapshots, in all; `store_options` go to `ShardStore`. Raises NotReady when folder or port are taken.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        listen: str = "127.0.0.1:0",
+        bytes_per_second: float | None = None,
+        patience_seconds: float = patience_seconds,
+        **store_options: Any,
+    ) -> None:
+        self.name = name
+        self._path = path
+        self._listen = listen
+        self._bytes_per_second = bytes_per_second
+        self._patience_seconds = patience_seconds
+        self._store_options = store_options
+        self._served_until = float("-inf")
+        self._stack = AsyncExitStack()
+
+    store: ShardStore
+    driver: LmdbDriver
+    giving: Giving
+    address: str
+
+    @property
+    def location(self) -> Location:
+        """The node, and where it listens."""
+        return Location(self.name, self.address)
+
+    def serve_until(self, monotonic: float) -> None:
+        """The lease lets reads and writes be answered until then, in time.monotonic(); it may be moved either way."""
+        self._served_until = monotonic
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        until: Callable[[], float] = lambda: self._served_until  # noqa: E731
+        threads = Threads()
+        stack.push_async_callback(threads.close)
+        self.store = await threads.run(ShardStore, self._path, **self._store_options)
+        # Before the threads: a deletion under way is interrupted, not waited for.
+        stack.push_async_callback(asyncio.to_thread, self.store.close)
+        commits = await stack.enter_async_context(Commits(self.store, acknowledge_until=until))
+        self.giving = Giving(self.store, threads, self._bytes_per_second)
+        self.driver = LmdbDriver(self.store, threads, self.giving, patience_seconds=self._patience_seconds)
+        stack.push_async_callback(self.driver.close)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        service = NodeService(self.store, commits, threads, self.giving, until)
+        node_pb2_grpc.add_ShardNodeServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        self.address = _bound(server, self._listen)
+        self.store.here = self.location
+        await server.start()
+        stack.push_async_callback(server.stop, stop_seconds_max)
+        stack.callback(self.giving.close)
+
+
+def _bound(server: grpc.aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise NotReady(f"cannot listen at {listen}: {error}") from error
+    return f"{listen.rpartition(':')[0]}:{port}"

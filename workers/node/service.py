@@ -1,0 +1,179 @@
+"""The gRPC service of a data node: clients' reads and writes, and copies for other nodes; `infra/rpc/node.proto`."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+from domain.driver import ShardId
+from domain.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
+from infra.rpc import node_pb2, node_pb2_grpc
+from infra.rpc.problem import problem, refuse
+from infra.shard_commits import Commits
+from infra.shard_record import Write, Written
+from infra.shard_store import ShardStore
+from workers.node.giving import Giving, part_bytes_max
+from workers.node.threads import Threads
+
+operations_max: Final = 10_000
+T = TypeVar("T")
+
+
+def _refusing(method: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+    """Errors of ours end the call with their status."""
+
+    @wraps(method)
+    async def answered(self: Any, request: Any, context: Any) -> T:
+        try:
+            return await method(self, request, context)
+        except MusterError as error:
+            await refuse(context, error)
+
+    return answered
+
+
+class NodeService(node_pb2_grpc.ShardNodeServicer):
+    """Serves the store's shards. Reads and writes are refused (DataUnavailable) from `serve_until()` on, in
+    time.monotonic(); what is given to other nodes needs no lease.
+    """
+
+    def __init__(
+        self,
+        store: ShardStore,
+        commits: Commits,
+        threads: Threads,
+        giving: Giving,
+        serve_until: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._threads = threads
+        self._giving = giving
+        self._serve_until = serve_until
+
+    @_refusing
+    async def Put(self, request: node_pb2.PutRequest, context: Any) -> node_pb2.Written:  # noqa: N802
+        """Set a key; answered when it is durable."""
+        return await self._write(_put(request))
+
+    @_refusing
+    async def Delete(self, request: node_pb2.DeleteRequest, context: Any) -> node_pb2.Written:  # noqa: N802
+        """Delete a key; answered when it is durable."""
+        return await self._write(_delete(request))
+
+    @_refusing
+    async def Get(self, request: node_pb2.GetRequest, context: Any) -> node_pb2.Found:  # noqa: N802
+        """What the key holds."""
+        self._check_lease()
+        return self._get(request)
+
+    @_refusing
+    async def Scan(self, request: node_pb2.ScanRequest, context: Any) -> None:  # noqa: N802
+        """The shard's pairs in key order, as of now; `limit` 0: all of them."""
+        self._check_lease()
+        shard, left = _shard(request), request.limit or 1 << 62
+        with self._store.snapshot(shard, epoch=request.epoch, fenced=False) as snapshot:
+            parts = snapshot.pairs(request.after, part_bytes_max)
+            while left and (pairs := await self._threads.run(next, parts, None)):
+                message = node_pb2.Pairs()
+                for key, value in pairs[:left]:
+                    message.pairs.add(key=key, value=value)
+                left -= len(message.pairs)
+                await context.write(message)
+
+    @_refusing
+    async def Batch(self, requests: AsyncIterator[node_pb2.Operations], context: Any) -> None:  # noqa: N802
+        """Each message's writes become durable together; its reads see them. One message is answered before the next."""
+        async for message in requests:
+            await context.write(await self._operate(message.operations))
+
+    @_refusing
+    async def Snapshot(self, request: node_pb2.SnapshotRequest, context: Any) -> None:  # noqa: N802
+        """See `Giving.snapshot`."""
+        await self._giving.snapshot(request, context)
+
+    @_refusing
+    async def Tail(self, request: node_pb2.TailRequest, context: Any) -> None:  # noqa: N802
+        """See `Giving.tail`."""
+        await self._giving.tail(request, context)
+
+    @_refusing
+    async def Describe(self, request: node_pb2.DescribeRequest, context: Any) -> node_pb2.ShardDescription:  # noqa: N802
+        """The shard's record, whether or not it serves."""
+        shard = _shard(request)
+        record = self._store.record(shard)
+        if record is None:
+            raise ShardNotFound(f"{shard} is not known here")
+        extent = record.extent
+        return node_pb2.ShardDescription(
+            state=record.state,
+            epoch=record.epoch,
+            owner=record.owner.node if record.owner else "",
+            address=record.owner.address if record.owner else "",
+            position=extent.position,
+            digest=extent.digest,
+            records=extent.records,
+            bytes=extent.bytes,
+        )
+
+    def _check_lease(self) -> None:
+        if time.monotonic() >= self._serve_until():
+            raise DataUnavailable("the node's lease is over; ask again, or whoever owns the shard by then")
+
+    async def _write(self, write: Write) -> node_pb2.Written:
+        written = await self._commits.write(write)
+        self._giving.changed(write.shard)
+        return node_pb2.Written(position=written.position, epoch=written.epoch, duplicate=written.duplicate)
+
+    def _get(self, request: node_pb2.GetRequest) -> node_pb2.Found:
+        found = self._store.get(_shard(request), request.epoch, request.key)
+        return node_pb2.Found(found=found.value is not None, value=found.value or b"", epoch=found.epoch)
+
+    async def _operate(self, operations: Sequence[node_pb2.Operation]) -> node_pb2.Results:
+        if len(operations) > operations_max:
+            raise TooLarge(f"operations: a message has at most {operations_max}, not {len(operations)}")
+        kinds = [operation.WhichOneof("kind") for operation in operations]
+        if None in kinds:
+            raise InvalidCommand("operations: each must be put, get or delete", field="operations")
+        writes = [
+            _put(operation.put) if kind == "put" else _delete(operation.delete)
+            for operation, kind in zip(operations, kinds, strict=True)
+            if kind != "get"
+        ]
+        written = iter(await self._write_all(writes) if writes else ())
+        results = node_pb2.Results()
+        for operation, kind in zip(operations, kinds, strict=True):
+            result = results.results.add()
+            try:
+                if kind == "get":
+                    self._check_lease()
+                    result.found.CopyFrom(self._get(operation.get))
+                else:
+                    one = next(written)
+                    if isinstance(one, MusterError):
+                        raise one
+                    result.written.position, result.written.epoch, result.written.duplicate = one
+            except MusterError as error:
+                result.problem = problem(error)
+        return results
+
+    async def _write_all(self, writes: Sequence[Write]) -> Sequence[Written | MusterError]:
+        try:
+            return await self._commits.batch(writes)
+        except MusterError as error:
+            return [error] * len(writes)
+        finally:
+            for shard in {write.shard for write in writes}:
+                self._giving.changed(shard)
+
+
+def _shard(request: Any) -> ShardId:
+    return ShardId(request.shard.keyspace, request.shard.number)
+
+
+def _put(request: node_pb2.PutRequest) -> Write:
+    return Write(_shard(request), request.epoch, request.key, request.value, request.write_id)
+
+
+def _delete(request: node_pb2.DeleteRequest) -> Write:
+    return Write(_shard(request), request.epoch, request.key, None, request.write_id)

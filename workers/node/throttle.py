@@ -1,0 +1,24 @@
+"""A token bucket: so many bytes per second on average, with short bursts."""
+
+import asyncio
+import time
+from typing import Final
+
+burst_seconds: Final = 0.1
+
+
+class Throttle:
+    """Lets through at most `bytes_per_second` (None: anything). Shared by those who share the rate."""
+
+    def __init__(self, bytes_per_second: float | None) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._free_at = 0.0
+
+    async def take(self, size: int) -> None:
+        """Return when `size` more bytes may have gone. Who asks first goes first."""
+        if self._bytes_per_second is None:
+            return
+        now = time.monotonic()
+        self._free_at = max(self._free_at, now - burst_seconds) + size / self._bytes_per_second
+        if self._free_at > now:
+            await asyncio.sleep(self._free_at - now)

@@ -1,0 +1,849 @@
+"""What every store promises that can be driven through a move, as tests: a class of them that runs on each driver.
+
+A store joins by a fixture `nodes`: three started nodes that reach each other, each with a driver, and with the few things
+that the tests do past it (`Node`). `docs/drivers.md` shows how.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+import pytest
+
+from domain.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits
+from domain.error import ChecksumMismatch, MusterError, NotOwner, Refused, ShardNotFound, StaleEpoch, Transient
+
+SHARD = ShardId("users", 3)
+OTHER = ShardId("users", 4)
+LIMITS = ShardLimits()
+QUICKLY = CopyLimits()
+SLOWLY = CopyLimits(bytes_per_second=4 << 20)
+ELSEWHERE = Location("n9", "10.0.0.9:7400")
+big_values, big_value_bytes = 128, 16 << 10
+wait_seconds_max = 10.0
+
+
+class Node(Protocol):
+    """A node as the tests need it: its driver, what clients do, and what happens to machines."""
+
+    @property
+    def driver(self) -> ShardDriver:
+        """The driver of the store as it runs now."""
+
+    @property
+    def location(self) -> Location:
+        """Where other nodes find it; the same after a restart."""
+
+    async def put(self, shard: ShardId, key: str, value: bytes, write_id: str = "") -> int:
+        """As a client: the change's number, once it is durable."""
+
+    async def delete(self, shard: ShardId, key: str, write_id: str = "") -> int:
+        """As a client: the change's number, once it is durable."""
+
+    async def get(self, shard: ShardId, key: str) -> bytes | None:
+        """As a client; None: no such key."""
+
+    async def extent(self, shard: ShardId) -> Extent:
+        """What the copy here holds, hidden or not, by the store's own books."""
+
+    async def damage(self, shard: ShardId, key: str) -> None:
+        """Flip a bit of the key's stored value, behind the store's back."""
+
+    def sent_bytes(self) -> int:
+        """How many bytes of pairs it has sent to other nodes."""
+
+    async def kill(self) -> None:
+        """The process is gone, whatever it was doing; the disk stays."""
+
+    async def start(self) -> None:
+        """A new process on the same disk."""
+
+
+Nodes = tuple[Node, Node, Node]
+
+
+class Heard:
+    """Keeps the progress that was told; `reached` waits until so many bytes have come."""
+
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, progress: Progress) -> None:
+        self.progress.append(progress)
+        self._more.set()
+
+    async def reached(self, size: int) -> None:
+        while not self.progress or self.progress[-1].bytes < size:
+            self._more.clear()
+            await self._more.wait()
+
+
+def unheard(_: Progress) -> None:
+    """Nobody listens."""
+
+
+async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(wait_seconds_max):
+        while not await true():  # noqa: ASYNC110 — what is waited for happens on other nodes
+            await asyncio.sleep(0.005)
+
+
+async def fill(node: Node, count: int = 20, size: int = 100, shard: ShardId = SHARD) -> dict[str, bytes]:
+    """So many pairs, in a shard that serves."""
+    pairs = {f"key-{number:04}": bytes([number % 256]) * size for number in range(count)}
+    await asyncio.gather(*(node.put(shard, key, value) for key, value in pairs.items()))
+    return pairs
+
+
+async def opened(node: Node, count: int = 20, size: int = 100) -> dict[str, bytes]:
+    """A fresh shard of epoch 1 with so many pairs."""
+    await node.driver.open(SHARD, 1, LIMITS)
+    return await fill(node, count, size)
+
+
+async def copied(source: Node, target: Node, *, epoch: int = 2) -> Extent:
+    """The move's first half: the target follows the source."""
+    await target.driver.prepare(SHARD, epoch)
+    await target.driver.copy(SHARD, source.location, QUICKLY, unheard)
+    return await target.driver.catch_up(SHARD, source.location, QUICKLY, unheard)
+
+
+async def handed_over(source: Node, target: Node, *, epoch: int = 2) -> Extent:
+    """The move's second half, for a target that follows."""
+    final = await source.driver.fence(SHARD, epoch - 1)
+    drained = await target.driver.drain(SHARD, source.location, final)
+    assert drained == final
+    await target.driver.activate(SHARD, epoch, LIMITS)
+    await source.driver.retire(SHARD, epoch, target.location)
+    return final
+
+
+async def moved(source: Node, target: Node, *, epoch: int = 2) -> Extent:
+    await copied(source, target, epoch=epoch)
+    return await handed_over(source, target, epoch=epoch)
+
+
+async def restart(node: Node) -> None:
+    await node.kill()
+    await node.start()
+
+
+async def held(node: Node, keys: dict[str, bytes], shard: ShardId = SHARD) -> dict[str, bytes | None]:
+    return {key: await node.get(shard, key) for key in keys}
+
+
+async def serves(node: Node, shard: ShardId = SHARD) -> bool:
+    """Whether it takes writes and answers reads."""
+    try:
+        await node.put(shard, "probe", b"written")
+        return await node.get(shard, "probe") == b"written"
+    except MusterError:
+        with pytest.raises(MusterError):
+            await node.get(shard, "probe")
+        return False
+
+
+@asynccontextmanager
+async def copying(source: Node, target: Node) -> AsyncIterator[Heard]:
+    """Inside, a slow copy is half way; at the end it is cancelled, if nothing else has ended it."""
+    heard = Heard()
+    task = asyncio.create_task(target.driver.copy(SHARD, source.location, SLOWLY, heard))
+    try:
+        await asyncio.wait_for(heard.reached(big_values * big_value_bytes // 2), wait_seconds_max)
+        yield heard
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, MusterError):
+            await task
+
+
+class Writers:
+    """Clients that write all the time, each to keys of its own; `acknowledged` has the last value of each key."""
+
+    def __init__(self, node: Node, count: int = 4) -> None:
+        self.node, self.count = node, count
+        self.acknowledged: dict[str, bytes | None] = {}
+        self.positions: list[int] = []
+        self.refused = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Writers":
+        self._tasks = [asyncio.create_task(self._write(number)) for number in range(self.count)]
+        await self.go_on()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def go_on(self, writes: int = 20) -> None:
+        """Until there are so many more of them."""
+        goal = len(self.positions) + writes
+
+        async def there() -> bool:
+            return len(self.positions) >= goal
+
+        await eventually(there)
+
+    async def end(self) -> None:
+        """Until every client was refused."""
+        async with asyncio.timeout(wait_seconds_max):
+            await asyncio.gather(*self._tasks)
+
+    async def _write(self, client: int) -> None:
+        for number in range(1_000_000):
+            key = f"writer-{client}-{number % 7}"
+            value = None if number % 5 == 4 else f"value {number}".encode()
+            try:
+                if value is None:
+                    self.positions.append(await self.node.delete(SHARD, key))
+                else:
+                    self.positions.append(await self.node.put(SHARD, key, value))
+            except MusterError:
+                self.refused += 1
+                self.acknowledged.pop(key, None)  # what became of this one is not known
+                return
+            self.acknowledged[key] = value
+            await asyncio.sleep(0)
+
+
+class OwnerContract:
+    """What the holder of a shard promises."""
+
+    async def test_an_opened_shard_is_empty_and_serves(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await node.driver.open(SHARD, 1, LIMITS)
+
+        assert (await node.extent(SHARD)).records == 0
+        assert await serves(node)
+
+    async def test_opening_again_leaves_what_was_written(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+
+        await node.driver.open(SHARD, 1, LIMITS)
+        await restart(node)
+        await node.driver.open(SHARD, 1, LIMITS)
+
+        assert await held(node, pairs) == pairs
+
+    async def test_opening_does_not_lift_a_fence(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+
+        with suppress(Refused):
+            await node.driver.open(SHARD, 1, LIMITS)
+
+        assert not await serves(node)
+
+    async def test_what_was_acknowledged_outlives_a_crash(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+        before = await node.extent(SHARD)
+
+        await restart(node)
+
+        assert await held(node, pairs) == pairs
+        assert await node.extent(SHARD) == before
+
+    async def test_a_repeated_write_gets_its_first_answer(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await node.driver.open(SHARD, 1, LIMITS)
+        first = await node.put(SHARD, "a", b"1", "w1")
+        await node.put(SHARD, "a", b"2")
+        await restart(node)
+
+        assert await node.put(SHARD, "a", b"1", "w1") == first
+        assert await node.get(SHARD, "a") == b"2"
+
+    async def test_shards_on_a_node_are_apart(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+        await node.driver.open(OTHER, 1, LIMITS)
+        await node.put(OTHER, "key-0001", b"another")
+        await node.driver.fence(SHARD, 1)
+        await node.driver.drop(SHARD, 1)
+
+        assert await held(node, {"key-0001": b""}, OTHER) == {"key-0001": b"another"}
+        assert pairs["key-0001"] != b"another"
+
+    async def test_a_fence_asked_again_answers_alike(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+
+        final = await node.driver.fence(SHARD, 1)
+
+        assert final == await node.extent(SHARD)
+        assert await node.driver.fence(SHARD, 1) == final
+        await restart(node)
+        assert await node.driver.fence(SHARD, 1) == final
+
+    async def test_a_fence_holds_across_a_crash(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        assert not await serves(node)
+
+        await restart(node)
+
+        assert not await serves(node)
+
+    async def test_nothing_is_acknowledged_behind_a_fence(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        async with Writers(node, 16) as writers:
+            final = await node.driver.fence(SHARD, 1)
+            counted = len(writers.positions)
+            await writers.end()
+
+        assert max(writers.positions) <= final.position
+        assert len(writers.positions) - counted <= writers.count, "answers under way, and no more"
+        assert await node.extent(SHARD) == final
+        assert writers.refused == writers.count
+
+    async def test_a_fence_of_an_older_epoch_is_refused(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.activate(SHARD, 2, LIMITS)
+
+        with pytest.raises(StaleEpoch) as refused:
+            await node.driver.fence(SHARD, 1)
+
+        assert refused.value.context["epoch"] == 2
+        assert await serves(node)
+
+    async def test_a_shard_that_is_not_here_cannot_be_fenced(self, nodes: Nodes) -> None:
+        with pytest.raises(ShardNotFound):
+            await nodes[0].driver.fence(SHARD, 1)
+
+    async def test_after_an_abort_the_source_serves_again(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+        final = await node.driver.fence(SHARD, 1)
+
+        await node.driver.activate(SHARD, 2, LIMITS)
+        await node.driver.activate(SHARD, 2, LIMITS)
+        assert await node.put(SHARD, "later", b"") == final.position + 1
+        await restart(node)
+        await node.driver.activate(SHARD, 2, LIMITS)
+
+        assert await held(node, pairs) == pairs
+        assert await serves(node)
+
+    async def test_an_activation_of_before_the_fence_does_not_lift_it(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+
+        with pytest.raises(StaleEpoch):
+            await node.driver.activate(SHARD, 1, LIMITS)
+
+        assert not await serves(node)
+
+    async def test_an_activation_of_an_older_epoch_is_refused(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.activate(SHARD, 3, LIMITS)
+
+        with pytest.raises(StaleEpoch):
+            await node.driver.activate(SHARD, 2, LIMITS)
+
+    async def test_without_a_copy_there_is_nothing_to_activate(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        with pytest.raises(ShardNotFound):
+            await node.driver.activate(SHARD, 1, LIMITS)
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.drop(SHARD, 1)
+        with pytest.raises(ShardNotFound):
+            await node.driver.activate(SHARD, 2, LIMITS)
+
+    async def test_a_retired_shard_says_who_owns_it(self, nodes: Nodes) -> None:
+        node, other, _ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+        await other.driver.retire(SHARD, 2, ELSEWHERE)
+
+        for asked in (node, other):
+            await restart(asked)
+            for answer in (asked.get(SHARD, "key-0001"), asked.put(SHARD, "key-0001", b"")):
+                with pytest.raises(NotOwner) as refused:
+                    await answer
+                told = refused.value.context
+                assert (told["epoch"], told["owner"], told["address"]) == (2, ELSEWHERE.node, ELSEWHERE.address)
+
+    async def test_a_retirement_of_an_older_epoch_is_refused(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.activate(SHARD, 3, LIMITS)
+
+        with pytest.raises(StaleEpoch):
+            await node.driver.retire(SHARD, 2, ELSEWHERE)
+
+        assert await serves(node)
+
+    async def test_what_is_retired_does_not_come_back_with_its_old_epoch(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+        await restart(node)
+
+        for late in (
+            node.driver.open(SHARD, 1, LIMITS),
+            node.driver.activate(SHARD, 1, LIMITS),
+            node.driver.prepare(SHARD, 1),
+        ):
+            with pytest.raises(StaleEpoch) as refused:
+                await late
+            assert refused.value.context["epoch"] == 2
+        assert not await serves(node)
+
+    async def test_what_is_dropped_is_gone_and_stays_gone(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+
+        await node.driver.drop(SHARD, 2)
+        await node.driver.drop(SHARD, 2)
+        await restart(node)
+
+        with pytest.raises(NotOwner):
+            await node.get(SHARD, "key-0001")
+        with pytest.raises(StaleEpoch):
+            await node.driver.open(SHARD, 1, LIMITS)
+        await node.driver.open(SHARD, 3, LIMITS)
+        assert await held(node, pairs) == dict.fromkeys(pairs)
+
+    async def test_dropping_what_is_not_here_is_fine(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await node.driver.drop(SHARD, 7)
+
+        await node.driver.open(SHARD, 8, LIMITS)
+        assert await serves(node)
+
+    async def test_a_copy_that_serves_with_a_later_epoch_is_not_dropped(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.activate(SHARD, 3, LIMITS)
+
+        with pytest.raises(StaleEpoch):
+            await node.driver.drop(SHARD, 2)
+
+        assert await held(node, pairs) == pairs
+
+    @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8])
+    async def test_an_interrupted_drop_is_finished(self, nodes: Nodes, turns: int) -> None:
+        node, *_ = nodes
+        pairs = await opened(node, 500)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+
+        dropping = asyncio.create_task(node.driver.drop(SHARD, 2))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await node.kill()
+        dropping.cancel()
+        await asyncio.gather(dropping, return_exceptions=True)
+        await node.start()
+        await node.driver.drop(SHARD, 2)
+
+        await node.driver.prepare(SHARD, 3)
+        assert (await node.extent(SHARD)).records == 0
+        await node.driver.drop(SHARD, 3)
+        await node.driver.open(SHARD, 4, LIMITS)
+        assert await held(node, pairs) == dict.fromkeys(pairs)
+
+
+class TargetContract:
+    """What the receiver of a shard promises."""
+
+    async def test_a_prepared_copy_does_not_serve(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await target.driver.prepare(SHARD, 2)
+        assert not await serves(target)
+
+        await copied(source, target)
+        assert not await serves(target)
+        await restart(target)
+        assert not await serves(target)
+
+    async def test_one_that_serves_is_not_prepared(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        pairs = await opened(node)
+
+        for epoch in (1, 2):
+            with pytest.raises(StaleEpoch):
+                await node.driver.prepare(SHARD, epoch)
+
+        assert await held(node, pairs) == pairs
+
+    async def test_preparing_again_keeps_what_has_come(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        extent = await copied(source, target)
+
+        await target.driver.prepare(SHARD, 2)
+
+        assert await target.extent(SHARD) == extent
+
+    async def test_preparing_for_a_later_epoch_starts_anew(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+
+        await target.driver.prepare(SHARD, 3)
+
+        assert (await target.extent(SHARD)).records == 0
+        with pytest.raises(StaleEpoch):
+            await target.driver.prepare(SHARD, 2)
+
+    async def test_a_move_takes_everything_along(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        pairs = await opened(source)
+        await source.delete(SHARD, "key-0007")
+
+        final = await moved(source, target)
+
+        assert await held(target, pairs) == {**pairs, "key-0007": None}
+        assert final.records == len(pairs) - 1
+        with pytest.raises(NotOwner) as refused:
+            await source.get(SHARD, "key-0001")
+        assert refused.value.context["address"] == target.location.address
+
+    async def test_an_empty_shard_can_be_moved(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, 0)
+
+        final = await moved(source, target)
+
+        assert (final.position, final.records) == (0, 0)
+        assert await serves(target)
+
+    async def test_a_shard_moves_on_and_home_again(self, nodes: Nodes) -> None:
+        pairs = await opened(nodes[0])
+        for epoch, (source, target) in enumerate(zip(nodes, (*nodes[1:], nodes[0]), strict=True), 2):
+            await moved(source, target, epoch=epoch)
+            key = f"written-at-{epoch}"
+            pairs[key] = b"new"
+            await target.put(SHARD, key, b"new")
+
+        assert await held(nodes[0], pairs) == pairs
+
+    async def test_what_is_written_meanwhile_comes_along(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        async with Writers(source) as writers:
+            await target.driver.copy(SHARD, source.location, SLOWLY, unheard)
+            await writers.go_on()
+            await target.driver.catch_up(SHARD, source.location, QUICKLY, unheard)
+            await writers.go_on()
+            await target.driver.verify(SHARD, source.location)
+            await writers.go_on()
+            final = await handed_over(source, target)
+            await writers.end()
+
+        assert await target.extent(SHARD) == final
+        found = {key: await target.get(SHARD, key) for key in writers.acknowledged}
+        assert found == writers.acknowledged
+
+    async def test_a_copy_tells_how_far_it_is(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        heard = Heard()
+
+        extent = await target.driver.copy(SHARD, source.location, QUICKLY, heard)
+
+        told = [progress.bytes for progress in heard.progress]
+        assert len(told) > 2
+        assert told == sorted(told)
+        assert heard.progress[-1].bytes_total == told[-1] == extent.bytes
+
+    async def test_a_slow_copy_takes_its_time(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        began = asyncio.get_running_loop().time()
+
+        extent = await target.driver.copy(SHARD, source.location, SLOWLY, unheard)
+
+        assert SLOWLY.bytes_per_second is not None
+        seconds = asyncio.get_running_loop().time() - began
+        assert seconds >= 0.5 * extent.bytes / SLOWLY.bytes_per_second
+
+    async def test_a_cancelled_copy_goes_on_where_it_was(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        async with copying(source, target):
+            pass
+
+        await self.copied_again_with_less(source, target)
+
+    async def test_a_copy_goes_on_where_a_crash_of_the_target_left_it(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        async with copying(source, target):
+            await target.kill()
+        await target.start()
+
+        await self.copied_again_with_less(source, target)
+
+    async def test_a_copy_goes_on_where_a_crash_of_the_source_left_it(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        async with copying(source, target):
+            await source.kill()
+        await source.start()
+
+        await self.copied_again_with_less(source, target)
+
+    async def copied_again_with_less(self, source: Node, target: Node) -> None:
+        """The source has changed since; the copy ends with all of it, and was not sent everything again."""
+        before = source.sent_bytes()
+        await source.put(SHARD, "key-0001", b"changed behind the checkpoint")
+        await source.delete(SHARD, "key-0002")
+        await source.put(SHARD, "key-9999", b"new")
+
+        extent = await copied(source, target)
+
+        assert extent == await source.extent(SHARD)
+        assert source.sent_bytes() - before < 0.75 * extent.bytes
+        assert await target.driver.verify(SHARD, source.location) == extent
+        await handed_over(source, target)
+        assert await target.get(SHARD, "key-0001") == b"changed behind the checkpoint"
+        assert await target.get(SHARD, "key-0002") is None
+
+    async def test_a_finished_copy_is_not_sent_again(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await copied(source, target)
+        await restart(target)
+        before = source.sent_bytes()
+
+        await copied(source, target)
+
+        assert source.sent_bytes() - before < big_value_bytes
+
+    async def test_a_source_that_is_away_is_a_matter_of_trying_again(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        pairs = await opened(source)
+        await target.driver.prepare(SHARD, 2)
+        await source.kill()
+        with pytest.raises(Transient):
+            await target.driver.copy(SHARD, source.location, QUICKLY, unheard)
+        with pytest.raises(Transient):
+            await target.driver.catch_up(SHARD, source.location, QUICKLY, unheard)
+        with pytest.raises(Transient):
+            await target.driver.verify(SHARD, source.location)
+        with pytest.raises(Transient):
+            await target.driver.drain(SHARD, source.location, None)
+
+        await source.start()
+        await moved(source, target)
+        assert await held(target, pairs) == pairs
+
+    async def test_nothing_is_copied_from_one_who_is_not_the_owner(self, nodes: Nodes) -> None:
+        source, target, other = nodes
+        await opened(source)
+        await source.driver.fence(SHARD, 1)
+        await source.driver.retire(SHARD, 2, ELSEWHERE)
+        await target.driver.prepare(SHARD, 3)
+        with pytest.raises(NotOwner):
+            await target.driver.copy(SHARD, source.location, QUICKLY, unheard)
+        with pytest.raises(Refused):
+            await target.driver.copy(SHARD, other.location, QUICKLY, unheard)
+
+    async def test_without_a_prepared_copy_nothing_is_pulled(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        for step in (
+            target.driver.copy(SHARD, source.location, QUICKLY, unheard),
+            target.driver.catch_up(SHARD, source.location, QUICKLY, unheard),
+            target.driver.verify(SHARD, source.location),
+            target.driver.drain(SHARD, source.location, None),
+        ):
+            with pytest.raises(ShardNotFound):
+                await step
+
+    async def test_who_has_caught_up_goes_on_following(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+
+        await source.put(SHARD, "later", b"value")
+
+        async def followed() -> bool:
+            return await target.extent(SHARD) == await source.extent(SHARD)
+
+        await eventually(followed)
+
+    async def test_catching_up_tells_how_far_behind_it_is(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await target.driver.prepare(SHARD, 2)
+        await target.driver.copy(SHARD, source.location, QUICKLY, unheard)
+        await fill(source, 50)
+        heard = Heard()
+
+        extent = await target.driver.catch_up(SHARD, source.location, CopyLimits(lag_records_max=0), heard)
+
+        assert extent == await source.extent(SHARD)
+        assert heard.progress[-1].lag_records == 0
+
+    async def test_a_follower_goes_on_after_a_crash_of_either(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        for node in (target, source):
+            await copied(source, target)
+            await restart(node)
+            await fill(source, 30, 50)
+        await copied(source, target)
+
+        assert await target.driver.verify(SHARD, source.location) == await source.extent(SHARD)
+
+    async def test_a_copy_that_is_right_is_verified(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+
+        verified = await target.driver.verify(SHARD, source.location)
+
+        assert verified == await source.extent(SHARD) == await target.driver.verify(SHARD, source.location)
+
+    async def test_a_flipped_bit_in_the_copy_is_found(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+        await target.damage(SHARD, "key-0013")
+
+        with pytest.raises(ChecksumMismatch):
+            await target.driver.verify(SHARD, source.location)
+        await source.put(SHARD, "later", b"value")
+        with pytest.raises(ChecksumMismatch):
+            await target.driver.verify(SHARD, source.location)
+
+        await target.driver.drop(SHARD, 2)
+        await copied(source, target)
+        await target.driver.verify(SHARD, source.location)
+
+    async def test_draining_goes_to_the_sources_end(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+        await fill(source, 200, 50)
+        final = await source.driver.fence(SHARD, 1)
+
+        assert await target.driver.drain(SHARD, source.location, final) == final
+        assert await target.driver.drain(SHARD, source.location, None) == final
+        await restart(target)
+        assert await target.driver.drain(SHARD, source.location, final) == final
+
+    async def test_a_source_that_is_not_fenced_has_no_end(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+
+        with pytest.raises(Transient):
+            await target.driver.drain(SHARD, source.location, None)
+
+    async def test_another_end_than_the_fences_is_refused(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+        final = await source.driver.fence(SHARD, 1)
+        wrong_digest = f"{int(final.digest, 16) ^ 1:0{len(final.digest)}x}"
+
+        for wrong in (
+            Extent(final.position, wrong_digest, final.records, final.bytes),
+            Extent(final.position - 1, final.digest, final.records, final.bytes),
+        ):
+            with pytest.raises(ChecksumMismatch):
+                await target.driver.drain(SHARD, source.location, wrong)
+
+    async def test_write_ids_travel_with_the_shard(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        early = await source.put(SHARD, "early", b"1", "w-early")
+        gone = await source.delete(SHARD, "key-0005", "w-gone")
+        await copied(source, target)
+        later = await source.put(SHARD, "later", b"1", "w-later")
+        await handed_over(source, target)
+        await target.put(SHARD, "early", b"2")
+        await restart(target)
+
+        assert await target.put(SHARD, "early", b"1", "w-early") == early
+        assert await target.put(SHARD, "later", b"1", "w-later") == later
+        assert await target.delete(SHARD, "key-0005", "w-gone") == gone
+        assert await target.get(SHARD, "early") == b"2"
+
+    async def test_the_new_owner_counts_on_and_outlives_a_crash(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        pairs = await opened(source)
+        final = await moved(source, target)
+
+        assert await target.put(SHARD, "next", b"") == final.position + 1
+        await restart(target)
+
+        assert await target.put(SHARD, "next", b"") == final.position + 2
+        assert await held(target, pairs) == pairs
+
+    async def test_late_steps_of_a_move_leave_its_result_alone(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await moved(source, target)
+        await target.put(SHARD, "key-0001", b"after the move")
+        before = await target.extent(SHARD)
+
+        for late in (
+            target.driver.prepare(SHARD, 2),
+            target.driver.copy(SHARD, source.location, QUICKLY, unheard),
+            target.driver.catch_up(SHARD, source.location, QUICKLY, unheard),
+            target.driver.drain(SHARD, source.location, None),
+            source.driver.fence(SHARD, 1),
+            source.driver.activate(SHARD, 1, LIMITS),
+        ):
+            with pytest.raises(Refused):
+                await late
+        await target.driver.activate(SHARD, 2, LIMITS)
+        await source.driver.retire(SHARD, 2, target.location)
+        await source.driver.drop(SHARD, 2)
+
+        assert await target.extent(SHARD) == before
+        assert await target.get(SHARD, "key-0001") == b"after the move"
+
+    async def test_an_aborted_move_leaves_nothing_and_can_be_tried_again(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        pairs = await opened(source)
+        await copied(source, target)
+        await source.driver.fence(SHARD, 1)
+        await source.driver.activate(SHARD, 2, LIMITS)
+        await target.driver.drop(SHARD, 2)
+        with pytest.raises(MusterError):
+            await target.extent(SHARD)
+        await source.put(SHARD, "after the abort", b"")
+
+        await moved(source, target, epoch=3)
+
+        assert await held(target, pairs) == pairs
+        assert await target.get(SHARD, "after the abort") == b""
+
+
+class DriverContract(OwnerContract, TargetContract):
+    """All promises of `domain.driver.ShardDriver`."""

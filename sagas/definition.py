@@ -131,8 +131,12 @@ class Definition:
                 raise Unsound(f"{self.name}: {step.name} cannot be undone: it does not stand before the pivot")
         if any(step.undo for step in self.compensations):
             raise Unsound(f"{self.name}: what undoes cannot be undone itself")
+        if self.steps[pivots[0]].skippable:
+            raise Unsound(f"{self.name}: the pivot cannot be left out")
         if self.window is not None and self.window not in [step.name for step in self.steps[: pivots[0]]]:
             raise Unsound(f"{self.name}: the window must begin at a step before the pivot")
+        if any(step.pausable and self.in_window(step.name) for step in self.steps):
+            raise Unsound(f"{self.name}: a pause within the window would let it last for ever")
 
     @property
     def compensations(self) -> tuple[Step, ...]:

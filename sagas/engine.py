@@ -46,7 +46,7 @@ from domain.saga import (
     UpgradeSaga,
     evolve,
 )
-from sagas.definition import Action, Apply, Definition, Definitions, Step, Task, Wait, newest
+from sagas.definition import Action, Apply, Ask, Definition, Definitions, Step, Task, Wait, newest
 
 Decide = Callable[[Command, Any], list[Event]]
 Evolve = Callable[[Any, Event], Any]
@@ -132,11 +132,13 @@ def decide(command: Command, saga: Saga, root: Root, definitions: Definitions) -
 
 def _run(course: _Course) -> None:
     """Go through the steps that need nobody else."""
-    while course.saga.active and course.saga.step is not None:
+    while course.saga.step is not None:
         step = course.step
-        if course.saga.forced and step.skippable:
+        if course.saga.forced and step.skippable and not course.saga.paused:
             _skip(course)
             continue
+        if not course.saga.active:
+            return
         actions = step.act(course.saga)
         applied = next((action for action in actions if isinstance(action, Apply)), None)
         if applied is None:
@@ -218,7 +220,7 @@ def _report(command: ReportStep, course: _Course) -> None:
     wrong = course.step.check(course.saga, command.result)
     if wrong is None:
         _succeed(course, command.result)
-    else:
+    elif course.saga.standing == "running":
         _fail(course, wrong, final=True)
 
 
@@ -227,9 +229,9 @@ def _current(command: StepCommand, saga: Saga) -> bool:
 
 
 def _asked(node: str | None, course: _Course) -> bool:
-    if node is None:
-        return True
     actions = course.step.act(course.saga)
+    if node is None:
+        return any(isinstance(action, Ask) for action in actions)
     return any(isinstance(action, Task) and action.node == node and not action.assist for action in actions)
 
 
@@ -238,6 +240,11 @@ def _expire(command: ExpireStep, course: _Course) -> None:
     if command.kind == "window":
         if _may_turn_back(course) and saga.step is not None and course.definition.in_window(saga.step):
             _turn_back(course, f"the cut-over took longer than {course.definition.window_seconds:g} s")
+        return
+    if command.kind == "stalled":
+        # Attempts come and go: it is the step that takes too long.
+        if saga.step == command.step and saga.stalled is None and not saga.paused and saga.standing != "blocked":
+            course.tell(StepStalled(step=command.step, attempt=saga.attempt, seconds=course.step.stalled_seconds))
         return
     if not _current(command, saga) or saga.paused:
         return
@@ -248,8 +255,6 @@ def _expire(command: ExpireStep, course: _Course) -> None:
             _fail(course, f"no answer within {course.step.timeout_seconds:g} s", final=False)
         case "wait" if saga.standing == "running":
             _succeed(course, {})
-        case "stalled" if saga.stalled is None and saga.standing == "running":
-            course.tell(StepStalled(step=command.step, attempt=saga.attempt, seconds=course.step.stalled_seconds))
 
 
 def allowed(saga: Saga, definition: Definition) -> tuple[str, ...]:
@@ -282,18 +287,20 @@ def _verb(command: Command, course: _Course) -> None:
         return
     verb = next(name for name, kind in VERBS.items() if isinstance(command, kind))
     verbs = allowed(saga, course.definition)
-    if verb not in verbs:
+    if verb not in verbs or (isinstance(command, SkipStep) and command.step != saga.step):
         state = f"{saga.phase}, {saga.standing}" + (f" at {saga.step}" if saga.step else "")
         can = f"allowed now: {', '.join(verbs)}" if verbs else "nothing is allowed any more"
-        raise VerbNotAllowed(f"{verb} is not allowed while the migration is {state}; {can}", allowed=", ".join(verbs))
+        what = f"{verb} {command.step}" if isinstance(command, SkipStep) else verb
+        raise VerbNotAllowed(f"{what} is not allowed while the migration is {state}; {can}", allowed=", ".join(verbs))
     assert saga.step is not None, "a saga that has ended allows nothing"
     match command:
         case PauseSaga():
             course.tell(SagaPaused())
-        case ResumeSaga() if saga.paused:
-            course.tell(SagaResumed())
         case ResumeSaga():
-            _succeed(course, {})
+            if saga.paused:
+                course.tell(SagaResumed())
+            if _held(course.saga, course.step):
+                _succeed(course, {})
         case RetryStep():
             course.tell(StepRetried(step=saga.step, attempt=saga.attempt + 1, by_hand=True))
         case SkipStep():
@@ -338,7 +345,8 @@ def _passed(name: str, saga: Saga, definition: Definition) -> bool:
     forward = [step.name for step in definition.steps]
     if name in forward:
         return saga.step is None or saga.step not in forward or forward.index(name) < forward.index(saga.step)
-    return name not in saga.undo and saga.phase != "forward"
+    undone = any(step.name == name for step in definition.compensations)
+    return undone and name not in saga.undo and saga.phase != "forward"
 
 
 def _upgrade(command: UpgradeSaga, course: _Course, definitions: Definitions) -> None:
@@ -384,6 +392,11 @@ class SagaTimer(NamedTuple):
     kind: Literal["timeout", "retry", "wait", "stalled", "window"]
     seconds: float
 
+    @property
+    def name(self) -> str:
+        """What tells it from others of its kind."""
+        return f"{self.step}/{self.attempt}"
+
 
 def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     """All that can run out for the saga now."""
@@ -393,18 +406,18 @@ def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     name, attempt = step.name, saga.attempt
     if definition.window is not None and saga.phase == "forward" and definition.in_window(name):
         wanted.append(SagaTimer(definition.window, 0, "window", definition.window_seconds))
+    waits = [action for action in step.act(saga) if isinstance(action, Wait)]
+    if not waits and saga.stalled is None:
+        wanted.append(SagaTimer(name, 0, "stalled", step.stalled_seconds))
     if saga.standing == "retrying":
         if saga.retry_seconds is not None:
             wanted.append(SagaTimer(name, attempt, "retry", saga.retry_seconds))
         return tuple(wanted)
-    waits = [action for action in step.act(saga) if isinstance(action, Wait)]
     for wait in waits:
         if wait.seconds is not None:
             wanted.append(SagaTimer(name, attempt, "wait", wait.seconds))
     if not waits and step.timeout_seconds is not None:
         wanted.append(SagaTimer(name, attempt, "timeout", step.timeout_seconds))
-    if not waits and saga.stalled is None:
-        wanted.append(SagaTimer(name, attempt, "stalled", step.stalled_seconds))
     return tuple(wanted)
 
 

@@ -90,7 +90,7 @@ class ShardCommand(Command):
 class MoveShard(ShardCommand):
     """Move the shard to the target, live.
 
-    `bytes_per_second` throttles the copying; before the cut-over the move waits for `not_before`, and with `hold` for an
+    `bytes_per_second` throttles the copying; before the cut-over the move waits for `not_before`, or with `hold` for an
     operator's `resume`; `soak_seconds` after it the source's copy is kept for, and `cleanup_seconds` more.
     """
 
@@ -101,6 +101,12 @@ class MoveShard(ShardCommand):
     not_before: AwareDatetime | None = None
     soak_seconds: Seconds = 1.0
     cleanup_seconds: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _one_gate(self) -> "MoveShard":
+        if self.hold and self.not_before is not None:
+            raise ValueError("hold: an operator decides, not the clock; leave out not_before")
+        return self
 
 
 class PinShard(ShardCommand):
@@ -305,7 +311,7 @@ def _step(command: MoveCommand, shard: Shard, state: Keyspace) -> list[Event]:
             )
             return [moved]
         case ReclaimShard():
-            if not shard.fenced:
+            if not shard.fenced and shard.owner != shard.target:
                 return []
             _fence_stands(command, shard)
             return [

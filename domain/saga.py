@@ -314,9 +314,9 @@ def _evolve(saga: Saga, event: Event) -> Saga:
             return replace(saga, standing="retrying", error=event.error, retry_seconds=event.retry_seconds)
         case StepRetried():
             assert saga.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {saga.attempt}"
-            tried = 1 if event.by_hand else saga.tried + 1
+            tried, stalled = (1, None) if event.by_hand else (saga.tried + 1, saga.stalled)
             return replace(
-                saga, standing="running", attempt=event.attempt, tried=tried, retry_seconds=None, stalled=None
+                saga, standing="running", attempt=event.attempt, tried=tried, retry_seconds=None, stalled=stalled
             )
         case StepStalled():
             return replace(saga, stalled=f"{event.step} takes longer than {event.seconds:g} s")

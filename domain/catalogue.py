@@ -4,19 +4,54 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from domain import service
+from domain import cluster, keyspace, node, saga, service
 from domain.check import URL_PATTERN
 from domain.error import InvalidCommand, InvalidInstance
 from domain.message import NAME_PATTERN, Command, Event
 from domain.value import value
 
-COMMANDS: Final[dict[str, type[Command]]] = {command.type: command for command in service.COMMANDS}
+_COMMANDS_OF: Final[dict[str, tuple[type[Command], ...]]] = {
+    service.KIND: service.COMMANDS,
+    keyspace.KIND: keyspace.COMMANDS,
+    cluster.KIND: node.COMMANDS,
+    saga.KIND: saga.COMMANDS,
+}
+_INTERNAL_OF: Final[dict[str, tuple[type[Command], ...]]] = {
+    keyspace.KIND: keyspace.INTERNAL_COMMANDS,
+    cluster.KIND: node.INTERNAL_COMMANDS,
+}
+
+COMMANDS: Final[dict[str, type[Command]]] = {
+    command.type: command for commands in _COMMANDS_OF.values() for command in commands
+}
 """The commands that anyone may publish, by type."""
 
-EVENTS: Final[dict[str, type[Event]]] = {event.type: event for event in service.EVENTS}
+INTERNAL_COMMANDS: Final[dict[str, type[Command]]] = {
+    command.type: command for commands in _INTERNAL_OF.values() for command in commands
+}
+"""The commands that a controller may give to another one, by type."""
+
+KIND_OF: Final[dict[str, str]] = {
+    command.type: kind
+    for table in (_COMMANDS_OF, _INTERNAL_OF)
+    for kind, commands in table.items()
+    for command in commands
+}
+"""The kind of stream that a command is for, by type."""
+
+EVENTS: Final[dict[str, type[Event]]] = {
+    event.type: event for events in (service.EVENTS, keyspace.EVENTS, node.EVENTS, saga.EVENTS) for event in events
+}
 """All events, by type."""
 
-STREAM_KINDS: Final = (service.KIND,)
+_NAME: Final = NAME_PATTERN[1:-1]
+STREAMS: Final[dict[str, str]] = {
+    service.KIND: f"{service.KIND}/{_NAME}",
+    keyspace.KIND: f"{keyspace.KIND}/{_NAME}",
+    cluster.KIND: cluster.STREAM,
+    saga.KIND: f"{keyspace.KIND}/{_NAME}/migration/[1-9][0-9]{{0,17}}",
+}
+"""What streams are called, by kind, as regular expressions."""
 
 
 _FORMS: Final = {
@@ -25,9 +60,12 @@ _FORMS: Final = {
 }
 
 
-def command_from(type_name: str, data: object) -> Command:
-    """The command of this type with this data. Raises InvalidCommand or InvalidInstance, with the field."""
-    command_type = COMMANDS.get(type_name)
+def command_from(type_name: str, data: object, *, inside: bool = False) -> Command:
+    """The command of this type with this data; `inside`: also one that only controllers give.
+
+    Raises InvalidCommand or InvalidInstance, with the field.
+    """
+    command_type = COMMANDS.get(type_name) or (INTERNAL_COMMANDS.get(type_name) if inside else None)
     if command_type is None:
         raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
     try:

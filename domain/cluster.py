@@ -275,6 +275,7 @@ class NodeTimer(NamedTuple):
     incarnation: int
     seconds: float
     kind: Literal["lease"] = "lease"
+    name: str = ""
 
 
 def items(state: Cluster) -> Iterator[str]:

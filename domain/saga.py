@@ -18,6 +18,8 @@ from pydantic import Field, StringConstraints
 from domain.message import Command, Event, Name
 from domain.value import value
 
+KIND: Final = "saga"
+
 Phase = Literal["forward", "compensating", "completed", "compensated"]
 Standing = Literal["running", "retrying", "blocked", "ended"]
 Text = Annotated[str, StringConstraints(max_length=2_000)]
@@ -145,7 +147,7 @@ class UpgradeSaga(SagaCommand):
     version: Annotated[int, Field(strict=True, ge=1)]
 
 
-VERBS: Final = {
+VERBS: Final[dict[str, type[SagaCommand]]] = {
     "pause": PauseSaga,
     "resume": ResumeSaga,
     "retry": RetryStep,
@@ -153,8 +155,8 @@ VERBS: Final = {
     "abort": AbortSaga,
     "force-complete": ForceComplete,
 }
-COMMANDS: Final = (ReportStep, ReportProgress, *VERBS.values(), UpgradeSaga)
-INTERNAL_COMMANDS: Final = (ExpireStep,)
+COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ReportStep, ReportProgress, *VERBS.values(), UpgradeSaga)
+INTERNAL_COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ExpireStep,)
 
 
 class SagaStarted(Event):

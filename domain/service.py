@@ -351,6 +351,11 @@ class Timer(NamedTuple):
     seconds: float
     check: str = ""
 
+    @property
+    def name(self) -> str:
+        """What tells it from others of its kind."""
+        return self.check
+
 
 def timers(state: Service, instance_id: str) -> tuple[Timer, ...]:
     """All that can run out for the instance now."""

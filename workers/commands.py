@@ -18,8 +18,6 @@ from aiokafka.errors import KafkaError
 
 from domain.catalogue import Answer
 from domain.error import MusterError, NotReady
-from domain.instance import Instance
-from domain.service import Service
 from infra.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
 from workers.wire import claimed_id, envelope_from_json, json_from, outcome
 from workers.writer import Writer
@@ -50,11 +48,11 @@ class CommandsTopic:
         self.position = -1
         self.lag = 0
 
-    def began(self, streams: dict[str, Service]) -> None:
+    def began(self, streams: dict[str, Any]) -> None:
         """Consume."""
         self._reigning.set()
 
-    def changed(self, stream: str, instance_id: str, instance: Instance | None) -> None:
+    def changed(self, stream: str, item: str, part: Any) -> None:
         """Nothing: outcomes come with the answers."""
 
     def ended(self) -> None:

@@ -6,15 +6,21 @@ deadline by the gap: nothing expires in a burst because we were away.
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import Final
-
-from domain.service import Timer
+from typing import Any, Final, Protocol
 
 Subject = tuple[str, str]
-"""(stream, instance)."""
+"""A stream, and the item of it that a timer is for."""
 
 step_max_seconds: Final = 0.3
 """Three ticks of the writer: short enough for a lease of half a second that is renewed in good time to outlive a pause."""
+
+
+class Timer(Protocol):
+    """What runs out after `seconds`; hashable, and the same again as long as it is the same timer."""
+
+    @property
+    def seconds(self) -> float:
+        """Its full length."""
 
 
 class Deadlines:
@@ -48,7 +54,7 @@ class Deadlines:
         else:
             self._armed.pop(subject, None)
 
-    def renew(self, subject: Subject, renewed: Callable[[Timer], bool]) -> None:
+    def renew(self, subject: Subject, renewed: Callable[[Any], bool]) -> None:
         """Give those of the subject's timers their full length again."""
         armed = self._armed.get(subject)
         if armed:
@@ -57,9 +63,9 @@ class Deadlines:
                     deadline, number = armed[timer]
                     armed[timer] = (max(deadline, self._elapsed + timer.seconds), number)
 
-    def due(self, most: int) -> list[tuple[Subject, Timer]]:
+    def due(self, most: int) -> list[tuple[Subject, Any]]:
         """Up to `most` that have run out, and were not told before."""
-        found: list[tuple[Subject, Timer]] = []
+        found: list[tuple[Subject, Any]] = []
         while self._heap and self._heap[0][0] <= self._elapsed and len(found) < most:
             _, number, subject, timer = heapq.heappop(self._heap)
             deadline, current = self._armed.get(subject, {}).get(timer, (0.0, 0))

@@ -9,20 +9,19 @@ States are persistent maps, so a rollback puts back the references that the grou
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
 
-from domain import service
 from domain.catalogue import Answer
 from domain.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
-from domain.instance import Instance, InstanceEvent
-from domain.message import Envelope, Event, Recorded
-from domain.service import InstanceCommand, Service
+from domain.message import Command, Envelope, Recorded
 from infra.codec import CloudEventMapper, Draft
 from infra.log import START, Batch, Cursor
+from workers.aggregate import OF_COMMAND, OF_EVENT, Aggregate, Placed, gone_incarnation, inside_id, of_stream
 from workers.command_ids import CommandIds, content_hash
 from workers.deadlines import Deadlines, Subject
 
@@ -34,8 +33,10 @@ expiries_group_max: Final = 200
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
-Folded = tuple[Recorded, Instance | None]
-"""An event, and the instance that it is about as it stands behind it (None: gone)."""
+Folded = tuple[Recorded, Any]
+"""An event, and the part of the state that it is about as it stands behind it: an `Instance` (None: gone), a `DataNode`, the
+whole `Keyspace` or `Saga`; see `workers.aggregate`.
+"""
 
 
 class GroupFull(Exception):
@@ -50,11 +51,11 @@ class Group:
     position: int
     commands_offset: int | None
     drafts: list[Draft] = field(default_factory=list)
-    instances: list[Instance | None] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
     bytes: int = 0
-    before: dict[str, Service] = field(default_factory=dict)
+    before: dict[str, Any] = field(default_factory=dict)
     touched: dict[Subject, None] = field(default_factory=dict)
-    renewed: list[tuple[Subject, InstanceCommand]] = field(default_factory=list)
+    renewed: list[tuple[Subject, Command]] = field(default_factory=list)
     answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
 
 
@@ -73,7 +74,7 @@ class Partition:
         self.number = number
         self.cursor: Cursor = START
         self.commands_offset: int | None = None
-        self.streams: dict[str, Service] = {}
+        self.streams: dict[str, Any] = {}
         self.ids = CommandIds(number, ids_max)
         self._recent: deque[str] = deque(maxlen=recent_answers_max)
         self.deadlines = Deadlines()
@@ -84,7 +85,7 @@ class Partition:
         self._group: Group | None = None
 
     def fold(self, batch: Batch) -> list[Folded]:
-        """Take a batch of the log into the state; its events, each with its instance after it.
+        """Take a batch of the log into the state; its events, each with what it is about as it stands behind it.
 
         Raises Corrupt where one cannot be decoded, or is impossible.
         """
@@ -92,12 +93,13 @@ class Partition:
         events = [decoded(number, position, document) for position, document in batch.records]
         folded: list[Folded] = []
         for recorded in events:
+            event, stream = recorded.event, recorded.stream
+            kind = OF_EVENT[type(event)]
             try:
-                state = service.evolve(streams.get(recorded.stream, service.INITIAL), recorded.event)
+                state = streams[stream] = kind.evolve(streams.get(stream, kind.initial), event)
             except AssertionError as error:
                 raise self._impossible(recorded, str(error)) from error
-            streams[recorded.stream] = state
-            folded.append((recorded, state.instances.get(recorded.event.instance)))  # type: ignore[attr-defined]
+            folded.append((recorded, kind.part(state, kind.item(event))))
         if folded:
             self._remember(batch, folded)
             self.last_at = max(self.last_at, folded[-1][0].at)
@@ -105,12 +107,13 @@ class Partition:
         return folded
 
     def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
-        """The answers of the commands that the batch recorded, each as the instance stood behind its last event."""
+        """The answers of the commands that the batch recorded, each with what it was about as it stood behind its last event."""
         following = [recorded.command_id for recorded, _ in folded[1:]]
-        for (_, document), (recorded, instance), after in zip(batch.records, folded, [*following, None], strict=True):
+        for (_, document), (recorded, part), after in zip(batch.records, folded, [*following, None], strict=True):
             content = document.get("commandhash")
             if content is not None and recorded.command_id != after:
-                incarnation = instance.incarnation if instance else getattr(recorded.event, "incarnation", None)
+                kind = OF_EVENT[type(recorded.event)]
+                incarnation = kind.incarnation(part) if part is not None else gone_incarnation(recorded)
                 self.ids.accepted(
                     recorded.command_id, content, recorded.at, recorded.position, recorded.version, incarnation
                 )
@@ -136,8 +139,9 @@ class Partition:
         assert cursor == self.cursor, "a reign begins where the log was read to"
         self.deadlines = Deadlines()
         for stream, state in self.streams.items():
-            for instance in state.instances:
-                self.deadlines.arm((stream, instance), service.timers(state, instance), extra_seconds)
+            kind = of_stream(stream)
+            for item in kind.items(state):
+                self.deadlines.arm((stream, item), kind.timers(state, item), extra_seconds)
 
     def open(self, now: datetime) -> None:
         """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""
@@ -173,55 +177,57 @@ class Partition:
         group = self._group
         assert group is not None, "no group is open"
         due = self.deadlines.due(expiries_group_max)
-        for (stream, instance), timer in due:
-            version = self.streams[stream].version
-            id_ = f"expire/{stream}/{instance}/{timer.kind}/{timer.check}@{version}"
-            self._record(Envelope(id_, stream, service.expire(timer), actor="muster"), group, None)
-            group.touched[stream, instance] = None
+        for (stream, item), timer in due:
+            kind = of_stream(stream)
+            assert kind.expire is not None, f"{stream} has no timers"
+            id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
+            self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
+            group.touched[stream, item] = None
         return len(due)
 
-    def observe(self, stream: str, command: service.ObserveCheck) -> None:
-        """Decide what the checker has seen. Raises GroupFull."""
+    def observe(self, stream: str, command: Command) -> None:
+        """Decide what comes from inside: what the checker has seen, what a saga has heard. A refusal means that it came too
+        late. Raises GroupFull.
+        """
         group = self._group
         assert group is not None, "no group is open"
-        state = self.streams.get(stream, service.INITIAL)
-        id_ = f"check/{stream}/{command.instance}/{command.check}@{state.version}"
-        self._record(Envelope(id_, stream, command, actor="muster/checker"), group, None)
+        state = self.streams.get(stream)
+        id_ = f"{inside_id(command, stream)}@{0 if state is None else state.version}"
+        actor = "muster/checker" if stream.startswith("service/") else "muster"
+        with suppress(Refused):
+            self._record(Envelope(id_, stream, command, actor=actor), group, None)
 
     def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:
-        command = envelope.command
-        assert isinstance(command, InstanceCommand)
-        state = self.streams.get(envelope.stream, service.INITIAL)
-        instance = state.instances.get(command.instance)
+        stream, command = envelope.stream, envelope.command
+        kind = OF_COMMAND[type(command)]
+        item = kind.item(command)
+        part = kind.part(self.streams.get(stream, kind.initial), item)
         if envelope.expected_version is not None:
-            actual = instance.version if instance else None
-            if actual != envelope.expected_version:
-                found = "not registered" if actual is None else f"at version {actual}"
-                detail = f"{command.instance} is {found}; version {envelope.expected_version} was expected"
-                raise VersionConflict(detail, expected=envelope.expected_version, actual=actual)
-        events = self._record(envelope, group, content)
-        subject = (envelope.stream, command.instance)
-        group.renewed.append((subject, command))
+            _check_version(envelope.expected_version, kind.version(part), item or stream)
+        placed = self._record(envelope, group, content)
+        group.renewed.append(((stream, item), command))
         head = group.position + len(group.drafts)
-        after = self.streams[envelope.stream].instances.get(command.instance) if events else instance
-        last = events[-1] if events else None
-        version = after.version if after else (self.streams[envelope.stream].version - 1 if last else None)
-        incarnation = after.incarnation if after else getattr(last, "incarnation", None)
-        return Answer(envelope.id, "accepted" if events else "unchanged", self.number, head, version, incarnation)
+        if not placed:
+            return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
+        last = group.drafts[-1].recorded
+        after, kind = group.parts[-1], OF_EVENT[type(last.event)]
+        incarnation = kind.incarnation(after) if after is not None else gone_incarnation(last)
+        return Answer(envelope.id, "accepted", self.number, head, last.version, incarnation)
 
-    def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Event]:
+    def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Placed]:
         """Decide, check the size, evolve, draft."""
-        stream = envelope.stream
-        before = self.streams.get(stream, service.INITIAL)
-        events = service.decide(envelope.command, before)
-        if not events:
-            return events
-        data = [self._mapper.transcoder.encode(event) for event in events]
+        placed = OF_COMMAND[type(envelope.command)].decide(envelope.command, envelope.stream, self.streams)
+        if not placed:
+            return placed
+        encode, streams = self._mapper.transcoder.encode, self.streams
+        data = [encode(event) for _, event in placed]
         self._make_room(group, sum(map(len, data)) + record_overhead_bytes * len(data), len(data))
-        group.before.setdefault(stream, before)
-        state = before
-        for index, event in enumerate(events):
-            assert isinstance(event, InstanceEvent)
+        for index, (stream, event) in enumerate(placed):
+            kind = OF_EVENT[type(event)]
+            before = streams.get(stream)
+            if stream not in group.before:
+                group.before[stream] = before
+            state = kind.initial if before is None else before
             recorded = Recorded(
                 self.number,
                 group.position + len(group.drafts) + 1,
@@ -236,11 +242,11 @@ class Partition:
                 envelope.reason,
             )
             group.drafts.append(Draft(recorded, content, data[index]))
-            group.touched[stream, event.instance] = None
-            state = service.evolve(state, event)
-            group.instances.append(state.instances.get(event.instance))
-        self.streams[stream] = state
-        return events
+            item = kind.item(event)
+            group.touched[stream, item] = None
+            state = streams[stream] = kind.evolve(state, event)
+            group.parts.append(kind.part(state, item))
+        return placed
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
         if size > self._batch_bytes_max or records > self._batch_records_max:
@@ -263,31 +269,33 @@ class Partition:
         stored, cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
         return (
             stored,
-            [(draft.recorded, after) for draft, after in zip(group.drafts, group.instances, strict=True)],
+            [(draft.recorded, after) for draft, after in zip(group.drafts, group.parts, strict=True)],
             cursor,
         )
 
     def commit(self, cursor: Cursor) -> list[Subject]:
-        """The batch or beat was acknowledged: the group is history. The subjects whose instances may have changed."""
+        """The batch or beat was acknowledged: the group is history. The subjects that may have changed."""
         group, self._group = self._group, None
         assert group is not None, "no group is open"
         self.cursor, self.commands_offset = cursor, group.commands_offset
         if group.drafts:
             self.last_at = group.at
         for subject in group.touched:
-            self.deadlines.arm(subject, service.timers(self.streams[subject[0]], subject[1]))
+            stream, item = subject
+            self.deadlines.arm(subject, of_stream(stream).timers(self.streams[stream], item))
         for subject, command in group.renewed:
-            self.deadlines.renew(subject, lambda timer, command=command: service.renews(command, timer))  # type: ignore[misc]
+            renews = OF_COMMAND[type(command)].renews
+            self.deadlines.renew(subject, lambda timer, renews=renews, command=command: renews(command, timer))  # type: ignore[misc]
         for answer, content in group.answers.values():
             self.ids.remember(answer, content, group.at)
         return list(group.touched)
 
-    def committed(self) -> dict[str, Service]:
+    def committed(self) -> dict[str, Any]:
         """The streams as the log has them at `cursor`: without what an open group has decided so far."""
         if self._group is None:
             return dict(self.streams)
         streams = {**self.streams, **self._group.before}
-        return {stream: state for stream, state in streams.items() if state is not service.INITIAL}
+        return {stream: state for stream, state in streams.items() if state is not None}
 
     def pending(self) -> bool:
         """Whether the open group records anything."""
@@ -298,10 +306,21 @@ class Partition:
         group, self._group = self._group, None
         if group is not None:
             for stream, state in group.before.items():
-                if state is service.INITIAL:
+                if state is None:
                     del self.streams[stream]
                 else:
                     self.streams[stream] = state
+
+
+def _check_version(expected: int, actual: int | None, what: str) -> None:
+    if actual != expected:
+        found = "not registered" if actual is None else f"at version {actual}"
+        detail = f"{what} is {found}; version {expected} was expected"
+        raise VersionConflict(detail, expected=expected, actual=actual)
+
+
+def _incarnation(kind: Aggregate, part: Any) -> int | None:
+    return kind.incarnation(part) if part is not None else None
 
 
 def _repeated(answer: Answer, same: bool) -> Answer:

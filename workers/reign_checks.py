@@ -1,6 +1,7 @@
 """Lets the checker work for just those instances whose partition is written here."""
 
-from domain.instance import Instance
+from typing import Any
+
 from domain.service import Service
 from workers.checker import Checker
 
@@ -12,19 +13,22 @@ class ReignChecks:
         self._checker = checker
         self._checked: set[tuple[str, str]] = set()
 
-    def began(self, streams: dict[str, Service]) -> None:
+    def began(self, streams: dict[str, Any]) -> None:
         """Check all that is registered."""
         for stream, service in streams.items():
-            for instance_id, instance in service.instances.items():
-                self.changed(stream, instance_id, instance)
+            if isinstance(service, Service):
+                for instance_id, instance in service.instances.items():
+                    self.changed(stream, instance_id, instance)
 
-    def changed(self, stream: str, instance_id: str, instance: Instance | None) -> None:
-        """Check it as it is now, or no more."""
-        self._checker.sync(stream, instance_id, instance)
-        if instance is None:
-            self._checked.discard((stream, instance_id))
+    def changed(self, stream: str, item: str, part: Any) -> None:
+        """Check the instance as it is now, or no more."""
+        if not stream.startswith("service/"):
+            return
+        self._checker.sync(stream, item, part)
+        if part is None:
+            self._checked.discard((stream, item))
         else:
-            self._checked.add((stream, instance_id))
+            self._checked.add((stream, item))
 
     def ended(self) -> None:
         """Check nothing of this partition."""

@@ -20,6 +20,7 @@ from projections.projection import Key
 from projections.services import COUNTED, ServiceRow
 from projections.services import evolve as count
 from workers.partition import Folded
+from workers.shard_view import ShardViews
 from workers.token import Token
 
 
@@ -44,7 +45,8 @@ Listener = Callable[[int, Cursor, Sequence[Change]], None]
 
 
 class Views:
-    """The read models: `services` by name, `instances` by service and id, `history` by (service, id).
+    """The read models: `services` by name, `instances` by service and id, `history` by (service, id); `shards`: all that is
+    about keyspaces, data nodes and migrations.
 
     `cursors` says how far each partition is folded; `terms` where each valid term began, as (position, number).
     """
@@ -53,6 +55,7 @@ class Views:
         self.services: dict[str, ServiceRow] = {}
         self.instances: dict[str, dict[str, InstanceRow]] = {}
         self.history: dict[Key, HistoryRow] = {}
+        self.shards = ShardViews()
         self.parked: dict[tuple[str, Key], Parked] = {}
         self.cursors: dict[int, Cursor] = dict.fromkeys(partitions, START)
         self.terms: dict[int, list[tuple[int, int]]] = {partition: [] for partition in partitions}
@@ -69,9 +72,12 @@ class Views:
         """Take in one whole batch, as the partition has folded it, and move the partition's cursor behind it."""
         if cursor.term != self.cursors[partition].term:
             self.terms[partition].append((cursor.head_position, cursor.term))
-        changes = [self._fold(recorded, after) for recorded, after in folded]
+        changes = [self._fold(recorded, after) for recorded, after in folded if recorded.stream[:8] == "service/"]
         self.cursors[partition] = cursor
         self.voids[partition] += voids
+        if len(changes) < len(folded):
+            others = [pair for pair in folded if pair[0].stream[:8] != "service/"]
+            self.shards.apply(partition, {partition: cursor.position}, others)
         for listener in self._listeners:
             listener(partition, cursor, changes)
         if self._waiting:

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from domain import service
-from domain.catalogue import Answer, command_from
+from domain.catalogue import KIND_OF, STREAMS, Answer, command_from
 from domain.error import InvalidCommand, MusterError, TooLarge
 from domain.message import Envelope
 
@@ -22,7 +21,13 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
-_KIND_OF: Final = {command.type: service.KIND for command in service.COMMANDS}
+_FORM_OF: Final = {
+    "service": "service/<name>",
+    "keyspace": "keyspace/<name>",
+    "cluster": "cluster",
+    "saga": "keyspace/<name>/migration/<number>",
+}
+_STREAM_OF: Final = {type_name: re.compile(STREAMS[kind]) for type_name, kind in KIND_OF.items()}
 
 
 def envelope_from_json(value: bytes) -> Envelope:
@@ -32,8 +37,11 @@ def envelope_from_json(value: bytes) -> Envelope:
     return envelope_from(json_from(value))
 
 
-def envelope_from(obj: object) -> Envelope:
-    """The command in this JSON value; nothing in it goes unread. Raises InvalidCommand or InvalidInstance, with the field."""
+def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
+    """The command in this JSON value; nothing in it goes unread; `inside`: it comes from a controller.
+
+    Raises InvalidCommand or InvalidInstance, with the field.
+    """
     if not isinstance(obj, dict):
         raise InvalidCommand("a command is a JSON object", field="command")
     if not obj.keys() <= _FIELDS:
@@ -42,10 +50,10 @@ def envelope_from(obj: object) -> Envelope:
     type_name, stream = obj.get("type"), obj.get("stream")
     if not isinstance(type_name, str):
         raise InvalidCommand("type: is missing or no text", field="type")
-    command = command_from(type_name, obj.get("data"))
+    command = command_from(type_name, obj.get("data"), inside=inside)
     return Envelope(
         command_id(obj.get("id")),
-        _stream(stream, _KIND_OF[type_name]),
+        _stream(stream, type_name),
         command,
         actor_from(obj.get("actor", "anonymous")),
         reason_from(obj.get("reason")),
@@ -90,12 +98,11 @@ def reason_from(value: object) -> str | None:
     raise InvalidCommand(f"reason: must be text of at most {reason_chars_max} characters", field="reason")
 
 
-def _stream(value: object, kind: str) -> str:
-    if isinstance(value, str):
-        found, _, name = value.partition("/")
-        if found == kind and NAME.fullmatch(name):
-            return value
-    raise InvalidCommand(f"stream: a command of this type is for {kind}/<name>", field="stream")
+def _stream(value: object, type_name: str) -> str:
+    if isinstance(value, str) and _STREAM_OF[type_name].fullmatch(value):
+        return value
+    wanted = _FORM_OF[KIND_OF[type_name]]
+    raise InvalidCommand(f"stream: a command of this type is for {wanted}", field="stream")
 
 
 def _version(value: object) -> int | None:

@@ -15,14 +15,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from domain.catalogue import Answer
 from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient
-from domain.instance import Instance
-from domain.message import Envelope
-from domain.service import ObserveCheck, Service
+from domain.message import Command, Envelope
 from infra.log import Cursor, EventLog
+from workers.aggregate import of_stream
 from workers.partition import Folded, GroupFull, Partition
 from workers.view import Views
 
@@ -42,11 +41,11 @@ State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
 class ReignObserver(Protocol):
     """Who works only while this writer reigns: health checks, the consumer of the commands topic."""
 
-    def began(self, streams: dict[str, Service]) -> None:
+    def began(self, streams: dict[str, Any]) -> None:
         """A reign has begun with these states."""
 
-    def changed(self, stream: str, instance_id: str, instance: Instance | None) -> None:
-        """An acknowledged batch changed the instance (None: it is gone)."""
+    def changed(self, stream: str, item: str, part: Any) -> None:
+        """An acknowledged batch changed this item of the stream: its part now (None: it is gone); see `workers.aggregate`."""
 
     def ended(self) -> None:
         """The reign is over."""
@@ -85,7 +84,7 @@ class Writer:
         self._reply_timeout_seconds = reply_timeout_seconds
         self._queue: deque[_Request] = deque()
         self._unanswered: deque[tuple[float, asyncio.Future[Answer] | asyncio.Future[int]]] = deque()
-        self._observed: deque[tuple[str, ObserveCheck]] = deque()
+        self._observed: deque[tuple[str, Command]] = deque()
         self._work = asyncio.Event()
         self._siblings = 0
         self._stopping = False
@@ -109,8 +108,8 @@ class Writer:
         self._enqueue(_Request(None, future))
         return await future
 
-    def observe(self, stream: str, command: ObserveCheck) -> None:
-        """Queue what the checker has seen; what a deposed writer saw is dropped, the next one checks again."""
+    def observe(self, stream: str, command: Command) -> None:
+        """Queue what comes from inside; what a deposed writer saw is dropped, the next one looks again."""
         if self.state == "reigning":
             self._observed.append((stream, command))
             self._work.set()
@@ -296,10 +295,10 @@ class Writer:
         if folded:
             self._views.apply(self.number, folded, cursor)
         self._views.confirm(self.number)
-        for stream, instance in touched:
-            state = self.partition.streams[stream].instances.get(instance)
+        for stream, item in touched:
+            part = of_stream(stream).part(self.partition.streams[stream], item)
             for observer in self.observers:
-                observer.changed(stream, instance, state)
+                observer.changed(stream, item, part)
 
     def _answer(self, taken: Sequence[_Request], answers: Sequence[Answer | None], cursor: Cursor) -> None:
         for request, answer in zip(taken, answers, strict=True):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from domain.error import NotReady
 from infra.route import partition_of
 from workers.http.exchange import JSON_OPTIONS, Reply
-from workers.wire import envelope_from_json
+from workers.wire import envelope_from, json_from
 from workers.writer import Writer
 
 
@@ -21,7 +21,7 @@ def router(writers: Mapping[int, Writer]) -> APIRouter:
     @api.post("/v1/peer/execute", response_model=dict[str, Any])
     async def execute(request: Request) -> Response:
         """The answer of the partition's writer here."""
-        envelope = envelope_from_json(await request.body())
+        envelope = envelope_from(json_from(await request.body()), inside=True)
         answer = await writers[partition_of(envelope.stream, len(writers))].execute(envelope)
         return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS)).response()
 

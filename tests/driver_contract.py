@@ -12,7 +12,16 @@ from typing import Protocol
 import pytest
 
 from domain.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits
-from domain.error import ChecksumMismatch, MusterError, NotOwner, Refused, ShardNotFound, StaleEpoch, Transient
+from domain.error import (
+    ChecksumMismatch,
+    MusterError,
+    NotOwner,
+    Refused,
+    ShardNotFound,
+    ShardOverflow,
+    StaleEpoch,
+    Transient,
+)
 
 SHARD = ShardId("users", 3)
 OTHER = ShardId("users", 4)
@@ -260,6 +269,22 @@ class OwnerContract:
         assert await node.put(SHARD, "a", b"1", "w1") == first
         assert await node.get(SHARD, "a") == b"2"
 
+    async def test_a_value_over_the_limit_is_refused(self, nodes: Nodes) -> None:
+        node, other, _ = nodes
+        await node.driver.open(SHARD, 1, ShardLimits(value_bytes_max=10))
+        await node.put(SHARD, "a", bytes(10))
+        with pytest.raises(ShardOverflow):
+            await node.put(SHARD, "a", bytes(11))
+
+        await copied(node, other)
+        await node.driver.fence(SHARD, 1)
+        await other.driver.drain(SHARD, node.location, None)
+        await other.driver.activate(SHARD, 2, ShardLimits(value_bytes_max=20))
+        await restart(other)
+        await other.put(SHARD, "a", bytes(20))
+        with pytest.raises(ShardOverflow):
+            await other.put(SHARD, "a", bytes(21))
+
     async def test_shards_on_a_node_are_apart(self, nodes: Nodes) -> None:
         node, *_ = nodes
         pairs = await opened(node)
@@ -390,6 +415,17 @@ class OwnerContract:
             await node.driver.retire(SHARD, 2, ELSEWHERE)
 
         assert await serves(node)
+
+    async def test_what_is_retired_does_not_serve_again(self, nodes: Nodes) -> None:
+        node, *_ = nodes
+        await opened(node)
+        await node.driver.fence(SHARD, 1)
+        await node.driver.retire(SHARD, 2, ELSEWHERE)
+
+        with pytest.raises(Refused):
+            await node.driver.activate(SHARD, 3, LIMITS)
+
+        assert not await serves(node)
 
     async def test_what_is_retired_does_not_come_back_with_its_old_epoch(self, nodes: Nodes) -> None:
         node, *_ = nodes
@@ -743,6 +779,29 @@ class TargetContract:
         await copied(source, target)
         await target.driver.verify(SHARD, source.location)
 
+    async def test_half_a_copy_is_not_activated(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source, big_values, big_value_bytes)
+        await target.driver.prepare(SHARD, 2)
+        with pytest.raises(Refused):
+            await target.driver.activate(SHARD, 2, LIMITS)
+        async with copying(source, target):
+            pass
+
+        with pytest.raises(Refused):
+            await target.driver.activate(SHARD, 2, LIMITS)
+
+        assert not await serves(target)
+
+    async def test_draining_pulls_what_nobody_followed(self, nodes: Nodes) -> None:
+        source, target, _ = nodes
+        await opened(source)
+        await copied(source, target)
+        await restart(target)
+        await fill(source, 200, 50)
+
+        await handed_over(source, target)
+
     async def test_draining_goes_to_the_sources_end(self, nodes: Nodes) -> None:
         source, target, _ = nodes
         await opened(source)
@@ -807,18 +866,17 @@ class TargetContract:
     async def test_late_steps_of_a_move_leave_its_result_alone(self, nodes: Nodes) -> None:
         source, target, _ = nodes
         await opened(source)
-        await moved(source, target)
+        await copied(source, target)
+        final = await source.driver.fence(SHARD, 1)
+        await target.driver.drain(SHARD, source.location, final)
+        await target.driver.activate(SHARD, 2, LIMITS)
         await target.put(SHARD, "key-0001", b"after the move")
         before = await target.extent(SHARD)
 
-        for late in (
-            target.driver.prepare(SHARD, 2),
-            target.driver.copy(SHARD, source.location, QUICKLY, unheard),
-            target.driver.catch_up(SHARD, source.location, QUICKLY, unheard),
-            target.driver.drain(SHARD, source.location, None),
-            source.driver.fence(SHARD, 1),
-            source.driver.activate(SHARD, 1, LIMITS),
-        ):
+        await self.late_steps_are_refused(source, target)
+        await source.driver.retire(SHARD, 2, target.location)
+        await self.late_steps_are_refused(source, target)
+        for late in (source.driver.fence(SHARD, 1), source.driver.activate(SHARD, 1, LIMITS)):
             with pytest.raises(Refused):
                 await late
         await target.driver.activate(SHARD, 2, LIMITS)
@@ -827,6 +885,17 @@ class TargetContract:
 
         assert await target.extent(SHARD) == before
         assert await target.get(SHARD, "key-0001") == b"after the move"
+
+    async def late_steps_are_refused(self, source: Node, target: Node) -> None:
+        for late in (
+            target.driver.prepare(SHARD, 2),
+            target.driver.copy(SHARD, source.location, QUICKLY, unheard),
+            target.driver.catch_up(SHARD, source.location, QUICKLY, unheard),
+            target.driver.verify(SHARD, source.location),
+            target.driver.drain(SHARD, source.location, None),
+        ):
+            with pytest.raises(Refused):
+                await late
 
     async def test_an_aborted_move_leaves_nothing_and_can_be_tried_again(self, nodes: Nodes) -> None:
         source, target, _ = nodes

@@ -44,6 +44,8 @@ class Aggregate:
     timers: Callable[[Any, str], tuple[Any, ...]] = lambda _state, _item: ()
     renews: Callable[[Command, Any], bool] = lambda _command, _timer: False
     expire: Callable[[Any], Command] | None = None
+    dump: Callable[[Any], dict[str, Any]] = lambda _state: {}
+    load: Callable[[dict[str, Any]], Any] = lambda _plain: None
 
 
 def _decide_service(command: Command, stream: str, states: States) -> list[Placed]:
@@ -120,6 +122,8 @@ KEYSPACE: Final = Aggregate(
     part=lambda state, _item: state,
     version=_last_version,
     incarnation=lambda _state: None,
+    dump=keyspace.dump,
+    load=keyspace.load,
 )
 CLUSTER: Final = Aggregate(
     kind=cluster.KIND,
@@ -136,6 +140,8 @@ CLUSTER: Final = Aggregate(
     timers=cluster.timers,
     renews=cluster.renews,
     expire=cluster.expire,
+    dump=cluster.dump,
+    load=cluster.load,
 )
 SAGA: Final = Aggregate(
     kind=saga.KIND,
@@ -152,6 +158,8 @@ SAGA: Final = Aggregate(
     timers=_saga_timers,
     renews=engine.renews,
     expire=engine.expire,
+    dump=saga.dump,
+    load=saga.load,
 )
 
 AGGREGATES: Final = (SERVICE, KEYSPACE, CLUSTER, SAGA)

@@ -18,7 +18,7 @@ from uuid import uuid4
 import uvicorn
 
 from domain.error import NotReady, Transient
-from domain.service import ObserveCheck
+from domain.message import Command
 from infra.codec import CloudEventMapper
 from infra.embedded import open_embedded
 from infra.engine import Engine
@@ -39,6 +39,7 @@ from workers.peer import Forwarding, Peers
 from workers.projector import Projector
 from workers.reign_checks import ReignChecks
 from workers.roll_call import RollCall
+from workers.saga_driver import SagaDriver
 from workers.snapshotter import Snapshotter
 from workers.status import status
 from workers.view import Views
@@ -128,6 +129,7 @@ class _Parts:
     snapshotters: dict[int, Snapshotter]
     checker: Checker
     topics: list[CommandsTopic]
+    drivers: list[SagaDriver]
     roll_call: RollCall | None
     projector: Projector | None
 
@@ -147,8 +149,9 @@ def _assembled(
     writers: dict[int, Writer] = {}
     snapshotters: dict[int, Snapshotter] = {}
     topics: list[CommandsTopic] = []
+    drivers: list[SagaDriver] = []
 
-    def observe(stream: str, command: ObserveCheck) -> None:
+    def observe(stream: str, command: Command) -> None:
         writers[partition_of(stream, len(writers))].observe(stream, command)
 
     checker = Checker(observe)
@@ -171,7 +174,8 @@ def _assembled(
         writer = writers[number] = Writer(partition_log, partition, views, name=self_.name, wanted=wanted)
         executors[number] = writer if members is None else Forwarding(writer, members, peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
-        writer.observers.append(ReignChecks(checker))
+        drivers.append(SagaDriver(observe, control.submit, views.shards))
+        writer.observers += [ReignChecks(checker), drivers[-1]]
         if bootstrap is not None:
             topics.append(CommandsTopic(bootstrap, writer, settings.prefix))
             writer.observers.append(topics[-1])
@@ -181,7 +185,7 @@ def _assembled(
     roll_call = None
     if bootstrap is not None and members is not None:
         roll_call = _roll_call(bootstrap, members, writers, settings.prefix)
-    return _Parts(control, app, writers, snapshotters, checker, topics, roll_call, projector)
+    return _Parts(control, app, writers, snapshotters, checker, topics, drivers, roll_call, projector)
 
 
 def _owns(members: Members | None, partition: int) -> bool:
@@ -218,6 +222,7 @@ async def _working(parts: _Parts) -> AsyncIterator[None]:
             tasks.create_task(parts.checker.run(), name="checker"),
             tasks.create_task(_keep_snapshots(parts.snapshotters), name="snapshots"),
             *(tasks.create_task(topic.run(), name="commands") for topic in parts.topics),
+            *(tasks.create_task(driver.run(), name="sagas") for driver in parts.drivers),
             *([tasks.create_task(parts.roll_call.run(), name="roll call")] if parts.roll_call else []),
             *([tasks.create_task(parts.projector.run(), name="projector")] if parts.projector else []),
         ]

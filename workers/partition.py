@@ -19,9 +19,10 @@ from eventsourcing.persistence import StoredEvent
 from domain.catalogue import Answer
 from domain.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
 from domain.message import Command, Envelope, Recorded
+from domain.saga import Saga
 from infra.codec import CloudEventMapper, Draft
 from infra.log import START, Batch, Cursor
-from workers.aggregate import OF_COMMAND, OF_EVENT, Aggregate, Placed, gone_incarnation, inside_id, of_stream
+from workers.aggregate import OF_COMMAND, OF_EVENT, SAGA, Aggregate, Placed, gone_incarnation, inside_id, of_stream
 from workers.command_ids import CommandIds, content_hash
 from workers.deadlines import Deadlines, Subject
 
@@ -30,6 +31,7 @@ record_overhead_bytes: Final = 800
 
 recent_answers_max: Final = 10_000
 expiries_group_max: Final = 200
+ended_sagas_max: Final = 10_000
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -76,6 +78,7 @@ class Partition:
         self.commands_offset: int | None = None
         self.streams: dict[str, Any] = {}
         self.ids = CommandIds(number, ids_max)
+        self._ended: deque[str] = deque()
         self._recent: deque[str] = deque(maxlen=recent_answers_max)
         self.deadlines = Deadlines()
         self.last_at = _BEGINNING
@@ -100,6 +103,8 @@ class Partition:
             except AssertionError as error:
                 raise self._impossible(recorded, str(error)) from error
             folded.append((recorded, kind.part(state, kind.item(event))))
+            if kind is SAGA and state.ended:
+                self._forget(stream)
         if folded:
             self._remember(batch, folded)
             self.last_at = max(self.last_at, folded[-1][0].at)
@@ -121,6 +126,16 @@ class Partition:
         offset = batch.records[-1][1].get("commandsoffset")
         if offset is not None:
             self.commands_offset = int(offset)
+
+    def _forget(self, stream: str) -> None:
+        """Nothing can happen to a saga that has ended: only the newest of them are kept, for late callers."""
+        self._ended.append(stream)
+        while len(self._ended) > ended_sagas_max:
+            self.streams.pop(self._ended.popleft(), None)
+
+    def restored(self) -> None:
+        """The states were filled from a snapshot."""
+        self._ended.extend(stream for stream, state in self.streams.items() if isinstance(state, Saga) and state.ended)
 
     def recent(self) -> list[Answer]:
         """The answers to the newest `recent_answers_max` commands that were read from the log, oldest first."""
@@ -282,6 +297,8 @@ class Partition:
             self.last_at = group.at
         for subject in group.touched:
             stream, item = subject
+            if isinstance(ended := self.streams[stream], Saga) and ended.ended:
+                self._forget(stream)
             self.deadlines.arm(subject, of_stream(stream).timers(self.streams[stream], item))
         for subject, command in group.renewed:
             renews = OF_COMMAND[type(command)].renews

@@ -13,7 +13,7 @@ from typing import Any, Final
 from domain import cluster
 from domain.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from domain.message import Recorded
-from domain.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved
+from domain.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved
 from domain.saga import Saga
 from domain.shard_map import Keyspace, ShardEvent, ShardsAssigned
 from domain.value import value
@@ -45,13 +45,16 @@ class TaskRow:
 
 @dataclass(slots=True)
 class Changed:
-    """What one applied batch changed, by key; readers look up what is there now."""
+    """What one applied batch changed, by key; readers look up what is there now. `asked`: the sagas to which the cluster's
+    stream said something; `nodes_away`: a node was lost or removed.
+    """
 
     shards: set[tuple[str, int]] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     tasks: set[tuple[str, str]] = field(default_factory=set)
     migrations: set[str] = field(default_factory=set)
-    cluster: bool = False
+    asked: set[str] = field(default_factory=set)
+    nodes_away: bool = False
 
 
 ShardListener = Callable[[int, Token, Changed], None]
@@ -96,9 +99,11 @@ class ShardViews:
                 self._standing(name, number, recorded.at, changed)
         else:
             self.cluster = cluster.evolve(self.cluster, event)
-            changed.cluster = True
+            if (asked := getattr(event, "saga", None)) is not None:
+                changed.asked.add(asked)
             if isinstance(event, NodeEvent):
                 changed.nodes.add(event.node)
+                changed.nodes_away |= isinstance(event, NodeLost | NodeRemoved)
             if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):
                 self._relocated(event.node, changed)
 
@@ -176,28 +181,22 @@ class ShardViews:
                 if node in (task.params.get("source"), task.params.get("owner")):
                     changed.tasks.add((task.node, task.id))
 
-    def restore(
-        self,
-        keyspaces: Mapping[str, Keyspace],
-        found: cluster.Cluster | None,
-        sagas: Sequence[Saga],
-        migrations: Sequence[MigrationRow],
-        at: datetime,
-    ) -> None:
-        """Take over what a partition's snapshot holds."""
+    def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
+        """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""
         nobody = Changed()
-        if found is not None:
-            self.cluster = found
         self.migrations.update((row.migration, row) for row in migrations)
-        for saga in sagas:
-            if saga.id in self.migrations:
-                self.sagas[saga.id] = saga
-                self._place(saga.id, list(self.tasks_of(saga, self.migrations[saga.id].step_at)), nobody)
         self._ended.extend(row.migration for row in migrations if row.ended_at is not None)
-        for name, keyspace in keyspaces.items():
-            self.keyspaces[name] = keyspace
-            for number in keyspace.shards:
-                self._standing(name, number, at, nobody)
+        for stream, state in streams.items():
+            if isinstance(state, cluster.Cluster):
+                self.cluster = state
+            elif isinstance(state, Saga):
+                self.sagas[stream] = state
+                self._place(stream, list(self.tasks_of(state, self.migrations[stream].step_at)), nobody)
+            elif isinstance(state, Keyspace):
+                name = stream.partition("/")[2]
+                self.keyspaces[name] = state
+                for number in state.shards:
+                    self._standing(name, number, at, nobody)
 
     def keyspace(self, name: str) -> Keyspace:
         """The keyspace. Raises KeyspaceNotFound."""

@@ -22,15 +22,18 @@ from infra.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
 from projections.catalogue import PROJECTIONS
 from projections.history import HistoryRow
 from projections.instances import InstanceRow, Mark
+from projections.migrations import MigrationRow
 from projections.services import ServiceRow
+from workers.aggregate import of_stream
 from workers.partition import Partition
 from workers.view import Views
 
-REVISION: Final = "3:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
+REVISION: Final = "4:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
 events_between: Final = 50_000
 rows_chunk_max: Final = 500
 
 _SERVICES: Final = TypeAdapter(list[ServiceRow])
+_MIGRATIONS: Final = TypeAdapter(list[MigrationRow])
 T = TypeVar("T")
 
 
@@ -120,14 +123,18 @@ class Snapshotter:
         number, cursor = self._partition.number, self._partition.cursor
         assert cursor == self._views.cursors[number], "views and partition move together"
         streams = self._partition.committed()
-        rows = [row for stream in streams for row in self._views.instances.get(stream[8:], {}).values()]
+        services_of = [stream for stream in streams if stream.startswith("service/")]
+        rows = [row for stream in services_of for row in self._views.instances.get(stream[8:], {}).values()]
         history = [
             (service, instance, row.count, row.positions)
             for (service, instance), row in self._views.history.items()
             if f"service/{service}" in streams
         ]
         ids = list(self._partition.ids.recorded())
-        services = [row for stream in streams if (row := self._views.services.get(stream[8:])) is not None]
+        services = [row for stream in services_of if (row := self._views.services.get(stream[8:])) is not None]
+        others = [(stream, state) for stream, state in streams.items() if not stream.startswith("service/")]
+        moved = self._views.shards.migrations
+        migrations = [moved[stream] for stream, _ in others if stream in moved]
         facts = {
             "last_at": self._partition.last_at.isoformat(),
             "ids_since": (self._partition.ids.since() or self._partition.last_at).isoformat(),
@@ -136,16 +143,23 @@ class Snapshotter:
             "terms": list(self._views.terms[number]),
         }
         chunks: list[bytes] = []
-        for kind, plain in (
-            ("versions", [(stream, state.version) for stream, state in streams.items()]),
+        for kind, listed in (
+            ("versions", [(stream, streams[stream].version) for stream in services_of]),
             ("history", history),
             ("ids", ids),
         ):
-            for piece in _pieces(plain, rows_chunk_max * 8):
+            for piece in _pieces(listed, rows_chunk_max * 8):
                 chunks.append(_packed(orjson.dumps({"kind": kind, "rows": piece})))
                 await asyncio.sleep(0)
         for counted in _pieces(services, rows_chunk_max * 8):
             chunks.append(_packed(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(counted)))
+        for states in _pieces(others, rows_chunk_max):
+            plain = [(stream, of_stream(stream).dump(state)) for stream, state in states]
+            chunks.append(_packed(orjson.dumps({"kind": "states", "rows": plain})))
+            await asyncio.sleep(0)
+        for piece_of in _pieces(migrations, rows_chunk_max):
+            chunks.append(_packed(b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(piece_of)))
+            await asyncio.sleep(0)
         for some in _pieces(rows, rows_chunk_max):
             chunks.extend(map(_packed, _instances(some)))
             await asyncio.sleep(0)
@@ -157,6 +171,7 @@ class Snapshotter:
         partition, views = self._partition, self._views
         versions: dict[str, int] = {}
         by_stream: dict[str, dict[str, Any]] = {}
+        migrations: list[MigrationRow] = []
         for chunk in map(_unpacked, snapshot.chunks):
             kind = bytes(chunk[9 : chunk.index(b'"', 9)])
             if kind == b"instances":
@@ -172,8 +187,14 @@ class Snapshotter:
                     views.history[service, instance] = HistoryRow(count, tuple(positions))
             elif kind == b"services":
                 views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
+            elif kind == b"states":
+                partition.streams.update((stream, of_stream(stream).load(state)) for stream, state in plain)
+            elif kind == b"migrations":
+                migrations += _MIGRATIONS.validate_python(plain)
             elif kind == b"ids":
                 partition.ids.restore(plain, datetime.fromisoformat(snapshot.facts["ids_since"]))
+        partition.restored()
+        views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
         for stream, version in versions.items():
             partition.streams[stream] = Service(version, Map(by_stream.get(stream, {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor

@@ -1,0 +1,225 @@
+"""Carries out what the sagas of one partition want of others than participants, while the partition is written here.
+
+A `ReignObserver` of its writer. It sends a saga's commands to the cluster's stream, listens to their effect in the views,
+and gives the saga what it hears as commands; it watches instants, works off clean-ups of nodes that are gone, and moves shards
+off nodes that are being drained. Nothing here is remembered: whatever is still wanted is found again in the states, and
+whoever is asked twice answers "already so".
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from domain import cluster
+from domain.catalogue import Answer
+from domain.error import MusterError
+from domain.keyspace import AbandonCleanup, MoveShard
+from domain.message import Command, Envelope
+from domain.saga import ExpireStep, ReportStep, Saga
+from domain.shard_map import Keyspace
+from sagas.definition import Ask, Heard, Wait
+from sagas.drain import drain_moves
+from sagas.engine import task_id
+from workers.shard_view import Changed, ShardViews, actions_of
+from workers.token import Token
+
+log = logging.getLogger(__name__)
+look_seconds: Final = 0.5
+ask_again_seconds: Final = 0.5
+sagas_turn_max: Final = 200
+
+Submit = Callable[[Envelope], Awaitable[Answer]]
+
+
+class SagaDriver:
+    """The driver of one partition. `observe` queues a command from inside at its writer, `submit` one for any stream."""
+
+    def __init__(self, observe: Callable[[str, Command], None], submit: Submit, views: ShardViews) -> None:
+        self._observe = observe
+        self._submit = submit
+        self._views = views
+        self._live: dict[str, Saga] = {}
+        self._keyspaces: dict[str, Keyspace] = {}
+        self._dirty: dict[str, None] = {}
+        self._asked: dict[str, tuple[str, bool]] = {}
+        self._timed: dict[str, Saga] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._moving: set[str] = set()
+        self._reign = 0
+        self._reigning = False
+        self._work = asyncio.Event()
+        views.listen(self._viewed)
+
+    def began(self, streams: dict[str, Any]) -> None:
+        """Take over all sagas that are under way."""
+        self._reign += 1
+        self._reigning = True
+        for stream, state in streams.items():
+            self.changed(stream, "", state)
+
+    def changed(self, stream: str, item: str, part: Any) -> None:
+        """The saga or the keyspace stands like this now."""
+        if isinstance(part, Saga):
+            if part.ended:
+                self._live.pop(stream, None)
+                self._asked.pop(stream, None)
+                self._timed.pop(stream, None)
+            else:
+                self._live[stream] = part
+                self._look_at(stream)
+        elif isinstance(part, Keyspace):
+            self._keyspaces[stream.partition("/")[2]] = part
+            self._work.set()
+
+    def ended(self) -> None:
+        """Let everything be: another writer carries on."""
+        self._reigning = False
+        for task in self._asking.values():
+            task.cancel()
+        for known in (self._live, self._keyspaces, self._dirty, self._asked, self._timed):
+            known.clear()
+
+    @property
+    def live(self) -> int:
+        """How many sagas are under way here."""
+        return len(self._live)
+
+    async def run(self) -> None:
+        """Look after the sagas for ever."""
+        around_at = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(look_seconds):
+                    await self._work.wait()
+            self._work.clear()
+            while self._dirty:
+                self._turn()
+                await asyncio.sleep(0)
+            if self._reigning and time.monotonic() >= around_at:
+                around_at = time.monotonic() + look_seconds
+                self._look_around()
+
+    def _viewed(self, partition: int, token: Token, changed: Changed) -> None:
+        """The cluster's stream has news: whoever asked for it may hear of it now, and when a node is away, anybody."""
+        if not self._reigning:
+            return
+        for stream in self._asked if changed.nodes_away else self._asked.keys() & changed.asked:
+            self._look_at(stream)
+
+    def _look_at(self, stream: str) -> None:
+        self._dirty[stream] = None
+        self._work.set()
+
+    def _turn(self) -> None:
+        for stream in list(self._dirty)[:sagas_turn_max]:
+            del self._dirty[stream]
+            saga = self._live.get(stream)
+            if saga is not None:
+                self._look(saga)
+
+    def _look(self, saga: Saga) -> None:
+        """Hear what there is to hear; ask what has not been asked, or was answered "not yet"."""
+        actions = actions_of(saga)
+        asks = [action for action in actions if isinstance(action, Ask)]
+        if any(isinstance(action, Wait) and action.until is not None for action in actions):
+            self._timed[saga.id] = saga
+        else:
+            self._timed.pop(saga.id, None)
+        if not asks:
+            self._asked.pop(saga.id, None)
+            return None
+        if self._asked.get(saga.id, ("",))[0] != task_id(saga):
+            self._asked[saga.id] = (task_id(saga), False)
+        for ask in asks:
+            heard = ask.heard(self._views.cluster) if ask.heard is not None else None
+            if heard is not None:
+                return self._tell(saga, heard)
+        for ask in asks:
+            if ask.command is not None and saga.id not in self._asking and not self._asked[saga.id][1]:
+                self._asking[saga.id] = asyncio.create_task(self._ask(saga, ask), name=f"ask for {saga.id}")
+        return None
+
+    async def _ask(self, saga: Saga, ask: Ask) -> None:
+        try:
+            again = await self._answered(saga, ask)
+        finally:
+            self._asking.pop(saga.id, None)
+        if again or self._live.get(saga.id) is not saga:
+            self._look_at(saga.id)
+
+    async def _answered(self, saga: Saga, ask: Ask) -> bool:
+        """Send the command and hear its answer; whether to look again at once."""
+        assert ask.command is not None, "there is something to ask"
+        version = self._views.cluster.version
+        # Under an id of its own each time: "not yet" is an answer that must not be remembered.
+        id_ = f"{task_id(saga)}/{self._reign}.{version}"
+        try:
+            answer = await self._submit(
+                Envelope(id_, cluster.STREAM, ask.command, actor="muster", correlation_id=saga.id)
+            )
+        except MusterError as error:
+            log.debug("a saga's command was not answered", extra={"saga": saga.id, "reason": error.detail})
+            await asyncio.sleep(ask_again_seconds)
+            return True
+        if answer.error is not None:
+            if ask.decisive:
+                self._tell(saga, Heard(error=f"{answer.error['name']}: {answer.error['detail']}"))
+        elif ask.heard is None:
+            self._tell(saga, Heard(result={}))
+        else:
+            if answer.status == "accepted" and self._asked.get(saga.id, ("",))[0] == task_id(saga):
+                self._asked[saga.id] = (task_id(saga), True)
+            return self._views.cluster.version != version
+        return False
+
+    def _tell(self, saga: Saga, heard: Heard) -> None:
+        """Give the saga what was heard; it knows by the attempt whether that comes too late."""
+        if not self._reigning or saga.step is None:
+            return
+        self._observe(
+            saga.id,
+            ReportStep(
+                step=saga.step,
+                attempt=saga.attempt,
+                outcome="done" if heard.error is None else "failed",
+                result=dict(heard.result or {}),
+                error=heard.error,
+                final=True,
+            ),
+        )
+
+    def _look_around(self) -> None:
+        """What no event tells: instants that have come, nodes that are gone, shards that should leave."""
+        now = datetime.now(UTC)
+        for saga in list(self._timed.values()):
+            for action in actions_of(saga):
+                due = isinstance(action, Wait) and action.until is not None and action.until <= now
+                if due and saga.step is not None:
+                    self._observe(saga.id, ExpireStep(step=saga.step, attempt=saga.attempt, kind="wait"))
+        for name, keyspace in self._keyspaces.items():
+            for cleanup in keyspace.cleanups.values():
+                if cleanup.due and cleanup.node in self._views.cluster.removed:
+                    self._observe(f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node))
+        for move in drain_moves(self._views.keyspaces, self._views.cluster):
+            id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
+            if move.keyspace in self._keyspaces and id_ not in self._moving:
+                command = MoveShard(shard=move.shard, target=move.target)
+                reason = f"{move.node} is being drained"
+                moving = asyncio.create_task(
+                    self._move(Envelope(id_, f"keyspace/{move.keyspace}", command, "muster", reason))
+                )
+                self._moving.add(id_)
+                moving.add_done_callback(lambda _, id_=id_: self._moving.discard(id_))  # type: ignore[misc]
+
+    async def _move(self, envelope: Envelope) -> None:
+        try:
+            answer = await self._submit(envelope)
+        except MusterError as error:
+            log.debug("a drained shard was not moved", extra={"command": envelope.id, "reason": error.detail})
+            return
+        if answer.error is not None:
+            log.warning("a drained shard cannot be moved", extra={"command": envelope.id, "error": answer.error})

@@ -602,7 +602,7 @@ class TargetContract:
         await target.driver.prepare(SHARD, 2)
         heard = Heard()
 
-        extent = await target.driver.copy(SHARD, source.location, QUICKLY, heard)
+        extent = await target.driver.copy(SHARD, source.location, SLOWLY, heard)
 
         told = [progress.bytes for progress in heard.progress]
         assert len(told) > 2

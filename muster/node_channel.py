@@ -21,6 +21,7 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.min_reconnect_backoff_ms", 2_000),  # which is how long one try to connect may take
     ("grpc.use_local_subchannel_pool", 1),  # so that closing a channel closes its connection
+    ("grpc.enable_retries", 0),  # we try again ourselves
     ("grpc.enable_http_proxy", 0),  # nodes are neighbours
 )
 # With these the connection may have broken behind a write that had been sent.

@@ -37,7 +37,9 @@ class Copy:
 
 
 class Node(ShardNodeServicer):
-    """`asked` lists what came, as (method, key, epoch, write id); `broken` errors answer the next requests instead."""
+    """`asked` lists what came, as (method, key, epoch, write id); `broken` errors answer the next requests
+    instead; while `speaks` is cleared, none is answered, and `waiting` of them wait.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,8 +48,10 @@ class Node(ShardNodeServicer):
         self.asked: list[tuple[str, str, int, str]] = []
         self.replies_to_lose = 0
         self.broken: list[MusterError] = []
-        self.silent = asyncio.Event()
-        self.silent.set()
+        self.speaks = asyncio.Event()
+        self.speaks.set()
+        self.waiting = 0
+        self.leased = True
         self.streams = 0
         self.scan_breaks_after: int | None = None
         self._server: Any = None
@@ -106,7 +110,7 @@ class Node(ShardNodeServicer):
     async def Batch(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         self.streams += 1
         async for message in requests:
-            await self.silent.wait()
+            await self.speaks.wait()
             results = [self._result(operation) for operation in message.operations]
             if self.replies_to_lose:
                 self.replies_to_lose -= 1
@@ -123,7 +127,9 @@ class Node(ShardNodeServicer):
         return node_pb2.Result(found=answer) if kind == "get" else node_pb2.Result(written=answer)
 
     async def _answer(self, kind: str, request: Any, context: Any, value: bytes | None) -> Any:
-        await self.silent.wait()
+        self.waiting += 1
+        await self.speaks.wait()
+        self.waiting -= 1
         try:
             answer = self._apply(kind, request, value)
         except MusterError as error:
@@ -155,6 +161,8 @@ class Node(ShardNodeServicer):
 
     def _serving(self, request: Any) -> Copy:
         number = request.shard.number
+        if not self.leased:
+            raise DataUnavailable(f"the lease of {self.name} is over")
         copy = self.copies.get(number)
         if copy is None:
             raise ShardNotFound(f"{self.name} has no shard {number}")
@@ -187,5 +195,5 @@ async def nodes(count: int, shards: int = 0) -> AsyncIterator[list[Node]]:
         yield told
     finally:
         for node in told:
-            node.silent.set()
+            node.speaks.set()
             await node.stop()

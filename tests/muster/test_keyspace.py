@@ -104,6 +104,21 @@ async def test_held_calls_wake_when_the_map_tells_of_a_new_owner():
         assert (await writing).epoch == 2
 
 
+async def test_held_calls_wake_even_while_one_of_them_hangs_at_the_old_owner():
+    async with users(attempt_seconds=30, hold_seconds=30) as (client, one, other, server):
+        one.fence(0)
+        writing = [asyncio.create_task(client.put(KEY, b"1")) for _ in range(3)]
+        await until(lambda: client.statistics.held_operations == 3)
+        one.speaks.clear()
+        await until(lambda: one.waiting == 1)
+        one.hand_over(0, other)
+        del one.copies[0]
+        server.tell(shard_item(0, other, epoch=2))
+        await until(lambda: sum(write.done() for write in writing) == 2)
+        one.speaks.set()
+        assert {write.epoch for write in await asyncio.gather(*writing)} == {2}
+
+
 async def test_many_held_calls_ask_no_oftener_than_one():
     async with users() as (client, one, _, _):
         one.fence(0)
@@ -115,6 +130,16 @@ async def test_many_held_calls_ask_no_oftener_than_one():
         one.reclaim(0)
         applied = await asyncio.gather(*writing)
         assert {write.epoch for write in applied} == {2}
+
+
+async def test_as_soon_as_one_held_call_is_answered_all_go_on():
+    async with users() as (client, one, _, _):
+        one.leased = False
+        writing = [asyncio.create_task(client.put(KEY, b"1")) for _ in range(100)]
+        await until(lambda: client.statistics.held_operations == 100)
+        one.leased = True
+        async with asyncio.timeout(2):  # one by one, with a pause before each, they would need 4 s
+            await asyncio.gather(*writing)
 
 
 async def test_a_call_on_a_shard_that_others_wait_for_waits_with_them():
@@ -142,10 +167,10 @@ async def test_a_lost_reply_is_asked_for_with_the_same_write_id_and_the_write_is
 async def test_a_write_id_goes_along_when_the_shard_moves_between_two_tries():
     async with users() as (client, one, other, _):
         one.replies_to_lose = 1
-        one.silent.clear()
+        one.speaks.clear()
         writing = asyncio.create_task(client.put(KEY, b"1"))
         await asyncio.sleep(0.05)
-        one.silent.set()
+        one.speaks.set()
         await until(lambda: one.replies_to_lose == 0)
         move(0, one, other)
         assert (await writing).duplicate
@@ -197,12 +222,12 @@ async def test_when_nobody_serves_for_too_long_it_is_unavailable_and_nothing_is_
 
 async def test_a_write_whose_outcome_is_unknown_ends_in_timeout_with_its_write_id():
     async with users(hold_seconds=0.2, attempt_seconds=0.05) as (client, one, _, _):
-        one.silent.clear()
+        one.speaks.clear()
         with pytest.raises(Timeout, match="the outcome is unknown") as caught:
             await client.put(KEY, b"1")
         with pytest.raises(DataUnavailable):
             await client.get(KEY)
-        one.silent.set()
+        one.speaks.set()
         again = await client.put(KEY, b"1", write_id=str(caught.value.context["write_id"]))
         assert again.position == 1
 
@@ -275,11 +300,11 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind():
         one.fence(0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.put(KEY, b"1"), 0.05)
-        one.silent.clear()
+        one.speaks.clear()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.put(KEY, b"1"), 0.05)
         assert client.statistics.held_operations == 0
-        one.silent.set()
+        one.speaks.set()
         one.reclaim(0)
         await client.put(KEY, b"2")
 

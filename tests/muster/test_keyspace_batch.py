@@ -114,11 +114,11 @@ async def test_what_nobody_serves_for_too_long_says_so_beside_the_results():
 
 async def test_a_silent_node_ends_a_batch_with_outcomes_that_are_unknown():
     async with users(hold_seconds=0.1, attempt_seconds=0.05) as (client, one, _, _):
-        one.silent.clear()
+        one.speaks.clear()
         write, read = await client.batch([Put(KEY, b"1"), Get(FREE)])
         assert isinstance(write, Timeout)
         assert isinstance(read, DataUnavailable)
-        one.silent.set()
+        one.speaks.set()
         again = await client.put(KEY, b"1", write_id=str(write.context["write_id"]))
         assert again.position == 1
 

@@ -37,7 +37,7 @@ async def test_a_channel_is_closed_when_no_shard_is_at_its_address_any_more():
 
 async def test_a_call_on_a_channel_that_is_closed_meanwhile_is_answered():
     async with users() as (client, one, other, server):
-        one.silent.clear()
+        one.speaks.clear()
         reading = asyncio.create_task(client.get(KEY))
         await asyncio.sleep(0.05)
         for shard in range(SHARDS):
@@ -45,14 +45,14 @@ async def test_a_call_on_a_channel_that_is_closed_meanwhile_is_answered():
         server.tell(*(shard_item(shard, other, epoch=2) for shard in range(SHARDS)))
         await until(lambda: client.route(KEY).owner == "n2")
         await client.put(KEY, b"1")
-        one.silent.set()
+        one.speaks.set()
         assert await reading == b"1"
 
 
 async def test_a_call_that_outlives_its_channel_is_cut_off_and_tried_elsewhere():
     channels = NodeChannels(grace_seconds=0.01)
     async with nodes(1, 1) as (one,):
-        one.silent.clear()
+        one.speaks.clear()
         shard = node_pb2.Shard(keyspace="users", number=0)
         call = channels.at(one.address).get(node_pb2.GetRequest(shard=shard, key=KEY), timeout=5)
         channels.keep(())

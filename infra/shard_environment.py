@@ -32,7 +32,7 @@ class Environment:
         self._calm = Condition()
         self._writing = Lock()
         self._readers = 0
-        self._growing = False
+        self._shut = False
         self._long_reads: set[LongRead] = set()
         try:
             self._env = lmdb.open(str(path), map_size=map_bytes, max_dbs=8, max_readers=readers_max)
@@ -47,6 +47,7 @@ class Environment:
     def close(self) -> None:
         """Wait for what is under way, end long reads, let the folder go."""
         with self._writing, self._alone():
+            self._end_long_reads()
             self._env.close()
             os.close(self._lock_file)
 
@@ -67,12 +68,23 @@ class Environment:
         with self._writing:
             while True:
                 try:
-                    with self._env.begin(write=True) as transaction:
-                        return work(transaction)
+                    return self._try(work)
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.Error as error:
                     raise WriteFailed(f"the store cannot write: {error}") from error
+
+    def _try(self, work: Callable[[Any], T]) -> T:
+        transaction = self._env.begin(write=True)
+        try:
+            result = work(transaction)
+            transaction.commit()
+        except BaseException:
+            # Giving up a write, py-lmdb waits for a moment in which no thread reads; under many reads there is none.
+            with self._alone():
+                transaction.abort()
+            raise
+        return result
 
     def read_long(self) -> "LongRead":
         """A read transaction that may stay open for long; to be closed."""
@@ -88,7 +100,7 @@ class Environment:
     def inside(self) -> Iterator[None]:
         """Within it the map stays where it is."""
         with self._calm:
-            while self._growing:
+            while self._shut:
                 self._calm.wait()
             self._readers += 1
         try:
@@ -103,21 +115,24 @@ class Environment:
         """The read was closed."""
         self._long_reads.discard(read)
 
+    def _end_long_reads(self) -> None:
+        while self._long_reads:
+            self._long_reads.pop().end()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._calm:
-            self._growing = True
+            self._shut = True
             try:
                 self._calm.wait_for(lambda: not self._readers)
-                while self._long_reads:
-                    self._long_reads.pop().end()
                 yield
             finally:
-                self._growing = False
+                self._shut = False
                 self._calm.notify_all()
 
     def _grow(self) -> None:
         with self._alone():
+            self._end_long_reads()
             size = self._env.info()["map_size"]
             try:
                 self._env.set_mapsize(2 * size)

@@ -16,17 +16,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from domain import service
 from domain.error import Corrupt
-from domain.message import Recorded, root
+from domain.message import Recorded
 from infra.codec import CloudEventMapper
 from infra.log import START, Batch, Cursor, EventLog
+from workers.aggregate import OF_EVENT
 
 Progress = Callable[[int, int], None]
 """Called with (position, events so far), about every thousand events."""
 
 PROGRESS_EVENTS: Final = 1_000
-_DECIDERS: Final = {service.KIND: service}
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -149,10 +148,9 @@ def _first_of_stream(segment: Segment, stream: str, version: int, expected: int 
 
 
 def _fold(states: dict[str, Any], recorded: Recorded) -> None:
-    stream = root(recorded.stream)
-    decider = _DECIDERS[stream.partition("/")[0]]
+    stream, kind = recorded.stream, OF_EVENT[type(recorded.event)]
     try:
-        states[stream] = decider.evolve(states.get(stream, decider.INITIAL), recorded.event)
+        states[stream] = kind.evolve(states.get(stream, kind.initial), recorded.event)
     except AssertionError as error:
         raise _Broken(recorded.position, f"the domain cannot fold {recorded.event.type}: {error}") from None
 

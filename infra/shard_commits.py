@@ -5,6 +5,7 @@ under load a group is what arrived during one fsync. A group is answered in one 
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ group_writes_max: Final = 1_000
 group_bytes_max: Final = 16 << 20
 queue_writes_max: Final = 20_000
 queue_bytes_max: Final = 64 << 20
+
+log = logging.getLogger(__name__)
 
 Results = list[Written | MusterError]
 
@@ -94,16 +97,8 @@ class Commits:
             raise DataUnavailable(f"{self._queued_writes} writes wait for the disk already: slow down and retry")
 
     def _run(self) -> None:
-        try:
-            while group := self._take():
-                self._commit(group)
-        finally:
-            with self._arrived:
-                self._open = False
-                left = list(self._queue)
-                self._queue.clear()
-            if left:
-                self._answer(left, WriteFailed("the writer of this node has ended"))
+        while group := self._take():
+            self._answer(group, self._commit(group))
 
     def _take(self) -> list[_Request]:
         """All that waits, within the limits of a group; nothing: it is time to end."""
@@ -121,16 +116,16 @@ class Commits:
             self._queued_bytes -= sum(request.bytes for request in group)
         return group
 
-    def _commit(self, group: list[_Request]) -> None:
+    def _commit(self, group: list[_Request]) -> Results | MusterError:
+        if self._lease_is_over():
+            return DataUnavailable("the lease of this node is over: nothing was written")
         try:
-            if self._lease_is_over():
-                return self._answer(group, DataUnavailable("the lease of this node is over: nothing was written"))
-            self._answer(group, self._store.write([write for request in group for write in request.writes]))
+            return self._store.write([write for request in group for write in request.writes])
         except MusterError as error:
-            self._answer(group, error)
+            return error
         except Exception as error:
-            self._answer(group, WriteFailed(f"the store failed: {error!r}"))
-            raise
+            log.exception("a group of writes failed")
+            return WriteFailed(f"the store failed: {error!r}")
 
     def _lease_is_over(self) -> bool:
         return time.monotonic() >= self._acknowledge_until()

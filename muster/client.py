@@ -16,8 +16,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import orjson
 from pydantic import TypeAdapter
@@ -43,12 +42,14 @@ from muster.answer import (
 from muster.command import document_of, new_id
 from muster.event_stream import follow
 from muster.registration import Registration, keep_alive
+from muster.shard_control import ShardControl
+from muster.transport import Consistency as Consistency
 from muster.transport import Transport, backoff_seconds, path_of
 from muster.watch import Change, Follower
+from muster.writing import write
 
 DEFAULT_URL: Final = "http://127.0.0.1:8740"
 BATCH_COMMANDS_MAX: Final = 1_000
-Consistency = Literal["eventual", "session", "causal", "strong"]
 _SPEC: Final = TypeAdapter(Spec)
 _OUTCOMES: Final = TypeAdapter(list[Outcome])
 
@@ -57,11 +58,13 @@ class Client:
     """A controller's client; use it as `async with Client(url) as client`.
 
     `actor` is recorded with every write. `timeout_seconds` bounds each call with all its retries. Raises the refusals
-    of `domain.error` by their names, and NotReady, Timeout or Unreachable when the time is over.
+    of `domain.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` has what
+    concerns keyspaces, data nodes and migrations.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
         self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds)
+        self.shards = ShardControl(self._transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
@@ -339,18 +342,16 @@ class Client:
         command_id: str | None = None,
     ) -> Written:
         service, *rest = parts
-        reply = await self._transport.write(
+        return await write(
+            self._transport,
+            WRITTEN,
             method,
             path_of("services", service, "instances", *rest),
             body,
-            command_id=command_id or new_id(),
             reason=reason,
             expected_version=expected_version,
+            command_id=command_id,
         )
-        written = WRITTEN.validate_json(reply.body)
-        self.observe(f"{written.partition}:{written.position}")
-        duplicate = reply.headers.get("Muster-Duplicate") == "true"
-        return replace(written, duplicate=True) if duplicate else written
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import aiohttp
@@ -25,6 +25,7 @@ BACKOFF_MAX_SECONDS: Final = 1.0
 ATTEMPT_SECONDS_MAX: Final = 6.0
 IDLE_SECONDS_MAX: Final = 45.0
 TOKEN: Final = "Muster-Token"
+Consistency = Literal["eventual", "session", "causal", "strong"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Transport:
         if token and token != self.token:
             self.token = merged(self.token, token)
 
-    async def read(self, path: str, query: Mapping[str, str], consistency: str) -> bytes:
+    async def read(self, path: str, query: Mapping[str, str], consistency: Consistency) -> bytes:
         """GET. `consistency` session sends our token along; the controller waits until its view is there."""
         query = dict(query)
         headers: dict[str, str] = {}

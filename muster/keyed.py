@@ -1,0 +1,32 @@
+"""The rows that a watch tells of, by their key. Pure; `muster.event_stream` does the reading.
+
+snapshot  {items}           all rows; what is not among them is gone
+delta     {items, removed}  rows that have changed, each of them whole, and keys of those that are gone
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+
+class Keyed:
+    """Rows by the field `key`, as they came."""
+
+    def __init__(self, key: str) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._key = key
+
+    def take(self, event: str, data: bytes, _token: str) -> Iterator[frozenset[str]]:
+        """Take an event of the watch in; yields the keys of the rows that have changed, come or gone."""
+        if event not in ("snapshot", "delta"):
+            return
+        told = orjson.loads(data)
+        items = {row[self._key]: row for row in told["items"]}
+        gone = self.rows.keys() - items.keys() if event == "snapshot" else set(told.get("removed", ()))
+        changed = {key for key, row in items.items() if self.rows.get(key) != row}
+        changed |= gone & self.rows.keys()
+        self.rows.update(items)
+        for key in gone:
+            self.rows.pop(key, None)
+        yield frozenset(changed)

@@ -131,6 +131,7 @@ async def handed_over(source: Node, target: Node, *, epoch: int = 2) -> Extent:
 
 async def moved(source: Node, target: Node, *, epoch: int = 2) -> Extent:
     await copied(source, target, epoch=epoch)
+    await target.driver.verify(SHARD, source.location)
     return await handed_over(source, target, epoch=epoch)
 
 
@@ -578,6 +579,26 @@ class TargetContract:
 
         assert await held(nodes[0], pairs) == pairs
 
+    async def test_a_shard_that_has_just_come_moves_on(self, nodes: Nodes) -> None:
+        first, second, third = nodes
+        pairs = await opened(first)
+        await moved(first, second)
+        await moved(second, third, epoch=3)
+
+        assert await held(third, pairs) == pairs
+
+    async def test_a_shard_that_has_just_come_is_verified_although_it_was_written_since(self, nodes: Nodes) -> None:
+        first, second, third = nodes
+        await opened(first)
+        await moved(first, second)
+        await third.driver.prepare(SHARD, 3)
+        await third.driver.copy(SHARD, second.location, QUICKLY, unheard)
+        await second.put(SHARD, "behind the copy", b"value")
+
+        verified = await third.driver.verify(SHARD, second.location)
+
+        assert verified == await third.driver.catch_up(SHARD, second.location, QUICKLY, unheard)
+
     async def test_what_is_written_meanwhile_comes_along(self, nodes: Nodes) -> None:
         source, target, _ = nodes
         await opened(source, big_values, big_value_bytes)
@@ -657,11 +678,13 @@ class TargetContract:
         await source.delete(SHARD, "key-0002")
         await source.put(SHARD, "key-9999", b"new")
 
-        extent = await copied(source, target)
+        await target.driver.prepare(SHARD, 2)
+        await target.driver.copy(SHARD, source.location, QUICKLY, unheard)
+        verified = await target.driver.verify(SHARD, source.location)
+        extent = await target.driver.catch_up(SHARD, source.location, QUICKLY, unheard)
 
-        assert extent == await source.extent(SHARD)
+        assert verified == extent == await source.extent(SHARD)
         assert source.sent_bytes() - before < 0.75 * extent.bytes
-        assert await target.driver.verify(SHARD, source.location) == extent
         await handed_over(source, target)
         assert await target.get(SHARD, "key-0001") == b"changed behind the checkpoint"
         assert await target.get(SHARD, "key-0002") is None
@@ -798,7 +821,7 @@ class TargetContract:
         await opened(source)
         await copied(source, target)
         await restart(target)
-        await fill(source, 200, 50)
+        await fill(source, 200, 8 << 10)
 
         await handed_over(source, target)
 

@@ -1,5 +1,9 @@
 """The store in memory keeps the same promises: the suite knows nothing of LMDB."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from domain.driver import Extent, Location, ShardDriver, ShardId
@@ -52,3 +56,22 @@ class TestMemoryDriver(DriverContract):
     def nodes(self) -> Nodes:
         network = Network()
         return InMemory("n1", network), InMemory("n2", network), InMemory("n3", network)
+
+
+def documented(name: str) -> Any:
+    """What a block of Python in docs/drivers.md defines by this name."""
+    text = (Path(__file__).parent.parent / "docs/drivers.md").read_text(encoding="utf-8")
+    defined: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/drivers.md", "exec"), defined)
+    return defined[name]
+
+
+async def test_the_documented_move_moves_the_shard() -> None:
+    assert await documented("move")() == b"written meanwhile"
+
+
+def test_the_documented_suite_is_the_suite() -> None:
+    joined = documented("TestYourDriver")
+    assert issubclass(joined, DriverContract)
+    assert vars(joined).keys() - vars(type("", (), {})).keys() == {"nodes"}

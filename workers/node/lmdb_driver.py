@@ -24,9 +24,9 @@ patience_seconds: Final = 10.0
 verify_tries_max: Final = 5
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),  # a part holds at least one value, however large the keyspace allows it
-    ("grpc.initial_reconnect_backoff_ms", 50),  # a node that restarts is back within a second
-    ("grpc.min_reconnect_backoff_ms", 1_000),  # at the same time how long one attempt to connect may take
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.initial_reconnect_backoff_ms", 50),  # a node that has restarted is found again soon
+    ("grpc.max_reconnect_backoff_ms", 300),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # despite its name: how long one attempt to connect may take
     ("grpc.keepalive_time_ms", 5_000),  # a host that is lost, or a process that hangs, breaks the call off
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),

@@ -29,6 +29,8 @@ stop_seconds_max: Final = 1.0
 class DataNode:
     """`async with DataNode(path, name) as node` serves the shards in the folder `path` at `listen` (port 0: a free one).
 
+    `advertise` is the host by which others find it, when that is not the one it listens at.
+
     Nothing is acknowledged or read before `serve_until` was told, and from that moment on. `bytes_per_second` bounds what
     it gives away as snapshots, in all; `store_options` go to `ShardStore`. Raises NotReady when folder or port are taken.
     """
@@ -39,6 +41,7 @@ class DataNode:
         name: str,
         *,
         listen: str = "127.0.0.1:0",
+        advertise: str | None = None,
         bytes_per_second: float | None = None,
         patience_seconds: float = patience_seconds,
         **store_options: Any,
@@ -46,6 +49,7 @@ class DataNode:
         self.name = name
         self._path = path
         self._listen = listen
+        self._advertise = advertise
         self._bytes_per_second = bytes_per_second
         self._patience_seconds = patience_seconds
         self._store_options = store_options
@@ -89,16 +93,16 @@ class DataNode:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         service = NodeService(self.store, commits, threads, self.giving, until)
         node_pb2_grpc.add_ShardNodeServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-        self.address = _bound(server, self._listen)
+        host = self._advertise or self._listen.rpartition(":")[0]
+        self.address = f"{host}:{_bound(server, self._listen)}"
         self.store.here = self.location
         await server.start()
         stack.push_async_callback(server.stop, stop_seconds_max)
         stack.callback(self.giving.close)
 
 
-def _bound(server: grpc.aio.Server, listen: str) -> str:
+def _bound(server: grpc.aio.Server, listen: str) -> int:
     try:
-        port = server.add_insecure_port(listen)
+        return int(server.add_insecure_port(listen))
     except RuntimeError as error:
         raise NotReady(f"cannot listen at {listen}: {error}") from error
-    return f"{listen.rpartition(':')[0]}:{port}"

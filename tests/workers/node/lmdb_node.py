@@ -20,11 +20,12 @@ class LmdbNode:
     """A data node in this process, and a client of it."""
 
     def __init__(self, path: Path, name: str, **options: Any) -> None:
-        self.path, self.name, self.options = path, name, options
+        self.path, self.name = path, name
+        self.options = {"patience_seconds": 1.0, **options}
         self.listen = "127.0.0.1:0"
 
     async def start(self) -> None:
-        self.node = DataNode(self.path, self.name, listen=self.listen, patience_seconds=1.0, **self.options)
+        self.node = DataNode(self.path, self.name, listen=self.listen, **self.options)
         await self.node.__aenter__()
         self.node.serve_until(math.inf)
         self.listen = self.node.address

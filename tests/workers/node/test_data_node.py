@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from domain.driver import CopyLimits, ShardId, ShardLimits
+from domain.driver import CopyLimits, Location, ShardId, ShardLimits
 from domain.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -23,11 +23,25 @@ from domain.error import (
     ShardNotFound,
     StaleEpoch,
 )
-from infra.rpc import node_pb2
+from infra.rpc import node_pb2, node_pb2_grpc
 from infra.rpc.problem import METADATA, error_from, error_of, problem
-from tests.driver_contract import ELSEWHERE, LIMITS, OTHER, QUICKLY, SHARD, Heard, copied, fill, moved, opened, unheard
+from tests.driver_contract import (
+    ELSEWHERE,
+    LIMITS,
+    OTHER,
+    QUICKLY,
+    SHARD,
+    Heard,
+    copied,
+    eventually,
+    fill,
+    moved,
+    opened,
+    unheard,
+)
 from tests.workers.node.lmdb_node import LmdbNode, wire
-from workers.node.node import DataNode
+from workers.node.giving import heartbeat_seconds
+from workers.node.node import DataNode, stop_seconds_max
 
 Started = Callable[..., Any]
 
@@ -258,8 +272,11 @@ class TestMoves:
         await source.kill()
         await source.start()
         await fill(source, 50, 50)
+        before = source.sent_bytes()
 
-        await moved(source, target)
+        final = await moved(source, target)
+
+        assert source.sent_bytes() - before < 1.25 * final.bytes, "what could not be used was not sent"
 
     async def test_the_changes_that_a_slow_copy_needs_are_kept(self, started: Started) -> None:
         source, target = await started("n1", log_records_max=10), await started("n2")
@@ -288,6 +305,35 @@ class TestMoves:
 
         with pytest.raises(DataUnavailable):
             await first
+
+    async def test_a_follower_hears_of_each_write_at_once(self, started: Started) -> None:
+        source, target = await started("n1"), await started("n2")
+        await opened(source)
+        await copied(source, target)
+        began = time.monotonic()
+        for number in range(5):
+            position = await source.put(SHARD, f"later-{number}", b"")
+
+            async def followed(position: int = position) -> bool:
+                return (await target.extent(SHARD)).position == position
+
+            await eventually(followed)
+
+        assert time.monotonic() - began < 3 * heartbeat_seconds
+
+    async def test_who_follows_waits_for_its_source_however_long_it_is_away(self, started: Started) -> None:
+        source, target = await started("n1"), await started("n2", patience_seconds=0.2)
+        await opened(source)
+        await copied(source, target)
+        await source.kill()
+        await asyncio.sleep(0.5)
+        await source.start()
+        await fill(source, 5)
+
+        async def followed() -> bool:
+            return await target.extent(SHARD) == await source.extent(SHARD)
+
+        await eventually(followed)
 
     async def test_dropping_ends_what_follows(self, started: Started) -> None:
         source, target = await started("n1"), await started("n2")
@@ -324,6 +370,27 @@ class TestMoves:
         assert after.progress[0].bytes >= before.progress[-1].bytes
 
 
+class Breaking(node_pb2_grpc.ShardNodeServicer):
+    """A node that breaks every copy off, as one does that is stopped in the middle."""
+
+    async def Snapshot(self, request: node_pb2.SnapshotRequest, context: Any) -> None:  # noqa: N802
+        await context.abort(grpc.StatusCode.CANCELLED)
+
+
+async def test_a_copy_that_the_source_breaks_off_is_to_be_tried_again(started: Started) -> None:
+    target = await started("n2")
+    await target.driver.prepare(SHARD, 2)
+    server = grpc.aio.server()
+    node_pb2_grpc.add_ShardNodeServicer_to_server(Breaking(), server)
+    source = Location("n1", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    await server.start()
+    try:
+        with pytest.raises(ReadFailed):
+            await target.driver.copy(SHARD, source, QUICKLY, unheard)
+    finally:
+        await server.stop(None)
+
+
 class TestStarting:
     async def test_a_folder_is_held_by_one_node(self, started: Started, tmp_path: Path) -> None:
         await started("n1")
@@ -336,6 +403,16 @@ class TestStarting:
         with pytest.raises(NotReady):
             async with DataNode(tmp_path / "n2", "n2", listen=node.listen):
                 pass
+
+    async def test_a_node_that_stops_does_not_wait_for_who_follows_it(self, started: Started) -> None:
+        source, target = await started("n1"), await started("n2")
+        await opened(source)
+        await copied(source, target)
+        began = time.monotonic()
+
+        await source.node.__aexit__()
+
+        assert time.monotonic() - began < stop_seconds_max
 
     async def test_a_node_that_stops_answers_what_it_has_taken(self, started: Started) -> None:
         node = await started()

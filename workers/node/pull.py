@@ -170,12 +170,6 @@ class Pull:
             yield call
         except grpc.aio.AioRpcError as failed:
             raise self._error(failed) from failed
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # A call that the other side cancelled looks as if we had been.
-            raise ReadFailed(f"{self.source.address} has broken off the call") from None
         finally:
             call.cancel()
 

@@ -1,0 +1,174 @@
+"""What all writes share: a request becomes a command in its envelope, and the writer's answer a reply.
+
+A write answers once it is durable, with what became of it; a refusal is a problem.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import urandom
+from typing import Any, Final
+
+import orjson
+
+from domain.catalogue import Answer, command_from
+from domain.error import InvalidCommand, MusterError, Timeout
+from domain.message import Command, Envelope
+from workers.control import Control
+from workers.http.exchange import Headers, Reply, Request, problem
+from workers.token import Token, format_token, parse_token
+from workers.wire import actor_from, command_id, outcome, outcome_of_error, reason_from
+
+DUPLICATE: Final = (b"muster-duplicate", b"true")
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A request to write, as its headers and its query have it: everything is judged before a command is given."""
+
+    key: str
+    actor: str | None
+    reason: str | None
+    expected_version: int | None
+    known: Token
+    seconds: float | None
+
+    def envelope(self, stream: str, command: Command, reason: str | None = None) -> Envelope:
+        """The command in its envelope; `reason` is what the body says, which counts before the header."""
+        told = self.reason if reason is None else reason
+        return Envelope(self.key, stream, command, self.actor or "anonymous", told, self.expected_version)
+
+
+def write_of(request: Request, seconds: float | None = None) -> Write:
+    """What the request's headers say, and its query (unless the caller has read it: `seconds`). Raises InvalidCommand."""
+    key, actor, version = map(request.header, (b"idempotency-key", b"muster-actor", b"if-match"))
+    carried = request.header(b"muster-token")
+    if seconds is None and request.scope["query_string"]:
+        seconds = request.reading().timeout_seconds
+    return Write(
+        urandom(16).hex() if key is None else _key(key),
+        None if actor is None else actor_from(actor),
+        reason_from(request.header(b"muster-reason")),
+        None if version is None else _version(version),
+        parse_token(carried) if carried else {},
+        seconds,
+    )
+
+
+async def begun(
+    request: Request, *, reasoned: bool = False, seconds: float | None = None
+) -> tuple[Write, dict[str, Any]]:
+    """What the request says, and its body's fields; `reasoned`: a `reason` among them counts before the header's."""
+    fields = await request.fields()
+    write = write_of(request, seconds)
+    if reasoned and "reason" in fields:
+        write = replace(write, reason=reason_from(fields.pop("reason")))
+    return write, fields
+
+
+async def give(
+    control: Control,
+    request: Request,
+    stream: str,
+    command: type[Command],
+    in_path: Mapping[str, Any],
+    *,
+    reasoned: bool = False,
+    seconds: float | None = None,
+) -> Reply:
+    """Give the command whose fields are the body's, and those that the path names; reply with its answer. `seconds`: how
+    long to wait, when the caller has read the query.
+    """
+    write, fields = await begun(request, reasoned=reasoned, seconds=seconds)
+    for name in in_path:
+        if name in fields:
+            raise InvalidCommand(f"{name}: it stands in the path", field=name)
+    found = command_from(command.type, {**fields, **in_path})
+    return told(await execute(control, write.envelope(stream, found), write.seconds), write.known)
+
+
+async def execute(control: Control, envelope: Envelope, seconds: float | None) -> Answer:
+    """The writer's answer, waited for at most so long (None: as long as the writer lets it). Raises Timeout."""
+    if seconds is None:
+        return await control.execute(envelope)
+    try:
+        async with asyncio.timeout(seconds):
+            return await control.execute(envelope)
+    except TimeoutError:
+        raise Timeout(
+            f"no answer within {seconds} s: the outcome is unknown; retry with the same Idempotency-Key",
+            command_id=envelope.id,
+        ) from None
+
+
+def told(answer: Answer, known: Token, **more: Any) -> Reply:
+    """The writer's answer as a reply. `known` is the token that the request brought: who only hands tokens on must not
+    lose what it knew of other partitions. `more` stands beside the answer.
+    """
+    if known:
+        known = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
+    token = format_token(known).encode() if known else b"%d:%d" % (answer.partition, answer.position)
+    headers: Headers = [(b"muster-token", token)]
+    if answer.version is not None:
+        headers.append((b"etag", b'"%d"' % answer.version))
+    if answer.duplicate:
+        headers.append(DUPLICATE)
+    if answer.error is not None:
+        return problem(answer.error, headers)
+    body = {
+        "status": answer.status,
+        "partition": answer.partition,
+        "position": answer.position,
+        "version": answer.version,
+        "incarnation": answer.incarnation,
+    }
+    return Reply(orjson.dumps({**body, **more} if more else body), 200, headers)
+
+
+async def run_all(control: Control, found: Sequence[Envelope | dict[str, Any]]) -> list[dict[str, Any]]:
+    """What became of the commands, in their order; what is an outcome already stays one."""
+    # All are queued at their writers, in order, before the first one is waited for.
+    asked = [(envelope, _submitted(control, envelope)) for envelope in found if isinstance(envelope, Envelope)]
+    answered = iter([await _outcome(control, envelope, answer) for envelope, answer in asked])
+    return [next(answered) if isinstance(one, Envelope) else one for one in found]
+
+
+def _submitted(control: Control, envelope: Envelope) -> Awaitable[Answer] | MusterError:
+    try:
+        return control.submit(envelope)
+    except MusterError as error:
+        return error
+
+
+async def _outcome(control: Control, envelope: Envelope, asked: Awaitable[Answer] | MusterError) -> dict[str, Any]:
+    try:
+        if isinstance(asked, MusterError):
+            raise asked
+        return outcome(await asked)
+    except MusterError as error:
+        return outcome_of_error(error, envelope.id, control.partition_of(envelope.stream))
+
+
+def outcomes(items: list[dict[str, Any]]) -> Reply:
+    """Outcomes in order, with the token behind all of them."""
+    token: dict[int, int] = {}
+    for item in items:
+        if item["position"] is not None:
+            token[item["partition"]] = max(item["position"], token.get(item["partition"], -1))
+    return Reply(orjson.dumps({"items": items}), 200, [(b"muster-token", format_token(token).encode())])
+
+
+def _key(text: str) -> str:
+    try:
+        return command_id(text)
+    except InvalidCommand:
+        raise InvalidCommand(
+            "Idempotency-Key: must be 1 to 200 visible ASCII characters", field="Idempotency-Key"
+        ) from None
+
+
+def _version(text: str) -> int:
+    digits = text.strip().removeprefix("W/").strip('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise InvalidCommand('If-Match: must be a version, like "17"', field="If-Match")
+    return int(digits)

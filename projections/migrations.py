@@ -65,6 +65,7 @@ class MigrationRow:
     steps: tuple[StepRow, ...]
     events: int
     position: int
+    paused_by: str | None = None
 
 
 def key(recorded: Recorded) -> Key | None:
@@ -99,6 +100,8 @@ def evolve(row: MigrationRow | None, recorded: Recorded) -> MigrationRow | None:
             recorded.position,
         )
     assert row is not None, f"{event.type} of {recorded.stream}, which never started"
+    if isinstance(event, SagaPaused):
+        row = replace(row, paused_by=recorded.actor)
     return replace(_evolve(row, event, at), events=row.events + 1, position=recorded.position)
 
 
@@ -126,7 +129,7 @@ def _evolve(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
         case SagaPaused():
             return replace(row, paused=True)
         case SagaResumed():
-            return replace(row, paused=False)
+            return replace(row, paused=False, paused_by=None)
         case SagaCompleted():
             return replace(row, phase="completed", standing="ended", ended_at=at)
         case SagaCompensated():

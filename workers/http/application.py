@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,17 +17,19 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.error import InvalidCommand, MusterError
 from infra.codec import CloudEventMapper
 from workers.control import Control
-from workers.http import operation, past, query, registry
+from workers.http import keyspaces, nodes, operation, past, query, registry, shard_watch, tasks
+from workers.http.audience import Audience
 from workers.http.encoded import Encoded
 from workers.http.exchange import Reply, Request, problem, problem_of
 from workers.http.metric import Metrics, Requests
 from workers.http.openapi import with_hot_routes
 from workers.http.reading import Reader, Unready
+from workers.http.routing import Handler, Routes
+from workers.http.shard_watch import ShardHub
 from workers.http.stream import Watching
 from workers.http.watch import Hub
 from workers.view import Views
 
-Handler = Callable[[Request], Awaitable[Reply | None]]
 LOG: Final = logging.getLogger("muster.http")
 _VERBS: Final = frozenset(("health", "heartbeat", "maintenance", "drain"))
 _INSTANCE: Final = "/v1/services/{service}/instances/{instance}"
@@ -49,34 +51,50 @@ def application(
     `unready` says why reads cannot be answered yet (None: they can); `mapper` opens events that are compressed or
     enciphered; views older than `stale_after_seconds` are called stale in their answers.
     """
-    encoded = Encoded(control.views)
-    hub = Hub(control.views, encoded)
+    views = control.views
+    encoded, audience = Encoded(views), Audience(views)
+    hub, shard_hub = Hub(views, encoded, audience), ShardHub(views, audience)
     # First the cache forgets, then watchers are told.
-    control.views.listen(encoded.on_batch)
-    control.views.listen(hub.on_batch)
-    metrics = Metrics(control, hub)
+    views.listen(encoded.on_batch)
+    views.listen(hub.on_batch)
+    views.shards.listen(shard_hub.on_batch)
+    metrics = Metrics(control, audience)
     reader = Reader(control, unready, stale_after_seconds)
     present = query.Present(reader, encoded)
     hot: dict[tuple[str, str], Handler] = {
         **registry.routes(control),
         ("instance", "GET"): present.instance,
         ("discover", "GET"): present.discover,
-        ("watch", "GET"): Watching(reader, hub).watch,
+        ("watch", "GET"): Watching(reader, audience, hub).watch,
+    }
+    handlers = {
+        **keyspaces.routes(control, reader),
+        **nodes.routes(control, reader),
+        **tasks.routes(control, reader, shard_hub.progressed),
+        **shard_watch.routes(reader, audience, shard_hub),
     }
     api = _api(metrics)
     api.include_router(query.router(present))
     api.include_router(past.router(past.Past(reader, mapper or CloudEventMapper())))
     api.include_router(operation.router(control, reader, metrics))
-    return Application(hot, api, metrics, hub)
+    return Application(hot, Routes(handlers, metrics), api, metrics, (hub, shard_hub, audience))
 
 
 class Application:
     """ASGI. Call `drain` before the server stops: it ends the watch streams, which would not end by themselves."""
 
-    def __init__(self, hot: dict[tuple[str, str], Handler], api: FastAPI, metrics: Metrics, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(
+        self,
+        hot: dict[tuple[str, str], Handler],
+        routes: Routes,
+        api: FastAPI,
+        metrics: Metrics,
+        watches: tuple[Hub, ShardHub, Audience],
+    ) -> None:
         self.metrics = metrics
         self.api = api
+        self._routes = routes
+        self._watches = watches
         self._methods: dict[str, dict[str, tuple[Handler, Requests]]] = {}
         for (resource, method), handler in hot.items():
             counts = metrics.of(_template(resource), method)
@@ -84,26 +102,35 @@ class Application:
 
     def restored(self) -> None:
         """Say that the views were filled from snapshots, before the log is replayed onto them."""
-        self.hub.restored()
+        self._watches[0].restored()
 
     def drain(self) -> None:
         """End all watch streams, with what is queued for them; take no new ones."""
-        self.hub.close()
+        _, shard_hub, audience = self._watches
+        shard_hub.close()
+        audience.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (or the server's lifespan)."""
-        found = _hot(scope["path"]) if scope["type"] == "http" else None
-        if found is None:
-            return await self._cold(scope, receive, send)
-        resource, service, instance = found
-        methods = self._methods[resource]
+        if scope["type"] != "http":
+            return await self.api(scope, receive, send)
+        found = _hot(scope["path"])
+        if found is not None:
+            resource, service, instance = found
+            methods, request = self._methods[resource], Request(scope, receive, send, service, instance)
+        else:
+            routed = self._routes.find(scope["path"])
+            if routed is None:
+                return await self._cold(scope, receive, send)
+            methods, request = routed[0].methods, Request(scope, receive, send)
+            request.names = routed[1]
         known = methods.get(scope["method"])
         if known is None:
             return await _not_allowed(scope["method"], sorted(methods)).send(send)
         handler, counts = known
         began = time.perf_counter()
         try:
-            reply = await handler(Request(scope, receive, send, service, instance))
+            reply = await handler(request)
         except MusterError as error:
             reply = problem_of(error)
         except Exception as error:  # noqa: BLE001 the rim: one request's fault is logged and told, the others go on
@@ -121,14 +148,12 @@ class Application:
             status = message.get("status", status)
             await send(message)
 
-        if scope["type"] != "http":
-            return await self.api(scope, receive, send)
         # Starlette raises an unexpected error again once its handler, `_unexpected`, has logged and told it.
         with contextlib.suppress(Exception):
             await self.api(scope, receive, noting)
         route = getattr(scope.get("route"), "path", "(unknown)")
         self.metrics.of(route, scope["method"]).observe(status, time.perf_counter() - began)
-        return None
+        return
 
 
 def _hot(path: str) -> tuple[str, str, str] | None:

@@ -4,7 +4,7 @@ A service is encoded when it is first asked for; a change forgets the bytes of t
 that service. The services asked for least recently are forgotten when the cache is full.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -20,6 +20,14 @@ cache_bytes_max: Final = 67_108_864
 def encode(row: InstanceRow) -> bytes:
     """The row as API users see it."""
     return orjson.dumps(item(row), option=JSON_OPTIONS)
+
+
+def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
+    """The encoded items joined in pieces of so many, for one array."""
+    first = True
+    while piece := [item for _, item in zip(range(items_max), items, strict=False)]:
+        yield (b"" if first else b",") + b",".join(piece)
+        first = False
 
 
 class Encoded:

@@ -1,7 +1,8 @@
 """One request and its reply, without a framework: what the hot routes need of ASGI, and no more."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.error import InvalidCommand, MusterError, TooLarge
-from workers.wire import json_from
+from workers.wire import check_name, json_from
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]
@@ -30,16 +31,21 @@ class Reading(BaseModel):
 
 
 EVENTUAL: Final = Reading()
+NO_NAMES: Final[Mapping[str, str]] = {}
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
 class Request:
-    """A request under way; `service` and `instance` are the names in its path, still to be judged."""
+    """A request under way; `service` and `instance` are the names in its path, or `names` those of other routes' paths, by
+    what they name; all still to be judged.
+    """
 
-    __slots__ = ("_headers", "instance", "receive", "scope", "send", "service")
+    __slots__ = ("_headers", "instance", "names", "receive", "scope", "send", "service")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, service: str = "", instance: str = "") -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.service, self.instance = service, instance
+        self.names: Mapping[str, str] = NO_NAMES
         self._headers: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> str | None:
@@ -61,6 +67,22 @@ class Request:
     def reading(self) -> Reading:
         """The reading that the query asks for. Raises InvalidCommand, also for unknown parameters."""
         return reading_from(self.query()) if self.scope["query_string"] else EVENTUAL
+
+    def asked(self, model: type[Asked]) -> Asked:
+        """The query's parameters as this model. Raises InvalidCommand, also for unknown parameters."""
+        return query_from(self.query(), model)
+
+    def name(self, what: str) -> str:
+        """The name in the path. Raises InvalidCommand when it is none."""
+        check_name(what, self.names[what])
+        return self.names[what]
+
+    def number(self, what: str) -> int:
+        """The number in the path. Raises InvalidCommand when it is none."""
+        text = self.names[what]
+        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise InvalidCommand(f"{what}: {text[:40]!r} is no number", field=what)
+        return int(text)
 
     async def body(self, bytes_max: int = body_bytes_max) -> bytes:
         """The whole body. Raises TooLarge as soon as it is known to be."""
@@ -85,8 +107,13 @@ class Request:
 
 def reading_from(query: dict[str, str]) -> Reading:
     """The reading that the parameters ask for. Raises InvalidCommand."""
+    return query_from(query, Reading)
+
+
+def query_from(query: dict[str, str], model: type[Asked]) -> Asked:
+    """The parameters as this model. Raises InvalidCommand."""
     try:
-        return Reading.model_validate(query)
+        return model.model_validate(query)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = str(first["loc"][0])

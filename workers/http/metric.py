@@ -6,6 +6,7 @@ What happens on every request is counted in plain lists and given to Prometheus 
 import gc
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from workers.control import Control
-from workers.http.watch import Hub
+from workers.http.audience import Audience
 
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PAUSE_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0)
@@ -62,10 +63,10 @@ class Requests:
 class Metrics(Collector):
     """All metrics of a controller's HTTP face. `start` begins to time the garbage collector, `stop` ends it."""
 
-    def __init__(self, control: Control, hub: Hub) -> None:
+    def __init__(self, control: Control, audience: Audience) -> None:
         self.requests: dict[tuple[str, str], Requests] = {}
         self._control = control
-        self._hub = hub
+        self._audience = audience
         self._pauses = [Times(PAUSE_SECONDS) for _ in range(3)]
         self._pause_began = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
@@ -98,6 +99,7 @@ class Metrics(Collector):
         yield from self._of_requests()
         yield from self._of_watchers()
         yield from self._of_views()
+        yield from self._of_shards()
         pauses = HistogramMetricFamily(
             "muster_gc_pause_seconds", "Pauses for garbage collection", labels=["generation"]
         )
@@ -122,11 +124,28 @@ class Metrics(Collector):
         yield seconds
 
     def _of_watchers(self) -> Iterator[Metric]:
-        hub = self._hub
-        yield GaugeMetricFamily("muster_watchers", "Watch streams open", value=len(hub))
-        yield CounterMetricFamily("muster_watch_joined", "Watch streams begun", value=hub.joined_total)
-        yield CounterMetricFamily("muster_watch_frames", "Delta frames encoded", value=hub.frames_total)
-        yield CounterMetricFamily("muster_watch_cut", "Watchers cut off for reading slowly", value=hub.cut_total)
+        audience = self._audience
+        yield GaugeMetricFamily("muster_watchers", "Watch streams open", value=len(audience))
+        yield CounterMetricFamily("muster_watch_joined", "Watch streams begun", value=audience.joined_total)
+        yield CounterMetricFamily("muster_watch_frames", "Delta frames encoded", value=audience.frames_total)
+        yield CounterMetricFamily("muster_watch_cut", "Watchers cut off for reading slowly", value=audience.cut_total)
+
+    def _of_shards(self) -> Iterator[Metric]:
+        views = self._control.views.shards
+        statuses = Counter(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
+        untouched = sum(space.count - len(space.shards) for space in views.keyspaces.values())
+        shards = GaugeMetricFamily("muster_shards", "Shards of all keyspaces", labels=["status"])
+        for status in ("active", "migrating", "inactive"):
+            shards.add_metric([status], statuses[status] + (untouched if status == "inactive" else 0))
+        standings = Counter("paused" if row.paused else row.standing for row in views.migrations.values())
+        migrations = GaugeMetricFamily("muster_migrations", "Migrations that are remembered", labels=["standing"])
+        for standing in ("running", "retrying", "paused", "blocked", "ended"):
+            migrations.add_metric([standing], standings[standing])
+        lives = Counter(node.alive for node in views.cluster.nodes.values())
+        nodes = GaugeMetricFamily("muster_nodes", "Data nodes of the cluster", labels=["alive"])
+        for alive in (True, False):
+            nodes.add_metric([str(alive).lower()], lives[alive])
+        yield from (shards, migrations, nodes)
 
     def _of_views(self) -> Iterator[Metric]:
         views = self._control.views

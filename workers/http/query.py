@@ -56,7 +56,7 @@ class Present:
             )
         row = control.views.instance(service, instance)
         whole = {**item(row), "check_output": control.check_output(f"service/{service}", instance)}
-        return self.reader.whole(whole, partition, [(b"etag", b'"%d"' % row.instance.version)])
+        return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % row.instance.version)])
 
     async def instances(self, service: str, query: InstancesQuery, token: str | None) -> Reply:
         """The instances that match; an empty list is an answer too."""

@@ -72,9 +72,9 @@ class Reader:
         body = b'{"items":%b,"token":"%b","age_seconds":%.3f%b}' % (items, token.encode(), age, tail)
         return Reply(body, 200, headers)
 
-    def whole(self, item: dict[str, object], partition: int, headers: Headers) -> Reply:
+    def whole(self, item: dict[str, object], partitions: Sequence[int], headers: Headers | None = None) -> Reply:
         """One thing's answer."""
-        return Reply(orjson.dumps(item, option=JSON_OPTIONS), 200, [*self.marks((partition,))[2], *headers])
+        return Reply(orjson.dumps(item, option=JSON_OPTIONS), 200, [*self.marks(partitions)[2], *(headers or ())])
 
 
 STALE: Final = (b"muster-stale", b"true")

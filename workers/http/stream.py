@@ -1,17 +1,18 @@
-"""`GET /v1/watch`: a subscriber's frames as a stream of server-sent events, straight onto ASGI."""
+"""Watches: a subscriber's frames as a stream of server-sent events, straight onto ASGI; and `GET /v1/watch` itself."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.types import Receive
 
 from domain.error import InvalidCommand, Timeout
-from workers.http.exchange import Request, reading_from
+from workers.http.audience import Audience, Subscriber
+from workers.http.exchange import Reading, Request, reading_from
 from workers.http.reading import Reader
-from workers.http.watch import Hub, Subscriber
+from workers.http.watch import Hub
 from workers.token import Token, parse_token
 from workers.wire import check_name
 
@@ -24,46 +25,57 @@ HEADERS: Final = [
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """The watch route. It answers by itself: a stream has no reply."""
+    """The route of the instances' watch. It answers by itself: a stream has no reply."""
 
     reader: Reader
+    audience: Audience
     hub: Hub
 
     async def watch(self, request: Request) -> None:
         """Stream the service's instances (all services' without `service`), from `Last-Event-ID` or `after` on."""
-        service, after = await self._asked(request)
-        subscriber, frames = self.hub.join(service, after)
-        subscriber.task = asyncio.current_task()
-        gone = asyncio.create_task(_until_gone(request.receive, subscriber))
-        try:
-            await _stream(request, subscriber, frames)
-        except asyncio.CancelledError:
-            if not subscriber.over:
-                raise
-        finally:
-            self.hub.leave(subscriber)
-            gone.cancel()
-            await asyncio.wait([gone])  # Not awaited: our own cancellation must not pass for its.
-
-    async def _asked(self, request: Request) -> tuple[str | None, Token | None]:
         query = request.query()
-        service, text = query.pop("service", None), query.pop("after", None)
+        service, after = query.pop("service", None), query.pop("after", None)
         reading = reading_from(query)
         if service is not None:
             check_name("service", service)
-        text = request.header(b"last-event-id") or text
-        after = parse_token(text) if text else None
         control = self.reader.control
-        partitions = range(control.partitions)
-        concerned = tuple(partitions) if service is None else (control.partition_of(f"service/{service}"),)
-        await self.reader.settle(reading, request.header(b"muster-token"), concerned)
-        if after is not None:
-            if unknown := after.keys() - set(partitions):
-                raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
-            # A view that is only late catches up; if it does not, the token is of another history: a reset.
-            with contextlib.suppress(Timeout):
-                await control.views.reach(after, reading.timeout_seconds)
-        return service, after
+        every = tuple(range(control.partitions))
+        concerned = every if service is None else (control.partition_of(f"service/{service}"),)
+        seen = await settled(self.reader, request, reading, after, concerned)
+        subscriber, frames = self.hub.join(service, seen)
+        await stream(request, self.audience, subscriber, frames)
+
+
+async def settled(
+    reader: Reader, request: Request, reading: Reading, after: str | None, partitions: Sequence[int]
+) -> Token | None:
+    """Wait until the views are as current as asked, and at the token that the watcher resumes from, if it does: the token."""
+    text = request.header(b"last-event-id") or after
+    seen = parse_token(text) if text else None
+    await reader.settle(reading, request.header(b"muster-token"), partitions)
+    if seen is not None:
+        control = reader.control
+        if unknown := seen.keys() - set(range(control.partitions)):
+            raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
+        # A view that is only late catches up; if it does not, the token is of another history: a reset.
+        with contextlib.suppress(Timeout):
+            await control.views.reach(seen, reading.timeout_seconds)
+    return seen
+
+
+async def stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
+    """Send the first frames, then all that the subscriber is told, until it goes, is cut off, or all streams end."""
+    subscriber.task = asyncio.current_task()
+    gone = asyncio.create_task(_until_gone(request.receive, subscriber))
+    try:
+        await _stream(request, subscriber, frames)
+    except asyncio.CancelledError:
+        if not subscriber.over:
+            raise
+    finally:
+        audience.leave(subscriber)
+        gone.cancel()
+        await asyncio.wait([gone])  # Not awaited: our own cancellation must not pass for its.
 
 
 async def _stream(request: Request, subscriber: Subscriber, frames: Iterator[bytes]) -> None:

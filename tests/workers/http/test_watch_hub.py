@@ -15,23 +15,25 @@ from domain.message import Command, Recorded
 from domain.service import DeregisterInstance, RegisterInstance, ReportHealth, Service
 from infra.log import START, Cursor
 from workers.control import Control
-from workers.http import watch
+from workers.http import audience, watch
+from workers.http.audience import Audience, Subscriber
 from workers.http.encoded import Encoded
 from workers.http.exchange import Request
 from workers.http.reading import Reader
 from workers.http.stream import Watching
-from workers.http.watch import Hub, Subscriber
+from workers.http.watch import Hub
 from workers.view import Views
 
 
 class Log:
     """Decides commands and lets the views fold each one's events as a batch, as a writer does."""
 
-    def __init__(self, partitions: int = 1, position: int = -1, **limits: int) -> None:
+    def __init__(self, partitions: int = 1, *, changes_max: int = watch.ring_changes_max, **queue_limits: int) -> None:
         self.views = Views(range(partitions))
         self.states: dict[str, Service] = {}
         self.encoded = Encoded(self.views)
-        self.hub = Hub(self.views, self.encoded, **limits)
+        self.audience = Audience(self.views, **queue_limits)
+        self.hub = Hub(self.views, self.encoded, self.audience, changes_max=changes_max)
         self.views.listen(self.encoded.on_batch)
         self.views.listen(self.hub.on_batch)
 
@@ -80,7 +82,7 @@ async def test_one_flip_is_encoded_once_however_many_watch() -> None:
     frames = [queued(one)[0] for one in ones]
     assert all(frame is frames[0] for frame in frames)
     assert all(queued(one)[0] is queued(everyone[0])[0] for one in everyone)
-    assert log.hub.frames_total == 2
+    assert log.audience.frames_total == 2
     assert queued(others) == []
     assert len(frames[0]) < 700
 
@@ -107,7 +109,7 @@ async def test_a_slow_reader_is_cut_off_with_a_place_to_resume_from() -> None:
     assert subscriber.cut
     assert queued(subscriber) == []
     assert subscriber.token == token
-    assert (len(log.hub), log.hub.cut_total) == (0, 1)
+    assert (len(log.audience), log.audience.cut_total) == (0, 1)
     _, frames = log.hub.join("orders", {0: 0})
     assert whole(frames).count('"op":"patch"') == 4
 
@@ -121,7 +123,7 @@ async def test_the_queue_is_bounded_in_bytes_too() -> None:
 
 
 async def test_a_reader_that_hangs_is_ended_after_a_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "cut_grace_seconds", 0.01)
+    monkeypatch.setattr(audience, "cut_grace_seconds", 0.01)
     log = Log(frames_max=1)
     sent: list[Any] = []
     stuck = asyncio.Event()
@@ -138,8 +140,8 @@ async def test_a_reader_that_hangs_is_ended_after_a_grace(monkeypatch: pytest.Mo
     log.register("b")
     await watching
 
-    assert len(log.hub) == 0
-    assert log.hub.cut_total == 1
+    assert len(log.audience) == 0
+    assert log.audience.cut_total == 1
 
 
 async def test_a_reader_that_wakes_up_is_told_where_to_resume() -> None:
@@ -173,7 +175,7 @@ async def watched(log: Log, send: Any) -> None:
     control = Control("", "", 1, log.views, {}, {}, dict, lambda stream, instance: {})
     scope = {"query_string": b"service=orders", "headers": []}
     request = Request(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
-    await Watching(Reader(control, lambda: None, 30.0), log.hub).watch(request)
+    await Watching(Reader(control, lambda: None, 30.0), log.audience, log.hub).watch(request)
 
 
 async def test_the_ring_covers_the_newest_changes_only() -> None:
@@ -230,7 +232,7 @@ async def test_a_stopping_hub_ends_its_streams_and_takes_no_new_ones() -> None:
     log = Log()
     subscriber, _ = log.hub.join(None, None)
     log.register("a")
-    log.hub.close()
+    log.audience.close()
 
     assert b"delta" in await subscriber.take()
     assert await subscriber.take() == b""
@@ -239,7 +241,7 @@ async def test_a_stopping_hub_ends_its_streams_and_takes_no_new_ones() -> None:
 
 
 async def test_an_idle_watch_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "heartbeat_seconds", 0.01)
+    monkeypatch.setattr(audience, "heartbeat_seconds", 0.01)
     log = Log()
     subscriber, _ = log.hub.join("orders", None)
     log.register("a", "users")
@@ -247,4 +249,4 @@ async def test_an_idle_watch_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> N
     assert await subscriber.take() == b": \nid: 0:0\n\n"
     assert await subscriber.take() == b": \nid: 0:0\n\n"
     assert subscriber.token == "0:0"
-    log.hub.close()
+    log.audience.close()

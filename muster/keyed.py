@@ -1,7 +1,7 @@
 """The rows that a watch tells of, by their key. Pure; `muster.event_stream` does the reading.
 
-snapshot  {items}           all rows; what is not among them is gone
-delta     {items, removed}  rows that have changed, each of them whole, and keys of those that are gone
+snapshot  {items}          all rows; what is not among them is gone
+delta     {items[, gone]}  rows that have changed, each of them whole, and keys of those that are gone
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ class Keyed:
         if event not in ("snapshot", "delta"):
             return
         told = orjson.loads(data)
-        items = {row[self._key]: row for row in told["items"]}
-        gone = self.rows.keys() - items.keys() if event == "snapshot" else set(told.get("removed", ()))
+        items = {row[self._key]: row for row in told.get("items", ())}
+        gone = self.rows.keys() - items.keys() if event == "snapshot" else set(told.get("gone", ()))
         changed = {key for key, row in items.items() if self.rows.get(key) != row}
         changed |= gone & self.rows.keys()
         self.rows.update(items)

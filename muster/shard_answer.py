@@ -28,7 +28,9 @@ class KeyspaceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A shard: who owns it with which epoch. `fenced`: it takes no writes just now; `migration`: the move to `target`."""
+    """A shard: who owns it with which epoch. `fenced`: it takes no writes just now; `migration`: the move to `target`;
+    `first_hash` and `last_hash`: of the keys in it, 16 hex digits.
+    """
 
     keyspace: str
     shard: int
@@ -40,8 +42,8 @@ class Shard:
     migration: str | None = None
     target: str | None = None
     pinned: bool = False
-    first_hash: int | str | None = None
-    last_hash: int | str | None = None
+    first_hash: str = ""
+    last_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Route:
 
     keyspace: str
     key: str
-    hash: int | str
+    hash: str
     shard: int
     owner: str | None
     address: str | None
@@ -88,9 +90,9 @@ class ClusterState:
 class MoveProgress:
     """How far a copy has come; `seconds_left` is an estimate."""
 
-    bytes: int = 0
+    bytes: int | None = None
     bytes_total: int | None = None
-    records: int = 0
+    records: int | None = None
     lag_records: int | None = None
     bytes_per_second: float | None = None
     seconds_left: float | None = None
@@ -114,7 +116,7 @@ class MigrationStep:
 class Migration:
     """A move of a shard: where it stands. `waits_for` says what it waits for, `allowed` which verbs it takes now.
 
-    `steps`, `allowed`, `waits_for` and `progress` may be missing in lists.
+    Lists leave out the `steps`.
     """
 
     id: str
@@ -137,7 +139,7 @@ class Migration:
     reason: str | None = None
     events: int = 0
     steps: tuple[MigrationStep, ...] = ()
-    waits_for: Any = None
+    waits_for: str | None = None
     allowed: tuple[str, ...] = ()
     progress: MoveProgress | None = None
 

@@ -209,29 +209,24 @@ class ShardControl:
         return await self._write("POST", path, _given(step=step), reason, command_id)
 
     async def watch_migrations(
-        self, *, keyspace: str | None = None, reconnect_seconds_max: float = math.inf
+        self, *, keyspace: str | None = None, migration: str | None = None, reconnect_seconds_max: float = math.inf
     ) -> AsyncGenerator[tuple[Migration, ...], None]:
-        """First all migrations, then again and again those that have changed; see `Client.watch`."""
-        query = _given(keyspace=keyspace)
+        """First those that run and the newest that have ended, then again and again those that have changed, also in what
+        they wait for and how far they have come. See `Client.watch`. Raises MigrationNotFound.
+        """
+        query = _given(
+            keyspace=keyspace, migration=migration and "keyspace/{}/migration/{}".format(*parts_of(migration))
+        )
         path, rows = path_of("watch", "migrations"), Keyed("id")
         async with aclosing(follow(self._transport, path, query, rows.take, reconnect_seconds_max)) as changes:
             async for changed in changes:
-                found = (rows.rows[id_] for id_ in changed if id_ in rows.rows)
-                yield tuple(MIGRATION.validate_python(row) for row in found)
+                yield tuple(MIGRATION.validate_python(rows.rows[id_]) for id_ in changed if id_ in rows.rows)
 
     async def follow(self, migration: str) -> AsyncGenerator[Migration, None]:
-        """The migration now, with its steps, and again after each change, until it has ended. Raises MigrationNotFound."""
-        keyspace, number = parts_of(migration)
-        id_ = f"keyspace/{keyspace}/migration/{number}"
-        found = await self.migration(id_)
-        yield found
-        if found.ended:
-            return
-        async with aclosing(self.watch_migrations(keyspace=keyspace)) as changes:
-            async for changed in changes:
-                if all(other.id != id_ for other in changed):
-                    continue
-                found = await self.migration(id_)
+        """The migration with its steps, now and after each change, until it has ended. Raises MigrationNotFound."""
+        async with aclosing(self.watch_migrations(migration=migration)) as changes:
+            async for _ in changes:
+                found = await self.migration(migration)
                 yield found
                 if found.ended:
                     return

@@ -1,0 +1,28 @@
+"""Moves under faults: every step, and everything that can go wrong at it."""
+
+import pytest
+
+from domain.driver import ShardId
+from tests.simulation.faults import BACK, FORWARD, HARMLESS, KINDS, STEPS, play
+
+PIVOT = FORWARD.index("commit")
+SHARD = ShardId("users", 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_move_comes_to_its_end_whatever_happens(step, kind):
+    world, fault = play(step, kind)
+    assert fault.fired, "nothing went wrong"
+    [ended] = world.controller.views.sagas.values()
+    told = world.shard(SHARD)
+    assert (told.owner, ended.phase) in (("n2", "completed"), ("n1", "compensated"))
+    if step in BACK:
+        assert ended.phase == "compensated"
+    elif kind in HARMLESS:
+        assert ended.phase == "completed"
+    elif kind == "abort":
+        assert ended.phase == ("compensated" if 0 < FORWARD.index(step) <= PIVOT else "completed")
+    elif kind == "target removed" and step not in ("drain", "commit"):
+        # There the target's last answer may have come in just before.
+        assert ended.phase == ("compensated" if FORWARD.index(step) < PIVOT else "completed")

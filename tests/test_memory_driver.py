@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from domain.driver import Extent, Location, ShardDriver, ShardId
-from tests.driver_contract import DriverContract, Nodes
+from tests.driver_contract import DriverContract
+from tests.driver_stage import Nodes
 from tests.memory_driver import Disk, MemoryNode, Network
 
 

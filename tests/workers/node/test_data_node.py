@@ -25,7 +25,7 @@ from domain.error import (
 )
 from infra.rpc import node_pb2, node_pb2_grpc
 from infra.rpc.problem import METADATA, error_from, error_of, problem
-from tests.driver_contract import (
+from tests.driver_stage import (
     ELSEWHERE,
     LIMITS,
     OTHER,

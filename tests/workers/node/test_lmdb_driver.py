@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver_contract import DriverContract, Nodes
+from tests.driver_contract import DriverContract
+from tests.driver_stage import Nodes
 from tests.workers.node.lmdb_node import LmdbNode
 
 

@@ -26,7 +26,7 @@ from domain.error import (
     WriteFailed,
 )
 from infra.shard_record import Change, Write, Written, digest_hex, pair_digest
-from infra.shard_store import LogTrimmed, ShardStore
+from infra.shard_store import LogTrimmed, ShardStore, wipe_records_max
 
 SHARD, OTHER = ShardId("users", 3), ShardId("users", 4)
 HERE, THERE = Location("n1", "h1:7000"), Location("n2", "h2:7000")
@@ -535,6 +535,24 @@ class TestTakingOver:
         replayed = target.replay(SHARD, copy, source.changes(SHARD, first).changes)
         assert replayed.extent == source.record(SHARD).extent == target.recompute(SHARD)
 
+    def test_the_log_of_a_new_owner_begins_with_its_first_write(self, source, target):
+        record = copied(source, target)
+        put(source, "k01", b"replayed")
+        target.replay(SHARD, record.copy, source.changes(SHARD, record.position).changes)
+        target.activate(SHARD, 2, LIMITS)
+        put(target, "k02", b"its own")
+        with pytest.raises(LogTrimmed):
+            target.changes(SHARD, record.position)
+        assert [change.key for change in target.changes(SHARD, record.position + 1).changes] == ["k02"]
+
+    def test_a_complete_copy_takes_no_further_part(self, source, target):
+        record = copied(source, target)
+        put(source, "k01", b"replayed")
+        replayed = target.replay(SHARD, record.copy, source.changes(SHARD, record.position).changes)
+        late = target.install(SHARD, record.copy, position=record.position, pairs=[("k01", b"old")], done=True)
+        assert late == replayed == target.record(SHARD)
+        assert target.recompute(SHARD) == source.recompute(SHARD)
+
     def test_a_part_that_comes_twice_counts_once(self, target):
         copy = target.prepare(SHARD, 2).copy
         pairs = [("a", b"1"), ("c", b"3")]
@@ -596,7 +614,8 @@ class TestFolder:
             assert pairs_of(store, OTHER) == {"kept": b"v"}
         assert entries(tmp_path) == {"pairs": 1, "changes": 1, "ids": 0, "wipes": 0}
 
-    def test_writes_go_on_while_a_large_shard_is_dropped(self, store):
+    @pytest.mark.parametrize("again", range(3))  # an unfair lock is sometimes fair
+    def test_writes_go_on_while_a_large_shard_is_dropped(self, store, again):
         serving(store)
         for start in range(0, 20_000, 2_000):
             store.write([Write(SHARD, 1, f"k{start + n}", b"v" * 100) for n in range(2_000)])
@@ -607,7 +626,8 @@ class TestFolder:
         while dropping.is_alive():
             put(store, "a", shard=OTHER)
             between += dropping.is_alive()
-        assert between > 5
+        slices = 40_000 // wipe_records_max
+        assert between > 1.5 * slices, "writes take turns with the slices"
 
     def test_the_map_grows_and_ends_long_reads(self, tmp_path):
         with opened(tmp_path, map_bytes=1 << 20) as store:
@@ -616,7 +636,7 @@ class TestFolder:
                 parts = snapshot.pairs()
                 for number in range(40):
                     put(store, f"k{number}", b"x" * 100_000)
-                with pytest.raises(ReadFailed):
+                with pytest.raises(ReadFailed, match="begin again"):
                     next(parts)
             assert store.recompute(SHARD) == store.record(SHARD).extent
             assert store.record(SHARD).records == 41

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import discover, failover, health, http, memory, projector, restart, topic, verify, watch
+from benchmarks import discover, failover, health, http, keyspace, memory, projector, restart, topic, verify, watch
 from benchmarks.bench import ENGINES, Bench
 from benchmarks.table import Row, show, write
 
@@ -37,6 +37,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "verify": verify.run,
     "memory": memory.run,
     "failover": failover.run,
+    "keyspace": keyspace.run,
 }
 
 

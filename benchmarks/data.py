@@ -1,8 +1,9 @@
-"""The data set: instances with 5 tags, 10 metadata entries and 2 checks."""
+"""The data set: instances with 5 tags, 10 metadata entries and 2 checks; keys with values of 1 KiB."""
 
 from typing import Any, Final
 
 SERVICES: Final = 100
+VALUE_BYTES: Final = 1_024
 
 
 def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
@@ -26,3 +27,13 @@ def spec(number: int, *, checks: bool = True) -> dict[str, Any]:
 def service(number: int, services: int = SERVICES) -> str:
     """The service of instance `number`."""
     return f"service-{number % services}"
+
+
+def key(number: int) -> str:
+    """The key of entry `number` of a keyspace."""
+    return f"user-{number:09d}"
+
+
+def value(number: int) -> bytes:
+    """What entry `number` of a keyspace holds: 1 KiB."""
+    return (b"%08d" % (number % 10**8)) * (VALUE_BYTES // 8)

@@ -1,4 +1,4 @@
-"""What the machine does without muster, with the same bytes: appends, produced batches, answered requests."""
+"""What the machine does without muster, with the same bytes: appends, produced batches, commits, answered requests."""
 
 import asyncio
 import http.client
@@ -11,6 +11,7 @@ from statistics import median
 from subprocess import PIPE
 from typing import Final
 
+import lmdb
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from eventsourcing.persistence import StoredEvent
@@ -19,6 +20,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from benchmarks import history
 from benchmarks.bench import KAFKA, Bench
 from benchmarks.controller import HOST
+from benchmarks.data import key, value
 from benchmarks.process import python, running
 from domain.message import Recorded
 from infra.chain import Chain, term_started
@@ -28,6 +30,7 @@ from infra.log import START
 
 BATCHES: Final = 300
 _BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+_MAP_BYTES: Final = 4 << 30
 
 
 @contextmanager
@@ -63,6 +66,21 @@ def records(registrations: int, flips: int) -> list[StoredEvent]:
         sealed, cursor = mapper.seal([Draft(told, f"{index:016x}", event.model_dump_json().encode())], cursor, None)
         stored += sealed
     return stored
+
+
+def committed_ms(bench: Bench, per_transaction: int) -> float:
+    """The median of what one durable LMDB transaction of so many keys and values takes by itself, in milliseconds."""
+    taken, numbers = [], range(bench.size(BATCHES) * per_transaction)
+    folder = bench.folder / f"floor-{time.monotonic_ns()}.lmdb"
+    with lmdb.open(str(folder), map_size=_MAP_BYTES) as environment:
+        for at in range(0, len(numbers), per_transaction):
+            pairs = [(key(number).encode(), value(number)) for number in numbers[at : at + per_transaction]]
+            began = time.perf_counter()
+            with environment.begin(write=True) as transaction:
+                for name, content in pairs:
+                    transaction.put(name, content)
+            taken.append(time.perf_counter() - began)
+    return median(taken) * 1e3
 
 
 def appended_ms(bench: Bench, engine: str, stored: Sequence[StoredEvent], per_batch: int = 1) -> float:

@@ -3,13 +3,13 @@
 import click
 
 from muster import __version__
-from muster.cli import log, read, server, write
+from muster.cli import data, keyspace, log, migration, node, read, server, write
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="muster")
 def main() -> None:
-    """Who is here, who is healthy, and how it came to be so.
+    """Who is here, who is healthy, who owns which shard, and how it came to be so.
 
     Exit codes: 0 done; 1 refused (the problem's name is told); 2 wrong usage; 3 nobody could answer: try again.
     """
@@ -30,6 +30,22 @@ for command in (
     read.events,
     log.replay,
     log.verify,
+    keyspace.keyspace,
+    keyspace.keyspaces,
+    keyspace.shards,
+    keyspace.route,
+    keyspace.pin,
+    keyspace.unpin,
+    data.put,
+    data.get,
+    data.delete,
+    data.scan,
+    node.node,
+    node.nodes,
+    node.limits,
+    migration.move,
+    migration.migrations,
+    migration.migration,
     read.status,
     server.doctor,
     server.up,

@@ -20,7 +20,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from domain.error import MusterError, Transient
-from muster.cli.table import document
+from muster.answer import Written
+from muster.cli.table import document, show
 from muster.client import DEFAULT_URL, Client
 
 REFUSED: Final = 1
@@ -47,6 +48,16 @@ class Remote:
                 return await work(client)
 
         return run(opened, json=self.json)
+
+
+def tell(remote: Remote, what: str, work: Callable[[Client], Awaitable[Written]]) -> None:
+    """Do a write, and say what became of it."""
+    written = remote.call(work)
+    if remote.json:
+        show(written)
+        return
+    again = ", told before" if written.duplicate else ""
+    click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 
 def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:

@@ -65,15 +65,12 @@ class LmdbDriver:
 
     async def fence(self, shard: ShardId, epoch: int) -> Extent:
         """See `ShardOwner.fence`. What the writer has taken before is in the extent, what comes behind it is refused."""
-        final = await self._threads.run(self._store.fence, shard, epoch)
-        self._giving.changed(shard)
-        return final
+        return await self._threads.run(self._store.fence, shard, epoch)
 
     async def activate(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """See `ShardOwner.activate`."""
         await self._threads.run(self._store.activate, shard, epoch, limits)
         await self._stop(shard)
-        self._giving.changed(shard)
 
     async def retire(self, shard: ShardId, epoch: int, owner: Location) -> None:
         """See `ShardOwner.retire`."""

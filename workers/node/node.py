@@ -18,7 +18,10 @@ from workers.node.lmdb_driver import LmdbDriver, patience_seconds
 from workers.node.service import NodeService
 from workers.node.threads import Threads
 
+pending_requests_max: Final = 20_000
 SERVER_OPTIONS: Final = (
+    ("grpc.server.max_pending_requests", pending_requests_max),  # left alone, a burst of 1,000 calls is cut by chance
+    ("grpc.server.max_pending_requests_hard_limit", 2 * pending_requests_max),
     ("grpc.max_receive_message_length", -1),  # the store refuses what is too large, and says so
     ("grpc.so_reuseport", 0),  # two processes on one port would share its calls
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # readers ping us to see that we live

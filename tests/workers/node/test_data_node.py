@@ -117,6 +117,13 @@ class TestLease:
         assert await target.get(SHARD, "key-0001") == pairs["key-0001"]
 
 
+async def test_a_burst_of_calls_is_answered(started: Started) -> None:
+    node = await started()
+    pairs = await opened(node, 3_000, 10)
+
+    assert set(await asyncio.gather(*(node.get(SHARD, key) for key in pairs))) == set(pairs.values())
+
+
 class TestBatch:
     async def test_results_come_in_the_order_of_the_operations(self, started: Started) -> None:
         node = await started()
@@ -334,6 +341,19 @@ class TestMoves:
             return await target.extent(SHARD) == await source.extent(SHARD)
 
         await eventually(followed)
+
+    async def test_who_follows_a_retired_shard_is_told_at_once(self, started: Started) -> None:
+        source, target = await started("n1"), await started("n2")
+        await opened(source)
+        await copied(source, target)
+        await source.driver.fence(SHARD, 1)
+
+        began = time.monotonic()
+        await source.driver.retire(SHARD, 2, ELSEWHERE)
+        while target.driver._pulls:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+        assert time.monotonic() - began < heartbeat_seconds / 2
 
     async def test_dropping_ends_what_follows(self, started: Started) -> None:
         source, target = await started("n1"), await started("n2")

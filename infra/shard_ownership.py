@@ -97,7 +97,8 @@ def dropped(record: ShardRecord | None, shard: ShardId, epoch: int) -> ShardReco
 def taking(record: ShardRecord | None, shard: ShardId, copy: int) -> ShardRecord:
     """The record, when it is of the hidden copy number `copy`: what a wiped copy was to get must not reach its successor."""
     if record is None or record.state != "hidden" or record.copy != copy:
-        raise StaleEpoch(f"the copy {copy} of {shard} is no longer the hidden one here", epoch=record and record.epoch)
+        epoch = record.epoch if record else None
+        raise StaleEpoch(f"the copy {copy} of {shard} is no longer the hidden one here", epoch=epoch)
     return record
 
 
@@ -138,7 +139,9 @@ def _known(record: ShardRecord | None, shard: ShardId) -> ShardRecord:
 
 def _stale(record: ShardRecord, detail: str, here: Location | None = None) -> StaleEpoch:
     owner = record.owner or here
-    return StaleEpoch(detail, epoch=record.epoch, owner=owner and owner.node, address=owner and owner.address)
+    if owner is None:
+        return StaleEpoch(detail, epoch=record.epoch)
+    return StaleEpoch(detail, epoch=record.epoch, owner=owner.node, address=owner.address)
 
 
 def _check_complete(record: ShardRecord, shard: ShardId, epoch: int) -> None:

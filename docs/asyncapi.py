@@ -14,15 +14,22 @@ from domain.message import Command, Event
 from infra import topic
 from infra.chain import TERM_STARTED, TERM_STREAM
 from muster import __version__
+from workers import aggregate
 from workers.http.model import Outcome
 from workers.wire import command_bytes_max, reason_chars_max
 
 Json = dict[str, Any]
 
-_NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_ROOT_OF: Final = {
+    "service": "service/<name>",
+    "keyspace": "keyspace/<name>",
+    "cluster": "cluster",
+    "saga": "keyspace/<name>, also of keyspace/<name>/migration/<number>",
+}
 _STANDARD_SETTINGS: Final = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes")
 _ABOUT: Final = f"""\
-muster's messages on Kafka. Any client can publish a command: key = its stream, Kafka's default partitioner (murmur2),
+muster's messages on Kafka. Any client can publish a command: key = the root of its stream (`keyspace/users` of
+`keyspace/users/migration/17`; else the stream itself), Kafka's default partitioner (murmur2),
 at most {command_bytes_max} bytes; its outcome stands on the outcomes topic, in the partition of the same number, at
 least once. Whoever reads the events must follow the rule of the chain: see docs/decisions/0001-fenced-log.md. The prefix
 `muster` of the topics is a setting."""
@@ -101,12 +108,13 @@ def _operations(named: Mapping[str, Sequence[str]]) -> Json:
 
 
 def _command(command: type[Command]) -> Json:
+    kind = catalogue.KIND_OF[command.type]
     return {
         "name": command.type,
         "title": command.__name__,
         "summary": _first_line(command),
         "correlationId": {"location": "$message.payload#/id"},
-        "bindings": _key("The stream: service/<name>"),
+        "bindings": _key(f"The stream's root: {_ROOT_OF[kind]}"),
         "payload": {
             "type": "object",
             "required": ["id", "type", "stream", "data"],
@@ -118,7 +126,7 @@ def _command(command: type[Command]) -> Json:
                     "description": "Makes the command idempotent: a repeat gets the first outcome",
                 },
                 "type": {"const": command.type},
-                "stream": {"type": "string", "pattern": f"^{catalogue.STREAM_KINDS[0]}/{_NAME}$"},
+                "stream": {"type": "string", "pattern": f"^{catalogue.STREAMS[kind]}$"},
                 "data": _ref(command.__name__),
                 "actor": {
                     "type": "string",
@@ -131,7 +139,7 @@ def _command(command: type[Command]) -> Json:
                 "expected_version": {
                     "type": ["integer", "null"],
                     "minimum": 0,
-                    "description": "Only if the instance is at this version (VersionConflict)",
+                    "description": "Only if what the command is about is at this version (VersionConflict)",
                 },
             },
         },
@@ -167,7 +175,7 @@ def _event(event: type[Event], records: Sequence[Json]) -> Json:
         "title": event.__name__,
         "summary": _first_line(event),
         "contentType": "application/cloudevents+json",
-        "bindings": _key("The root of the subject: service/<name>"),
+        "bindings": _key(f"The root of the subject: {_ROOT_OF[aggregate.OF_EVENT[event].kind]}"),
         "payload": {
             "allOf": [
                 _ref("Record"),

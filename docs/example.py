@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from domain import service
+from domain import keyspace, node, saga, service
 from infra.chain import Chain, term_started
 from infra.codec import CloudEventMapper
 from infra.log import START
@@ -34,16 +34,29 @@ SPEC: Final[dict[str, Any]] = {
 
 
 def _command(number: int, type_name: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return _to("service/orders", number, type_name, {"instance": "orders-1", **data}, **more)
+
+
+def _to(stream: str, number: int, type_name: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": f"example-{number}", "type": type_name, "stream": stream, "data": data, **more}
+
+
+def _node(name: str, host: str) -> dict[str, Any]:
     return {
-        "id": f"example-{number}",
-        "type": type_name,
-        "stream": "service/orders",
-        "data": {"instance": "orders-1", **data},
-        **more,
+        "node": name,
+        "address": f"{host}:7400",
+        "zone": "eu-1a",
+        "lease_seconds": 60.0,
+        "process": f"{name}-31f7",
+        "store": f"{name}-disk",
     }
 
 
-COMMANDS: Final = (
+_OPS: Final = {"actor": "ops@example.org"}
+_KEYSPACE: Final = "keyspace/users"
+_MIGRATION: Final = "keyspace/users/migration/1"
+
+_INSTANCES: Final = (
     _command(1, service.RegisterInstance.type, {"spec": SPEC}, **_ACTOR, reason="release 1.4.2"),
     _command(2, service.Heartbeat.type, {"incarnation": 0}),
     _command(3, service.Heartbeat.type, {}),
@@ -55,7 +68,43 @@ COMMANDS: Final = (
     _command(9, service.DeregisterInstance.type, {"incarnation": 0}, **_ACTOR, reason="scaled down"),
     _command(10, service.Heartbeat.type, {}),
 )
-"""One after the other on an empty log: the second heartbeat changes nothing, the last one is refused."""
+_NODES: Final = (
+    _to("cluster", 11, node.JoinNode.type, _node("n1", "10.0.0.11"), actor="n1"),
+    _to("cluster", 12, node.JoinNode.type, _node("n2", "10.0.0.12"), actor="n2"),
+    _to("cluster", 13, node.JoinNode.type, _node("n3", "10.0.0.13"), actor="n3"),
+    _to("cluster", 14, node.RenewNode.type, {"node": "n1", "incarnation": 0}, actor="n1"),
+    _to("cluster", 15, node.SetMoveLimits.type, {"node_moves_max": 2, "cluster_moves_max": 8}, **_OPS),
+    _to("cluster", 16, node.CordonNode.type, {"node": "n3"}, **_OPS, reason="kernel update"),
+    _to("cluster", 17, node.UncordonNode.type, {"node": "n3"}, **_OPS),
+    _to("cluster", 18, node.DrainNode.type, {"node": "n3"}, **_OPS, reason="host eu-1a-17 is replaced"),
+    _to("cluster", 19, node.UndrainNode.type, {"node": "n3"}, **_OPS),
+    _to("cluster", 20, node.RemoveNode.type, {"node": "n3"}, **_OPS, reason="its disk is lost"),
+)
+_SHARDS: Final = (
+    _to(_KEYSPACE, 21, keyspace.CreateKeyspace.type, {"shards": 2}, **_OPS),
+    _to(_KEYSPACE, 22, keyspace.AssignShards.type, {"nodes": ["n1"]}, **_OPS),
+    _to(_KEYSPACE, 23, keyspace.ReportOpened.type, {"shard": 0, "node": "n1", "epoch": 1}, actor="n1"),
+    _to(_KEYSPACE, 24, keyspace.ReportOpened.type, {"shard": 1, "node": "n1", "epoch": 1}, actor="n1"),
+    _to(_KEYSPACE, 25, keyspace.PinShard.type, {"shard": 0}, **_OPS),
+    _to(_KEYSPACE, 26, keyspace.UnpinShard.type, {"shard": 0}, **_OPS),
+    _to(_KEYSPACE, 27, keyspace.MoveShard.type, {"shard": 0, "target": "n2"}, **_OPS, reason="n1 is full"),
+)
+_MOVE: Final = (
+    _to(_MIGRATION, 28, saga.PauseSaga.type, {}, **_OPS, reason="wait for the backup"),
+    _to(_MIGRATION, 29, saga.ResumeSaga.type, {}, **_OPS),
+    _to(_MIGRATION, 30, saga.ReportProgress.type, {"step": "copy", "attempt": 1, "node": "n2"}, actor="n2"),
+    _to(_MIGRATION, 31, saga.ReportStep.type, {"step": "copy", "attempt": 1, "node": "n2", "outcome": "done"}),
+    _to(_MIGRATION, 32, saga.RetryStep.type, {}, **_OPS),
+    _to(_MIGRATION, 33, saga.SkipStep.type, {"step": "plan"}, **_OPS),
+    _to(_MIGRATION, 34, saga.ForceComplete.type, {}, **_OPS),
+    _to(_MIGRATION, 35, saga.UpgradeSaga.type, {"version": 1}, **_OPS),
+    _to(_MIGRATION, 36, saga.AbortSaga.type, {}, **_OPS, reason="n2 is needed for something else"),
+    _to(_KEYSPACE, 37, keyspace.ReportDropped.type, {"shard": 0, "node": "n2", "migration": _MIGRATION}, actor="n2"),
+)
+COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE)
+"""One after the other on an empty log. Some change nothing (the second heartbeat, a report that comes too early), some are
+refused: the last heartbeat, and the force-complete of a migration that can still turn back.
+"""
 
 
 @dataclass(frozen=True, slots=True)

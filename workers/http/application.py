@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from domain.error import InvalidCommand, MusterError
 from infra.codec import CloudEventMapper
 from workers.control import Control
-from workers.http import keyspaces, nodes, operation, past, query, registry, shard_watch, tasks
+from workers.http import keyspaces, migrations, nodes, operation, past, query, registry, shard_watch, tasks
 from workers.http.audience import Audience
 from workers.http.encoded import Encoded
 from workers.http.exchange import Reply, Request, problem, problem_of
@@ -70,6 +70,7 @@ def application(
     handlers = {
         **keyspaces.routes(control, reader),
         **nodes.routes(control, reader),
+        **migrations.routes(control, reader),
         **tasks.routes(control, reader, shard_hub.progressed),
         **shard_watch.routes(reader, audience, shard_hub),
     }

@@ -30,14 +30,14 @@ _KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
 class ShardsQuery(Reading):
     """Which shards of a keyspace are wanted."""
 
-    owner: Name | None = None
-    status: Literal["active", "migrating", "inactive"] | None = None
+    owner: Annotated[Name | None, Field(description="Only this node's")] = None
+    status: Annotated[Literal["active", "migrating", "inactive"] | None, Field(description="Only those")] = None
 
 
 class RouteQuery(Reading):
     """Which key is to be found."""
 
-    key: Annotated[str, Field(max_length=1_000)]
+    key: Annotated[str, Field(max_length=1_000, description="The key")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Data nodes over HTTP: join, renew, remove, cordon and drain them; limit the moves that run at a time."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import orjson
+from pydantic import Field
 
 from domain.catalogue import Answer, command_from
 from domain.cluster import STREAM
@@ -32,7 +33,7 @@ _NODE: Final = "/v1/nodes/{node}"
 class RemoveQuery(Reading):
     """Whether the node is given up together with the shards that it owns."""
 
-    force: bool = False
+    force: Annotated[bool, Field(description="Although it owns shards")] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,22 @@
 """The OpenAPI document: FastAPI's for its own routes, and a literal table for the hot ones, which it does not see."""
 
-from dataclasses import dataclass
+import re
 from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from domain.instance import Spec
-from domain.message import Command
-from domain.service import (
-    ClearMaintenance,
-    DeregisterInstance,
-    DrainInstance,
-    Heartbeat,
-    RegisterInstance,
-    ReportHealth,
-    SetMaintenance,
-    UndrainInstance,
-)
-from workers.http.model import CommandBatch, InstanceList, InstanceWhole, OutcomeList, ProblemShape, Written
+from domain.message import NAME_PATTERN, Command
+from domain.service import RegisterInstance
+from workers.http.documented import HOT, Operation
+from workers.http.documented_shards import SHARDS
+from workers.http.exchange import Reading
+from workers.http.model import CommandBatch, ProblemShape, Written
+from workers.http.shard_model import ReportBatch
 
 _REF: Final = "#/components/schemas/{model}"
-_INSTANCE: Final = "/v1/services/{service}/instances/{instance}"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A hot route. `body` is a command, whose fields but the instance are the body, or None."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[BaseModel] | None
-    body: type[BaseModel] | None = None
-    reasoned: bool = False
-
-
-HOT: Final = (
-    Operation("put", _INSTANCE, "Register an instance, or change its registration", Written, RegisterInstance),
-    Operation("delete", _INSTANCE, "Deregister an instance", Written, DeregisterInstance),
-    Operation("get", _INSTANCE, "One instance, with the last output of its checks", InstanceWhole),
-    Operation("put", f"{_INSTANCE}/health", "Report an instance's health", Written, ReportHealth),
-    Operation("post", f"{_INSTANCE}/heartbeat", "Renew an instance's lease and ttl checks", Written, Heartbeat),
-    Operation("put", f"{_INSTANCE}/maintenance", "Begin maintenance", Written, SetMaintenance, reasoned=True),
-    Operation("delete", f"{_INSTANCE}/maintenance", "End maintenance", Written, ClearMaintenance, reasoned=True),
-    Operation("put", f"{_INSTANCE}/drain", "Begin to drain", Written, DrainInstance, reasoned=True),
-    Operation("delete", f"{_INSTANCE}/drain", "End draining", Written, UndrainInstance, reasoned=True),
-    Operation("get", "/v1/discover/{service}", "The instances that can take traffic", InstanceList),
-    Operation("get", "/v1/watch", "Follow instances: current state, then changes (server-sent events)", None),
-    Operation("post", "/v1/commands", "Run published commands; outcomes in their order", OutcomeList, CommandBatch),
-)
-
+TABLE: Final = (*HOT, *SHARDS)
 Parameter = tuple[str, str, str, dict[str, Any]]
 _TIMEOUT: Final[Parameter] = ("query", "timeout_seconds", "How long to wait at most", {"type": "number", "maximum": 60})
 _LEVEL: Final[Parameter] = (
@@ -69,26 +35,28 @@ _WRITE: Final[tuple[Parameter, ...]] = (
     _TIMEOUT,
     _TOKEN,
 )
+_RESUME: Final[Parameter] = ("header", "Last-Event-ID", "The same, as browsers send it", {"type": "string"})
 _WATCH: Final[tuple[Parameter, ...]] = (
     ("query", "service", "Only this service's instances", {"type": "string"}),
     ("query", "after", "The token to resume from", {"type": "string"}),
-    ("header", "Last-Event-ID", "The same, as browsers send it", {"type": "string"}),
+    _RESUME,
     *_READ,
 )
+_NUMBERS: Final = ("shard", "number")
 
 
 def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the hot routes and their models in it."""
     components = document.setdefault("components", {}).setdefault("schemas", {})
-    answers = dict.fromkeys(hot.answer for hot in HOT if hot.answer is not None)
-    models: tuple[type[BaseModel], ...] = (*answers, CommandBatch, ProblemShape)
+    answers = dict.fromkeys(told.answer for told in TABLE if told.answer is not None)
+    models: tuple[type[BaseModel], ...] = (*answers, CommandBatch, ReportBatch, ProblemShape)
     _, schema = models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
     components |= schema["$defs"]
     spec = TypeAdapter(Spec).json_schema(ref_template=_REF)
     components |= spec.pop("$defs", {})
     components["Spec"] = spec
-    for hot in HOT:
-        document["paths"].setdefault(hot.path, {})[hot.method] = _operation(hot)
+    for told in TABLE:
+        document["paths"].setdefault(told.path, {})[told.method] = _operation(told)
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
@@ -99,52 +67,76 @@ def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _operation(hot: Operation) -> dict[str, Any]:
-    parameters: tuple[Parameter, ...] = ()
-    if hot.answer is None:
-        parameters, answer = _WATCH, {"description": "A stream", "content": {"text/event-stream": {}}}
+def _operation(told: Operation) -> dict[str, Any]:
+    if told.answer is None:
+        answer: dict[str, Any] = {"description": "A stream", "content": {"text/event-stream": {}}}
     else:
-        answer = _response(hot.answer, "Done" if hot.answer is Written else "The answer", "application/json")
-        parameters = _WRITE if hot.answer is Written else _READ if hot.method == "get" else ()
+        answer = _response(
+            told.answer, "Done" if issubclass(told.answer, Written) else "The answer", "application/json"
+        )
     operation: dict[str, Any] = {
-        "tags": ["reading" if hot.method == "get" else "registry"],
-        "summary": hot.summary,
-        "operationId": f"{hot.method} {hot.path}".translate(_TO_ID),
-        "parameters": [*_path_parameters(hot.path), *map(_parameter, parameters)],
+        "tags": [told.tag or ("reading" if told.method == "get" else "registry")],
+        "summary": told.summary,
+        "operationId": f"{told.method} {told.path}".translate(_TO_ID),
+        "parameters": [*_path_parameters(told.path), *_own_parameters(told), *map(_parameter, _parameters(told))],
         "responses": {"200": answer},
     }
-    if hot.body is not None:
-        operation["requestBody"] = {
-            "required": hot.body in (RegisterInstance, ReportHealth, CommandBatch),
-            "content": {"application/json": {"schema": _body(hot.body, reasoned=hot.reasoned)}},
-        }
+    if told.body is not None:
+        schema = _body(told.body, told.path, reasoned=told.reasoned)
+        required = "$ref" in schema or "required" in schema
+        operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _parameters(told: Operation) -> tuple[Parameter, ...]:
+    """Those that all operations of its kind take."""
+    if told.answer is None:
+        return (_RESUME, *_READ) if told.query is not None else _WATCH
+    if issubclass(told.answer, Written):
+        return _WRITE
+    return _READ if told.method == "get" else ()
+
+
+def _own_parameters(told: Operation) -> list[dict[str, Any]]:
+    """Those that its query has beside them."""
+    schema: dict[str, Any] = told.query.model_json_schema() if told.query is not None else {"properties": {}}
+    found = []
+    for name, property_ in schema["properties"].items():
+        if name not in Reading.model_fields:
+            plain = {key: value for key, value in property_.items() if key not in ("title", "description")}
+            parameter = _parameter(("query", name, property_["description"], plain))
+            found.append({**parameter, "required": True} if name in schema.get("required", ()) else parameter)
+    return found
 
 
 _TO_ID: Final = str.maketrans({" ": "_", "/": "_", "{": None, "}": None})
 
 
-def _body(body: type[BaseModel], *, reasoned: bool) -> dict[str, Any]:
+def _body(body: type[BaseModel], path: str, *, reasoned: bool) -> dict[str, Any]:
     if body is RegisterInstance:
         return {"$ref": _REF.format(model="Spec")}
     if not issubclass(body, Command):
         return {"$ref": _REF.format(model=body.__name__)}
     schema: dict[str, Any] = body.model_json_schema(ref_template=_REF)
-    del schema["properties"]["instance"]
-    schema["required"] = [name for name in schema["required"] if name != "instance"]
+    properties = schema.setdefault("properties", {})
+    in_path = [name for name in _names(path) if properties.pop(name, None) is not None]
+    schema["required"] = [name for name in schema.get("required", ()) if name not in in_path]
     if not schema["required"]:
         del schema["required"]
     if reasoned:
-        schema["properties"]["reason"] = {"type": "string", "maxLength": 1024}
+        properties["reason"] = {"type": "string", "maxLength": 1024}
     return schema
 
 
+def _names(path: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", path)
+
+
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    pattern = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
+    name, number = {"type": "string", "pattern": NAME_PATTERN}, {"type": "integer", "minimum": 0}
     return [
-        {"in": "path", "name": name, "required": True, "schema": pattern}
-        for name in ("service", "instance")
-        if f"{{{name}}}" in path
+        {"in": "path", "name": found, "required": True, "schema": number if found in _NUMBERS else name}
+        for found in _names(path)
     ]
 
 

@@ -13,9 +13,10 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import orjson
+from pydantic import Field
 
 from domain.message import Name
 from workers.http.audience import Audience, Subscriber, Topic
@@ -187,26 +188,30 @@ class ShardHub:
         self._tell_migrations(due, format_token(self._views.token()))
 
 
+OfKeyspace = Annotated[Name | None, Field(description="Only this keyspace's")]
+After = Annotated[str | None, Field(description="The token to resume from")]
+
+
 class ShardsQuery(Reading):
     """Which shards are watched, and from which token on."""
 
-    keyspace: Name | None = None
-    after: str | None = None
+    keyspace: OfKeyspace = None
+    after: After = None
 
 
 class TasksQuery(Reading):
     """Whose tasks are watched, and from which token on."""
 
-    node: Name | None = None
-    after: str | None = None
+    node: Annotated[Name | None, Field(description="Only this node's")] = None
+    after: After = None
 
 
 class MigrationsQuery(Reading):
     """Which migrations are watched, and from which token on. A migration is named by its id."""
 
-    keyspace: Name | None = None
-    migration: str | None = None
-    after: str | None = None
+    keyspace: OfKeyspace = None
+    migration: Annotated[str | None, Field(description="Only this one, by its id")] = None
+    after: After = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ Progressed = Callable[[str], None]
 class TasksQuery(Reading):
     """Whose tasks are wanted; all without a node."""
 
-    node: Name | None = None
+    node: Annotated[Name | None, Field(description="Only this node's")] = None
 
 
 class Report(BaseModel):

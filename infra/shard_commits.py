@@ -14,7 +14,7 @@ from math import inf
 from threading import Condition, Thread
 from typing import Final
 
-from domain.error import DataUnavailable, MusterError, WriteFailed
+from domain.error import DataUnavailable, MusterError, Timeout, WriteFailed
 from infra.shard_record import Write, Written
 from infra.shard_store import ShardStore
 
@@ -68,8 +68,8 @@ class Commits:
         await asyncio.to_thread(self._thread.join)
 
     async def write(self, write: Write) -> Written:
-        """Durable when it returns. Raises the refusal; WriteFailed; DataUnavailable: the lease is over and the outcome unknown
-        (retry with the same write id), or too much waits.
+        """Durable when it returns. Raises the refusal; WriteFailed and DataUnavailable: nothing was written; Timeout: the lease
+        is over and the outcome unknown, retry with the same write id.
         """
         [result] = await self.batch([write])
         if isinstance(result, MusterError):
@@ -153,4 +153,4 @@ def _unknown(result: Written | MusterError) -> Written | MusterError:
     """What is told instead of the result when the lease is over."""
     if isinstance(result, MusterError):
         return result
-    return DataUnavailable("the lease of this node ended: the outcome is unknown. Retry with the same write id.")
+    return Timeout("the lease of this node ended: the outcome is unknown. Retry with the same write id.")

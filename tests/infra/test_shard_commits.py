@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from domain.driver import ShardId, ShardLimits
-from domain.error import DataUnavailable, NotOwner, ShardNotFound, WriteFailed
+from domain.error import DataUnavailable, NotOwner, ShardNotFound, Timeout, WriteFailed
 from infra.shard_commits import Commits, group_writes_max, queue_writes_max
 from infra.shard_record import Write, Written
 from infra.shard_store import ShardStore
@@ -117,7 +117,7 @@ async def test_a_lease_that_ends_during_the_fsync_withholds_the_acknowledgement(
         return 0.0 if store.record(SHARD).position else inf
 
     async with Commits(store, acknowledge_until=until) as commits:
-        with pytest.raises(DataUnavailable, match="outcome is unknown"):
+        with pytest.raises(Timeout, match="outcome is unknown"):
             await commits.write(write(write_id="w"))
     async with Commits(store) as commits:
         assert await commits.write(write(write_id="w")) == Written(1, 1, duplicate=True)
@@ -129,7 +129,7 @@ async def test_of_a_batch_only_what_was_written_is_unknown_when_the_lease_ends(s
 
     async with Commits(store, acknowledge_until=until) as commits:
         results = await commits.batch([write(), write(shard=OTHER)])
-    assert [type(result) for result in results] == [DataUnavailable, ShardNotFound]
+    assert [type(result) for result in results] == [Timeout, ShardNotFound]
 
 
 async def test_without_a_lease_nothing_is_written(store):

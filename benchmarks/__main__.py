@@ -16,7 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import discover, failover, health, http, keyspace, memory, projector, restart, topic, verify, watch
+from benchmarks import (
+    copying,
+    cutover,
+    discover,
+    failover,
+    health,
+    http,
+    keyspace,
+    memory,
+    projector,
+    restart,
+    topic,
+    verify,
+    watch,
+)
 from benchmarks.bench import ENGINES, Bench
 from benchmarks.table import Row, show, write
 
@@ -38,6 +52,8 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "memory": memory.run,
     "failover": failover.run,
     "keyspace": keyspace.run,
+    "copying": copying.run,
+    "cutover": cutover.run,
 }
 
 

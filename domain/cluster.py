@@ -279,8 +279,8 @@ class NodeTimer(NamedTuple):
 
 
 def items(state: Cluster) -> Iterator[str]:
-    """All that can have timers."""
-    return iter(state.nodes)
+    """All that can have timers, in an order that is the same in every process."""
+    return iter(sorted(state.nodes))
 
 
 def timers(state: Cluster, node: str) -> tuple[NodeTimer, ...]:

@@ -76,6 +76,23 @@ class Cluster:
         """Start a copy of an example service, which registers itself under the name."""
         self._spawn(name, module, "--instance", name, "--muster", self.url, *options)
 
+    def start_node(self, name: str, zone: str) -> None:
+        """Start a data node, on its own folder."""
+        options = ("--id", name, "--zone", zone, "--data", str(self.data_of(name)), "--url", self.url)
+        self._spawn(name, "muster", "node", "run", *options)
+
+    def data_of(self, node: str) -> Path:
+        """The folder of a data node's store."""
+        return self.folder / "nodes" / node
+
+    def start_tool(self, name: str, module: str, *options: str) -> None:
+        """Start something that runs until it is stopped."""
+        self._spawn(name, module, *options)
+
+    def log_of(self, name: str) -> str:
+        """What the process has said so far."""
+        return self._children[name].log.read_text(errors="replace")
+
     def kill(self, name: str) -> None:
         """SIGKILL; returns when the process is gone."""
         self._children[name].kill()
@@ -97,9 +114,13 @@ class Cluster:
 
     async def tool(self, *arguments: str, seconds: float = 30.0) -> Tool:
         """Run `muster ARGUMENTS` to its end."""
+        return await self.run("muster", *arguments, seconds=seconds)
+
+    async def run(self, module: str, *arguments: str, seconds: float = 60.0) -> Tool:
+        """Run a module to its end."""
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "muster", *arguments),
+            *(sys.executable, "-m", module, *arguments),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -108,7 +129,7 @@ class Cluster:
             async with asyncio.timeout(seconds):
                 out, error = await process.communicate()
         except TimeoutError:
-            raise NotInTime(f"muster {' '.join(arguments)} did not end within {seconds:g} s") from None
+            raise NotInTime(f"{module} {' '.join(arguments)} did not end within {seconds:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()

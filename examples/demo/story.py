@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from examples.demo import audit, crash, outside
+from examples.demo import audit, crash, outside, shards
 from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.compare import differences, positions, watch_breaches
@@ -58,6 +58,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
             await outside.command_by_kafka(stage, servers.kafka)
         if servers.postgres is not None:
             await outside.join_by_sql(stage, servers.postgres)
+        await shards.play(stage)
         await leave_in_order(stage)
         await audit.replay(stage, flipped_at)
         await audit.verify(stage)

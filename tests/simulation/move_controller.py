@@ -117,10 +117,10 @@ class MoveController:
                     post("driver", found.id, ExpireStep(step=_step(found), attempt=found.attempt, kind="wait"), None)
             self._hear_or_ask(found, view, post)
         for name, keyspace in self.views.keyspaces.items():
-            for cleanup in keyspace.cleanups.values():
+            for _, cleanup in sorted(keyspace.cleanups.items()):
                 if cleanup.due and cleanup.node in view.removed:
                     post("driver", f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node), None)
-        for id_ in (*view.held, *view.waiting):
+        for id_ in sorted((*view.held, *view.waiting)):
             if (known := self.views.sagas.get(id_)) is not None and known.ended:
                 post("driver", cluster.STREAM, ReleaseSlots(saga=id_), None)
 

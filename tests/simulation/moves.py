@@ -146,7 +146,8 @@ class Moves:
             for saga in self.controller.sagas:
                 # Where a removed node holds a saga up behind its pivot, only an operator can say so.
                 gone = not self.messages and saga.data["target"] in self.controller.views.cluster.removed
-                if saga.standing == "blocked" or saga.paused or (gone and self.now - stuck > 20.0):
+                held = "resume" in self._allowed(saga)
+                if saga.standing == "blocked" or held or (gone and self.now - stuck > 20.0):
                     stuck = self.now
                     self._help(saga)
         owed = self.invariants.owed()
@@ -160,8 +161,11 @@ class Moves:
                 self._check_content(self.nodes[str(self.shard(shard).owner)], shard)
         self.controller.start()
 
+    def _allowed(self, saga: Saga) -> tuple[str, ...]:
+        return allowed(saga, DEFINITIONS[saga.definition, saga.definition_version])
+
     def _help(self, saga: Saga) -> None:
-        verbs = allowed(saga, DEFINITIONS[saga.definition, saga.definition_version])
+        verbs = self._allowed(saga)
         for verb in ("resume", "retry", "skip", "force-complete"):
             if verb in verbs and (verb != "retry" or self.chance.random() < 0.5):
                 assert saga.step is not None
@@ -229,7 +233,7 @@ class Moves:
         """The node's tasks, as the controller tells them now."""
         if self.nodes[node].cut_off:
             return []
-        return list(self.controller.views.tasks.get(node, {}).values())
+        return [task for _, task in sorted(self.controller.views.tasks.get(node, {}).items())]
 
     def shard(self, shard: ShardId) -> Shard:
         """The shard as the log has it."""

@@ -27,6 +27,7 @@ from benchmarks import (
     memory,
     projector,
     restart,
+    sagas,
     topic,
     verify,
     watch,
@@ -54,6 +55,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "keyspace": keyspace.run,
     "copying": copying.run,
     "cutover": cutover.run,
+    "sagas": sagas.run,
 }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import http.client
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchmarks.bench import KAFKA, Bench
 from benchmarks.controller import HOST
 from benchmarks.data import key, value
 from benchmarks.process import python, running
-from domain.message import Recorded
+from domain.message import Event, Recorded
 from infra.chain import Chain, term_started
 from infra.child_process import free_port
 from infra.codec import CloudEventMapper, Draft
@@ -54,17 +54,22 @@ def plain_http(answer: bytes, log: Path) -> Iterator[int]:
 
 
 def records(registrations: int, flips: int) -> list[StoredEvent]:
-    """Sealed records as muster writes them, each alone in its batch."""
+    """Sealed records of the data set as muster writes them, each alone in its batch."""
+    return sealed(history.events(registrations, flips))
+
+
+def sealed(events: Iterable[tuple[str, Event]]) -> list[StoredEvent]:
+    """Sealed records of these events of streams as muster writes them, each alone in its batch."""
     mapper, now = CloudEventMapper(), datetime.now(UTC)
     marker = term_started(START, "floor", now, mapper.source)
     [batch] = Chain(0, START).follow([(0, None, marker.state)])
     cursor, stored = batch.cursor, [marker]
-    for index, (stream, event) in enumerate(history.events(registrations, flips)):
+    for index, (stream, event) in enumerate(events):
         told = Recorded(
             0, index + 1, stream, index, now, event, f"{index:032x}:0", f"{index:032x}", None, "bench", None
         )
-        sealed, cursor = mapper.seal([Draft(told, f"{index:016x}", event.model_dump_json().encode())], cursor, None)
-        stored += sealed
+        more, cursor = mapper.seal([Draft(told, f"{index:016x}", event.model_dump_json().encode())], cursor, None)
+        stored += more
     return stored
 
 

@@ -44,6 +44,7 @@ from muster.transport import Consistency, Transport, path_of
 from muster.writing import write
 
 Mark = Literal["cordon", "drain"]
+State = Literal["running", "blocked", "paused", "ended"]
 Verb = Literal["pause", "resume", "retry", "skip", "abort", "force-complete"]
 T = TypeVar("T")
 VERBS: Final[tuple[Verb, ...]] = ("pause", "resume", "retry", "skip", "abort", "force-complete")
@@ -183,7 +184,7 @@ class ShardControl:
         self,
         *,
         keyspace: str | None = None,
-        state: str | None = None,
+        state: State | None = None,
         limit: int | None = None,
         consistency: Consistency = "session",
     ) -> Page[Migration]:

@@ -71,7 +71,7 @@ def scan(remote: Remote, keyspace: str, limit: int | None) -> None:
                 if remote.json:
                     show({"key": key, **_document(value)})
                 else:
-                    click.echo(f"{_line(key)}\t{_line(value.decode(errors='backslashreplace'))}")
+                    click.echo(f"{_line(key.encode())}\t{_line(value)}")
                 count += 1
                 if count == limit:
                     return
@@ -109,6 +109,7 @@ def _document(value: bytes | None) -> dict[str, Any]:
         return {"value_base64": b64encode(value).decode()}
 
 
-def _line(text: str) -> str:
-    """The text without line ends and tabs."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _line(data: bytes) -> str:
+    """The bytes as text on one line; what cannot be printed is escaped as in Python."""
+    text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

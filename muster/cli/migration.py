@@ -17,7 +17,7 @@ from muster.cli.story import line, overview, story
 from muster.cli.table import console, show
 from muster.client import Client
 from muster.shard_answer import Migration
-from muster.shard_control import Verb, parts_of
+from muster.shard_control import State, Verb, parts_of
 
 _HELP: Final[dict[Verb, str]] = {
     "pause": "Stop migration ID after what is under way; nothing more is wanted of anybody.",
@@ -95,11 +95,11 @@ def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Mig
 
 @click.command()
 @click.option("--keyspace")
-@click.option("--state", help="running, retrying, blocked, ended, paused, completed, compensating or compensated.")
+@click.option("--state", type=click.Choice(["running", "blocked", "paused", "ended"]))
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many of the newest.")
 @click.option("--watch", is_flag=True, help="Go on showing what changes. With --json one per line.")
 @remote
-def migrations(remote: Remote, keyspace: str | None, state: str | None, limit: int | None, watch: bool) -> None:
+def migrations(remote: Remote, keyspace: str | None, state: State | None, limit: int | None, watch: bool) -> None:
     """List moves of shards, the newest first."""
     if watch:
         if state is not None or limit is not None:

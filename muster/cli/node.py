@@ -74,7 +74,7 @@ node.add_command(_marking("undrain", "drain", sets=False, help="NODE stays after
 @reason_option
 @remote
 def remove(remote: Remote, node: str, force: bool, reason: str | None) -> None:
-    """NODE will not come back: forget it."""
+    """NODE will not come back: forget it. Stop its process first: one that runs joins again."""
     tell(remote, f"remove {node}", lambda client: client.shards.remove(node, force=force, reason=reason))
 
 

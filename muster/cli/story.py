@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from muster.cli.table import instant
+from muster.cli.table import age, instant
 from muster.shard_answer import Migration, MigrationStep, MoveProgress
 
 _COLOURS: Final = {
@@ -38,7 +38,7 @@ def story(migration: Migration) -> RenderableType:
 
 def overview(migrations: Iterable[Migration]) -> Table:
     """A line for each."""
-    columns = ("MIGRATION", "SHARD", "FROM", "TO", "STATE", "STEP", "SINCE", "TOOK", "PROGRESS", "WAITS FOR")
+    columns = ("MIGRATION", "SHARD", "FROM", "TO", "STATE", "STEP", "BEGUN", "TOOK", "PROGRESS", "WAITS FOR")
     drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in migrations:
         drawn.add_row(
@@ -48,7 +48,7 @@ def overview(migrations: Iterable[Migration]) -> Table:
             row.target,
             Text(state(row), _COLOURS.get(state(row), "")),
             row.step or "",
-            instant(row.started_at),
+            age(row.started_at),
             took(row.seconds),
             _share(row.progress),
             (row.waits_for or row.cause or "") if not row.stalled else f"stalled: {row.stalled}",

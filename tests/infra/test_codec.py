@@ -13,30 +13,39 @@ from eventsourcing.utils import Environment
 from domain.catalogue import EVENTS
 from domain.error import Corrupt
 from domain.instance import InstanceEvent
+from domain.message import root
 from infra import codec
 from infra.chain import Chain, link
 from infra.codec import CloudEventMapper, Draft, event_from
 from infra.log import Cursor
-from tests.sample import EVENTS as SAMPLES
+from tests import sample_shards
+from tests.sample import EVENTS as INSTANCE_EVENTS
 from tests.sample import NOON, recorded
 
+SAMPLES = (*INSTANCE_EVENTS, *sample_shards.EVENTS)
 GOLDEN = Path(__file__).parent.parent / "golden" / "events"
 FILES = sorted(GOLDEN.glob("*.json"))
 BEHIND = Cursor(position=6, head_position=6, head=bytes(range(32)), term=3, writer="w1")
 KEY = b"service/orders"
 
 
+def placed(event):
+    """The event with its place in its kind of stream."""
+    return recorded(event, 7, 4)._replace(stream=sample_shards.stream_of(event))
+
+
 def seal(event, mapper=None, offset=None) -> bytes:
     """The record of one event, behind a made-up head."""
     mapper = mapper or CloudEventMapper()
-    draft = Draft(recorded(event, 7, 4), "0123456789abcdef", mapper.transcoder.encode(event))
+    draft = Draft(placed(event), "0123456789abcdef", mapper.transcoder.encode(event))
     [stored], _ = mapper.seal([draft], BEHIND, offset)
     return stored.state
 
 
 def opened(value: bytes, mapper=None):
     """The event that a reader gets from the record, through the chain."""
-    [batch] = Chain(0, BEHIND).follow([(7, KEY, value)])
+    key = root(orjson.loads(value)["subject"]).encode()
+    [batch] = Chain(0, BEHIND).follow([(7, key, value)])
     [(position, document)] = batch.records
     return (mapper or CloudEventMapper()).recorded(0, position, document)
 
@@ -58,7 +67,7 @@ class TestGoldenFiles:
     @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
     def test_it_decodes_to_the_event_that_it_was(self, file):
         by_stem = {event.type.rpartition(".v")[0]: event for event in SAMPLES}
-        assert opened(file.read_bytes()) == recorded(by_stem[file.stem.rpartition(".v")[0]], 7, 4)
+        assert opened(file.read_bytes()) == placed(by_stem[file.stem.rpartition(".v")[0]])
 
     @pytest.mark.parametrize("event", SAMPLES, ids=stem)
     def test_it_is_what_is_stored_today_byte_for_byte(self, event):
@@ -94,8 +103,10 @@ class TestEnvelope:
         assert [document.get("batchlast") for document in documents] == [None, True]
 
     def test_an_instant_survives_to_the_microsecond(self):
-        told = recorded(SAMPLES[-1], 7, 4, at=NOON.replace(microsecond=123456))
-        [stored], _ = CloudEventMapper().seal([Draft(told, None, SAMPLES[-1].model_dump_json().encode())], BEHIND, None)
+        told = recorded(INSTANCE_EVENTS[-1], 7, 4, at=NOON.replace(microsecond=123456))
+        [stored], _ = CloudEventMapper().seal(
+            [Draft(told, None, INSTANCE_EVENTS[-1].model_dump_json().encode())], BEHIND, None
+        )
         assert opened(stored.state).at == NOON.replace(microsecond=123456)
 
 
@@ -186,7 +197,7 @@ class TestPacked:
     @pytest.mark.parametrize("event", SAMPLES, ids=stem)
     def test_an_event_survives_packing(self, name, event):
         mapper = MAPPERS[name]()
-        assert opened(seal(event, mapper), mapper) == recorded(event, 7, 4)
+        assert opened(seal(event, mapper), mapper) == placed(event)
 
     @pytest.mark.parametrize("name", MAPPERS)
     def test_the_envelope_stays_readable_and_the_data_does_not(self, name):

@@ -149,7 +149,7 @@ class Agent:
             _LOG.error("%s serves nothing any more: %s", self.node, error.detail)
             raise
         except (Transient, TimeoutError) as error:
-            _LOG.warning("the lease of %s was not renewed: %s", self.node, error)
+            _LOG.warning("the lease of %s was not renewed: %s", self.node, error if str(error) else "no answer in time")
         else:
             # A renewal that changed something found the node lost.
             self._lease.renewed(sent_at, self._lease_seconds, anew=written.status == "accepted")

@@ -151,9 +151,9 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveStarted(Written):
-    """A move is under way, as `migration`."""
+    """A move is under way, as `migration`; `unchanged`: the shard's newest, None when it is where it has always been."""
 
-    migration: str
+    migration: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.move_scenario import MoveScenario
 from tests.scenario import Scenario
 
-FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
+FILES = sorted((Path(__file__).parent / "scenarios").rglob("*.txt"))
 
 
-def observed(text: str) -> str:
+def observed(text: str, scenario: Scenario | MoveScenario) -> str:
     """The transcript as it comes out now: blocks of comments, a command, `----` and the observation."""
-    scenario, blocks = Scenario(), []
+    blocks = []
     for block in text.strip().split("\n\n"):
         lines = block.partition("\n----\n")[0].splitlines()
         commands = [line for line in lines if not line.startswith("#")]
@@ -27,7 +28,7 @@ def observed(text: str) -> str:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_scenario_runs_as_it_is_written(file):
     text = file.read_text()
-    told = observed(text)
+    told = observed(text, MoveScenario() if file.parent.name == "moves" else Scenario())
     if os.environ.get("REWRITE"):
         file.write_text(told)
     else:
@@ -35,4 +36,4 @@ def test_a_scenario_runs_as_it_is_written(file):
 
 
 def test_there_are_scenarios():
-    assert len(FILES) >= 8
+    assert len(FILES) >= 15

@@ -122,7 +122,7 @@ class MoveController:
                     post("driver", f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node), None)
         for id_ in sorted((*view.held, *view.waiting)):
             if (known := self.views.sagas.get(id_)) is not None and known.ended:
-                post("driver", cluster.STREAM, ReleaseSlots(saga=id_), None)
+                post("reconciler", cluster.STREAM, ReleaseSlots(saga=id_), None)
 
     def _hear_or_ask(self, found: Saga, view: cluster.Cluster, post: Post) -> None:
         asks = [action for action in actions_of(found) if isinstance(action, Ask)]

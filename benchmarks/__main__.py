@@ -24,6 +24,7 @@ from benchmarks import (
     health,
     http,
     keyspace,
+    live_sagas,
     memory,
     projector,
     restart,
@@ -56,6 +57,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "copying": copying.run,
     "cutover": cutover.run,
     "sagas": sagas.run,
+    "live_sagas": live_sagas.run,
 }
 
 

@@ -44,9 +44,9 @@ class Place:
         kafka = [] if self.bootstrap is None else ["--kafka", self.bootstrap, "--prefix", self.prefix]
         return kafka if self.partitions is None else [*kafka, "--partitions", str(self.partitions)]
 
-    def controller(self) -> AbstractContextManager[Controller]:
+    def controller(self, port: int | None = None) -> AbstractContextManager[Controller]:
         """A controller on this log, just spawned."""
-        return controller(self.data, *self.options())
+        return controller(self.data, *self.options(), port=port)
 
 
 @dataclass(slots=True)

@@ -85,10 +85,10 @@ class Controller:
 
 
 @contextmanager
-def controller(data: Path, *options: str) -> Iterator[Controller]:
-    """A controller that was just spawned on the folder; killed at the end if it still runs."""
+def controller(data: Path, *options: str, port: int | None = None) -> Iterator[Controller]:
+    """A controller that was just spawned on the folder, at the port or at a free one; killed at the end if it still runs."""
     data.mkdir(parents=True, exist_ok=True)
-    port, log = free_port(), data.parent / f"{data.name}.log"
+    port, log = port or free_port(), data.parent / f"{data.name}.log"
     began = time.monotonic()
     command = python("muster", "up", "--data", data, "--http", f"{HOST}:{port}", *options)
     with running(command, log) as process:

@@ -42,7 +42,7 @@ async def replay(stage: Stage, flipped_at: str) -> None:
 async def verify(stage: Stage) -> None:
     """The whole log stands the test: every byte's place in the chain, terms, versions, decoding, the domain's own fold."""
     stage.screen.step("The log is verified (muster verify)")
-    tool = await log_tool(stage.cluster, "verify", "--fold")
+    tool = await log_tool(stage.cluster, "verify", "--fold", "--moves")
     found = parsed(tool)
     partitions = found.get("partitions", [])
     events = sum(partition["events"] for partition in partitions)
@@ -51,6 +51,12 @@ async def verify(stage: Stage) -> None:
         "the log stands verification, as many events as the controller lists",
         tool.exit_code == 0 and found.get("ok") is True and events == recorded > 0,
         f"{events} events, {sum(partition['terms'] for partition in partitions)} terms{tool.error}",
+    )
+    moves = found.get("moves") or {}
+    stage.claims.claim(
+        "every invariant of moves holds on the log, and nothing is owed any more",
+        moves.get("breaches") == moves.get("owed") == [] and moves.get("events", 0) > 0,
+        f"{moves.get('events')} events about shards",
     )
     stage.claims.figure("verification, with the start of the process", milliseconds(tool.seconds))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infra.engine import PartitionLog
     from workers.replay import Replayed
     from workers.verify import Report
+    from workers.verify_moves import MovesReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,17 +50,41 @@ def where(command: F) -> F:
 @click.command()
 @where
 @click.option("--fold", is_flag=True, help="Also let the domain fold every event; holds the whole state in memory.")
+@click.option("--moves", is_flag=True, help="Also hold every move of a shard against the invariants of moves.")
 @json_option
-def verify(data: Path, kafka: str | None, partitions: int | None, prefix: str, fold: bool, json: bool) -> None:
+def verify(
+    data: Path, kafka: str | None, partitions: int | None, prefix: str, fold: bool, moves: bool, json: bool
+) -> None:
     """Walk the whole log: chain, terms, stream versions, decoding. Exit code 1: damaged, at the position that is told."""
-    reports = run(lambda: _verify(Where(data, kafka, partitions, prefix), fold=fold, quiet=json), json=json)
-    broken = [report for report in reports if report.breach is not None]
+    place = Where(data, kafka, partitions, prefix)
+    reports = run(lambda: _verify(place, fold=fold, quiet=json), json=json)
+    broken = any(report.breach is not None for report in reports)
+    moved = run(lambda: _verify_moves(place), json=json) if moves and not broken else None
+    broken = broken or (moved is not None and bool(moved.breaches))
     if json:
-        show({"ok": not broken, "partitions": [_report_document(report) for report in reports]})
+        show({"ok": not broken, "partitions": [_report_document(report) for report in reports], "moves": moved})
     else:
         _show_reports(reports)
+        if moved is not None:
+            _show_moves(moved)
     if broken:
         sys.exit(REFUSED)
+
+
+async def _verify_moves(where: Where) -> "MovesReport":
+    from infra.codec import CloudEventMapper
+    from workers.verify_moves import verify_moves
+
+    async with _opened(where) as logs:
+        return await verify_moves(logs, CloudEventMapper())
+
+
+def _show_moves(report: "MovesReport") -> None:
+    click.echo(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
+    for owed in report.owed[:20]:
+        click.echo(f"  still owed: {owed}")
+    for breach in report.breaches[:20]:
+        click.echo(f"Breach: {breach}", err=True)
 
 
 async def _verify(where: Where, *, fold: bool, quiet: bool) -> "list[Report]":

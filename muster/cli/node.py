@@ -1,5 +1,6 @@
 """Commands about data nodes: node run, node drain|undrain|cordon|uncordon|remove, nodes, limits."""
 
+import sys
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from domain.error import MusterError
 from muster.answer import Written
-from muster.cli.remote import Remote, fail, reason_option, remote, tell
+from muster.cli.remote import REFUSED, Remote, reason_option, remote, tell
 from muster.cli.table import show, table
 from muster.client import DEFAULT_URL, Client
 from muster.shard_answer import Node
@@ -44,7 +45,8 @@ def run(log_json: bool, **options: Any) -> None:
     try:
         asyncio.run(serve(NodeSettings(**options)))
     except MusterError as error:
-        fail(error, json=False)
+        click.echo(f"{error.name}: {error.detail}", err=True)
+        sys.exit(REFUSED)
 
 
 def _marking(name: str, mark: Mark, *, sets: bool, help: str) -> click.Command:

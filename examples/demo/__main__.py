@@ -24,7 +24,7 @@ from infra.local_kafka import LocalKafka
 from infra.local_postgres import LocalPostgres
 from infra.settings import LOCAL
 
-STORY_SECONDS_MAX: Final = 120.0
+STORY_SECONDS_MAX: Final = 240.0
 
 
 async def demonstrate(chosen: argparse.Namespace) -> int:

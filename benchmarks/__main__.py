@@ -56,6 +56,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "keyspace": keyspace.run,
     "copying": copying.run,
     "cutover": cutover.run,
+    "cutover_abort": cutover.run_abort,
     "sagas": sagas.run,
     "live_sagas": live_sagas.run,
 }

@@ -41,6 +41,51 @@ def test_a_flip_reaches_a_watcher_in_another_process(tmp_path: Path) -> None:
     assert all(row.median > 0 for row in rows)
 
 
+@pytest.mark.process
+def test_values_are_put_and_got_through_a_data_node_beside_bare_grpc_and_a_raw_disk(tmp_path: Path) -> None:
+    from benchmarks import keyspace
+
+    rows = list(keyspace.run(Bench(tmp_path, runs=1, scale=0.001)))
+    assert [row.title[:3] for row in rows] == ["put", "get", "put", "get"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_a_move_copies_what_its_driver_alone_copies(tmp_path: Path) -> None:
+    from benchmarks import copying
+
+    rows = list(copying.run(Bench(tmp_path, runs=1, scale=0.001)))
+    assert [row.figure for row in rows] == ["of the floor", "per second"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_a_shard_moves_to_and_fro_under_writes_and_none_fails(tmp_path: Path) -> None:
+    from benchmarks import cutover
+
+    p50, p99, errors = cutover.run(Bench(tmp_path, runs=1, scale=0.001))
+    assert 0 < p50.median <= p99.median
+    assert errors.median == 0
+
+
+@pytest.mark.process
+def test_sagas_go_through_when_their_participants_answer_at_once(tmp_path: Path) -> None:
+    from benchmarks import sagas
+
+    rows = list(sagas.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,))))
+    assert [row.figure for row in rows] == ["steps per second", "migrations per second", "wanted to recorded p99"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_live_sagas_go_on_when_their_controller_was_killed(tmp_path: Path) -> None:
+    from benchmarks import live_sagas
+
+    [row] = live_sagas.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
+    assert row.title.startswith("16 live sagas")
+    assert row.median >= row.notes["tasks offered again s"] > 0
+
+
 def test_the_median_is_judged_by_its_target() -> None:
     row = Row("c", "title", "any", "p50", "ms", [3.0, 1.0, 2.0], at_most(2.0), floor=0.5)
     assert (row.median, row.reached, row.ratio) == (2.0, True, 4.0)

@@ -111,7 +111,7 @@ class Chaos:
     def _verb(self, saga: Saga) -> Answer | None:
         verbs = allowed(saga, DEFINITIONS[saga.definition, saga.definition_version])
         # To skip or to force is a promise that what is left out was done otherwise; an operator in his senses waits.
-        said = [verb for verb in verbs if verb not in ("skip", "force-complete") or saga.step in ("gate", "soak")]
+        said = [verb for verb in verbs if verb not in ("skip", "force-complete") or saga.step in ("gate", "discard", "soak")]
         if "abort" in said and self.chance.random() < 0.7:
             said.remove("abort")
         if not said or saga.step is None:

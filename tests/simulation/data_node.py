@@ -8,11 +8,20 @@ has compared itself with the shard map.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from domain.catalogue import Answer
 from domain.driver import Extent, Location, ShardId, ShardLimits
-from domain.error import ChecksumMismatch, DataUnavailable, ReadFailed, Refused, Transient
+from domain.error import (
+    ChecksumMismatch,
+    DataUnavailable,
+    MusterError,
+    ReadFailed,
+    Refused,
+    ShardNotFound,
+    StaleEpoch,
+    Transient,
+)
 from domain.keyspace import ReportDropped, ReportOpened
 from domain.message import Command
 from domain.node import JoinNode, RenewNode
@@ -20,6 +29,7 @@ from domain.saga import ReportStep
 from domain.shard_map import Shard
 from infra import shard_ownership as ownership
 from infra.shard_record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
+from muster.agent_map import Activate, Distrust, Fence, LocalShard, Retire, correction
 from workers.shard_view import TaskRow
 
 lease_seconds = 5.0
@@ -27,6 +37,17 @@ renew_seconds = 1.0
 resend_seconds = 1.0
 unit_pairs = 3
 lag_records_max = 1
+patience_seconds = 2.0
+FINAL = (ChecksumMismatch, StaleEpoch, ShardNotFound)
+
+
+class MapRow(NamedTuple):
+    """A shard as the map tells it."""
+
+    owner: str | None
+    epoch: int
+    fenced: bool
+    address: str
 
 
 class World(Protocol):
@@ -94,6 +115,7 @@ class DataNode:
         self.compared = False
         self.renewed_at = -renew_seconds
         self.answers: dict[str, tuple[float, str, Command]] = {}
+        self.troubled: dict[str, float] = {}
         self.snapshots: dict[ShardId, list[tuple[str, bytes]]] = {}
         self.following: dict[ShardId, str] = {}
 
@@ -170,14 +192,16 @@ class DataNode:
         self.compared = True
 
     def _compare_one(self, shard: ShardId, record: ShardRecord, told: Shard) -> None:
-        if told.owner != self.name:
-            if record.state in ("serving", "fenced") and told.epoch > record.epoch:
-                self.retire(shard, told.epoch, str(told.owner))
-        elif told.fenced:
-            if record.state == "serving":
-                self.fence(shard, told.epoch)
-        elif told.epoch > record.epoch or record.state == "hidden":
-            self._quietly(lambda: self.activate(shard, told.epoch, record.limits))
+        row = MapRow(told.owner, told.epoch, told.fenced, f"{told.owner}:7400")
+        match correction(LocalShard(shard, record.epoch, record.state), self.name, row):
+            case Fence(epoch):
+                self.fence(shard, epoch)
+            case Activate(epoch):
+                self._quietly(lambda: self.activate(shard, epoch, record.limits))
+            case Retire(epoch, owner):
+                self.retire(shard, epoch, owner.node)
+            case Distrust(epoch):
+                raise AssertionError(f"{self.name} serves {shard} with epoch {epoch}, which the map cannot explain")
 
     def _quietly(self, act: Callable[[], Any]) -> None:
         with suppress(Refused, Transient):
@@ -192,10 +216,12 @@ class DataNode:
                 return
             try:
                 result = self._done(task)
-            except Transient:
-                return
-            except Refused as refusal:
-                answer = self._said(task, "failed", error=f"{refusal.name}: {refusal.detail}", final=True)
+            except MusterError as error:
+                since = self.troubled.setdefault(name, self.world.now)
+                if task.saga is None or (isinstance(error, Transient) and self.world.now - since < patience_seconds):
+                    return
+                detail = f"{error.name}: {error.detail}"
+                answer = self._said(task, "failed", error=detail, final=isinstance(error, FINAL))
             else:
                 if result is None:
                     return

@@ -150,13 +150,16 @@ class Partition:
         return Corrupt(detail, partition=self.number, position=recorded.position, reason=reason)
 
     def begin(self, cursor: Cursor, extra_seconds: float) -> None:
-        """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more."""
+        """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more:
+        what sagas wait for, nobody else has promised to anybody.
+        """
         assert cursor == self.cursor, "a reign begins where the log was read to"
         self.deadlines = Deadlines()
         for stream, state in self.streams.items():
             kind = of_stream(stream)
             for item in kind.items(state):
-                self.deadlines.arm((stream, item), kind.timers(state, item), extra_seconds)
+                extra = 0.0 if kind is SAGA else extra_seconds
+                self.deadlines.arm((stream, item), kind.timers(state, item), extra)
 
     def open(self, now: datetime) -> None:
         """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""

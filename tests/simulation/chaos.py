@@ -5,7 +5,6 @@ from random import Random
 
 from domain.catalogue import Answer
 from domain.cluster import Cluster
-from domain.driver import ShardId
 from domain.message import Recorded
 from domain.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, Saga, SkipStep
@@ -85,7 +84,7 @@ class Chaos:
                 node.cut_off = False
             self.world.settle()
         except AssertionError as broken:
-            raise AssertionError(f"seed {self.seed}: {broken}") from broken
+            raise AssertionError(f"make sim SEED='moves {self.seed}': {broken}") from broken
         return self.world.controller.partition.cursor.head.hex()[:16]
 
     def _disturb(self) -> None:
@@ -111,7 +110,9 @@ class Chaos:
     def _verb(self, saga: Saga) -> Answer | None:
         verbs = allowed(saga, DEFINITIONS[saga.definition, saga.definition_version])
         # To skip or to force is a promise that what is left out was done otherwise; an operator in his senses waits.
-        said = [verb for verb in verbs if verb not in ("skip", "force-complete") or saga.step in ("gate", "discard", "soak")]
+        said = [
+            verb for verb in verbs if verb not in ("skip", "force-complete") or saga.step in ("gate", "discard", "soak")
+        ]
         if "abort" in said and self.chance.random() < 0.7:
             said.remove("abort")
         if not said or saga.step is None:
@@ -133,8 +134,3 @@ class Chaos:
         limits = SetMoveLimits(node_moves_max=self.chance.randint(1, 3), cluster_moves_max=self.chance.randint(1, 4))
         said = [CordonNode(node=node), UncordonNode(node=node), DrainNode(node=node), UndrainNode(node=node), limits]
         self.world.ask("cluster", self.chance.choice(said))
-
-
-def shards() -> list[ShardId]:
-    """All shards of the history."""
-    return [ShardId("users", number) for number in range(SHARDS)]

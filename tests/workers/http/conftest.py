@@ -66,9 +66,10 @@ class Api:
         return await self.put(f"/v1/services/{service}/instances/{instance}", {**SPEC, **spec})
 
     @asynccontextmanager
-    async def watch(self, query: str = "", **headers: str) -> AsyncIterator["Stream"]:
+    async def watch(self, what: str = "", **headers: str) -> AsyncIterator["Stream"]:
+        """A watch: `what` stands behind `/v1/watch`, a query or another kind (`/shards?keyspace=users`)."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.session.get(f"{self.url}/v1/watch{query}", headers=named) as response:
+        async with self.session.get(f"{self.url}/v1/watch{what}", headers=named) as response:
             assert response.status == 200, await response.text()
             assert response.headers["content-type"] == "text/event-stream"
             yield Stream(response.content)

@@ -13,6 +13,26 @@ from tests.workers.http.conftest import INSTANCE, Api
 from workers.http.application import Application, application, openapi_document
 from workers.http.model import ProblemShape
 
+KEYSPACE, NODE, MIGRATION = "/v1/keyspaces/{keyspace}", "/v1/nodes/{node}", "/v1/migrations/{keyspace}/{number}"
+SHARD_ROUTES = {
+    *(("get", f"/v1/{what}") for what in ("keyspaces", "nodes", "cluster", "migrations", "tasks")),
+    *(("get", f"/v1/watch/{what}") for what in ("shards", "tasks", "migrations")),
+    *(("get", f"{KEYSPACE}{what}") for what in ("", "/shards", "/route")),
+    *(("put", f"{KEYSPACE}{what}") for what in ("", "/shards/{shard}/pin")),
+    ("delete", f"{KEYSPACE}/shards/{{shard}}/pin"),
+    *(("post", f"{KEYSPACE}/{what}") for what in ("assign", "moves")),
+    *((method, f"{NODE}{what}") for what in ("", "/cordon", "/drain") for method in ("put", "delete")),
+    ("get", NODE),
+    ("post", f"{NODE}/renew"),
+    ("put", "/v1/cluster/limits"),
+    ("get", MIGRATION),
+    *(
+        ("post", f"{MIGRATION}/{verb}")
+        for verb in ("pause", "resume", "retry", "skip", "abort", "force-complete", "upgrade")
+    ),
+    ("post", "/v1/tasks"),
+}
+
 
 async def ask(app: Application, method: str, path: str, query: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
     """One request, straight to the ASGI application."""
@@ -161,6 +181,7 @@ async def test_the_document_has_every_route_with_its_models(api: Api) -> None:
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
+        *SHARD_ROUTES,
     }
     register = served["paths"][instance]["put"]
     body = register["requestBody"]["content"]["application/json"]["schema"]

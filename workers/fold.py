@@ -1,27 +1,32 @@
 """One projection's rows while events are folded into them: all of them in memory, or the newest ones of a store."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from domain.message import Recorded
 from infra.read_store import Changes, ParkedKey
 from projections.projection import Key, Projection
 
 Row = TypeVar("Row")
+left_keys_max: Final = 1_000_000
+"""How many keys a fold remembers whose rows it does not hold; with more of them every unknown key is looked up."""
 
 
 class Fold(Generic[Row]):
     """Folds events into the rows of one projection and remembers which rows changed.
 
-    `rows_max` bounds how many unchanged rows are kept (None: all). `complete`: what is not in memory does not exist, so
-    nothing ever has to be loaded. An event that cannot be folded parks its key: the row stands still from there on.
+    `rows_max` bounds how many unchanged rows are kept (None: all). `complete`: the store holds no rows but those that came
+    from here, so that a new key need not be looked up. An event that cannot be folded parks its key: the row stands still
+    from there on.
     """
 
     def __init__(self, projection: Projection[Row], *, rows_max: int | None = None, complete: bool = True) -> None:
         self.projection = projection
         self.parked: dict[Key, ParkedKey] = {}
         self._rows_max = rows_max
-        self._complete = complete
+        # Hashes of the keys whose rows have left memory (None: any key may have one). One of two keys with the same
+        # hash is looked up in vain, no more; and a hash takes 70 bytes where a row takes thousands.
+        self._left: set[int] | None = set() if complete else None
         # Two generations stand for "least recently used": what is not asked for between two turns is dropped.
         self._young: dict[Key, Row | None] = {}
         self._old: dict[Key, Row | None] = {}
@@ -41,16 +46,16 @@ class Fold(Generic[Row]):
 
     def missing(self, keys: Iterable[Key | None]) -> list[Key]:
         """Those of the keys whose rows must be loaded (`load`) before events on them are applied."""
-        if self._complete and not self._old:
+        young, old, left = self._young, self._old, self._left
+        if left is not None and not left and not old:
             return []
-        young, old = self._young, self._old
         missing = []
         for key in set(keys):
             if key is None or key in young:
                 continue
             if key in old:
                 young[key] = old[key]
-            elif not self._complete:
+            elif left is None or hash(key) in left:
                 missing.append(key)
         return missing
 
@@ -92,7 +97,10 @@ class Fold(Generic[Row]):
     def _turn(self) -> None:
         if self._rows_max is not None and len(self._young) > self._rows_max // 2:
             # What leaves memory here has been taken at the last turn or before, and the caller has stored it.
-            self._complete = self._complete and not self._old
+            if self._left is not None:
+                self._left.update(hash(key) for key, row in self._old.items() if row is not None)
+                if len(self._left) > left_keys_max:
+                    self._left = None
             self._young, self._old = {}, self._young
 
     def _park(self, parked: ParkedKey) -> None:

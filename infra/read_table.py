@@ -1,7 +1,7 @@
 """A projection's rows as a PostgreSQL table: its shape and its statements, from the projection's own definition.
 
-<schema>.instances_r1   key columns (text), `partition`, the projection's columns, and `row`: the whole row as JSON, so
-                        that a fold can go on from it. One table per revision; the view <schema>.instances
+<schema>.instances_r2   key columns (text), `partition`, the projection's columns, and `rest`: what else a row holds, as
+                        JSON, so that a fold can go on from it. One table per revision; the view <schema>.instances
                         stands on the current one.
 
 Rows travel as lines of COPY's text format, made a column at a time: a call per column and chunk costs a fraction of one
@@ -13,18 +13,19 @@ import re
 import types
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from domain.error import Corrupt
-from projections.projection import Key, Projection
+from projections.projection import Key, Projection, Rest
 
 Row = TypeVar("Row")
 
 _ROWS_PER_YIELD: Final = 128
-_NUL: Final = "\\u0000"
+_NULS: Final = ("\x00", "\\\\u0000")
+"""How a NUL looks in a line of COPY: in text, and in JSON."""
 _BREAK: Final = orjson.Fragment(b"\n")
 _NULL: Final = "\\N"
 _SPECIAL: Final = re.compile(r"[\\\t\n\r]")
@@ -73,17 +74,22 @@ def _array(items: tuple[object, ...]) -> str:
     return "{" + ",".join(f'"{item}"' for item in quoted) + "}"
 
 
-_SQL_TYPES: Final[dict[Any, tuple[str, Callable[[Any], list[str]]]]] = {
-    str: ("text", _texts),
-    int: ("bigint", _scalars),
-    bool: ("boolean", _scalars),
-    float: ("double precision", _scalars),
-    datetime: ("timestamptz", _instants),
-    tuple[str, ...]: ("text[]", _arrays),
-    tuple[int, ...]: ("bigint[]", _arrays),
-    dict[str, str]: ("jsonb", _objects),
+def _itself(value: Any) -> Any:
+    return value
+
+
+_SQL_TYPES: Final[dict[Any, tuple[str, Callable[[Any], list[str]], Callable[[Any], Any]]]] = {
+    str: ("text", _texts, _itself),
+    int: ("bigint", _scalars, _itself),
+    bool: ("boolean", _scalars, _itself),
+    float: ("double precision", _scalars, _itself),
+    datetime: ("timestamptz", _instants, _itself),
+    tuple[str, ...]: ("text[]", _arrays, tuple),
+    tuple[int, ...]: ("bigint[]", _arrays, tuple),
+    dict[str, str]: ("jsonb", _objects, orjson.loads),
 }
-"""By a column's type: its SQL type, and what makes COPY's text of many of its values. Only scalars may be None."""
+"""By a column's type: its SQL type, what makes COPY's text of many of its values, and what makes a value again of what
+asyncpg gives. Only scalars may be None."""
 
 
 class ReadTable(Generic[Row]):
@@ -96,19 +102,21 @@ class ReadTable(Generic[Row]):
         self.view = f"{schema}.{projection.name}"
         self.full_name = f"{schema}.{self.name}"
         self.incoming = f"incoming_{self.name}"
-        self._adapter = TypeAdapter[Row](projection.row_type)
+        self._rest = projection.rest or Rest(projection.row_type, _itself, lambda _, __, row: cast(Row, row))
+        self._adapter = TypeAdapter[Any](self._rest.kind)
         hints = get_type_hints(projection.columns_type)
         kinds = {name: _SQL_TYPES[_not_null(hint)] for name, hint in hints.items()}
         keys = projection.key_names
-        self._encoders = (*(_texts for _ in keys), _scalars, *(encode for _, encode in kinds.values()))
+        self._encoders = (*(_texts for _ in keys), _scalars, *(encode for _, encode, _ in kinds.values()))
+        self._decoders = tuple(decode for *_, decode in kinds.values())
         self.visible = (*keys, "partition", *hints)
-        self.columns = (*self.visible, "row")
+        self.columns = (*self.visible, "rest")
         self.create = (
             f"CREATE TABLE IF NOT EXISTS {self.full_name} ("
             + "".join(f'{name} text COLLATE "C" NOT NULL, ' for name in keys)
             + "partition integer NOT NULL, "
-            + "".join(f"{name} {sql_type}, " for name, (sql_type, _) in kinds.items())
-            + f"row text NOT NULL, PRIMARY KEY ({', '.join(keys)}))"
+            + "".join(f"{name} {sql_type}, " for name, (sql_type, *_) in kinds.items())
+            + f"rest text NOT NULL, PRIMARY KEY ({', '.join(keys)}))"
         )
         self.create_incoming = (
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.incoming} (LIKE {self.full_name}) ON COMMIT DELETE ROWS"
@@ -122,8 +130,8 @@ class ReadTable(Generic[Row]):
         wanted = f"unnest({', '.join(f'${number}::text[]' for number in range(1, len(keys) + 1))})"
         same = " AND ".join(f"t.{name} = w.{name}" for name in keys)
         self.select = (
-            f"SELECT {', '.join(f'w.{name}' for name in keys)}, found.row FROM {wanted} AS w({', '.join(keys)}) "
-            f"CROSS JOIN LATERAL (SELECT t.row FROM {self.full_name} t WHERE {same} LIMIT 1) AS found"
+            f"SELECT found.* FROM {wanted} AS w({', '.join(keys)}) "
+            f"CROSS JOIN LATERAL (SELECT {', '.join(self.columns)} FROM {self.full_name} t WHERE {same} LIMIT 1) AS found"
         )
         self.delete = f"DELETE FROM {self.full_name} t USING {wanted} AS w({', '.join(keys)}) WHERE {same}"
 
@@ -133,17 +141,23 @@ class ReadTable(Generic[Row]):
 
     def lines(self, rows: Sequence[tuple[Key, Row]], partition: int) -> bytes:
         """The rows in COPY's text format, with `columns`."""
-        documents = self._documents(rows)
-        if _NUL in documents:
+        columns_of, rest_of = self.projection.columns, self._rest.rest
+        # `dump_json` of the adapter does the same, and costs 1.5 µs more.
+        to_json = self._adapter.serializer.to_json
+        values: list[tuple[Any, ...]] = [(*key, partition, *columns_of(row)) for key, row in rows]
+        rests = b"\n".join([to_json(rest_of(row)) for _, row in rows]).decode()
+        lines = self._lines(values, rests)
+        if any(nul in lines for nul in _NULS):
             # PostgreSQL can hold no NUL, neither in text nor in jsonb.
-            clean = [self.row(_without_nul(document)) for document in documents.split("\n")]
-            rows = [(key, row) for (key, _), row in zip(rows, clean, strict=True)]
-            documents = self._documents(rows)
-        columns_of = self.projection.columns
-        values = zip(*[(*key, partition, *columns_of(row)) for key, row in rows], strict=True)
-        texts = [encode(column) for encode, column in zip(self._encoders, values, strict=True)]
-        texts.append(_escaped(documents).split("\n"))
-        return "\n".join([*map("\t".join, zip(*texts, strict=True)), ""]).encode()
+            values = [_replaced(line) for line in values]
+            rests = "\n".join(orjson.dumps(_replaced(orjson.loads(rest))).decode() for rest in rests.split("\n"))
+            lines = self._lines(values, rests)
+        return lines.encode()
+
+    def _lines(self, values: Sequence[tuple[Any, ...]], rests: str) -> str:
+        texts = [encode(column) for encode, column in zip(self._encoders, zip(*values, strict=True), strict=True)]
+        texts.append(_escaped(rests).split("\n"))
+        return "\n".join([*map("\t".join, zip(*texts, strict=True)), ""])
 
     async def chunks(self, rows: Sequence[tuple[Key, Row]], partition: int) -> AsyncIterator[bytes]:
         """The rows' lines, made while they are sent; others may run in between."""
@@ -151,17 +165,16 @@ class ReadTable(Generic[Row]):
             await asyncio.sleep(0)
             yield self.lines(rows[first : first + _ROWS_PER_YIELD], partition)
 
-    def _documents(self, rows: Sequence[tuple[Key, Row]]) -> str:
-        # `dump_json` of the adapter does the same, and costs 1.5 µs more.
-        to_json = self._adapter.serializer.to_json
-        return b"\n".join([to_json(row) for _, row in rows]).decode()
-
-    def row(self, document: str) -> Row:
-        """The row of a stored document. Raises Corrupt when it is no row of this revision."""
+    def row(self, found: Sequence[Any]) -> tuple[Key, Row]:
+        """The key and the row of what `select` gives. Raises Corrupt when it is no row of this revision."""
+        names, columns = found[: len(self.projection.key_names)], found[-1 - len(self._decoders) : -1]
+        values = [decode(value) for decode, value in zip(self._decoders, columns, strict=True)]
         try:
-            return self._adapter.validate_json(document)
+            rest = self._adapter.validate_json(found[-1])
         except ValidationError as error:
             raise Corrupt(f"a row of {self.full_name} cannot be read: {error}; rebuild") from None
+        key = tuple(names)
+        return key, self._rest.row(key, cast(Any, self.projection.columns_type)(*values), rest)
 
 
 def _not_null(hint: Any) -> Any:
@@ -171,18 +184,14 @@ def _not_null(hint: Any) -> Any:
     return hint
 
 
-def _without_nul(document: str) -> str:
-    return orjson.dumps(_replaced(orjson.loads(document))).decode()
-
-
 def _replaced(value: Any) -> Any:
-    """The JSON value with every NUL replaced by U+FFFD."""
+    """The value with every NUL replaced by U+FFFD, whatever it is made of."""
     match value:
         case str():
             return value.replace("\x00", "\ufffd")
         case dict():
             return {_replaced(name): _replaced(item) for name, item in value.items()}
-        case list():
-            return [_replaced(item) for item in value]
+        case list() | tuple():
+            return type(value)(map(_replaced, value))
         case _:
             return value

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from domain.message import Recorded
 from domain.value import value
 from projections.instances import key
-from projections.projection import Projection
+from projections.projection import Key, Projection, Rest
 
 transitions_max: Final = 64
 
@@ -41,4 +41,19 @@ def columns(row: HistoryRow) -> HistoryColumns:
     return HistoryColumns(row.count, row.positions)
 
 
-HISTORY = Projection("instance_history", 1, ("service", "instance"), HistoryRow, key, evolve, HistoryColumns, columns)
+def stored(_: Key, columns: HistoryColumns, __: None) -> HistoryRow:
+    """The row of a table's columns."""
+    return HistoryRow(columns.events, columns.positions)
+
+
+HISTORY = Projection(
+    "instance_history",
+    2,
+    ("service", "instance"),
+    HistoryRow,
+    key,
+    evolve,
+    HistoryColumns,
+    columns,
+    Rest(None, lambda _: None, stored),
+)

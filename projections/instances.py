@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from domain.check import Check, Health
 from domain.instance import (
+    CheckStatus,
     Instance,
     InstanceCheckChanged,
     InstanceChecksChanged,
@@ -14,11 +16,12 @@ from domain.instance import (
     InstanceHealthChanged,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
+    Spec,
 )
 from domain.instance import evolve as evolve_instance
 from domain.message import Recorded
 from domain.value import value
-from projections.projection import Key, Projection
+from projections.projection import Key, Projection, Rest
 
 
 @value
@@ -163,4 +166,77 @@ def columns(row: InstanceRow) -> InstanceColumns:
     )
 
 
-INSTANCES = Projection("instances", 1, ("service", "instance"), InstanceRow, key, evolve, InstanceColumns, columns)
+class InstanceRest(NamedTuple):
+    """What a fold needs besides the columns."""
+
+    checks: tuple[Check, ...]
+    lease_seconds: float | None
+    deregister_after_seconds: float | None
+    check_status: dict[str, CheckStatus]
+    checks_since: dict[str, datetime]
+    maintenance: Mark | None
+    draining: Mark | None
+
+
+def rest(row: InstanceRow) -> InstanceRest:
+    """The rest of the row."""
+    instance, spec = row.instance, row.instance.spec
+    return InstanceRest(
+        spec.checks,
+        spec.lease_seconds,
+        spec.deregister_after_seconds,
+        instance.checks,
+        row.checks_since,
+        row.maintenance,
+        row.draining,
+    )
+
+
+def stored(key: Key, columns: InstanceColumns, rest: InstanceRest) -> InstanceRow:
+    """The row of what a table holds of it."""
+    service, name = key
+    spec = Spec(
+        address=columns.address,
+        port=columns.port,
+        metadata=columns.metadata,
+        tags=columns.tags,
+        zone=columns.zone,
+        weight=columns.weight,
+        checks=rest.checks,
+        lease_seconds=rest.lease_seconds,
+        deregister_after_seconds=rest.deregister_after_seconds,
+    )
+    instance = Instance(
+        name,
+        spec,
+        columns.incarnation,
+        columns.version,
+        cast(Health, columns.health),
+        columns.cause,
+        rest.check_status,
+        columns.maintenance,
+        columns.draining,
+    )
+    return InstanceRow(
+        service,
+        instance,
+        columns.registered_at,
+        columns.health_since,
+        rest.checks_since,
+        rest.maintenance,
+        rest.draining,
+        columns.position,
+    )
+
+
+INSTANCES = Projection(
+    "instances",
+    2,
+    ("service", "instance"),
+    InstanceRow,
+    key,
+    evolve,
+    InstanceColumns,
+    columns,
+    Rest(InstanceRest, rest, stored),
+)

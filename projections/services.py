@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from domain.instance import InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
 from domain.value import value
-from projections.projection import Key, Projection
+from projections.projection import Key, Projection, Rest
 
 
 @value
@@ -67,4 +67,19 @@ def columns(row: ServiceRow) -> ServiceColumns:
     return ServiceColumns(row.instances, row.healthy, row.unhealthy, row.unknown, row.position)
 
 
-SERVICES = Projection("services", 1, ("service",), ServiceRow, key, evolve, ServiceColumns, columns)
+def stored(key: Key, columns: ServiceColumns, _: None) -> ServiceRow:
+    """The row of a table's key and columns."""
+    return ServiceRow(key[0], columns.healthy, columns.unhealthy, columns.unknown, columns.position)
+
+
+SERVICES = Projection(
+    "services",
+    2,
+    ("service",),
+    ServiceRow,
+    key,
+    evolve,
+    ServiceColumns,
+    columns,
+    Rest(None, lambda _: None, stored),
+)

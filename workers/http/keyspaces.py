@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import urandom
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import Field
@@ -14,7 +14,7 @@ from domain.catalogue import Answer, command_from
 from domain.error import InvalidCommand, NodeCordoned, NodeNotFound
 from domain.keyspace import AssignShards, CreateKeyspace, MoveShard, PinShard, UnpinShard
 from domain.message import Command, Name
-from domain.shard_map import Keyspace
+from domain.shard_map import Keyspace, Status
 from workers.control import Control
 from workers.http.encoded import slices
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
@@ -31,7 +31,7 @@ class ShardsQuery(Reading):
     """Which shards of a keyspace are wanted."""
 
     owner: Annotated[Name | None, Field(description="Only this node's")] = None
-    status: Annotated[Literal["active", "migrating", "inactive"] | None, Field(description="Only those")] = None
+    status: Annotated[Status | None, Field(description="Only those")] = None
 
 
 class RouteQuery(Reading):

@@ -27,7 +27,7 @@ class MigrationsQuery(Reading):
 
     keyspace: Annotated[Name | None, Field(description="Only this keyspace's")] = None
     state: Annotated[
-        Literal["running", "ended", "blocked", "paused"] | None,
+        Literal["running", "blocked", "paused", "ended"] | None,
         Field(description="Only those; `running` are all that have not ended"),
     ] = None
     limit: Annotated[int, Field(ge=1, le=1_000, description="How many at most")] = 100

@@ -8,10 +8,10 @@ from pydantic import StringConstraints
 from domain.keyspace import AssignShards, CreateKeyspace, Nodes
 from domain.message import Name
 from domain.saga import SkipStep
+from domain.shard_map import Status
 from workers.http.model import Listing, Shape, Written
 from workers.http.tasks import Report
 
-Status = Literal["active", "migrating", "inactive"]
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
 
 

@@ -55,8 +55,11 @@ class Traffic:
         """Put the keys that nobody changes later, in batches."""
         for first in range(0, self._options.preload, PRELOAD_BATCH):
             numbers = range(first, min(first + PRELOAD_BATCH, self._options.preload))
-            puts = [Put(self._key(-1, number), _value(number, PRELOADED_BYTES)) for number in numbers]
             ids = [f"{self._options.name}-preload-{number}" for number in numbers]
+            puts = [
+                Put(self._key(-1, number), _value(number, PRELOADED_BYTES), id_)
+                for id_, number in zip(ids, numbers, strict=True)
+            ]
             for id_, put, number in zip(ids, puts, numbers, strict=True):
                 self._journal.note("write", id_, put.key, number, time.monotonic())
             for id_, result in zip(ids, await self._keyspace.batch(puts), strict=True):

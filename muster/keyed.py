@@ -17,16 +17,14 @@ class Keyed:
         self.rows: dict[str, dict[str, Any]] = {}
         self._key = key
 
-    def take(self, event: str, data: bytes, _token: str) -> Iterator[frozenset[str]]:
-        """Take an event of the watch in; yields the keys of the rows that have changed, come or gone."""
+    def take(self, event: str, data: bytes, _token: str) -> Iterator[tuple[str, ...]]:
+        """Take an event of the watch in; yields the keys of the rows that have changed or come, in their order, or gone."""
         if event not in ("snapshot", "delta"):
             return
         told = orjson.loads(data)
         items = {row[self._key]: row for row in told.get("items", ())}
-        gone = self.rows.keys() - items.keys() if event == "snapshot" else set(told.get("gone", ()))
-        changed = {key for key, row in items.items() if self.rows.get(key) != row}
-        changed |= gone & self.rows.keys()
+        left = list(self.rows.keys() - items.keys()) if event == "snapshot" else told.get("gone", ())
+        changed = tuple(key for key, row in items.items() if self.rows.get(key) != row)
         self.rows.update(items)
-        for key in gone:
-            self.rows.pop(key, None)
-        yield frozenset(changed)
+        gone = tuple(key for key in left if self.rows.pop(key, None) is not None)
+        yield changed + gone

@@ -63,11 +63,11 @@ def _id(_context: click.Context, _argument: click.Parameter, text: str) -> str:
 def move(remote: Remote, keyspace: str, shard: int, target: str, wait: bool, **options: Any) -> None:
     """Move SHARD of KEYSPACE to another data node while it is read and written."""
     started = remote.call(lambda client: client.shards.move(keyspace, shard, target, **options))
-    if not wait:
+    if not wait or started.migration is None:
         if remote.json:
             show(started)
         else:
-            click.echo(f"{started.status}: {started.migration}")
+            click.echo(f"{started.status}: {started.migration or f'shard {shard} has always been at {target}'}")
         return
     last = _watched(remote, started.migration, lambda found: None if remote.json else click.echo(line(found)))
     if remote.json:

@@ -12,7 +12,8 @@ LIMITS = {"value_bytes_max": 1_000, "shard_bytes_max": 100_000}
 
 
 class NodeControl:
-    """`asked` lists requests and reports. `map` are the shards of `users`; a `problem` answers renewals instead."""
+    """`asked` lists requests and reports. `map` are the shards of `users`; a `problem` answers renewals instead, and
+    `answers` are given to the next reports."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -22,6 +23,7 @@ class NodeControl:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.reports: list[dict[str, Any]] = []
         self.batches: list[int] = []
+        self.answers: list[str] = []
         self.problem: str | None = None
         self.join_problem: str | None = None
         self.renewal = "unchanged"
@@ -99,7 +101,11 @@ class NodeControl:
         body = await request.json()
         self.reports += body["reports"]
         self.batches.append(len(body["reports"]))
-        return web.json_response({"items": []})
+        answer = self.answers.pop(0) if self.answers else "accepted"
+        if answer == "NotReady":
+            return _problem(answer, 503)
+        items = [{"id": report["id"], "status": answer, "error": None} for report in body["reports"]]
+        return web.json_response({"items": items})
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         assert request.query["node"] == "n1"

@@ -352,14 +352,27 @@ async def test_a_task_with_other_parameters_is_begun_anew():
 
 
 async def test_tasks_of_one_shard_run_one_after_the_other_and_those_of_others_meanwhile():
-    async with taking_part(tasks_in_flight_max=3) as node:
+    async with taking_part() as node:
         node.driver.goes_on.clear()
         for number in range(6):
             node.control.want(f"t{number}", "prepare", shard=number // 2)
         await until(lambda: node.driver.now == 3)
+        await asyncio.sleep(0.1)
         node.driver.goes_on.set()
         await until(lambda: len(node.control.reports) == 6)
         assert node.driver.most == 3
+
+
+async def test_only_so_many_tasks_run_at_a_time():
+    async with taking_part(tasks_in_flight_max=2) as node:
+        node.driver.goes_on.clear()
+        for number in range(6):
+            node.control.want(f"t{number}", "prepare", shard=number)
+        await until(lambda: node.driver.now == 2)
+        await asyncio.sleep(0.1)
+        node.driver.goes_on.set()
+        await until(lambda: len(node.control.reports) == 6)
+        assert node.driver.most == 2
 
 
 async def test_a_cut_over_does_not_wait_for_copies_of_other_shards():
@@ -385,6 +398,16 @@ async def test_reports_that_are_ready_together_go_in_one_request_and_are_sent_un
         node.control.hears.set()
         await until(lambda: len(node.control.reports) == 9)
         assert max(node.control.batches) >= 8
+
+
+async def test_reports_are_sent_again_until_they_were_heard():
+    async with taking_part() as node:
+        node.control.answers = ["NotReady", "unknown"]
+        node.control.want("t", "prepare")
+        await until(lambda: node.control.told("t") == ["done", "done", "done"])
+        await asyncio.sleep(0.3)
+        assert node.control.told("t") == ["done", "done", "done"]
+        assert node.control.asked.count("prepare users/0") == 1
 
 
 async def test_a_copy_under_way_tells_its_progress():

@@ -188,6 +188,11 @@ def test_an_aborted_move_is_told_by_the_exit_code_of_who_waits_for_it(cluster: C
     assert cluster.told("shards", "users", "--owner", "n2")["items"] == []
 
 
+def test_a_shard_that_is_where_it_should_be_is_not_moved(cluster: Cluster):
+    told = cluster.shown("move", "users", "0", "--to", "n1", "--wait")
+    assert told == "unchanged: shard 0 has always been at n1\n"
+
+
 def test_a_pinned_shard_is_not_moved(cluster: Cluster):
     cluster.told("pin", "users", "6", "--reason", "hot")
     assert cluster.told("shards", "users")["items"][6]["pinned"]

@@ -5,12 +5,12 @@
 A data node that no controller knows copies the shard from the node at SOURCE. Prints JSON: seconds, bytes, share of a core.
 """
 
-import asyncio
 import sys
 import time
 from pathlib import Path
 
 import orjson
+import uvloop
 
 from domain.driver import CopyLimits, Location, ShardId
 from workers.node.node import DataNode
@@ -33,5 +33,5 @@ async def run(source: str, shard: ShardId, epoch: int, folder: Path) -> dict[str
 
 if __name__ == "__main__":
     _, at, keyspace, number, of_epoch, into = sys.argv
-    told = asyncio.run(run(at, ShardId(keyspace, int(number)), int(of_epoch), Path(into)))
+    told = uvloop.run(run(at, ShardId(keyspace, int(number)), int(of_epoch), Path(into)))
     print(orjson.dumps(told).decode())

@@ -5,11 +5,11 @@
 Prints the port; every get finds a value of the usual size, every write is acknowledged.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import uvloop
 
 from benchmarks.data import value
 from infra.rpc import node_pb2, node_pb2_grpc
@@ -51,4 +51,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

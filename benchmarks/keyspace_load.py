@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import grpc
 import orjson
+import uvloop
 
 from benchmarks.data import key, value
 from infra.rpc import node_pb2, node_pb2_grpc
@@ -143,4 +144,4 @@ async def closed_loop(call: Call, operations: int, keys: int, each: int, in_flig
 
 if __name__ == "__main__":
     _, where, what, how_many, of_keys = sys.argv
-    print(orjson.dumps(asyncio.run(run(where, what, int(how_many), int(of_keys)))).decode())
+    print(orjson.dumps(uvloop.run(run(where, what, int(how_many), int(of_keys)))).decode())

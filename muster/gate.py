@@ -2,7 +2,8 @@
 
 A shard's gate is closed while a call waits at it. One waiting call at a time knocks (tries), after a pause that doubles
 from 2 to 50 ms; when it is refused it queues again, behind the others, so that no single call can keep them waiting.
-As soon as one is answered, or the map says that the shard is served elsewhere, the gate opens for all.
+As soon as one is answered, or the map says that the shard is served elsewhere, the gate opens: for `AT_ONCE` calls, and for
+one more with each that is answered, so that thousands that have waited do not all ask at once and wait for each other.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from typing import Final, Literal
 
 PAUSE_FIRST_SECONDS: Final = 0.002
 PAUSE_MAX_SECONDS: Final = 0.05
+AT_ONCE: Final = 64
+KNOCKS_WHILE_OPENING: Final = 4
 Turn = Literal["open", "knock", "over"]
 Waiter = asyncio.Future[Turn]
 
@@ -31,6 +34,7 @@ class Gate:
         self._waiting: OrderedDict[Waiter, None] = OrderedDict()
         self._knocking = False
         self._tries = 0
+        self._opening = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -60,11 +64,19 @@ class Gate:
         self._arm()
 
     def open(self) -> None:
-        """Let all in that wait, in the order in which they came."""
+        """Let in those that wait, in the order in which they came: some at first, then one for each that is answered."""
         self._tries, self._knocking = 0, False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        admitted = 1 if self._opening else AT_ONCE
+        while self._waiting and admitted:
+            admitted -= self._give(next(iter(self._waiting)), "open")
+        self._opening = bool(self._waiting)
+        self._arm()
+
+    def open_wide(self) -> None:
+        """Let all in."""
         while self._waiting:
             self._give(next(iter(self._waiting)), "open")
 
@@ -74,6 +86,8 @@ class Gate:
 
     def _let_one_knock(self) -> None:
         self._timer = None
+        # Nobody was answered for a while: it was closed again.
+        self._opening = self._opening and self._tries < KNOCKS_WHILE_OPENING
         while self._waiting and not self._knocking:
             self._knocking = self._give(next(iter(self._waiting)), "knock")
         self._tries += 1
@@ -103,7 +117,7 @@ class Gates:
         return gate is not None and gate.closed
 
     def open(self, shard: int) -> None:
-        """Let all in that wait for the shard."""
+        """Let in those that wait for the shard; see `Gate.open`."""
         gate = self._gates.get(shard)
         if gate is not None:
             gate.open()
@@ -112,9 +126,11 @@ class Gates:
                 _release(waiter)
 
     def open_all(self) -> None:
-        """Let all in."""
-        for shard in {*self._gates, *(shard for shards in self._pausing.values() for shard in shards)}:
-            self.open(shard)
+        """Let all in: the client closes."""
+        for gate in self._gates.values():
+            gate.open_wide()
+        for waiter in self._pausing:
+            _release(waiter)
 
     async def pause(self, shards: Iterable[int], seconds: float) -> None:
         """Wait so long, or until one of the gates opens: for who waits at many of them at once."""

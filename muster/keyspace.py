@@ -47,7 +47,8 @@ WRITE_ID_BYTES_MAX: Final = 64
 class Keyspace:
     """A keyspace's client; use it as `async with Keyspace(name, url) as users`. Opening raises KeyspaceNotFound.
 
-    `hold_seconds` bounds each call with all its retries, `attempt_seconds` each try, `timeout_seconds` the opening. Calls
+    `hold_seconds` is longer than the 10 s after which a cut-over is aborted by itself, so that not even that reaches a caller.
+    It bounds each call with all its retries, `attempt_seconds` each try, `timeout_seconds` the opening. Calls
     that are held back are refused at once beyond `held_operations_max` and `held_bytes_max` (keys and values).
 
     A call raises InvalidShardKey and ShardOverflow; NoShardsAvailable when no shard has an owner; DataUnavailable when
@@ -59,7 +60,7 @@ class Keyspace:
         name: str,
         url: str = DEFAULT_URL,
         *,
-        hold_seconds: float = 10.0,
+        hold_seconds: float = 15.0,
         attempt_seconds: float = 2.0,
         held_operations_max: int = 10_000,
         held_bytes_max: int = 64 << 20,

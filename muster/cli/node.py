@@ -36,14 +36,14 @@ def node() -> None:
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def run(log_json: bool, **options: Any) -> None:
     """Be a data node, in the foreground, until SIGTERM: hold shards, and take part in their moves."""
-    import asyncio
+    import uvloop
 
     from infra.journal import configure
     from muster.node_process import NodeSettings, serve
 
     configure(as_json=log_json)
     try:
-        asyncio.run(serve(NodeSettings(**options)))
+        uvloop.run(serve(NodeSettings(**options)))
     except MusterError as error:
         click.echo(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)

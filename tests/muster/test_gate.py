@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from muster.gate import Gate, Gates, Held, pause_seconds
+from muster.gate import AT_ONCE, Gate, Gates, Held, pause_seconds
 
 
 def later(seconds: float = 5.0) -> float:
@@ -84,3 +84,35 @@ def test_what_is_held_has_limits_and_is_given_back():
 def test_the_pause_grows_to_50_ms():
     assert all(0.001 <= pause_seconds(0) <= 0.002 for _ in range(100))
     assert all(0.025 <= pause_seconds(99) <= 0.05 for _ in range(100))
+
+
+async def test_an_opening_gate_lets_some_in_and_one_more_for_each_that_is_answered():
+    gate = Gate()
+    waiting = [asyncio.create_task(gate.turn(later())) for _ in range(AT_ONCE + 10)]
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting] == [True] * AT_ONCE + [False] * 10
+    gate.open()
+    await asyncio.sleep(0)
+    assert sum(task.done() for task in waiting) == AT_ONCE + 1
+    for _ in range(9):
+        gate.open()
+    assert await asyncio.gather(*waiting) == ["open"] * (AT_ONCE + 10)
+    assert not gate.closed
+
+
+async def test_whoever_is_left_at_an_opening_gate_knocks_by_and_by():
+    gate = Gate()
+    waiting = [asyncio.create_task(gate.turn(later())) for _ in range(AT_ONCE + 1)]
+    await asyncio.sleep(0)
+    gate.open()
+    assert await asyncio.wait_for(waiting[-1], 1) == "knock"
+
+
+async def test_a_client_that_closes_lets_all_in_at_once():
+    gates = Gates()
+    waiting = [asyncio.create_task(gates.at(1).turn(later())) for _ in range(AT_ONCE * 3)]
+    await asyncio.sleep(0)
+    gates.open_all()
+    assert set(await asyncio.gather(*waiting)) == {"open"}

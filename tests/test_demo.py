@@ -5,15 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from domain.driver import ShardId
+from domain.shard import shard_of
 from examples.demo.audit import breach, damaged_copy
 from examples.demo.claims import Claims
 from examples.demo.cluster import ROOT, Cluster
 from examples.demo.compare import differences, watch_breaches
+from examples.demo.shards import KEYSPACE, LATE, NODES, SHARDS, checked
+from examples.shards.journal import told_by
+from infra.shard_record import Write, Written
+from infra.shard_store import ShardStore
 from muster import Appeared, Change, Changed, Client, Event, Instance, Removed, Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,13 +118,41 @@ async def test_damage_to_a_log_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.timeout(180)
-def test_the_demonstration_holds_on_the_embedded_engine(tmp_path: Path) -> None:
-    ended = demonstration(tmp_path)
+@pytest.mark.timeout(240)
+async def test_the_demonstration_holds_and_its_checker_misses_a_write_that_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    ended = await asyncio.to_thread(demonstration, tmp_path, "--folder", str(left))
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "26 of 26 claims held" in ended.stdout
+    assert "36 of 36 claims held" in ended.stdout
     assert "✗" not in ended.stdout
-    assert left_behind(tmp_path) == []
+    assert left_behind(tmp_path) == [str(left)]
+    cluster = Cluster(left)
+    assert (await checked(cluster, left / "journals"))["breaches"] == []
+    key = an_acknowledged_write(left / "journals")
+    node = remove(cluster, key)
+    assert node in (*NODES, LATE)
+    [breach] = (await checked(cluster, left / "journals"))["breaches"]
+    assert breach.startswith(f"I3 {key} holds None, but ")
+
+
+def an_acknowledged_write(journals: Path) -> str:
+    """The key of a write that nothing has followed."""
+    told = told_by(journals.glob("*.jsonl"))
+    last = [operations[-1] for operations in told.writes.values()]
+    return next(one.key for one in last if one.acknowledged and one.number is not None)
+
+
+def remove(cluster: Cluster, key: str) -> str:
+    """Remove the key from the files of the node that serves it; the node."""
+    shard = ShardId(KEYSPACE, shard_of(key, SHARDS))
+    for node in (*NODES, LATE):
+        with closing(ShardStore(cluster.data_of(node))) as store:
+            record = store.record(shard)
+            if record is not None and record.state == "serving":
+                [written] = store.write([Write(shard, record.epoch, key, None)])
+                assert isinstance(written, Written)
+                return node
+    raise AssertionError(f"nobody serves {key}")
 
 
 @pytest.mark.process
@@ -129,7 +164,7 @@ def test_the_demonstration_holds_on_kafka_and_postgresql(tmp_path: Path) -> None
     if ended.returncode == 2 and os.environ.get("CI") != "true":
         pytest.skip(ended.stderr)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "27 of 27 claims held" in ended.stdout
+    assert "37 of 37 claims held" in ended.stdout
     assert left_behind(tmp_path) == []
 
 

@@ -1,6 +1,6 @@
 """`make demo`: the main job end to end, on real processes. Exit code 0 only if every claim was checked and held.
 
-python -m examples.demo [--kafka local --postgres local]
+python -m examples.demo [--kafka local --postgres local] [--folder DIR]
 """
 
 import argparse
@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +28,9 @@ STORY_SECONDS_MAX: Final = 240.0
 
 
 async def demonstrate(chosen: argparse.Namespace) -> int:
-    """Play the story in a folder that is removed afterwards; the exit code."""
+    """Play the story; the exit code."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel_of_this_task())
-    with (
-        tempfile.TemporaryDirectory(prefix="muster-demo-", ignore_cleanup_errors=True) as folder,
-        Screen() as screen,
-    ):
+    with folder_of(chosen.folder) as folder, Screen() as screen:
         claims = Claims(screen.claim)
         async with servers_of(chosen, Path(folder), screen) as servers:
             cluster = Cluster(Path(folder), servers.kafka, servers.postgres)
@@ -50,6 +47,14 @@ async def demonstrate(chosen: argparse.Namespace) -> int:
         if claims.exit_code:
             print(f"\nThe last lines of the logs:\n{cluster.tails()}", file=sys.stderr)
         return claims.exit_code
+
+
+def folder_of(chosen: Path | None) -> AbstractContextManager[Path | str]:
+    """The folder of all processes: the chosen one, which stays, or one that is removed afterwards."""
+    if chosen is None:
+        return tempfile.TemporaryDirectory(prefix="muster-demo-", ignore_cleanup_errors=True)
+    chosen.mkdir(parents=True)
+    return nullcontext(chosen)
 
 
 @asynccontextmanager
@@ -79,6 +84,9 @@ def main() -> int:
     # Only servers of its own: what it finds in others' is not what it claims to have put there.
     parser.add_argument("--kafka", choices=[LOCAL], help="keep the log on a real Kafka, started from packages")
     parser.add_argument("--postgres", choices=[LOCAL], help="also fill tables in a real PostgreSQL, likewise")
+    parser.add_argument(
+        "--folder", type=Path, help="play in this folder, which must not be there yet, and leave it there"
+    )
     try:
         return asyncio.run(demonstrate(parser.parse_args()))
     except LocalServerFailed as error:

@@ -19,6 +19,9 @@ PRELOADED: Final = 2_400
 SLOWLY: Final = 40_000.0
 """Bytes per second of a move that is to be caught in the middle: more than a second for a shard."""
 
+HOLD_SECONDS: Final = 30.0
+"""How long a client waits for a node or the controller to start again: on a busy machine a start takes a while."""
+
 MOVE_SECONDS_MAX: Final = 60.0
 SOAK: Final = {"soak_seconds": 0.2, "cleanup_seconds": 0.2}
 
@@ -83,7 +86,7 @@ async def start_traffic(stage: Stage) -> None:
         "traffic",
         "examples.shards.traffic",
         *("--url", stage.cluster.url, "--keyspace", KEYSPACE, "--journal", str(journal / "traffic.jsonl")),
-        *("--preload", str(PRELOADED), "--per-second", "300", "--writers", "24"),
+        *("--preload", str(PRELOADED), "--per-second", "300", "--writers", "24", "--hold-seconds", str(HOLD_SECONDS)),
     )
 
     async def ready() -> bool:

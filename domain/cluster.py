@@ -114,7 +114,8 @@ def decide(command: Command, state: Cluster) -> list[Event]:
         case AttestSilence():
             node = state.nodes.get(command.node)
             known = state.silences.get(command.saga) == command.node
-            if known or (node is not None and node.alive):
+            # A move that holds no slots any more asks too late: nobody would forget the answer.
+            if known or command.saga not in state.held or (node is not None and node.alive):
                 return []
             return [NodeSilenceAttested(node=command.node, saga=command.saga)]
         case ExpireNode():

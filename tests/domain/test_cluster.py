@@ -272,24 +272,30 @@ class TestSlots:
 class TestSilence:
     ATTEST = AttestSilence(node="n1", saga="m1")
     SILENT = NodeSilenceAttested(node="n1", saga="m1")
+    HELD = (*NODES, queued("m1"), granted("m1"))
 
     def test_it_is_not_attested_while_the_lease_may_hold(self):
-        cluster_of(JOINED).when(self.ATTEST).nothing()
+        cluster_of(*self.HELD).when(self.ATTEST).nothing()
 
     def test_it_is_attested_once_the_lease_is_over(self):
-        after = cluster_of(JOINED, LOST).when(self.ATTEST).then(self.SILENT)
+        after = cluster_of(*self.HELD, LOST).when(self.ATTEST).then(self.SILENT)
         assert after.silences["m1"] == "n1"
 
+    def test_it_is_attested_of_a_node_that_was_removed(self):
+        cluster_of(*self.HELD, REMOVED).when(self.ATTEST).then(self.SILENT)
+
     def test_it_is_not_attested_of_a_node_that_has_returned(self):
-        cluster_of(JOINED, LOST, NodeReturned(node="n1")).when(self.ATTEST).nothing()
+        cluster_of(*self.HELD, LOST, NodeReturned(node="n1")).when(self.ATTEST).nothing()
 
     def test_it_is_not_attested_of_a_node_whose_next_process_is_here(self):
         rejoined = NodeRejoined(node="n1", **{**FACTS, "process": "p2"})
-        cluster_of(JOINED, LOST, rejoined).when(self.ATTEST).nothing()
+        cluster_of(*self.HELD, LOST, rejoined).when(self.ATTEST).nothing()
 
     def test_giving_back_the_slots_forgets_it(self):
-        held = (*NODES, queued("m1"), granted("m1"), LOST, self.SILENT, SlotsReleased(saga="m1"))
-        assert not cluster_of(*held).state.silences
+        assert not cluster_of(*self.HELD, LOST, self.SILENT, SlotsReleased(saga="m1")).state.silences
+
+    def test_it_is_not_attested_to_a_move_that_has_given_them_back(self):
+        cluster_of(*self.HELD, LOST, SlotsReleased(saga="m1")).when(self.ATTEST).nothing()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 from domain.error import NotReady
 from infra.engine import Engine
 from infra.log import Batch, Cursor
-from infra.read_ahead import read_ahead
+from infra.read_ahead import ReadAhead
 from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot, assembled, manifest, opened
 
@@ -40,12 +40,21 @@ class EmbeddedLog(RecorderLog):
     async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.read`."""
         if await self._last_position() - after.position < read_ahead_records_min:
-            batches = super().read(after)
-        else:
-            batches = read_ahead(self._folder, self.partition, after)
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
+            async with aclosing(super().read(after)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        async with ReadAhead(self._folder, self.partition) as ahead:
+            # Until the child has started there is no use in waiting for it.
+            async with aclosing(super().read(after)) as batches:
+                async for batch in batches:
+                    yield batch
+                    after = batch.cursor
+                    if ahead.ready:
+                        break
+            async with aclosing(ahead.read(after)) as batches:
+                async for batch in batches:
+                    yield batch
 
 
 class LogRecorder(SQLiteApplicationRecorder):

@@ -1,10 +1,11 @@
 """Reading a long stretch of an embedded log in a process of its own, so that a start uses both cores.
 
-    python -m infra.read_ahead FOLDER PARTITION CURSOR      (CURSOR as a JSON list)
+    python -m infra.read_ahead FOLDER PARTITION      and then, on its standard input, CURSOR as a JSON list
 
-The child selects, parses and verifies the records, and writes whole batches to its standard output: frames of 4 bytes of
-length and a marshalled ("batch", cursor, voids, records), the last one empty. What only the chain rule needs is left out of
-the documents: it has been judged. Measured: of 29 µs per event, 11 move to the other core and come back as 1.5.
+The child says when it has started and takes the cursor. It selects, parses and verifies the records, and writes whole
+batches to its standard output: frames of 4 bytes of length and a marshalled ("batch", cursor, voids, records), the last one
+empty. What only the chain rule needs is left out of the documents: it has been judged. Measured: of 29 µs per event, 11 move
+to the other core and come back as 1.5.
 """
 
 import asyncio
@@ -25,38 +26,63 @@ _BUFFER_BYTES: Final = 1 << 22
 _JUDGED: Final = ("specversion", "source", "datacontenttype", "term", "writer", "prev", "crc")
 
 
-async def read_ahead(folder: Path, partition: int, after: Cursor) -> AsyncGenerator[Batch, None]:
-    """The batches behind the cursor, as `EventLog.read` gives them; raises what it raises."""
-    cursor = orjson.dumps([*after[:2], after.head.hex(), *after[3:]]).decode()
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infra.read_ahead", str(folder), str(partition), cursor),
-        stdout=asyncio.subprocess.PIPE,
-        limit=_BUFFER_BYTES,
-    )
-    assert child.stdout is not None
-    try:
-        while True:
-            (length,) = _LENGTH.unpack(await child.stdout.readexactly(_LENGTH.size))
-            if length == 0:
-                return
-            kind, *content = marshal.loads(await child.stdout.readexactly(length))
-            if kind == "error":
-                name, detail, context = content
-                raise BY_NAME[name](detail, **context)
-            (position, head_position, head, term, writer), voids, records = content
-            yield Batch(tuple(records), Cursor(position, head_position, head, term, writer), voids)
-    except asyncio.IncompleteReadError:
-        raise NotReady(f"the reader of partition {partition} ended too early; it is tried again") from None
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
+class ReadAhead:
+    """The child, for one reading. Use as `async with ReadAhead(folder, partition) as ahead`."""
+
+    def __init__(self, folder: Path, partition: int) -> None:
+        self._folder, self._partition = folder, partition
+
+    async def __aenter__(self) -> "ReadAhead":
+        self._child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infra.read_ahead", str(self._folder), str(self._partition)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_BUFFER_BYTES,
+        )
+        self._started = asyncio.create_task(self._frame())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._child.returncode is None:
+            self._child.kill()
+        await asyncio.gather(self._child.wait(), self._started, return_exceptions=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the child has started, which takes it about 0.3 s: until then its caller can read by itself."""
+        return self._started.done()
+
+    async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """The batches behind the cursor, as `EventLog.read` gives them; raises what it raises."""
+        assert self._child.stdin is not None
+        try:
+            await self._started
+            self._child.stdin.write(orjson.dumps([*after[:2], after.head.hex(), *after[3:]]) + b"\n")
+            while frame := await self._frame():
+                kind, *content = marshal.loads(frame)
+                if kind == "error":
+                    name, detail, context = content
+                    raise BY_NAME[name](detail, **context)
+                (position, head_position, head, term, writer), voids, records = content
+                yield Batch(tuple(records), Cursor(position, head_position, head, term, writer), voids)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            ended = f"the reader of partition {self._partition} ended too early; it is tried again"
+            raise NotReady(ended) from None
+
+    async def _frame(self) -> bytes:
+        assert self._child.stdout is not None
+        (length,) = _LENGTH.unpack(await self._child.stdout.readexactly(_LENGTH.size))
+        return await self._child.stdout.readexactly(length)
 
 
-async def _serve(folder: Path, partition: int, after: Cursor, out: BinaryIO) -> None:
+async def _serve(folder: Path, partition: int, given: BinaryIO, out: BinaryIO) -> None:
     # Only the child needs the engine; importing it above would be a circle.
     from infra.embedded import open_embedded
 
+    _write(out, ("started",))
+    out.flush()
+    position, head_position, head, term, writer = orjson.loads(given.readline())
+    after = Cursor(position, head_position, bytes.fromhex(head), term, writer)
     async with open_embedded(folder, read_only=True, alone=True) as engine:
         try:
             await _copy(engine.logs[partition], after, out)
@@ -82,9 +108,7 @@ def _write(out: BinaryIO, frame: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """Serve one reading."""
-    position, head_position, head, term, writer = orjson.loads(sys.argv[3])
-    after = Cursor(position, head_position, bytes.fromhex(head), term, writer)
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), after, sys.stdout.buffer))
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, sys.stdout.buffer))
 
 
 if __name__ == "__main__":

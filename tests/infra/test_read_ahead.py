@@ -1,14 +1,18 @@
 """Reading an embedded log through another process gives just what reading it here gives."""
 
+import asyncio
 import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from domain.error import Corrupt, CursorRefused
+from domain.error import Corrupt, CursorRefused, NotReady
+from infra import embedded
 from infra.embedded import LOG_FILE, open_embedded
 from infra.log import START, Batch, Cursor
-from infra.read_ahead import read_ahead
+from infra.read_ahead import ReadAhead
 from tests.infra.log_contract import reign
 
 pytestmark = pytest.mark.process
@@ -28,6 +32,13 @@ async def a_log(folder: Path) -> list[Batch]:
         return [batch async for batch in log.read(START)]
 
 
+async def read_ahead(folder: Path, after: Cursor) -> AsyncGenerator[Batch, None]:
+    """What another process reads."""
+    async with ReadAhead(folder, 0) as ahead, aclosing(ahead.read(after)) as batches:
+        async for batch in batches:
+            yield batch
+
+
 def essence(batches: list[Batch]) -> list[tuple[int, dict[str, object]]]:
     return [
         (at, {name: document[name] for name in KEPT if name in document}) for b in batches for at, document in b.records
@@ -36,7 +47,7 @@ def essence(batches: list[Batch]) -> list[tuple[int, dict[str, object]]]:
 
 async def test_the_batches_are_the_same(tmp_path: Path) -> None:
     here = await a_log(tmp_path)
-    there = [batch async for batch in read_ahead(tmp_path, 0, START)]
+    there = [batch async for batch in read_ahead(tmp_path, START)]
     assert essence(there) == essence(here)
     assert there[-1].cursor == here[-1].cursor
 
@@ -44,7 +55,7 @@ async def test_the_batches_are_the_same(tmp_path: Path) -> None:
 async def test_a_reading_goes_on_behind_any_cursor(tmp_path: Path) -> None:
     here = await a_log(tmp_path)
     middle = here[len(here) // 2].cursor
-    there = [batch async for batch in read_ahead(tmp_path, 0, middle)]
+    there = [batch async for batch in read_ahead(tmp_path, middle)]
     assert essence(there) == essence([batch for batch in here if batch.cursor.position > middle.position])
 
 
@@ -56,7 +67,7 @@ async def test_damage_stops_it_at_its_position(tmp_path: Path) -> None:
             "UPDATE stored_events SET state = CAST(replace(CAST(state AS TEXT), '2-3-0', '2-3-9') AS BLOB)"
         )
     with pytest.raises(Corrupt) as stopped:
-        [batch async for batch in read_ahead(tmp_path, 0, START)]
+        [batch async for batch in read_ahead(tmp_path, START)]
     assert stopped.value.context["position"] == damaged
 
 
@@ -65,12 +76,12 @@ async def test_a_cursor_of_another_log_is_refused(tmp_path: Path) -> None:
     cursor = here[-1].cursor
     stranger = Cursor(cursor.position, cursor.head_position, bytes(32), cursor.term, cursor.writer)
     with pytest.raises(CursorRefused):
-        [batch async for batch in read_ahead(tmp_path, 0, stranger)]
+        [batch async for batch in read_ahead(tmp_path, stranger)]
 
 
 async def test_a_reader_that_turns_away_leaves_no_process_behind(tmp_path: Path) -> None:
     await a_log(tmp_path)
-    batches = read_ahead(tmp_path, 0, START)
+    batches = read_ahead(tmp_path, START)
     assert (await anext(batches)).cursor.position >= 0
     await batches.aclose()
 
@@ -84,3 +95,22 @@ async def test_a_record_whose_type_was_damaged_is_corrupt_too(tmp_path: Path) ->
             [batch async for batch in engine.logs[0].read(START)]
     assert stopped.value.context["position"] == 5
     assert len(here) > 5
+
+
+async def test_what_is_read_until_the_other_process_has_started_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await a_log(tmp_path)
+    monkeypatch.setattr(embedded, "read_ahead_records_min", 1)
+    there = []
+    async with open_embedded(tmp_path, read_only=True) as engine:
+        async for batch in engine.logs[0].read(START):
+            there.append(batch)
+            await asyncio.sleep(0.1)
+    assert essence(there) == essence(here)
+    assert there[-1].cursor == here[-1].cursor
+
+
+async def test_a_reader_that_dies_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="ended too early"):
+        [batch async for batch in read_ahead(tmp_path / "nothing", START)]

@@ -129,16 +129,18 @@ class Results(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
-    __slots__ = ("shard", "after", "epoch", "first")
+    __slots__ = ("shard", "after", "epoch", "first", "part_bytes")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
+    PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     shard: Shard
     after: str
     epoch: int
     first: int
-    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., after: _Optional[str] = ..., epoch: _Optional[int] = ..., first: _Optional[int] = ...) -> None: ...
+    part_bytes: int
+    def __init__(self, shard: _Optional[_Union[Shard, _Mapping]] = ..., after: _Optional[str] = ..., epoch: _Optional[int] = ..., first: _Optional[int] = ..., part_bytes: _Optional[int] = ...) -> None: ...
 
 class SnapshotPart(_message.Message):
     __slots__ = ("position", "digest", "records", "bytes", "write_ids", "pairs")

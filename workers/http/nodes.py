@@ -33,7 +33,7 @@ _NODE: Final = "/v1/nodes/{node}"
 class RemoveQuery(Reading):
     """Whether the node is given up together with the shards that it owns."""
 
-    force: Annotated[bool, Field(description="Although it owns shards")] = False
+    force: Annotated[bool, Field(description="Although it owns shards, or is alive")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Nodes:
         return run
 
     async def remove(self, request: Request) -> Reply:
-        """Give the node up. While it owns shards that has to be said: `force`."""
+        """Give the node up. While it is alive, or owns shards, that has to be said: `force`."""
         node, query = request.name("node"), request.asked(RemoveQuery)
         shards = owned(self.control.views.shards.keyspaces.values())[node]
         if shards and not query.force and node in self.control.views.shards.cluster.nodes:
@@ -80,6 +80,13 @@ class Nodes:
                 f"data node {node} owns {shards} shards: drain it first, or remove it by force (`?force=true`), which "
                 "gives up what only it holds",
                 allowed="drain",
+            )
+        found = self.control.views.shards.cluster.nodes.get(node)
+        if found is not None and found.alive and not query.force:
+            raise VerbNotAllowed(
+                f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
+                f"({found.lease_seconds:g} s), or remove it by force (`?force=true`)",
+                allowed="",
             )
         in_path = {"node": node}
         return await give(

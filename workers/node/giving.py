@@ -57,7 +57,8 @@ class Giving:
             first = request.first if request.HasField("first") else position
             with self._pinned(shard, first) as pin:
                 await self._check_log(shard, pin.after)
-                parts = _parts(snapshot, request.after)
+                size_max = self._throttle.part_bytes(min(request.part_bytes or part_bytes_max, part_bytes_max))
+                parts = _parts(snapshot, request.after, size_max)
                 coming = self._threads.start(next, parts, None)
                 try:
                     while (part := await asyncio.shield(coming)) is not None:
@@ -122,7 +123,7 @@ async def _soon(moved: asyncio.Event) -> None:
         pass
 
 
-def _parts(snapshot: Snapshot, after: str) -> Iterator[node_pb2.SnapshotPart]:
+def _parts(snapshot: Snapshot, after: str, bytes_max: int) -> Iterator[node_pb2.SnapshotPart]:
     extent = snapshot.extent
     yield node_pb2.SnapshotPart(
         position=extent.position, digest=extent.digest, records=extent.records, bytes=extent.bytes
@@ -133,7 +134,7 @@ def _parts(snapshot: Snapshot, after: str) -> Iterator[node_pb2.SnapshotPart]:
             for write_id, position in ids:
                 part.write_ids.add(id=write_id, position=position)
             yield part
-    for pairs in snapshot.pairs(after, part_bytes_max):
+    for pairs in snapshot.pairs(after, bytes_max):
         part = node_pb2.SnapshotPart()
         for key, value in pairs:
             part.pairs.add(key=key, value=value)

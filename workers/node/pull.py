@@ -21,6 +21,7 @@ from infra.rpc.problem import error_of
 from infra.shard_record import Change, ShardRecord
 from infra.shard_store import LogTrimmed, ShardStore
 from workers.node.ahead import gathered
+from workers.node.giving import part_bytes_max
 from workers.node.threads import Threads
 from workers.node.throttle import Throttle
 
@@ -126,6 +127,7 @@ class Pull:
             shard=_shard(self.shard),
             after=checkpoint.last_key if checkpoint else "",
             first=checkpoint.first if checkpoint else None,
+            part_bytes=throttle.part_bytes(part_bytes_max),
         )
         position = size = 0
         async with (

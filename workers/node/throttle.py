@@ -5,6 +5,8 @@ import time
 from typing import Final
 
 burst_seconds: Final = 0.1
+part_seconds: Final = 0.5
+part_bytes_min: Final = 4_096
 
 
 class Throttle:
@@ -13,6 +15,12 @@ class Throttle:
     def __init__(self, bytes_per_second: float | None) -> None:
         self._bytes_per_second = bytes_per_second
         self._free_at = 0.0
+
+    def part_bytes(self, most: int) -> int:
+        """How large parts should be so that one goes through in about half a second: whoever waits sees that it goes on."""
+        if self._bytes_per_second is None:
+            return most
+        return max(part_bytes_min, min(most, int(self._bytes_per_second * part_seconds)))
 
     async def take(self, size: int) -> None:
         """Return when `size` more bytes may have gone. Who asks first goes first."""

@@ -71,10 +71,18 @@ async def test_a_node_that_owns_shards_is_removed_by_force_only(api: Api) -> Non
 
     assert told.problem == (409, "VerbNotAllowed")
     assert "4 shards" in told.body["detail"]
-    assert (await api.delete("/v1/nodes/n3", {"reason": "broken"})).body["status"] == "accepted"
     assert (await api.delete(f"{N1}?force=true")).body["status"] == "accepted"
     assert (await api.delete(N1)).body["status"] == "unchanged"
-    assert [item["node"] for item in (await api.get("/v1/nodes")).body["items"]] == ["n2"]
+    assert [item["node"] for item in (await api.get("/v1/nodes")).body["items"]] == ["n2", "n3"]
+
+
+async def test_a_node_that_is_alive_is_removed_by_force_only(api: Api) -> None:
+    await served(api)
+    told = await api.delete("/v1/nodes/n3", {"reason": "broken"})
+
+    assert told.problem == (409, "VerbNotAllowed")
+    assert "alive" in told.body["detail"]
+    assert (await api.delete("/v1/nodes/n3?force=true", {"reason": "broken"})).body["status"] == "accepted"
 
 
 async def test_nodes_are_listed_with_what_they_own_and_take_part_in(api: Api) -> None:

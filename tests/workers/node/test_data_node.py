@@ -254,6 +254,18 @@ class TestMoves:
 
         assert time.monotonic() - began >= 0.7
 
+    async def test_a_slow_copy_goes_on_in_small_parts(self, started: Started) -> None:
+        source, target = await started("n1"), await started("n2")
+        await opened(source, 64, 1 << 10)
+        seen: list[int] = []
+
+        await target.driver.prepare(SHARD, 2)
+        slowly = CopyLimits(bytes_per_second=64 << 10)
+        await target.driver.copy(SHARD, source.location, slowly, lambda progress: seen.append(progress.bytes))
+
+        assert len(seen) >= 2
+        assert seen == sorted(seen)
+
     async def test_a_log_that_was_trimmed_starts_the_copy_again(self, started: Started) -> None:
         source, target = await started("n1", log_records_max=10), await started("n2")
         await opened(source)

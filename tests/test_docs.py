@@ -68,6 +68,9 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 def test_every_command_in_the_readme_can_be_typed(words: list[str]) -> None:
     name, *arguments = words
     command = main.commands[name]
+    if isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.commands[name]
     assert isinstance(command.make_context(name, arguments), click.Context)
 
 
@@ -114,8 +117,21 @@ def test_the_reference_lists_the_errors_with_their_status() -> None:
     for name, status in rows.items():
         assert BY_NAME[name].status == status, name
     refusals = {error.__name__ for error in Refused.__subclasses__() if error.__module__ == "domain.error"}
-    assert refusals | {"NotReady", "Timeout"} == rows.keys()
+    assert refusals | {"NotReady", "Timeout", "DataUnavailable", "ReadFailed", "WriteFailed"} == rows.keys()
     assert issubclass(BY_NAME["Timeout"], Transient)
+
+
+def test_every_test_that_guards_something_exists() -> None:
+    cells = re.findall(r"\| ([^|]*) \|$", (ROOT / "docs/guards.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    told = [
+        (file, name)
+        for cell in cells
+        for file, names in re.findall(r"`(tests/[\w/]+\.py)`((?:(?!`tests/).)*)", cell)
+        for name in re.findall(r"\b(?:test_\w+|Test[A-Z]\w*)", names)
+    ]
+    assert len(told) > 80
+    sources = {file: (ROOT / file).read_text(encoding="utf-8") for file, _ in told}
+    assert [one for one in told if not re.search(rf"\b{one[1]}\b", sources[one[0]])] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
@@ -128,7 +144,7 @@ def test_every_name_in_the_documents_is_one_of_the_code(path: Path) -> None:
 
 def classes() -> set[str]:
     """The names of all classes of ours."""
-    folders = ("domain", "projections", "infra", "workers", "muster")
+    folders = ("domain", "sagas", "projections", "infra", "workers", "muster")
     sources = [source.read_text(encoding="utf-8") for folder in folders for source in (ROOT / folder).rglob("*.py")]
     return {name for source in sources for name in re.findall(r"^class (\w+)", source, flags=re.MULTILINE)}
 
@@ -141,5 +157,5 @@ def test_every_path_of_the_documents_is_served(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
 def test_every_file_that_the_documents_name_exists(path: Path) -> None:
-    told = re.findall(r"`((?:domain|projections|infra|workers|muster|docs|tests)/[\w/.]*)`", prose(path))
+    told = re.findall(r"`((?:domain|sagas|projections|infra|workers|muster|examples|docs|tests)/[\w/.]*)`", prose(path))
     assert [one for one in told if not (ROOT / one).exists()] == []

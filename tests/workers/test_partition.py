@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from domain.error import Corrupt
 from domain.instance import InstanceDrainEnded, InstanceRegistered
+from domain.keyspace import CreateKeyspace, MoveShard, ReportOpened
 from domain.message import Envelope
 from domain.service import (
     DeregisterInstance,
@@ -25,7 +26,7 @@ from tests.machine import Machine, facts, statuses
 from tests.sample import HTTP, NOON, PLAIN, TTL, envelope, recorded, register, sealed_batch, spec
 from workers.partition import GroupFull
 
-SERVICE = "service/orders"
+SERVICE, USERS = "service/orders", "keyspace/users"
 
 
 def drain(id_="2", instance="a", **also):
@@ -309,6 +310,17 @@ class TestExpiry:
         machine.partition.begin(machine.partition.cursor, 3.0)
         assert machine.passes(7.8) == []
         assert machine.passes(0.3)
+
+    def test_what_sagas_wait_for_gets_no_more_than_its_full_length(self):
+        machine = Machine()
+        machine.group(
+            Envelope("c1", USERS, CreateKeyspace(shards=1, nodes=("n1",))),
+            Envelope("c2", USERS, ReportOpened(shard=0, node="n1", epoch=1)),
+            Envelope("c3", USERS, MoveShard(shard=0, target="n2")),
+        )
+        machine.partition.begin(machine.partition.cursor, 30.0)
+        assert machine.passes(299.0) == []
+        assert [told.event.type for told in machine.passes(2.0)] == ["muster.saga.step_stalled.v1"]
 
     def test_a_reign_begins_where_the_log_was_read_to(self):
         machine = Machine()

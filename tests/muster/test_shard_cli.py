@@ -153,6 +153,10 @@ def test_a_shard_is_moved_with_its_values_and_the_move_tells_its_story(cluster: 
     cluster.home(3)
 
 
+def test_a_shard_that_is_where_it_should_be_needs_no_move(cluster: Cluster):
+    assert cluster.shown("move", "users", "0", "--to", "n1", "--wait") == "unchanged: shard 0 has always been at n1\n"
+
+
 def test_a_held_move_waits_says_so_and_takes_the_verbs_that_it_lists(cluster: Cluster):
     started = cluster.told("move", "users", "4", "--to", "n2", "--hold", *AT_ONCE)
     id_ = started["migration"].removeprefix("keyspace/").replace("/migration/", "/")

@@ -87,6 +87,12 @@ async def test_a_keyspace_is_created_once_and_read(tmp_path: Path):
             await client.shards.shard_map("nothing")
 
 
+async def test_a_shard_that_was_never_moved_is_not_moved_to_where_it_is(tmp_path: Path):
+    async with cluster(tmp_path, "n1") as (client, _):
+        answer = await client.shards.move("users", 0, "n1")
+        assert (answer.status, answer.migration) == ("unchanged", None)
+
+
 async def test_a_shard_moves_under_writes_and_keeps_all_of_them(tmp_path: Path):
     async with cluster(tmp_path, "n1", "n2") as (client, _), Keyspace("users", client.url) as users:
         acknowledged: dict[str, bytes] = {}

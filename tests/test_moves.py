@@ -7,6 +7,7 @@ import pytest
 from domain.driver import ShardId
 from tests.simulation.chaos import Chaos
 from tests.simulation.faults import BACK, FORWARD, HARMLESS, KINDS, STEPS, play
+from tests.simulation.moves import Fault, Moves
 
 PIVOT = FORWARD.index("commit")
 SHARD = ShardId("users", 0)
@@ -29,6 +30,30 @@ def test_a_move_comes_to_its_end_whatever_happens(step, kind):
     elif kind == "target removed" and step not in ("drain", "commit"):
         # There the target's last answer may have come in just before.
         assert ended.phase == ("compensated" if FORWARD.index(step) < PIVOT else "completed")
+
+
+class CrashHalfWay(Fault):
+    """The target dies over the part of this number of its copy."""
+
+    def __init__(self, part: int) -> None:
+        self.left = part
+
+    def works_on(self, world, node, task):
+        self.left -= task.kind == "copy"
+        if self.left == 0:
+            self.left = -1
+            world.nodes[node].crash(2.0)
+            return False
+        return True
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_an_interrupted_copy_goes_on_and_misses_nothing_that_was_written_meanwhile(seed, part):
+    world = Moves(seed, CrashHalfWay(part))
+    world.move()
+    world.settle()
+    assert [saga.phase for saga in world.controller.views.sagas.values()] == ["completed"]
 
 
 @pytest.mark.parametrize("seed", range(1, 11))

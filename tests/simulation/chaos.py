@@ -51,7 +51,7 @@ class Weather(Fault):
         return not self._strikes("node idles", 0.1)
 
     def worked_on(self, world: Moves, node: str, task: TaskRow) -> bool:
-        if self._strikes("node crash after the effect", 0.01):
+        if self._strikes("node crash after the effect", 0.02):
             world.nodes[node].crash(self.chance.choice([0.5, 3.0, 9.0]))
             return False
         return True

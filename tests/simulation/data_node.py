@@ -34,6 +34,7 @@ from workers.shard_view import TaskRow
 
 lease_seconds = 5.0
 renew_seconds = 1.0
+map_seconds = 0.5
 resend_seconds = 1.0
 unit_pairs = 3
 lag_records_max = 1
@@ -113,6 +114,7 @@ class DataNode:
         self.incarnation: int | None = None
         self.lease_until = -1.0
         self.compared = False
+        self.compare_at = 0.0
         self.renewed_at = -renew_seconds
         self.answers: dict[str, tuple[float, str, Command]] = {}
         self.troubled: dict[str, float] = {}
@@ -130,8 +132,6 @@ class DataNode:
             if self.up_at is not None and self.world.now >= self.up_at:
                 self.start()
             return
-        if self.world.now >= self.lease_until:
-            self.compared = False
         self._stay()
         self._compare()
         for shard, source in list(self.following.items()):
@@ -174,14 +174,14 @@ class DataNode:
             if isinstance(command, JoinNode):
                 self.incarnation = answer.incarnation
             if answer.status == "accepted" or self.world.now >= self.lease_until:
-                self.compared = False
+                self.compared, self.compare_at = False, self.world.now + map_seconds
             self.lease_until = max(self.lease_until, sent_at + lease_seconds)
 
         self.world.post(self.name, "cluster", command, told)
 
     def _compare(self) -> None:
         """Make every shard here what the map says, before anything is acknowledged."""
-        if self.compared or self.incarnation is None or self.world.now >= self.lease_until:
+        if self.compared or self.incarnation is None or not self.compare_at <= self.world.now < self.lease_until:
             return
         try:
             told = {shard: self.world.shard(shard) for shard in self.disk.records}

@@ -225,7 +225,8 @@ class Moves:
     def remove(self, node: str) -> None:
         """The node is dead, and an operator says that it will not come back."""
         self.nodes[node].crash(None)
-        self.ask("cluster", RemoveNode(node=node))
+        while self.ask("cluster", RemoveNode(node=node)) is None:
+            pass
 
     # What nodes need of the world
 

@@ -35,18 +35,20 @@ def key(recorded: Recorded) -> Key | None:
 def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     """The row after the event."""
     event = recorded.event
-    counts = {"healthy": 0, "unhealthy": 0, "unknown": 0}
-    if row is not None:
+    if row is None:
+        counts = {"healthy": 0, "unhealthy": 0, "unknown": 0}
+    else:
         counts = {"healthy": row.healthy, "unhealthy": row.unhealthy, "unknown": row.unknown}
-    if isinstance(event, InstanceHealthChanged):
+    # By type, since every fold comes by: an isinstance that fails costs 0.4 µs (pydantic's metaclass).
+    if type(event) is InstanceHealthChanged:
         counts[event.was] -= 1
         counts[event.to] += 1
-    elif isinstance(event, InstanceRegistered):
+    elif type(event) is InstanceRegistered:
         counts[event.health] += 1
-    elif isinstance(event, InstanceDeregistered):
+    elif type(event) is InstanceDeregistered:
         counts[event.health] -= 1
     healthy, unhealthy, unknown = counts.values()
-    assert min(healthy, unhealthy, unknown) >= 0, f"negative count of {recorded.stream}: {counts}"
+    assert not (healthy < 0 or unhealthy < 0 or unknown < 0), f"negative count of {recorded.stream}: {counts}"
     if not healthy and not unhealthy and not unknown:
         return None
     return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)

@@ -33,7 +33,7 @@ class Limits:
 
     read_events_max: int = 4_096
     slice_events_max: int = 256
-    write_events_max: int = 65_536
+    write_events_max: int = 131_072
     write_seconds_max: float = 2.0
     rows_changed_max: int = 12_000
     rows_cached_max: int = 50_000

@@ -48,7 +48,7 @@ def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     elif type(event) is InstanceDeregistered:
         counts[event.health] -= 1
     healthy, unhealthy, unknown = counts.values()
-    assert not (healthy < 0 or unhealthy < 0 or unknown < 0), f"negative count of {recorded.stream}: {counts}"
+    assert min(healthy, unhealthy, unknown) >= 0, f"negative count of {recorded.stream}: {counts}"
     if not healthy and not unhealthy and not unknown:
         return None
     return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)

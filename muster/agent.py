@@ -172,7 +172,8 @@ class Agent:
     async def _follow_tasks(self) -> None:
         view, tries = Keyed("id"), 0
         while True:
-            path, query = path_of("watch", "tasks"), {"node": self.node}
+            # A controller that lags must not tell us a step of a move that has ended: nobody would clean up behind it.
+            path, query = path_of("watch", "tasks"), {"node": self.node, "consistency": "strong"}
             try:
                 async with aclosing(follow(self._transport, path, query, view.take, math.inf)) as changes:
                     async for changed in changes:

@@ -95,7 +95,7 @@ async def _events(
         headers["Last-Event-ID"] = seen
     elif token:
         headers[TOKEN] = token
-        query["consistency"] = "session"
+        query.setdefault("consistency", "session")
     parser = EventParser()
     async with transport.stream(path, query, headers) as content:
         async for chunk in content.iter_any():

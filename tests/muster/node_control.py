@@ -13,7 +13,7 @@ LIMITS = {"value_bytes_max": 1_000, "shard_bytes_max": 100_000}
 
 class NodeControl:
     """`asked` lists requests and reports. `map` are the shards of `users`; a `problem` answers renewals instead, and
-    `answers` are given to the next reports."""
+    `answers` are given to the next reports; `watched` has the consistency that each watch of tasks asked for."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -23,6 +23,7 @@ class NodeControl:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.reports: list[dict[str, Any]] = []
         self.batches: list[int] = []
+        self.watched: list[str | None] = []
         self.answers: list[str] = []
         self.problem: str | None = None
         self.join_problem: str | None = None
@@ -109,6 +110,7 @@ class NodeControl:
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         assert request.query["node"] == "n1"
+        self.watched.append(request.query.get("consistency"))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(_event(self._told, "snapshot", {"items": list(self.tasks.values())}))

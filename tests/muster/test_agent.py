@@ -278,6 +278,15 @@ async def test_a_move_is_done_task_by_task_and_each_is_reported_with_its_extent(
         assert results["prepare"] == {}
 
 
+async def test_it_wants_to_be_told_what_is_wanted_now_and_not_what_a_controller_that_lags_still_knows():
+    """A step of a move that has ended since would be done again, and nobody would clean up behind it."""
+    async with taking_part() as node:
+        await until(lambda: len(node.control.watched) == 1)
+        node.control.break_off()
+        await until(lambda: len(node.control.watched) == 2)
+        assert node.control.watched == ["strong", "strong"]
+
+
 async def test_an_owner_opens_fences_retires_and_drops():
     async with taking_part() as node:
         control = node.control

@@ -249,9 +249,9 @@ def evolve(instance: Instance | None, event: InstanceEvent, version: int) -> Ins
     if isinstance(event, InstanceHealthChanged):
         assert instance is not None, f"health of {event.instance}, which is not registered"
         assert instance.health == event.was, f"health gap: {instance.health} is not {event.was}"
-        checks = instance.checks
-        if event.check is not None and event.check_status is not None:
-            checks = {**checks, event.check: CheckStatus(event.check_status, event.cause)}
+        checks, check, status, cause = instance.checks, event.check, event.check_status, event.cause
+        if check is not None and status is not None:
+            checks = {**checks, check: CheckStatus(status, cause)}
         # Written out: this is the fold's hot path, and `replace` costs three times as much.
         return Instance(
             instance.id,
@@ -259,7 +259,7 @@ def evolve(instance: Instance | None, event: InstanceEvent, version: int) -> Ins
             instance.incarnation,
             version,
             event.to,
-            event.cause,
+            cause,
             checks,
             instance.maintenance,
             instance.draining,

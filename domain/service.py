@@ -59,6 +59,7 @@ __all__ = [
     "Timer",
     "decide",
     "evolve",
+    "fold",
 ]
 
 
@@ -336,10 +337,15 @@ def _same_incarnation(incarnation: int | None, instance: Instance) -> None:
 
 def evolve(state: Service, event: Event) -> Service:
     """The service after the event."""
+    return fold(state, event)[0]
+
+
+def fold(state: Service, event: Event) -> tuple[Service, Instance | None]:
+    """The service after the event, and the instance that it is about (None: it is gone)."""
     told = cast(InstanceEvent, event)  # `isinstance` with a base class of models takes longer than the fold.
-    after = evolve_instance(state.instances.get(told.instance), told, state.version)
-    instances = state.instances.delete(told.instance) if after is None else state.instances.set(told.instance, after)
-    return Service(state.version + 1, instances)
+    name, version, instances = told.instance, state.version, state.instances
+    after = evolve_instance(instances.get(name), told, version)
+    return Service(version + 1, instances.delete(name) if after is None else instances.set(name, after)), after
 
 
 class Timer(NamedTuple):

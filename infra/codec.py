@@ -18,7 +18,8 @@ from domain.catalogue import EVENTS
 from domain.error import Corrupt
 from domain.message import Event, Recorded, root
 from infra.chain import link, sealed
-from infra.log import Cursor, Document
+from infra.decoded import DecodedRecords
+from infra.log import Batch, Cursor, Document
 
 
 class PydanticTranscoder(Transcoder):
@@ -111,6 +112,13 @@ class CloudEventMapper(Mapper[str]):
         document["data_base64"] = b64encode(data).decode()
         return document
 
+    def events(self, partition: int, batch: Batch) -> list[Recorded]:
+        """The batch's events with their places. Raises Corrupt at the first that cannot be decoded."""
+        records, decode = batch.records, self.recorded
+        if isinstance(records, DecodedRecords):
+            return records.events(partition, decode)
+        return [decode(partition, position, document) for position, document in records]
+
     def recorded(self, partition: int, position: int, document: Document) -> Recorded:
         """The document's event with its place. Raises Corrupt when it cannot be decoded."""
         try:
@@ -145,6 +153,21 @@ class CloudEventMapper(Mapper[str]):
                 packed = self.compressor.decompress(packed)
             data = self.transcoder.decode(packed)
         return event_from(document["type"], data)
+
+
+def command_hashes(batch: Batch) -> list[str | None]:
+    """The hash of what its command asked, for each of the batch's events; None: the command came from inside."""
+    records = batch.records
+    if isinstance(records, DecodedRecords):
+        return records.hashes()
+    return [document.get("commandhash") for _, document in records]
+
+
+def commands_offset(batch: Batch) -> int | None:
+    """The next offset to read of the commands partition, if the batch says one."""
+    records = batch.records
+    offset = records.offset() if isinstance(records, DecodedRecords) else records[-1][1].get("commandsoffset")
+    return None if offset is None else int(offset)
 
 
 def event_from(type_name: str, data: dict[str, Any]) -> Event:

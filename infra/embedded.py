@@ -30,7 +30,18 @@ ENGINE_FILE: Final = "engine.json"
 read_ahead_records_min: Final = 100_000
 
 
-class EmbeddedLog(RecorderLog):
+class FolderLog(RecorderLog):
+    """A partition in a data folder."""
+
+    def __init__(self, recorder: "LogRecorder", partition: int, **options: Any) -> None:
+        super().__init__(recorder, partition, **options)
+        self._rows = recorder
+
+    async def _records(self, after: int, to: int) -> Sequence[tuple[int, None, bytes]]:
+        return await self._read(self._rows.select_records, self._originator, after, to)
+
+
+class EmbeddedLog(FolderLog):
     """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
 
     def __init__(self, folder: Path, recorder: "LogRecorder", partition: int, **options: Any) -> None:
@@ -39,7 +50,8 @@ class EmbeddedLog(RecorderLog):
 
     async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.read`."""
-        if await self._last_position() - after.position < read_ahead_records_min:
+        end = await self._last_position()
+        if end - after.position < read_ahead_records_min:
             async with aclosing(super().read(after)) as batches:
                 async for batch in batches:
                     yield batch
@@ -48,11 +60,11 @@ class EmbeddedLog(RecorderLog):
             # Until the child has started there is no use in waiting for it.
             async with aclosing(super().read(after)) as batches:
                 async for batch in batches:
-                    yield batch
+                    yield batch._replace(left=end - batch.cursor.position)
                     after = batch.cursor
                     if ahead.ready:
                         break
-            async with aclosing(ahead.read(after)) as batches:
+            async with aclosing(ahead.read(after, end)) as batches:
                 async for batch in batches:
                     yield batch
 
@@ -83,6 +95,17 @@ class LogRecorder(SQLiteApplicationRecorder):
         with self.datastore.transaction(commit=False) as c:
             c.execute(statement, (*bounds, -1 if limit is None else limit))
             return [StoredEvent(originator_id, version, topic, state) for version, topic, state in c.fetchall()]
+
+    def select_records(self, originator_id: str, gt: int, lte: int) -> list[tuple[int, None, bytes]]:
+        """(position, None, value) of the records in order: a `StoredEvent` each would take as long as selecting them."""
+        statement = (
+            f"SELECT originator_version, NULL, state FROM {self.events_table_name} WHERE originator_id=? "
+            "AND originator_version>? AND originator_version<=? ORDER BY originator_version"
+        )
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(statement, (originator_id, gt, lte))
+            records: list[tuple[int, None, bytes]] = c.fetchall()
+            return records
 
 
 @contextmanager
@@ -157,7 +180,7 @@ def _opened(
     alone: bool,
 ) -> Engine:
     logs: dict[int, RecorderLog] = {
-        partition: (RecorderLog if alone else partial(EmbeddedLog, folder))(
+        partition: (FolderLog if alone else partial(EmbeddedLog, folder))(
             recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading
         )
         for partition in range(partitions)

@@ -34,12 +34,13 @@ class Batch(NamedTuple):
     """A whole batch: `records` are (position, document) pairs, and `cursor` stands behind its last record.
 
     A batch of no records moves the cursor over void records and starts of terms. `voids` counts the void records
-    passed since the batch before.
+    passed since the batch before; `left` how many records of a long reading stand behind it (0: few, or unknown).
     """
 
-    records: tuple[tuple[int, Document], ...]
+    records: Sequence[tuple[int, Document]]
     cursor: Cursor
     voids: int = 0
+    left: int = 0
 
 
 class EventLog(Protocol):

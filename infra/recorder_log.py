@@ -109,15 +109,15 @@ class RecorderLog:
         end = await self._last_position()
         chain, position = Chain(self.partition, after), after.position
         while position < end:
-            stored = await self._select(position, min(end, position + self._read_records_max))
-            for batch in chain.follow((event.originator_version, None, event.state) for event in stored):
+            records = await self._records(position, min(end, position + self._read_records_max))
+            for batch in chain.follow(records):
                 yield batch
-            if not stored:
+            if not records:
                 missing = position + 1
                 reason = f"record {missing} is missing"
                 detail = f"partition {self.partition} is damaged at position {missing}: {reason}"
                 raise Corrupt(detail, partition=self.partition, position=missing, reason=reason)
-            position = stored[-1].originator_version
+            position = records[-1][0]
         chain.end()
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
@@ -164,6 +164,10 @@ class RecorderLog:
 
     async def _select(self, after: int, to: int) -> Sequence[StoredEvent]:
         return await self._read(self._recorder.select_events, self._originator, gt=after, lte=to)
+
+    async def _records(self, after: int, to: int) -> Sequence[tuple[int, None, bytes]]:
+        """As the chain takes them: position, no key, value."""
+        return [(event.originator_version, None, event.state) for event in await self._select(after, to)]
 
     async def _insert(self, records: Sequence[StoredEvent]) -> None:
         rows = [

@@ -26,7 +26,7 @@ def evolve(row: HistoryRow | None, recorded: Recorded) -> HistoryRow:
     if row is None:
         return HistoryRow(1, (recorded.position,))
     kept = row.positions if len(row.positions) < transitions_max else row.positions[1:]
-    return HistoryRow(row.count + 1, (*kept, recorded.position))
+    return HistoryRow(row.count + 1, kept + (recorded.position,))  # noqa: RUF005 one tuple; unpacking makes a list first
 
 
 class HistoryColumns(NamedTuple):

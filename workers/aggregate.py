@@ -27,7 +27,8 @@ class Aggregate:
     """What the partition machine knows of a kind of stream.
 
     An event and a command are about an *item* of the stream (a service's instance, a node of the cluster, else the whole
-    stream, ""), and `part` gives the item as it stands (None: gone). `version` and `incarnation` of it go into answers.
+    stream, ""), and `part` gives the item as it stands (None: gone); `fold` gives the state behind an event, with the part
+    that the event is about. `version` and `incarnation` of a part go into answers.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class Aggregate:
     commands: tuple[type[Command], ...]
     events: tuple[type[Event], ...]
     decide: Callable[[Command, str, States], list[Placed]]
-    evolve: Callable[[Any, Any], Any]
+    fold: Callable[[Any, Any], tuple[Any, Any]]
     item: Callable[[Any], str]
     items: Callable[[Any], Iterable[str]]
     part: Callable[[Any, str], Any]
@@ -90,6 +91,19 @@ def _whole(_of: Any) -> str:
     return ""
 
 
+def _folding_whole(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
+    def fold(state: Any, event: Any) -> tuple[Any, Any]:
+        after = evolve(state, event)
+        return after, after
+
+    return fold
+
+
+def _fold_cluster(state: cluster.Cluster, event: Event) -> tuple[cluster.Cluster, Any]:
+    after = cluster.evolve(state, event)
+    return after, CLUSTER.part(after, CLUSTER.item(event))
+
+
 def _last_version(state: Any) -> int | None:
     return state.version - 1 if state.version else None
 
@@ -100,7 +114,7 @@ SERVICE: Final = Aggregate(
     commands=(*service.COMMANDS, *service.INTERNAL_COMMANDS),
     events=service.EVENTS,
     decide=_decide_service,
-    evolve=service.evolve,
+    fold=service.fold,
     item=lambda about: about.instance,
     items=lambda state: state.instances,
     part=lambda state, instance: state.instances.get(instance),
@@ -116,7 +130,7 @@ KEYSPACE: Final = Aggregate(
     commands=(*keyspace.COMMANDS, *keyspace.INTERNAL_COMMANDS),
     events=keyspace.EVENTS,
     decide=_decide_keyspace,
-    evolve=keyspace.evolve,
+    fold=_folding_whole(keyspace.evolve),
     item=_whole,
     items=lambda _state: (),
     part=lambda state, _item: state,
@@ -131,7 +145,7 @@ CLUSTER: Final = Aggregate(
     commands=(*node.COMMANDS, *node.INTERNAL_COMMANDS),
     events=node.EVENTS,
     decide=_decide_cluster,
-    evolve=cluster.evolve,
+    fold=_fold_cluster,
     item=lambda about: getattr(about, "node", ""),
     items=cluster.items,
     part=lambda state, item: state.nodes.get(item) if item else state,
@@ -149,7 +163,7 @@ SAGA: Final = Aggregate(
     commands=(*saga.COMMANDS, *saga.INTERNAL_COMMANDS),
     events=saga.EVENTS,
     decide=_decide_saga,
-    evolve=saga.evolve,
+    fold=_folding_whole(saga.evolve),
     item=_whole,
     items=lambda _state: ("",),
     part=lambda state, _item: state,

@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -19,6 +19,11 @@ def content_hash(envelope: Envelope) -> str:
     """16 hex digits over what the command asks: type, stream, expected version and data."""
     head = f"{envelope.command.type}\n{envelope.stream}\n{envelope.expected_version}\n".encode()
     return sha256(head + envelope.command.__pydantic_serializer__.to_json(envelope.command)).hexdigest()[:16]
+
+
+def packed_acceptance(content: str, position: int, version: int, incarnation: int | None) -> bytes:
+    """An acceptance as it is kept."""
+    return _PACKED.pack(bytes.fromhex(content), 0, position, version, -1 if incarnation is None else incarnation)
 
 
 class CommandIds:
@@ -43,14 +48,29 @@ class CommandIds:
         if answer.error is not None:
             self._errors[answer.id] = answer.error
 
-    def accepted(
-        self, id_: str, content: str, at: datetime, position: int, version: int, incarnation: int | None
-    ) -> None:
-        """Keep an acceptance, as `remember` does."""
-        known = -1 if incarnation is None else incarnation
-        self._keep(id_, _PACKED.pack(bytes.fromhex(content), 0, position, version, known), at)
+    def accepted(self, acceptances: Sequence[tuple[str, bytes]], at: datetime) -> None:
+        """Keep what one batch of the log says was accepted, by id, packed, from `at` on. One update of the generation: half
+        the time of one by one, which a replay spends on every event.
+        """
+        generation = self._newest(at)
+        if self._errors:
+            for id_, _ in acceptances:
+                self._forget(generation, id_)
+        generation.update(acceptances)
 
     def _keep(self, id_: str, packed: bytes, at: datetime) -> None:
+        generation = self._newest(at)
+        self._forget(generation, id_)
+        generation[id_] = packed
+
+    def _forget(self, generation: dict[str, bytes], id_: str) -> None:
+        """A refusal is known to its writer alone: another one may have accepted the command when it was asked again."""
+        generation.pop(id_, None)
+        if self._errors:
+            self._errors.pop(id_, None)
+
+    def _newest(self, at: datetime) -> dict[str, bytes]:
+        """The generation that takes ids in; a new one if it is full."""
         generation = self._generations[-1]
         if len(generation) >= self._generation_max:
             if len(self._generations) == self._generations.maxlen:
@@ -61,11 +81,7 @@ class CommandIds:
             self._since.append(at)
         elif self._since[-1] is None:
             self._since[-1] = at
-        # A refusal is known to its writer alone: another one may have accepted the command when it was asked again.
-        generation.pop(id_, None)
-        if self._errors:
-            self._errors.pop(id_, None)
-        generation[id_] = packed
+        return generation
 
     def recall(self, id_: str) -> tuple[Answer, str] | None:
         """The answer given to this id, and the content hash of its command; None: not in the window."""

@@ -130,12 +130,11 @@ class Lane:
     def _decoded(self, taken: "list[_Item]") -> "tuple[list[Recorded], _Signal | None]":
         """The events of the whole batches that can be decoded, and what stands behind them."""
         recorded: list[Recorded] = []
-        decode, partition = self._mapper.recorded, self.partition
         for item in taken:
             if not isinstance(item, Batch):
                 return recorded, item
             try:
-                batch = [decode(partition, position, document) for position, document in item.records]
+                batch = self._mapper.events(self.partition, item)
             except Corrupt as error:
                 return recorded, error
             recorded += batch

@@ -20,10 +20,10 @@ from domain.catalogue import Answer
 from domain.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
 from domain.message import Command, Envelope, Recorded
 from domain.saga import Saga
-from infra.codec import CloudEventMapper, Draft
+from infra.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log import START, Batch, Cursor
 from workers.aggregate import OF_COMMAND, OF_EVENT, SAGA, Aggregate, Placed, gone_incarnation, inside_id, of_stream
-from workers.command_ids import CommandIds, content_hash
+from workers.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.deadlines import Deadlines, Subject
 
 record_overhead_bytes: Final = 800
@@ -92,17 +92,17 @@ class Partition:
 
         Raises Corrupt where one cannot be decoded, or is impossible.
         """
-        number, decoded, streams = self.number, self._mapper.recorded, self.streams
-        events = [decoded(number, position, document) for position, document in batch.records]
+        streams = self.streams
         folded: list[Folded] = []
-        for recorded in events:
+        for recorded in self._mapper.events(self.number, batch):
             event, stream = recorded.event, recorded.stream
             kind = OF_EVENT[type(event)]
             try:
-                state = streams[stream] = kind.evolve(streams.get(stream, kind.initial), event)
+                state, part = kind.fold(streams.get(stream, kind.initial), event)
             except AssertionError as error:
                 raise self._impossible(recorded, str(error)) from error
-            folded.append((recorded, kind.part(state, kind.item(event))))
+            streams[stream] = state
+            folded.append((recorded, part))
             if kind is SAGA and state.ended:
                 self._forget(stream)
         if folded:
@@ -114,18 +114,18 @@ class Partition:
     def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
         """The answers of the commands that the batch recorded, each with what it was about as it stood behind its last event."""
         following = [recorded.command_id for recorded, _ in folded[1:]]
-        for (_, document), (recorded, part), after in zip(batch.records, folded, [*following, None], strict=True):
-            content = document.get("commandhash")
-            if content is not None and recorded.command_id != after:
+        accepted: list[tuple[str, bytes]] = []
+        for content, (recorded, part), after in zip(command_hashes(batch), folded, [*following, None], strict=True):
+            id_ = recorded.command_id
+            if content is not None and id_ != after:
                 kind = OF_EVENT[type(recorded.event)]
                 incarnation = kind.incarnation(part) if part is not None else gone_incarnation(recorded)
-                self.ids.accepted(
-                    recorded.command_id, content, recorded.at, recorded.position, recorded.version, incarnation
-                )
-                self._recent.append(recorded.command_id)
-        offset = batch.records[-1][1].get("commandsoffset")
+                accepted.append((id_, packed_acceptance(content, recorded.position, recorded.version, incarnation)))
+        self.ids.accepted(accepted, folded[0][0].at)
+        self._recent.extend([id_ for id_, _ in accepted])
+        offset = commands_offset(batch)
         if offset is not None:
-            self.commands_offset = int(offset)
+            self.commands_offset = offset
 
     def _forget(self, stream: str) -> None:
         """Nothing can happen to a saga that has ended: only the newest of them are kept, for late callers."""
@@ -260,10 +260,9 @@ class Partition:
                 envelope.reason,
             )
             group.drafts.append(Draft(recorded, content, data[index]))
-            item = kind.item(event)
-            group.touched[stream, item] = None
-            state = streams[stream] = kind.evolve(state, event)
-            group.parts.append(kind.part(state, item))
+            group.touched[stream, kind.item(event)] = None
+            streams[stream], part = kind.fold(state, event)
+            group.parts.append(part)
         return placed
 
     def _make_room(self, group: Group, size: int, records: int) -> None:

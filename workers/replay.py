@@ -118,4 +118,4 @@ async def _replay_one(
 async def _decoded(log: EventLog, mapper: CloudEventMapper) -> AsyncIterator[tuple[list[Recorded], Batch]]:
     async with aclosing(log.read(START)) as batches:
         async for batch in batches:
-            yield [mapper.recorded(log.partition, position, document) for position, document in batch.records], batch
+            yield mapper.events(log.partition, batch), batch

@@ -68,18 +68,23 @@ class Views:
         """Call the listener after each applied batch, with its changes of instance rows."""
         self._listeners.append(listener)
 
-    def apply(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
-        """Take in one whole batch, as the partition has folded it, and move the partition's cursor behind it."""
+    def apply(
+        self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0, *, tell: bool = True
+    ) -> None:
+        """Take in one whole batch, as the partition has folded it, and move the partition's cursor behind it. `tell`: tell
+        the listeners; they may miss the beginning of a partition, but nothing behind the first batch that they are told.
+        """
         if cursor.term != self.cursors[partition].term:
             self.terms[partition].append((cursor.head_position, cursor.term))
-        changes = [self._fold(recorded, after) for recorded, after in folded if recorded.stream[:8] == "service/"]
+        changes = [self._fold(recorded, part) for recorded, part in folded if recorded.stream[:8] == "service/"]
         self.cursors[partition] = cursor
         self.voids[partition] += voids
         if len(changes) < len(folded):
             others = [pair for pair in folded if pair[0].stream[:8] != "service/"]
             self.shards.apply(partition, {partition: cursor.position}, others)
-        for listener in self._listeners:
-            listener(partition, cursor, changes)
+        if tell:
+            for listener in self._listeners:
+                listener(partition, cursor, changes)
         if self._waiting:
             self._wake()
 
@@ -88,9 +93,10 @@ class Views:
         self._current_at[partition] = time.monotonic()
 
     def _fold(self, recorded: Recorded, instance: Instance | None) -> Change:
-        service, id_ = key = recorded.stream[8:], recorded.event.instance  # type: ignore[attr-defined]
-        self.history[key] = evolve_history(self.history.get(key), recorded)
-        if isinstance(recorded.event, COUNTED):
+        event, history = recorded.event, self.history
+        service, id_ = key = recorded.stream[8:], event.instance  # type: ignore[attr-defined]
+        history[key] = evolve_history(history.get(key), recorded)
+        if isinstance(event, COUNTED):
             self._count(service, recorded)
         rows = self.instances.get(service)
         before = rows.get(id_) if rows is not None else None

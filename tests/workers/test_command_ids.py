@@ -10,7 +10,7 @@ from domain.catalogue import Answer
 from domain.message import Envelope
 from domain.service import DrainInstance, RegisterInstance
 from tests.sample import NOON, PLAIN, envelope, register, spec
-from workers.command_ids import CommandIds, content_hash
+from workers.command_ids import CommandIds, content_hash, packed_acceptance
 
 CONTENT = "0123456789abcdef"
 
@@ -125,3 +125,22 @@ def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
             order.append((id_, position))
     for id_, position in order[-ids_max:]:
         assert remembered.recall(id_) == (Answer(id_, "accepted", 0, position), CONTENT)
+
+
+def test_what_a_batch_of_the_log_accepted_is_remembered_like_any_answer():
+    ids = CommandIds(3)
+    ids.remember(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT, NOON)
+    ids.accepted([(id_, packed_acceptance(CONTENT, 7, 4, 5)) for id_ in ("2", "1")], NOON)
+    assert [ids.recall(id_) for id_ in ("1", "2")] == [(accepted("1"), CONTENT), (accepted("2"), CONTENT)]
+    assert [id_ for id_, _ in ids.recorded()] == ["2", "1"]
+
+
+def test_batches_of_the_log_push_the_oldest_ids_out():
+    ids = CommandIds(3, 100)
+    for first in range(0, 1_000, 10):
+        numbers = range(first, first + 10)
+        told = [(str(number), packed_acceptance(CONTENT, number, 0, None)) for number in numbers]
+        ids.accepted(told, NOON + timedelta(seconds=first))
+    assert all(ids.recall(str(number)) for number in range(900, 1_000))
+    assert ids.recall("0") is None
+    assert ids.since() == NOON + timedelta(seconds=min(n for n in range(1_000) if ids.recall(str(n))))

@@ -35,6 +35,7 @@ from workers.shard_view import TaskRow
 lease_seconds = 5.0
 renew_seconds = 1.0
 map_seconds = 0.5
+watch_seconds = 1.0
 resend_seconds = 1.0
 unit_pairs = 3
 lag_records_max = 1
@@ -115,6 +116,7 @@ class DataNode:
         self.lease_until = -1.0
         self.compared = False
         self.compare_at = 0.0
+        self.hears_at = self.world.now + watch_seconds
         self.renewed_at = -renew_seconds
         self.answers: dict[str, tuple[float, str, Command]] = {}
         self.troubled: dict[str, float] = {}
@@ -136,7 +138,9 @@ class DataNode:
         self._compare()
         for shard, source in list(self.following.items()):
             self._quietly(lambda shard=shard, source=source: self._follow(shard, source))
-        for task in self.world.tasks(self.name):
+        if self.cut_off:
+            self.hears_at = self.world.now + watch_seconds
+        for task in self.world.tasks(self.name) if self.world.now >= self.hears_at else ():
             self._work(task)
             if not self.up:
                 return

@@ -182,6 +182,10 @@ class AtStep(Fault):
             return False
         if task.step != self.step or (task.kind == "fence" and self.step == "drain"):
             return True
+        if not self.fired and self.kind in KINDS[7:] and task.saga is not None:
+            # Before the participant has heard of the step.
+            self._happen(world, world.controller.views.sagas[task.saga])
+            return False
         if self.kind == "timeout" and task.attempt == 1:
             self.fired = True
             return False

@@ -49,6 +49,7 @@ from domain.node import (
     SlotsReleased,
     UncordonNode,
     UndrainNode,
+    joined,
 )
 from domain.node import evolve as changed
 from domain.value import value
@@ -208,7 +209,7 @@ def evolve(state: Cluster, event: Event) -> Cluster:
     """The cluster after the event."""
     version = state.version + 1
     if isinstance(event, NodeJoined | NodeRejoined):
-        nodes = state.nodes.set(event.node, _joined(state, event))
+        nodes = state.nodes.set(event.node, joined(state.nodes.get(event.node), event, state.version))
         return replace(state, version=version, nodes=nodes, removed=state.removed - {event.node})
     if isinstance(event, NodeRemoved):
         assert event.node in state.nodes, f"{event.node} was removed, but never joined"
@@ -221,23 +222,6 @@ def evolve(state: Cluster, event: Event) -> Cluster:
         assert node is not None, f"{event.type} of {event.node}, which is not here"
         return replace(state, version=version, nodes=state.nodes.set(node.id, changed(node, event, state.version)))
     return _slots(replace(state, version=version), event)
-
-
-def _joined(state: Cluster, event: NodeJoined | NodeRejoined) -> DataNode:
-    known = state.nodes.get(event.node)
-    assert (known is None) == isinstance(event, NodeJoined), f"{event.type} of {event.node} at the wrong time"
-    fresh = DataNode(
-        event.node,
-        state.version,
-        event.address,
-        event.zone,
-        event.capacity,
-        event.lease_seconds,
-        event.process,
-        event.store,
-        version=state.version,
-    )
-    return fresh if known is None else replace(fresh, cordoned=known.cordoned, draining=known.draining)
 
 
 def _slots(state: Cluster, event: Event) -> Cluster:

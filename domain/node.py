@@ -298,3 +298,20 @@ def evolve(node: DataNode, event: NodeEvent, version: int) -> DataNode:
             return replace(node, draining=False, version=version)
         case _:
             raise AssertionError(f"unknown event {event.type}")
+
+
+def joined(known: DataNode | None, event: NodeJoined | NodeRejoined, version: int) -> DataNode:
+    """The node that has joined, in place of the one that was known; `version` is the event's in its stream."""
+    assert (known is None) == isinstance(event, NodeJoined), f"{event.type} of {event.node} at the wrong time"
+    fresh = DataNode(
+        event.node,
+        version,
+        event.address,
+        event.zone,
+        event.capacity,
+        event.lease_seconds,
+        event.process,
+        event.store,
+        version=version,
+    )
+    return fresh if known is None else replace(fresh, cordoned=known.cordoned, draining=known.draining)

@@ -2,9 +2,12 @@
 
 from typing import Any, Final
 
+from projections.data_nodes import DATA_NODES
 from projections.history import HISTORY
 from projections.instances import INSTANCES
+from projections.migrations import MIGRATIONS
 from projections.projection import Projection
 from projections.services import SERVICES
+from projections.shards import SHARDS
 
-PROJECTIONS: Final[tuple[Projection[Any], ...]] = (SERVICES, INSTANCES, HISTORY)
+PROJECTIONS: Final[tuple[Projection[Any], ...]] = (SERVICES, INSTANCES, HISTORY, DATA_NODES, SHARDS, MIGRATIONS)

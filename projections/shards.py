@@ -1,0 +1,102 @@
+"""Who owns which shard, with which epoch, and is it moving? One row per shard that has been opened, or pinned."""
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from domain.message import Recorded
+from domain.shard_map import (
+    ShardFenced,
+    ShardMoved,
+    ShardMoveEnded,
+    ShardMoveStarted,
+    ShardOpened,
+    ShardPinCleared,
+    ShardPinSet,
+    ShardReclaimed,
+)
+from domain.value import value
+from projections.projection import Key, Projection
+
+
+@value
+class ShardRow:
+    """A shard as readers see it; `migration` is the move under way, to `target`. `position` is that of the last event."""
+
+    owner: str | None
+    epoch: int
+    status: str
+    fenced: bool
+    pinned: bool
+    migration: str | None
+    target: str | None
+    position: int
+
+
+_TOLD: Final = (
+    ShardOpened,
+    ShardPinSet,
+    ShardPinCleared,
+    ShardMoveStarted,
+    ShardFenced,
+    ShardMoved,
+    ShardReclaimed,
+    ShardMoveEnded,
+)
+
+
+def key(recorded: Recorded) -> Key | None:
+    """(keyspace, shard)."""
+    event = recorded.event
+    return (recorded.stream[9:], str(event.shard)) if isinstance(event, _TOLD) else None
+
+
+def evolve(row: ShardRow | None, recorded: Recorded) -> ShardRow | None:
+    """The row after the event."""
+    event = recorded.event
+    if row is None:
+        assert isinstance(event, ShardOpened | ShardPinSet), f"{event.type} of a shard that was never opened"
+        row = ShardRow(None, 0, "inactive", False, False, None, None, recorded.position)
+    return replace(_evolve(row, event), position=recorded.position)
+
+
+def _evolve(row: ShardRow, event: object) -> ShardRow:
+    match event:
+        case ShardOpened():
+            return replace(row, owner=event.node, epoch=event.epoch, status="active")
+        case ShardPinSet():
+            return replace(row, pinned=True)
+        case ShardPinCleared():
+            return replace(row, pinned=False)
+        case ShardMoveStarted():
+            return replace(row, status="migrating", migration=event.migration, target=event.target)
+        case ShardFenced():
+            return replace(row, fenced=True)
+        case ShardMoved() | ShardReclaimed():
+            return replace(row, owner=event.owner, epoch=event.epoch, fenced=False)
+        case ShardMoveEnded():
+            return replace(row, status="active", migration=None, target=None)
+        case _:
+            raise AssertionError(f"unknown event {event}")
+
+
+class ShardColumns(NamedTuple):
+    """What SQL users filter and join by."""
+
+    owner: str | None
+    epoch: int
+    status: str
+    fenced: bool
+    pinned: bool
+    migration: str | None
+    target: str | None
+    position: int
+
+
+def columns(row: ShardRow) -> ShardColumns:
+    """The row for SQL users."""
+    return ShardColumns(
+        row.owner, row.epoch, row.status, row.fenced, row.pinned, row.migration, row.target, row.position
+    )
+
+
+SHARDS = Projection("shards", 1, ("keyspace", "shard"), ShardRow, key, evolve, ShardColumns, columns)

@@ -1,4 +1,4 @@
-"""Bringing a node's copies in line with the shard map, before it serves: fence, retire or activate what was missed."""
+"""Bringing a node's copies in line with the shard map, before it serves: fence, retire, activate or drop what was missed."""
 
 import asyncio
 import logging
@@ -46,13 +46,19 @@ class Retire(NamedTuple):
     owner: Location
 
 
+class Drop(NamedTuple):
+    """Nobody will ever want this copy: it was made for a move that has ended, while the node was not part of the cluster."""
+
+    epoch: int
+
+
 class Distrust(NamedTuple):
     """The map cannot explain this copy, which serves with this epoch: the store may be another cluster's. Touch nothing."""
 
     epoch: int
 
 
-Correction = Fence | Activate | Retire | Distrust
+Correction = Fence | Activate | Retire | Drop | Distrust
 
 
 def correction(copy: LocalShard, node: str, shard: Shard | None) -> Correction | None:
@@ -62,8 +68,11 @@ def correction(copy: LocalShard, node: str, shard: Shard | None) -> Correction |
             return None
         case "hidden":
             # The commit came only after all was drained to this copy, and a later move would have prepared another one.
-            committed = shard is not None and (shard.owner, shard.epoch) == (node, copy.epoch) and not shard.fenced
-            return Activate(copy.epoch) if committed else None
+            if shard is None or shard.owner is None:
+                return None
+            if shard.owner != node:
+                return Drop(copy.epoch) if shard.migration is None else None
+            return Activate(copy.epoch) if shard.epoch == copy.epoch and not shard.fenced else None
         case "fenced" | "serving":
             return _of_owner(copy, node, shard)
 
@@ -130,7 +139,9 @@ async def _correct(driver: ShardDriver, shard: ShardId, wanted: Correction, limi
                 await driver.retire(shard, epoch, owner)
             case Activate(epoch):
                 await driver.activate(shard, epoch, limits)
+            case Drop(epoch):
+                await driver.drop(shard, epoch)
     except Refused as refusal:
         _LOG.warning("%s: %s was refused: %s", shard, wanted, refusal.detail)
-        return isinstance(wanted, Activate)
+        return isinstance(wanted, Activate | Drop)
     return True

@@ -357,7 +357,7 @@ def _upgrade(command: UpgradeSaga, course: _Course, definitions: Definitions) ->
     new = definitions.get((saga.definition, command.version))
     if new is None or command.version < saga.definition_version or saga.step is None or saga.phase != "forward":
         raise VerbNotAllowed(f"version {command.version} of {saga.definition} cannot take over this saga", allowed="")
-    waits = not saga.active or all(isinstance(action, Wait) for action in course.step.act(saga))
+    waits = saga.standing == "blocked" or all(isinstance(action, Wait) for action in course.step.act(saga))
     known = any(step.name == saga.step for step in new.steps)
     if not waits or not known or (old.index(saga.step) <= old.pivot) != (new.index(saga.step) <= new.pivot):
         raise VerbNotAllowed(f"at {saga.step} version {command.version} cannot take over; wait for a step that waits")

@@ -194,7 +194,8 @@ def _commit(saga: Saga) -> tuple[Action, ...]:
 
 def _activate(saga: Saga) -> tuple[Action, ...]:
     limits = saga.data["limits"]
-    return (_task(saga, "target", "activate", epoch=1, limits=limits),)
+    # Left out it is never: until the target serves, the source's copy is the only other one. A target that was removed blocks it.
+    return _task(saga, "target", "activate", epoch=1, limits=limits), _unless_removed(saga, "target")
 
 
 def _publish(saga: Saga) -> tuple[Action, ...]:
@@ -245,14 +246,14 @@ SHARD_MIGRATION: Final = Definition(
         Step(
             "fence",
             _fence,
-            undo=(Step("reclaim", _reclaim), Step("reactivate", _reactivate, skippable=True, timeout_seconds=5.0)),
+            undo=(Step("reclaim", _reclaim), _steadily("reactivate", _reactivate)),
             pausable=False,
             timeout_seconds=None,
             check=_fenced,
         ),
         Step("drain", _drain, harmless=_NOTHING_LEFT, pausable=False, timeout_seconds=5.0, check=_drained),
         Step("commit", _commit, pivot=True, pausable=False),
-        _steadily("activate", _activate, skippable=True),
+        _steadily("activate", _activate),
         _steadily("publish", _publish, skippable=True),
         _steadily("release", _release),
         Step("soak", _soak, skippable=True),

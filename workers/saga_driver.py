@@ -19,6 +19,7 @@ from domain.catalogue import Answer
 from domain.error import MusterError
 from domain.keyspace import AbandonCleanup, MoveShard
 from domain.message import Command, Envelope
+from domain.node import ReleaseSlots
 from domain.saga import ExpireStep, ReportStep, Saga
 from domain.shard_map import Keyspace
 from sagas.definition import Ask, Heard, Wait
@@ -48,7 +49,7 @@ class SagaDriver:
         self._asked: dict[str, tuple[str, bool]] = {}
         self._timed: dict[str, Saga] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._moving: set[str] = set()
+        self._giving: set[str] = set()
         self._reign = 0
         self._reigning = False
         self._work = asyncio.Event()
@@ -204,22 +205,32 @@ class SagaDriver:
             for cleanup in keyspace.cleanups.values():
                 if cleanup.due and cleanup.node in self._views.cluster.removed:
                     self._observe(f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node))
+        self._free_slots()
         for move in drain_moves(self._views.keyspaces, self._views.cluster):
             id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
-            if move.keyspace in self._keyspaces and id_ not in self._moving:
+            if move.keyspace in self._keyspaces and id_ not in self._giving:
                 command = MoveShard(shard=move.shard, target=move.target)
                 reason = f"{move.node} is being drained"
-                moving = asyncio.create_task(
-                    self._move(Envelope(id_, f"keyspace/{move.keyspace}", command, "muster", reason))
-                )
-                self._moving.add(id_)
-                moving.add_done_callback(lambda _, id_=id_: self._moving.discard(id_))  # type: ignore[misc]
+                self._give(Envelope(id_, f"keyspace/{move.keyspace}", command, "muster", reason))
 
-    async def _move(self, envelope: Envelope) -> None:
+    def _free_slots(self) -> None:
+        """Give back what sagas hold that have ended: a request that came late can have taken slots after their release."""
+        for saga in (*self._views.cluster.held, *self._views.cluster.waiting):
+            id_ = f"{saga}/slots/{self._views.cluster.version}"
+            if saga.split("/")[1] in self._keyspaces and saga not in self._live and id_ not in self._giving:
+                self._give(Envelope(id_, cluster.STREAM, ReleaseSlots(saga=saga), "muster", "the saga has ended"))
+
+    def _give(self, envelope: Envelope) -> None:
+        """Give a command that nobody waits for: what it is for is looked for again."""
+        giving = asyncio.create_task(self._given(envelope))
+        self._giving.add(envelope.id)
+        giving.add_done_callback(lambda _: self._giving.discard(envelope.id))
+
+    async def _given(self, envelope: Envelope) -> None:
         try:
             answer = await self._submit(envelope)
         except MusterError as error:
-            log.debug("a drained shard was not moved", extra={"command": envelope.id, "reason": error.detail})
+            log.debug("a command was not answered", extra={"command": envelope.id, "reason": error.detail})
             return
         if answer.error is not None:
-            log.warning("a drained shard cannot be moved", extra={"command": envelope.id, "error": answer.error})
+            log.warning("a command was refused", extra={"command": envelope.id, "error": answer.error})

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from domain.driver import Location, ShardId
-from muster.agent_map import Activate, Correction, Distrust, Fence, LocalShard, Retire, correction
+from muster.agent_map import Activate, Correction, Distrust, Drop, Fence, LocalShard, Retire, correction
 from muster.shard_answer import Shard
 
 USERS = ShardId("users", 0)
@@ -16,9 +16,19 @@ def copy(state: State, epoch: int) -> LocalShard:
     return LocalShard(USERS, epoch, state)
 
 
-def mapped(owner: str | None, epoch: int, *, fenced: bool = False) -> Shard:
+MOVE = "keyspace/users/migration/1"
+
+
+def mapped(owner: str | None, epoch: int, *, fenced: bool = False, migration: str | None = MOVE) -> Shard:
     return Shard(
-        keyspace="users", shard=0, owner=owner, address=f"{owner}:1", epoch=epoch, status="active", fenced=fenced
+        keyspace="users",
+        shard=0,
+        owner=owner,
+        address=f"{owner}:1",
+        epoch=epoch,
+        status="active" if migration is None else "migrating",
+        fenced=fenced,
+        migration=migration,
     )
 
 
@@ -38,6 +48,9 @@ def mapped(owner: str | None, epoch: int, *, fenced: bool = False) -> Shard:
         pytest.param(copy("hidden", 4), mapped("n2", 3), None, id="a copy under way stays hidden"),
         pytest.param(copy("hidden", 4), mapped("n2", 3, fenced=True), None, id="also while its source is fenced"),
         pytest.param(copy("hidden", 4), mapped("n2", 4), None, id="also when the source was given the epoch"),
+        pytest.param(copy("hidden", 4), mapped("n2", 3, migration=None), Drop(4), id="a copy whose move has ended"),
+        pytest.param(copy("hidden", 4), mapped("n2", 6, migration=None), Drop(4), id="a copy of a move long ago"),
+        pytest.param(copy("hidden", 4), mapped(None, 0, migration=None), None, id="a copy of a shard without an owner"),
         pytest.param(copy("hidden", 4), None, None, id="a hidden copy of nothing does no harm"),
         pytest.param(copy("retired", 3), mapped("n1", 4), None, id="what was given up stays given up"),
         pytest.param(copy("serving", 3), None, Distrust(3), id="a keyspace that is unknown"),

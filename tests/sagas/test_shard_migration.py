@@ -311,14 +311,25 @@ class TestForward:
         assert (story.step, story.saga.standing) == (step, "running")
         story.done()
 
-    @pytest.mark.parametrize("step", ["activate", "publish", "clean"])
+    def test_a_target_that_does_not_serve_is_never_left_out(self):
+        story = at("activate").fails(final=True)
+        assert isinstance(story.events()[-1], SagaBlocked)
+        assert story.allowed == ("retry", "force-complete")
+        assert story.when(ForceComplete()).step == "activate"
+
+    def test_a_target_that_is_removed_before_it_serves_blocks_the_move_and_keeps_the_sources_copy(self):
+        story = heard(at("activate"), *JOINED, NodeRemoved(node="n2"))
+        assert (story.step, story.saga.standing) == ("activate", "blocked")
+        assert not story.root.cleanups[2, "n1"].due
+
+    @pytest.mark.parametrize("step", ["publish", "clean"])
     def test_an_error_that_is_final_behind_the_commit_is_blocked_with_verbs(self, step):
         story = at(step).fails(final=True)
         assert isinstance(story.events()[-1], SagaBlocked)
         assert story.allowed == ("retry", "skip", "force-complete")
 
     def test_a_copy_that_was_left_behind_by_force_is_due_to_be_cleaned(self):
-        story = answered(at("activate").when(ForceComplete()))
+        story = answered(at("publish").when(ForceComplete()))
         assert (story.saga.phase, story.events(of_root=True)) == ("completed", [ended("completed", cleaned=False)])
         assert story.root.cleanups[2, "n1"].due
 
@@ -405,17 +416,23 @@ class TestBack:
         assert heard(at(step), *JOINED, NodeRemoved(node="n1")).step in ("release", None)
 
     def test_behind_the_commit_there_is_no_way_back(self):
-        at("activate").refused(AbortSaga(), VerbNotAllowed, allowed="pause, skip, force-complete")
+        at("activate").refused(AbortSaga(), VerbNotAllowed, allowed="pause, force-complete")
 
-    @pytest.mark.parametrize(("step", "fails"), [("reactivate", 5), ("discard", 5)])
-    def test_a_compensation_that_fails_is_blocked_until_it_is_skipped_or_tried_again(self, step, fails):
-        story = back(step)
+    def test_a_compensation_that_fails_is_blocked_until_it_is_skipped_or_tried_again(self):
+        story, fails = back("discard"), 5
         for attempt in range(1, fails + 1):
             story = story.fails("down")
             story = story.runs_out("retry") if attempt < fails else story
         assert story.allowed == ("retry", "skip")
-        assert story.when(RetryStep()).done().step != step
-        assert story.when(SkipStep(step=step)).step != step
+        assert story.when(RetryStep()).done().step != "discard"
+        assert story.when(SkipStep(step="discard")).step != "discard"
+
+    def test_giving_the_shard_back_to_its_source_is_tried_for_ever_and_never_left_out(self):
+        story = back("reactivate")
+        for _ in range(20):
+            story = story.runs_out("timeout").runs_out("retry")
+        assert "skip" not in story.allowed
+        assert story.done().step != "reactivate"
 
     def test_a_discard_that_was_skipped_is_due(self):
         story = answered(back("discard").when(SkipStep(step="discard")))

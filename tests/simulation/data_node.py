@@ -29,7 +29,7 @@ from domain.saga import ReportStep
 from domain.shard_map import Shard
 from infra import shard_ownership as ownership
 from infra.shard_record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
-from muster.agent_map import Activate, Distrust, Fence, LocalShard, Retire, correction
+from muster.agent_map import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
 from workers.shard_view import TaskRow
 
 lease_seconds = 5.0
@@ -50,6 +50,7 @@ class MapRow(NamedTuple):
     epoch: int
     fenced: bool
     address: str
+    migration: str | None
 
 
 class World(Protocol):
@@ -196,7 +197,7 @@ class DataNode:
         self.compared = True
 
     def _compare_one(self, shard: ShardId, record: ShardRecord, told: Shard) -> None:
-        row = MapRow(told.owner, told.epoch, told.fenced, f"{told.owner}:7400")
+        row = MapRow(told.owner, told.epoch, told.fenced, f"{told.owner}:7400", told.migration)
         match correction(LocalShard(shard, record.epoch, record.state), self.name, row):
             case Fence(epoch):
                 self.fence(shard, epoch)
@@ -204,6 +205,8 @@ class DataNode:
                 self._quietly(lambda: self.activate(shard, epoch, record.limits))
             case Retire(epoch, owner):
                 self.retire(shard, epoch, owner.node)
+            case Drop(epoch):
+                self.drop(shard, epoch)
             case Distrust(epoch):
                 raise AssertionError(f"{self.name} serves {shard} with epoch {epoch}, which the map cannot explain")
 

@@ -140,10 +140,12 @@ class Moves:
     def settle(self) -> None:
         """All faults are over, and an operator helps where a saga is stuck: everything ends, and nothing is lost."""
         end, stuck = self.now + 1_500.0, 0.0
-        while self.controller.sagas or self._due():
+        while any(not self._stranded(saga) for saga in self.controller.sagas) or self._due():
             assert self.now < end, f"it never ends: {self.controller.sagas}, {self._due()}"
             self.turn()
             for saga in self.controller.sagas:
+                if self._stranded(saga):
+                    continue
                 # Where a removed node holds a saga up behind its pivot, only an operator can say so.
                 gone = not self.messages and saga.data["target"] in self.controller.views.cluster.removed
                 held = "resume" in self._allowed(saga)
@@ -160,6 +162,11 @@ class Moves:
             for shard in self.shards:
                 self._check_content(self.nodes[str(self.shard(shard).owner)], shard)
         self.controller.start()
+
+    def _stranded(self, saga: Saga) -> bool:
+        """Whether it stands, and has to: the new owner was removed before it served, and the old one's copy is kept."""
+        gone = saga.data["target"] in self.controller.views.cluster.removed
+        return saga.standing == "blocked" and saga.step == "activate" and gone
 
     def _allowed(self, saga: Saga) -> tuple[str, ...]:
         return allowed(saga, DEFINITIONS[saga.definition, saga.definition_version])

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from domain.node import CordonNode, DrainNode, RemoveNode, SetMoveLimits
+from domain.node import CordonNode, DrainNode, RemoveNode, ReserveSlots, SetMoveLimits
 from domain.saga import AbortSaga, ResumeSaga
 from tests.workers.participants import EXTENT, controller
 
@@ -165,3 +165,17 @@ async def test_a_held_move_goes_on_when_an_operator_resumes_it(tmp_path: Path) -
         await those.until(lambda: those.saga(id_).ended)
         assert those.saga(id_).phase == "completed"
         assert those.saga(id_).results["drain"] == EXTENT
+
+
+async def test_slots_that_a_late_request_took_for_a_move_that_has_ended_are_given_back(tmp_path: Path) -> None:
+    async with controller(tmp_path) as those:
+        await those.join("n1", "n2")
+        await those.keyspace("users", 4, "n1")
+        id_ = await those.move("users", 0, "n2")
+        await those.until(lambda: those.saga(id_).ended)
+        await those.give("cluster", ReserveSlots(saga=id_, source="n1", target="n2"))
+        assert id_ in those.views.cluster.held
+        await those.until(lambda: not those.views.cluster.held)
+        other = await those.move("users", 1, "n2")
+        await those.until(lambda: those.saga(other).ended)
+        assert those.saga(other).phase == "completed"

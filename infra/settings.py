@@ -49,11 +49,16 @@ class Settings:
     def check(self) -> None:
         """Raises NotReady when the settings must not be run."""
         _ = self.port
-        if not _is_loopback(self.host) and not self.insecure:
-            raise NotReady(
-                f"--http {self.http} is not loopback, and muster has no authentication yet; "
-                "pass --insecure if the network is trusted"
-            )
+        check_loopback("--http", self.http, insecure=self.insecure)
+
+
+def check_loopback(option: str, listen: str, *, insecure: bool) -> None:
+    """Raises NotReady when the process would listen (HOST:PORT) beyond loopback without having been told to."""
+    if not insecure and not _is_loopback(listen.rpartition(":")[0].strip("[]")):
+        raise NotReady(
+            f"{option} {listen} is not loopback, and muster has no authentication yet; "
+            "pass --insecure if the network is trusted"
+        )
 
 
 def _is_loopback(host: str) -> bool:

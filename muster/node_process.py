@@ -11,6 +11,7 @@ from typing import Final
 from uuid import uuid4
 
 from domain.driver import Location
+from infra.settings import check_loopback
 from muster.agent import Agent
 from muster.agent_map import LocalShard
 from workers.node.node import DataNode
@@ -32,14 +33,16 @@ class NodeSettings:
     capacity: float = 1.0
     lease_seconds: float = 5.0
     serve_bytes_per_second: float | None = None
+    insecure: bool = False
 
 
 async def serve(settings: NodeSettings) -> None:
     """Be a data node until SIGTERM or SIGINT.
 
-    Raises NotReady when another process has the folder or the port, StaleIncarnation when another one has joined as this
-    node, NodeTaken when the id belongs to another folder.
+    Raises NotReady when another process has the folder or the port, or when it must not listen there; StaleIncarnation when
+    another one has joined as this node; NodeTaken when the id belongs to another folder.
     """
+    check_loopback("--listen", settings.listen, insecure=settings.insecure)
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)

@@ -33,6 +33,7 @@ def node() -> None:
 @click.option("--lease-seconds", default=5.0, show_default=True, help="For so long it may serve unheard.")
 @click.option("--serve-bytes-per-second", type=float, help="At most, to all who copy shards from it.")
 @click.option("--url", envvar="MUSTER_URL", default=DEFAULT_URL, show_default=True, help="The controller.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def run(log_json: bool, **options: Any) -> None:
     """Be a data node, in the foreground, until SIGTERM: hold shards, and take part in their moves."""

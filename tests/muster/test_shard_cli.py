@@ -241,6 +241,12 @@ def test_another_folder_cannot_be_the_same_node(cluster: Cluster, tmp_path: Path
     assert "NodeTaken" in other.log.read_text()
 
 
+def test_a_node_does_not_listen_beyond_loopback_unless_it_is_told_to(tmp_path: Path):
+    refused = CliRunner().invoke(main, ["node", "run", "--id", "n1", "--data", str(tmp_path), "--listen", "0.0.0.0:0"])
+    assert refused.exit_code == 1
+    assert "pass --insecure" in refused.stderr
+
+
 @pytest.mark.process
 def test_a_cluster_goes_on_when_each_of_its_processes_was_killed_and_started_again(tmp_path: Path):
     cluster = Cluster(tmp_path)

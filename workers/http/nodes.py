@@ -77,7 +77,7 @@ class Nodes:
         shards = owned(self.control.views.shards.keyspaces.values())[node]
         if shards and not query.force and node in self.control.views.shards.cluster.nodes:
             raise VerbNotAllowed(
-                f"data node {node} owns {shards} shards: drain it first, or remove it by force (`?force=true`), which "
+                f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
                 "gives up what only it holds",
                 allowed="drain",
             )
@@ -85,7 +85,7 @@ class Nodes:
         if found is not None and found.alive and not query.force:
             raise VerbNotAllowed(
                 f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
-                f"({found.lease_seconds:g} s), or remove it by force (`?force=true`)",
+                f"({found.lease_seconds:g} s), or remove it by force (`--force`, `?force=true`)",
                 allowed="",
             )
         in_path = {"node": node}

@@ -69,7 +69,8 @@ def command_from(type_name: str, data: object, *, inside: bool = False) -> Comma
     if command_type is None:
         raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
     try:
-        return command_type.model_validate(data)
+        command: Command = command_type.__pydantic_validator__.validate_python(data)
+        return command
     except ValidationError as error:
         raise refusal(error, command_type) from None
 

@@ -18,13 +18,16 @@ Health = Literal["healthy", "unhealthy", "unknown"]
 REPORTED: Final = "reported"
 """The name of the check that `ReportHealth` sets when it names none."""
 
-_WORST_FIRST: Final = ("unhealthy", "unknown", "healthy")
+_WORST_FIRST: Final[tuple[Health, ...]] = ("unhealthy", "unknown", "healthy")
 
 
 def worst(statuses: Iterable[Health]) -> Health:
     """The worst of the statuses; healthy when there are none."""
     found = set(statuses)
-    return next((status for status in _WORST_FIRST if status in found), "healthy")
+    for status in _WORST_FIRST:
+        if status in found:
+            return status
+    return "healthy"
 
 
 URL_PATTERN: Final = (

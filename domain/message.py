@@ -1,7 +1,7 @@
 """Messages: what is asked (commands), what has happened (events), and the envelopes around them."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -25,6 +25,27 @@ class Command(Message):
 
 class Event(Message):
     """A fact, in the past tense. Its type ends in its revision (`.v1`); old revisions are upcast."""
+
+
+E = TypeVar("E", bound=Event)
+_FIELDS: Final[dict[type[Event], set[str]]] = {}
+_set: Final = object.__setattr__
+
+
+def fact(event_type: type[E], fields: dict[str, Any]) -> E:
+    """The event of all its fields, which are known to be valid and become its own; never for what comes from elsewhere.
+
+    As `model_construct` builds it. Validating takes 3 to 4 µs, `model_construct` 8, this 0.7: a third of deciding a flip.
+    """
+    names = _FIELDS.get(event_type)
+    if names is None:
+        names = _FIELDS[event_type] = set(event_type.__pydantic_fields__)
+    event = object.__new__(event_type)
+    _set(event, "__dict__", fields)
+    _set(event, "__pydantic_fields_set__", names)
+    _set(event, "__pydantic_extra__", None)
+    _set(event, "__pydantic_private__", None)
+    return event
 
 
 @value

@@ -13,11 +13,10 @@ from typing import Final, Literal, NamedTuple, cast
 
 from immutables import Map
 
-from domain.check import REPORTED, Health, TtlCheck
+from domain.check import REPORTED, Health, TtlCheck, worst
 from domain.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 from domain.instance import (
     EVENTS,
-    CheckStatus,
     Instance,
     InstanceAddressChanged,
     InstanceCheckChanged,
@@ -44,7 +43,7 @@ from domain.instance import (
     health_of,
 )
 from domain.instance import evolve as evolve_instance
-from domain.message import Command, Event, Name
+from domain.message import Command, Event, Name, fact
 from domain.value import value
 
 KIND: Final = "service"
@@ -182,8 +181,17 @@ INTERNAL_COMMANDS: Final = (ObserveCheck, ExpireLease, ExpireTtl, ExpireUnhealth
 
 def decide(command: Command, state: Service) -> list[Event]:
     """What the command makes happen. Raises a `Refused`; an empty list: already so."""
-    assert isinstance(command, InstanceCommand)
-    instance = state.instances.get(command.instance)
+    asked = cast(
+        InstanceCommand, command
+    )  # `isinstance` that fails costs 0.4 µs: what comes most often is told by its type.
+    instance = state.instances.get(asked.instance)
+    if instance is not None and type(asked) is ReportHealth:
+        _same_incarnation(asked.incarnation, instance)
+        return _reported(asked, instance)
+    return _decide(asked, instance, state)
+
+
+def _decide(command: InstanceCommand, instance: Instance | None, state: Service) -> list[Event]:
     if isinstance(command, RegisterInstance):
         return _register(command, instance, state)
     if isinstance(command, ObserveCheck | ExpireLease | ExpireTtl | ExpireUnhealthy):
@@ -201,9 +209,6 @@ def decide(command: Command, state: Service) -> list[Event]:
         case DeregisterInstance():
             _same_incarnation(command.incarnation, instance)
             return [_removed(instance, "requested")]
-        case ReportHealth():
-            _same_incarnation(command.incarnation, instance)
-            return _reported(command, instance)
         case Heartbeat():
             _same_incarnation(command.incarnation, instance)
             return _heard(instance)
@@ -306,19 +311,19 @@ def _checked(instance: Instance, check: str, status: Health, cause: str | None) 
     was: Health = before.status if before else "unknown"
     if before is not None and was == status:
         return []
-    health = health_of({**instance.checks, check: CheckStatus(status)})
+    health = worst([status, *[found.status for name, found in instance.checks.items() if name != check]])
     if health != instance.health:
-        return [
-            InstanceHealthChanged(
-                instance=instance.id,
-                was=instance.health,
-                to=health,
-                cause=cause,
-                check=check,
-                check_status=status,
-            )
-        ]
-    return [InstanceCheckChanged(instance=instance.id, check=check, was=was, to=status, cause=cause)]
+        flipped = {
+            "instance": instance.id,
+            "was": instance.health,
+            "to": health,
+            "cause": cause,
+            "check": check,
+            "check_status": status,
+        }
+        return [fact(InstanceHealthChanged, flipped)]
+    changed = {"instance": instance.id, "check": check, "was": was, "to": status, "cause": cause}
+    return [fact(InstanceCheckChanged, changed)]
 
 
 def _removed(instance: Instance, cause: Removal) -> InstanceDeregistered:
@@ -381,15 +386,13 @@ def timers(state: Service, instance_id: str) -> tuple[Timer, ...]:
 
 def renews(command: Command, timer: Timer) -> bool:
     """Whether the command, once answered, gives the timer its full length again."""
-    match command:
-        case RegisterInstance():
-            return timer.kind == "lease"
-        case Heartbeat():
-            return timer.kind in ("lease", "ttl")
-        case ReportHealth():
-            return timer.kind == "ttl" and timer.check == command.check and command.status != "unhealthy"
-        case _:
-            return False
+    kind = type(command)
+    if kind is ReportHealth:
+        report = cast(ReportHealth, command)
+        return timer.kind == "ttl" and timer.check == report.check and report.status != "unhealthy"
+    if kind is Heartbeat:
+        return timer.kind in ("lease", "ttl")
+    return kind is RegisterInstance and timer.kind == "lease"
 
 
 def expire(timer: Timer) -> Command:

@@ -37,23 +37,38 @@ def link(key: bytes, value: bytes) -> bytes:
     return sha256(len(key).to_bytes(4, "big") + key + value).digest()
 
 
-class _Key(NamedTuple):
-    """A stream's key, its length-prefixed form and its checksum."""
+class Key(NamedTuple):
+    """A record's key, its length-prefixed form and its checksum, made once for many records."""
 
+    stream: str
     text: bytes
     prefix: bytes
     crc: int
 
+    def sealed(self, document: bytes) -> bytes:
+        """The JSON object with its `crc` as last member."""
+        body = document[:-1]
+        return body + b',"crc":"%08x"}' % crc32(body, self.crc)
+
+    def link(self, value: bytes) -> bytes:
+        """See `link`."""
+        return sha256(self.prefix + value).digest()
+
 
 @lru_cache(maxsize=65_536)
-def _key(stream: str) -> _Key:
-    key = root(stream).encode()
-    return _Key(key, len(key).to_bytes(4, "big") + key, crc32(key))
+def key_of(stream: str) -> Key:
+    """The key of the stream's records: its root."""
+    return _key(root(stream))
+
+
+def _key(stream: str) -> Key:
+    key = stream.encode()
+    return Key(stream, key, len(key).to_bytes(4, "big") + key, crc32(key))
 
 
 def sealed(key: bytes, document: bytes) -> bytes:
-    """The JSON object with its `crc` as last member."""
-    return b'%b,"crc":"%08x"}' % (document[:-1], crc32(document[:-1], crc32(key)))
+    """See `Key.sealed`."""
+    return _key(key.decode()).sealed(document)
 
 
 def term_started(after: Cursor, writer: str, at: datetime, source: str) -> StoredEvent:
@@ -129,7 +144,7 @@ class Chain:
             return False
         try:
             document: Document = orjson.loads(value)
-            known = _key(document["subject"])
+            known = key_of(document["subject"])
             number, writer, prev = document["term"], document["writer"], document["prev"]
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise self._corrupt(position, "the bytes are no document of ours") from None

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from domain.catalogue import EVENTS
 from domain.error import Corrupt
-from domain.message import Event, Recorded, root
-from infra.chain import link, sealed
+from domain.message import Event, Recorded
+from infra.chain import key_of
 from infra.decoded import DecodedRecords
 from infra.log import Batch, Cursor, Document
 
@@ -70,11 +70,10 @@ class CloudEventMapper(Mapper[str]):
                 document["batchlast"] = True
                 if commands_offset is not None:
                     document["commandsoffset"] = str(commands_offset)
-            stream = root(recorded.stream)
-            key = stream.encode()
-            value = sealed(key, orjson.dumps(document, option=orjson.OPT_UTC_Z))
-            head = link(key, value)
-            stored.append(StoredEvent(stream, recorded.position, recorded.event.type, value))
+            key = key_of(recorded.stream)
+            value = key.sealed(orjson.dumps(document, option=orjson.OPT_UTC_Z))
+            head = key.link(value)
+            stored.append(StoredEvent(key.stream, recorded.position, recorded.event.type, value))
         end = cursor.position + len(drafts)
         return stored, Cursor(end, end, head, cursor.term, cursor.writer)
 

@@ -28,7 +28,7 @@ from domain.instance import (
     LeaseExpired,
     Spec,
 )
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, fact
 from infra.log import Document
 
 Row = tuple[Any, ...]
@@ -36,7 +36,6 @@ Row = tuple[Any, ...]
 actor, reason, command's hash, commands' offset).
 """
 
-_FIELDS: Final = {event: set(event.__pydantic_fields__) for event in EVENTS.values()}
 _FLAT: Final = frozenset(
     (
         InstanceHealthChanged,
@@ -55,7 +54,6 @@ _CHECKS: Final = {"http": HttpCheck, "tcp": TcpCheck, "ttl": TtlCheck}
 _CHECK_NAMES: Final = {check: [field.name for field in fields_of(check)] for check in _CHECKS.values()}
 _SPEC_NAMES: Final = [field.name for field in fields_of(Spec) if field.name != "checks"]
 _spec_values: Final = attrgetter(*_SPEC_NAMES)
-_set: Final = object.__setattr__
 
 
 def row_of(position: int, document: Document) -> Row:
@@ -107,13 +105,7 @@ def built(event_type: type[Event], fields: dict[str, Any]) -> Event:
     if event_type is InstanceRegistered:
         values, checks = fields["spec"]
         fields["spec"] = Spec(**dict(zip(_SPEC_NAMES, values, strict=True)), checks=tuple(map(_check, checks)))
-    # As `model_construct` does it with all fields given, in a tenth of its time.
-    event = object.__new__(event_type)
-    _set(event, "__dict__", fields)
-    _set(event, "__pydantic_fields_set__", _FIELDS[event_type])
-    _set(event, "__pydantic_extra__", None)
-    _set(event, "__pydantic_private__", None)
-    return event
+    return fact(event_type, fields)
 
 
 def _check(told: tuple[str, list[Any]]) -> HttpCheck | TcpCheck | TtlCheck:

@@ -40,6 +40,10 @@ class FolderLog(RecorderLog):
     async def _records(self, after: int, to: int) -> Sequence[tuple[int, None, bytes]]:
         return await self._read(self._rows.select_records, self._originator, after, to)
 
+    async def _insert(self, records: Sequence[StoredEvent]) -> None:
+        await self._call(self._rows.insert_records, self._originator, records)
+        self._grown.set()
+
 
 class EmbeddedLog(FolderLog):
     """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
@@ -76,6 +80,12 @@ class LogRecorder(SQLiteApplicationRecorder):
         rows = [(event.originator_id, event.originator_version, event.topic, event.state) for event in stored_events]
         c.executemany(self.insert_events_statement, rows)
         return None
+
+    def insert_records(self, originator_id: str, records: Sequence[StoredEvent]) -> None:
+        """As `insert_events` of copies that name this originator, without making them."""
+        rows = [(originator_id, record.originator_version, record.topic, record.state) for record in records]
+        with self.datastore.transaction(commit=True) as c:
+            c.executemany(self.insert_events_statement, rows)
 
     def select_events(
         self,

@@ -17,8 +17,9 @@ _STATUSES: Final = ("accepted", "unchanged", "refused")
 
 def content_hash(envelope: Envelope) -> str:
     """16 hex digits over what the command asks: type, stream, expected version and data."""
-    head = f"{envelope.command.type}\n{envelope.stream}\n{envelope.expected_version}\n".encode()
-    return sha256(head + envelope.command.__pydantic_serializer__.to_json(envelope.command)).hexdigest()[:16]
+    command = envelope.command
+    head = f"{command.type}\n{envelope.stream}\n{envelope.expected_version}\n".encode()
+    return sha256(head + command.__pydantic_serializer__.to_json(command)).digest()[:8].hex()
 
 
 def packed_acceptance(content: str, position: int, version: int, incarnation: int | None) -> bytes:

@@ -43,6 +43,8 @@ class Deadlines:
     def arm(self, subject: Subject, timers: Iterable[Timer], extra_seconds: float = 0.0) -> None:
         """Make these the subject's timers: new ones start now, known ones go on, others are dropped."""
         known = self._armed.get(subject, {})
+        if tuple(known) == timers:  # As most events leave them.
+            return
         armed: dict[Timer, tuple[float, int]] = {}
         for timer in timers:
             if timer in known:

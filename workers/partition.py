@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
@@ -56,8 +57,8 @@ class Group:
     parts: list[Any] = field(default_factory=list)
     bytes: int = 0
     before: dict[str, Any] = field(default_factory=dict)
-    touched: dict[Subject, None] = field(default_factory=dict)
-    renewed: list[tuple[Subject, Command]] = field(default_factory=list)
+    touched: dict[Subject, Aggregate] = field(default_factory=dict)
+    renewed: list[tuple[Subject, Aggregate, Command]] = field(default_factory=list)
     answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
 
 
@@ -200,7 +201,7 @@ class Partition:
             assert kind.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
-            group.touched[stream, item] = None
+            group.touched[stream, item] = kind
         return len(due)
 
     def observe(self, stream: str, command: Command) -> None:
@@ -223,7 +224,7 @@ class Partition:
         if envelope.expected_version is not None:
             _check_version(envelope.expected_version, kind.version(part), item or stream)
         placed = self._record(envelope, group, content)
-        group.renewed.append(((stream, item), command))
+        group.renewed.append(((stream, item), kind, command))
         head = group.position + len(group.drafts)
         if not placed:
             return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
@@ -260,7 +261,7 @@ class Partition:
                 envelope.reason,
             )
             group.drafts.append(Draft(recorded, content, data[index]))
-            group.touched[stream, kind.item(event)] = None
+            group.touched[stream, kind.item(event)] = kind
             streams[stream], part = kind.fold(state, event)
             group.parts.append(part)
         return placed
@@ -290,24 +291,26 @@ class Partition:
             cursor,
         )
 
-    def commit(self, cursor: Cursor) -> list[Subject]:
-        """The batch or beat was acknowledged: the group is history. The subjects that may have changed."""
+    def commit(self, cursor: Cursor) -> list[tuple[str, str, Any]]:
+        """The batch or beat was acknowledged: the group is history. What may have changed: stream, item, and its part now."""
         group, self._group = self._group, None
         assert group is not None, "no group is open"
         self.cursor, self.commands_offset = cursor, group.commands_offset
         if group.drafts:
             self.last_at = group.at
-        for subject in group.touched:
+        changed: list[tuple[str, str, Any]] = []
+        for subject, kind in group.touched.items():
             stream, item = subject
-            if isinstance(ended := self.streams[stream], Saga) and ended.ended:
+            state = self.streams[stream]
+            if kind is SAGA and state.ended:
                 self._forget(stream)
-            self.deadlines.arm(subject, of_stream(stream).timers(self.streams[stream], item))
-        for subject, command in group.renewed:
-            renews = OF_COMMAND[type(command)].renews
-            self.deadlines.renew(subject, lambda timer, renews=renews, command=command: renews(command, timer))  # type: ignore[misc]
+            self.deadlines.arm(subject, kind.timers(state, item))
+            changed.append((stream, item, kind.part(state, item)))
+        for subject, kind, command in group.renewed:
+            self.deadlines.renew(subject, partial(kind.renews, command))
         for answer, content in group.answers.values():
             self.ids.remember(answer, content, group.at)
-        return list(group.touched)
+        return changed
 
     def committed(self) -> dict[str, Any]:
         """The streams as the log has them at `cursor`: without what an open group has decided so far."""

@@ -21,7 +21,6 @@ from domain.catalogue import Answer
 from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient
 from domain.message import Command, Envelope
 from infra.log import START, Cursor, EventLog
-from workers.aggregate import of_stream
 from workers.partition import Folded, GroupFull, Partition
 from workers.view import Views
 
@@ -296,12 +295,11 @@ class Writer:
         self._queue.extendleft(reversed(taken))
 
     def _commit(self, folded: Sequence[Folded], cursor: Cursor) -> None:
-        touched = self.partition.commit(cursor)
+        changed = self.partition.commit(cursor)
         if folded:
             self._views.apply(self.number, folded, cursor)
         self._views.confirm(self.number)
-        for stream, item in touched:
-            part = of_stream(stream).part(self.partition.streams[stream], item)
+        for stream, item, part in changed:
             for observer in self.observers:
                 observer.changed(stream, item, part)
 

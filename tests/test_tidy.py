@@ -12,7 +12,9 @@ PURE = ("domain", "sagas", "projections")
 file_lines_max = 450
 function_lines_max = 70
 DRAWERS = {"utils", "util", "common", "base", "helpers", "helper", "manager", "misc"}
-IMPURE = re.compile(r"\bdatetime\.(now|utcnow|today)\b|\buuid[1-7]?\b|\brandom\b|\btime\.\w|\bos\.|(?<!def )\bopen\(|\bprint\(")
+IMPURE = re.compile(
+    r"\bdatetime\.(now|utcnow|today)\b|\buuid[1-7]?\b|\brandom\b|\btime\.\w|\bos\.|(?<!def )\bopen\(|\bprint\("
+)
 
 MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

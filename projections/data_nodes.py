@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from domain.cluster import STREAM
 from domain.message import Recorded
 from domain.node import (
     DataNode,
@@ -18,6 +19,8 @@ from projections.projection import Key, Projection
 
 def key(recorded: Recorded) -> Key | None:
     """(node,)."""
+    if recorded.stream != STREAM:
+        return None
     event = recorded.event
     return (event.node,) if isinstance(event, NodeEvent) and not isinstance(event, NodeSilenceAttested) else None
 

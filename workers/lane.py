@@ -150,7 +150,9 @@ class Lane:
     def _apply(self, recorded: Sequence[Recorded], keys: "_Keys") -> None:
         # No await in here: rows and cursor belong together.
         for fold in self._folds:
-            fold.apply(recorded, keys[fold.projection.key])
+            touched = keys[fold.projection.key]
+            if any(touched):
+                fold.apply(recorded, touched)
         self._folded = self._next
         self._folded_events += len(recorded)
         self.read = self._folded.position

@@ -108,8 +108,7 @@ class CommandIds:
 
     def restore(self, rows: Iterable[tuple[str, str]], since: datetime) -> None:
         """Keep what `recorded` gave; all of it counts as remembered from `since` on."""
-        for id_, packed in rows:
-            self._keep(id_, bytes.fromhex(packed), since)
+        self.accepted([(id_, bytes.fromhex(packed)) for id_, packed in rows], since)
 
     def _answer(self, id_: str, packed: bytes) -> tuple[Answer, str]:
         content, status, position, version, incarnation = _PACKED.unpack(packed)

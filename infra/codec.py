@@ -173,7 +173,7 @@ def event_from(type_name: str, data: dict[str, Any]) -> Event:
     """The event of this type; an older revision is upcast step by step (`upcast_v1_v2(data)` on its class)."""
     event_type = EVENTS.get(type_name)
     if event_type is None:
-        event_type, data = _upcast(type_name, data)
+        event_type, data = _upcast(str(type_name), data)
     return event_type.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
 from domain.error import MusterError, NotReady
@@ -125,11 +126,28 @@ class CommandsTopic:
         return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error.facts()))
 
     async def _publish(self, producer: AIOKafkaProducer, pending: "asyncio.Queue[_Pending]") -> None:
+        """Publish outcomes in order, those that are there at the same time as one batch: a `send` of each costs 4 µs more, of
+        80 that a command takes.
+        """
+        batch = producer.create_batch()
         while True:
+            if pending.empty():
+                batch = await self._sent(producer, batch)
             item = await pending.get()
+            if isinstance(item.outcome, asyncio.Future) and not item.outcome.done():
+                batch = await self._sent(producer, batch)
             told = item.outcome if isinstance(item.outcome, dict) else outcome(await item.outcome)
-            key = item.key or str(told["id"]).encode()
-            await producer.send(self._outcomes, orjson.dumps(told), key, self._here.partition)
+            record = {"key": item.key or str(told["id"]).encode(), "value": orjson.dumps(told), "timestamp": None}
+            if batch.append(**record) is None:
+                batch = await self._sent(producer, batch)
+                batch.append(**record)  # The first record is taken at any size.
+
+    async def _sent(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> BatchBuilder:
+        """Send the batch, if there is something in it; one to go on with."""
+        if batch.record_count() == 0:
+            return batch
+        await producer.send_batch(batch, self._outcomes, partition=self._here.partition)
+        return producer.create_batch()
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -208,14 +208,11 @@ def decide(command: Command, state: Keyspace) -> list[Event]:
     """What the command makes happen. Raises a `Refused`; an empty list: already so."""
     if isinstance(command, CreateKeyspace):
         return _create(command, state)
-    if state.count == 0:
-        raise KeyspaceNotFound("there is no such keyspace; create it first")
     if isinstance(command, AssignShards):
+        _check_created(state)
         return _assigned([number for number in range(state.count) if state.shard(number).owner is None], command.nodes)
     assert isinstance(command, ShardCommand)
-    if command.shard >= state.count:
-        raise ShardNotFound(f"there are {state.count} shards, from 0 on", shard=command.shard)
-    shard = state.shard(command.shard)
+    shard = shard_for(command, state)
     match command:
         case PinShard():
             return [] if shard.pinned else [ShardPinSet(shard=shard.id)]
@@ -236,6 +233,19 @@ def decide(command: Command, state: Keyspace) -> list[Event]:
             return _step(command, shard, state)
         case _:
             raise AssertionError(f"no decision for {type(command).__name__}")
+
+
+def shard_for(command: ShardCommand, state: Keyspace) -> Shard:
+    """The shard that the command is about. Raises KeyspaceNotFound, ShardNotFound."""
+    _check_created(state)
+    if command.shard >= state.count:
+        raise ShardNotFound(f"there are {state.count} shards, from 0 on", shard=command.shard)
+    return state.shard(command.shard)
+
+
+def _check_created(state: Keyspace) -> None:
+    if state.count == 0:
+        raise KeyspaceNotFound("there is no such keyspace; create it first")
 
 
 def _create(command: CreateKeyspace, state: Keyspace) -> list[Event]:

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from domain.error import KeyspaceNotFound, ShardNotFound
-from domain.keyspace import MoveShard
+from domain.keyspace import MoveShard, shard_for
 from domain.message import Command
 from domain.shard_map import Keyspace
 from sagas import shard_migration
@@ -22,11 +21,7 @@ def started(command: Command, stream: str, root: Root) -> tuple[str, list[Told]]
     """The new saga's stream, and the events that the command makes; none: already so. Raises a `Refused`."""
     assert isinstance(command, MoveShard)
     keyspace: Keyspace = root.state
-    if keyspace.count == 0:
-        raise KeyspaceNotFound("there is no such keyspace; create it first")
-    if command.shard >= keyspace.count:
-        raise ShardNotFound(f"there are {keyspace.count} shards, from 0 on", shard=command.shard)
-    shard = keyspace.shard(command.shard)
+    shard = shard_for(command, keyspace)
     saga_id = f"{stream}/migration/{keyspace.moves + 1}"
     if command.target == (shard.target or shard.owner):
         return saga_id, []

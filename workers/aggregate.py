@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from domain import cluster, keyspace, node, saga, service
 from domain.message import Command, Event, Recorded, root
-from domain.service import InstanceCommand, ObserveCheck
+from domain.service import ObserveCheck
 from sagas import catalogue, engine
 from sagas.engine import Root, Told
 
@@ -198,11 +198,8 @@ def inside_id(command: Command, stream: str) -> str:
     return f"{command.type}/{stream}"
 
 
-def subject_of(command: Command) -> str:
-    """The item that a command is about."""
-    return command.instance if isinstance(command, InstanceCommand) else OF_COMMAND[type(command)].item(command)
-
-
-def gone_incarnation(recorded: Recorded) -> int | None:
-    """The incarnation that the event itself names, for an item that is gone behind it."""
-    return getattr(recorded.event, "incarnation", None)
+def incarnation_behind(recorded: Recorded, part: Any) -> int | None:
+    """The incarnation that the event's command is answered with; of an item that is gone behind it, what the event names."""
+    if part is None:
+        return getattr(recorded.event, "incarnation", None)
+    return OF_EVENT[type(recorded.event)].incarnation(part)

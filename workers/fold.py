@@ -1,7 +1,7 @@
 """One projection's rows while events are folded into them: all of them in memory, or the newest ones of a store."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from domain.message import Recorded
 from infra.read_store import Changes, ParkedKey
@@ -106,8 +106,3 @@ class Fold(Generic[Row]):
     def _park(self, parked: ParkedKey) -> None:
         self.parked[parked.key] = parked
         self._newly_parked.append(parked)
-
-
-def folds_of(projections: Sequence[Projection[Any]], **options: Any) -> list[Fold[Any]]:
-    """A fold for each projection."""
-    return [Fold(projection, **options) for projection in projections]

@@ -23,7 +23,7 @@ from domain.message import Command, Envelope, Recorded
 from domain.saga import Saga
 from infra.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log import START, Batch, Cursor
-from workers.aggregate import OF_COMMAND, OF_EVENT, SAGA, Aggregate, Placed, gone_incarnation, inside_id, of_stream
+from workers.aggregate import OF_COMMAND, OF_EVENT, SAGA, Aggregate, Placed, incarnation_behind, inside_id, of_stream
 from workers.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.deadlines import Deadlines, Subject
 
@@ -119,8 +119,7 @@ class Partition:
         for content, (recorded, part), after in zip(command_hashes(batch), folded, [*following, None], strict=True):
             id_ = recorded.command_id
             if content is not None and id_ != after:
-                kind = OF_EVENT[type(recorded.event)]
-                incarnation = kind.incarnation(part) if part is not None else gone_incarnation(recorded)
+                incarnation = incarnation_behind(recorded, part)
                 accepted.append((id_, packed_acceptance(content, recorded.position, recorded.version, incarnation)))
         self.ids.accepted(accepted, folded[0][0].at)
         self._recent.extend([id_ for id_, _ in accepted])
@@ -229,8 +228,7 @@ class Partition:
         if not placed:
             return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
         last = group.drafts[-1].recorded
-        after, kind = group.parts[-1], OF_EVENT[type(last.event)]
-        incarnation = kind.incarnation(after) if after is not None else gone_incarnation(last)
+        incarnation = incarnation_behind(last, group.parts[-1])
         return Answer(envelope.id, "accepted", self.number, head, last.version, incarnation)
 
     def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Placed]:

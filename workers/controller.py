@@ -220,7 +220,7 @@ async def _working(parts: _Parts) -> AsyncIterator[None]:
         writing = [tasks.create_task(writer.run(), name=f"writer {number}") for number, writer in writers.items()]
         helping = [
             tasks.create_task(parts.checker.run(), name="checker"),
-            tasks.create_task(_keep_snapshots(parts.snapshotters), name="snapshots"),
+            tasks.create_task(_keep_snapshots(writers, parts.snapshotters), name="snapshots"),
             *(tasks.create_task(topic.run(), name="commands") for topic in parts.topics),
             *(tasks.create_task(driver.run(), name="sagas") for driver in parts.drivers),
             *([tasks.create_task(parts.roll_call.run(), name="roll call")] if parts.roll_call else []),
@@ -291,12 +291,12 @@ def _outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict
     return {name: output for name, output in found.items() if output is not None}
 
 
-async def _keep_snapshots(snapshotters: Mapping[int, Snapshotter]) -> None:
+async def _keep_snapshots(writers: Mapping[int, Writer], snapshotters: Mapping[int, Snapshotter]) -> None:
     while True:
         await asyncio.sleep(snapshot_look_seconds)
-        for snapshotter in snapshotters.values():
+        for number, snapshotter in snapshotters.items():
             try:
-                await snapshotter.take_if_due()
+                await snapshotter.take_if_due(recovered=writers[number].recovered.is_set())
             except Transient as error:
                 log.warning("no snapshot was taken", extra={"reason": error.detail})
 

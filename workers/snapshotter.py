@@ -32,6 +32,7 @@ from workers.view import Views
 
 REVISION: Final = "4:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
 events_between: Final = 50_000
+recovering_seconds_between: Final = 60.0
 rows_chunk_max: Final = 500
 
 _SERVICES: Final = TypeAdapter(list[ServiceRow])
@@ -91,6 +92,14 @@ def _mark(plain: dict[str, Any] | None) -> Mark | None:
     return None if plain is None else Mark(plain["actor"], plain["reason"], datetime.fromisoformat(plain["since"]))
 
 
+def is_due(events: int, seconds: float, *, recovered: bool) -> bool:
+    """Whether to take a snapshot, so many events and seconds after the last one.
+
+    While the log is read, one is obsolete a moment later: they are for a recovery so long that it must not begin anew.
+    """
+    return events >= events_between and (recovered or seconds >= recovering_seconds_between)
+
+
 class Snapshotter:
     """Keeps a store supplied with snapshots of one partition."""
 
@@ -99,6 +108,7 @@ class Snapshotter:
         self._partition = partition
         self._views = views
         self._taken_at = -1
+        self._since = time.monotonic()  # When the last one was taken; before the first one, when this began.
         self.last_seconds = 0.0
 
     @property
@@ -115,9 +125,10 @@ class Snapshotter:
         self._taken_at = snapshot.cursor.position
         return True
 
-    async def take_if_due(self) -> None:
-        """Take a snapshot when `events_between` events have come since the last one."""
-        if self._partition.cursor.position - self._taken_at >= events_between:
+    async def take_if_due(self, *, recovered: bool) -> None:
+        """Take a snapshot when one `is_due`. `recovered`: the log was read to its end once."""
+        events = self._partition.cursor.position - self._taken_at
+        if is_due(events, time.monotonic() - self._since, recovered=recovered):
             await self.take()
 
     async def take(self) -> None:
@@ -169,8 +180,8 @@ class Snapshotter:
             chunks.extend(map(_packed, _instances(some)))
             await asyncio.sleep(0)
         await self._store.save(number, Snapshot(cursor, REVISION, facts, chunks))
-        self._taken_at = cursor.position
-        self.last_seconds = time.monotonic() - began
+        self._taken_at, self._since = cursor.position, time.monotonic()
+        self.last_seconds = self._since - began
 
     def _restore(self, snapshot: Snapshot) -> None:
         partition, views = self._partition, self._views

@@ -146,12 +146,43 @@ async def test_nothing_new_needs_no_new_snapshot(kept):
     assert kept.store.snapshot is first
 
 
-async def test_a_snapshot_is_due_after_so_many_events(kept, monkeypatch):
-    await kept.snapshotter.take_if_due()
+MANY, FEW = module.events_between, module.events_between - 1
+LONG, SHORT = module.recovering_seconds_between, module.recovering_seconds_between - 1
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds", "recovered", "due"),
+    [
+        pytest.param(MANY, 0, True, True, id="a writer at work: after so many events, however soon"),
+        pytest.param(FEW, LONG, True, False, id="a quiet writer: not before, however late"),
+        pytest.param(MANY, SHORT, False, False, id="while the log is read: it would be obsolete in a moment"),
+        pytest.param(MANY, LONG, False, True, id="a very long recovery: once a minute, so that it need not begin anew"),
+        pytest.param(FEW, LONG, False, False, id="a very slow recovery: not for a few events"),
+    ],
+)
+def test_when_a_snapshot_is_due(events, seconds, recovered, due):
+    assert module.is_due(events, seconds, recovered=recovered) is due
+
+
+async def test_what_is_due_is_taken_and_then_due_no_more(kept, monkeypatch):
+    await kept.snapshotter.take_if_due(recovered=True)
     assert kept.snapshotter.position == -1
     monkeypatch.setattr(module, "events_between", 5)
-    await kept.snapshotter.take_if_due()
+    await kept.snapshotter.take_if_due(recovered=False)
+    assert kept.snapshotter.position == -1
+    await kept.snapshotter.take_if_due(recovered=True)
     assert kept.snapshotter.position == kept.partition.cursor.position
+
+
+async def test_the_minute_of_a_long_recovery_counts_from_the_last_snapshot(kept, monkeypatch):
+    monkeypatch.setattr(module, "events_between", 1)
+    kept.snapshotter._since -= LONG
+    await kept.snapshotter.take_if_due(recovered=False)
+    first = kept.snapshotter.position
+    assert first == kept.partition.cursor.position
+    kept.group(register("a", "8", port=81))
+    await kept.snapshotter.take_if_due(recovered=False)
+    assert kept.snapshotter.position == first
 
 
 async def test_many_rows_come_in_many_chunks():

@@ -16,6 +16,7 @@ from benchmarks.process import STOP_SECONDS_MAX, Usage, python, running, usage
 from infra.child_process import free_port
 
 START_SECONDS_MAX: Final = 120.0
+POLL_SECONDS: Final = 0.02
 HOST: Final = "127.0.0.1"
 _AWAY: Final = (OSError, http.client.HTTPException)
 
@@ -71,7 +72,7 @@ class Controller:
                 pass
             if self.process.poll() is not None or time.monotonic() - self.spawned_at > START_SECONDS_MAX:
                 raise RuntimeError(f"the controller is not ready; its log ends so:\n{self.log.read_text()[-2000:]}")
-            time.sleep(0.004)
+            time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL."""

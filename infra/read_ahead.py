@@ -23,6 +23,7 @@ from infra.log import Batch, Cursor, EventLog
 
 _LENGTH: Final = struct.Struct(">I")
 _BUFFER_BYTES: Final = 1 << 22
+_PIPE_BYTES: Final = 1 << 16
 
 
 class ReadAhead:
@@ -47,6 +48,11 @@ class ReadAhead:
         await asyncio.gather(self._child.wait(), self._started, return_exceptions=True)
 
     @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    @property
     def ready(self) -> bool:
         """Whether the child has started, which takes it about 0.3 s: until then its caller can read by itself."""
         return self._started.done()
@@ -58,7 +64,7 @@ class ReadAhead:
             await self._started
             self._child.stdin.write(orjson.dumps([*after[:2], after.head.hex(), *after[3:]]) + b"\n")
             while frame := await self._frame():
-                kind, *content = marshal.loads(frame)
+                kind, *content = self._content(frame)
                 if kind == "error":
                     name, detail, context = content
                     raise BY_NAME[name](detail, **context)
@@ -66,13 +72,23 @@ class ReadAhead:
                 cursor = Cursor(position, head_position, head, term, writer)
                 yield Batch(DecodedRecords(rows), cursor, voids, max(0, end - position))
         except (asyncio.IncompleteReadError, ConnectionError):
-            ended = f"the reader of partition {self._partition} ended too early; it is tried again"
-            raise NotReady(ended) from None
+            raise self._failed("ended too early") from None
 
     async def _frame(self) -> bytes:
         assert self._child.stdout is not None
         (length,) = _LENGTH.unpack(await self._child.stdout.readexactly(_LENGTH.size))
         return await self._child.stdout.readexactly(length)
+
+    def _content(self, frame: bytes) -> Any:
+        try:
+            return marshal.loads(frame)
+        except (ValueError, EOFError, TypeError) as error:
+            raise self._failed(f"wrote what cannot be read ({error})") from error
+
+    def _failed(self, how: str) -> NotReady:
+        return NotReady(
+            f"the reader of partition {self._partition} {how}; it is tried again", partition=self._partition
+        )
 
 
 async def _serve(folder: Path, partition: int, given: BinaryIO, out: BinaryIO) -> None:
@@ -106,7 +122,9 @@ def _write(out: BinaryIO, frame: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """Serve one reading."""
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, sys.stdout.buffer))
+    # Not `sys.stdout.buffer`: with PYTHONUNBUFFERED that is the bare file, whose interrupted writes lose what is left of them.
+    with open(sys.stdout.fileno(), "wb", buffering=_PIPE_BYTES, closefd=False) as out:
+        asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, out))
 
 
 if __name__ == "__main__":

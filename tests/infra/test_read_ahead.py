@@ -1,9 +1,14 @@
 """Reading an embedded log through another process gives just what reading it here gives."""
 
 import asyncio
+import os
+import signal
 import sqlite3
+import struct
+import sys
+import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -114,3 +119,32 @@ async def test_what_is_read_until_the_other_process_has_started_is_not_read_agai
 async def test_a_reader_that_dies_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="ended too early"):
         [batch async for batch in read_ahead(tmp_path / "nothing", START)]
+
+
+async def test_a_reader_that_is_stopped_and_continued_while_it_writes_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    async with open_embedded(tmp_path, alone=True) as engine:
+        writer = await reign(engine.logs[0])
+        for number in range(20):
+            await writer.append(*(f"{number}-{index}" for index in range(1_000)))
+    found = []
+    async with ReadAhead(tmp_path, 0) as ahead, aclosing(ahead.read(START)) as batches:
+        async for batch in batches:
+            found += [position for position, _ in batch.records]
+            time.sleep(0.02)  # noqa: ASYNC251 — the pipe fills up meanwhile, so that the child waits within a write
+            with suppress(ProcessLookupError):  # It has written everything.
+                os.kill(ahead.pid, signal.SIGSTOP)
+                os.kill(ahead.pid, signal.SIGCONT)
+    assert found == list(range(1, 20_001))
+
+
+async def test_a_frame_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = struct.pack(">I", 4) + b"(\x02.." + struct.pack(">I", 3) + b"?!?"
+    broken = tmp_path / "broken"
+    broken.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write({frames!r}); sys.stdin.read()\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(NotReady, match="wrote what cannot be read"):
+        [batch async for batch in read_ahead(tmp_path, START)]

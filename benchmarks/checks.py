@@ -12,6 +12,7 @@ import gc
 import multiprocessing
 import os
 import time
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
@@ -24,6 +25,7 @@ from domain.service import ObserveCheck
 from workers.checker import Checker
 
 INTERVAL_SECONDS: Final = 10.0
+_SINCE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -50,7 +52,8 @@ def _instance(number: int, port: int) -> Instance:
     address = f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}"
     check = HttpCheck(name="http", url=f"http://{address}:{port}/healthz", interval_seconds=INTERVAL_SECONDS)
     spec = Spec(address=address, port=port, checks=(check,))
-    return Instance(f"i{number}", spec, number, number, "healthy", None, {"http": CheckStatus("healthy")})
+    checks = {"http": CheckStatus("healthy", None, _SINCE)}
+    return Instance(f"i{number}", "bench", spec, number, number, "healthy", None, _SINCE, checks, _SINCE, number)
 
 
 async def _check(port: int, instances: int, seconds: float) -> dict[str, float]:

@@ -9,6 +9,7 @@ A repeated command yields nothing. What runs out (leases, ttl checks, long illne
 the clock and comes back with an Expire command.
 """
 
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple, cast
 
 from immutables import Map
@@ -43,7 +44,7 @@ from domain.instance import (
     health_of,
 )
 from domain.instance import evolve as evolve_instance
-from domain.message import Command, Event, Name, fact
+from domain.message import Command, Event, Name, Recorded, fact
 from domain.value import value
 
 KIND: Final = "service"
@@ -275,7 +276,7 @@ def _changes(instance: Instance, spec: Spec) -> list[Event]:
         events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
     if old.checks != spec.checks:
         events.append(InstanceChecksChanged(instance=name, checks=spec.checks))
-        health = health_of(carried_over(instance, spec.checks))
+        health = health_of(carried_over(instance, spec.checks).values())
         if health != instance.health:
             changed = InstanceHealthChanged(instance=name, was=instance.health, to=health, cause="the checks changed")
             events.append(changed)
@@ -296,13 +297,10 @@ def _reported(command: ReportHealth, instance: Instance) -> list[Event]:
 def _heard(instance: Instance) -> list[Event]:
     events: list[Event] = []
     for check in instance.spec.checks:
-        if isinstance(check, TtlCheck):
-            told = _checked(instance, check.name, "healthy", "heartbeat")
-            for event in told:
-                after = evolve_instance(instance, event, instance.version) if isinstance(event, InstanceEvent) else None
-                assert after is not None
-                instance = after
+        if isinstance(check, TtlCheck) and (told := _checked(instance, check.name, "healthy", "heartbeat")):
             events += told
+            checks = {**instance.checks, check.name: replace(instance.checks[check.name], status="healthy")}
+            instance = replace(instance, checks=checks, health=health_of(checks.values()))
     return events
 
 
@@ -340,17 +338,17 @@ def _same_incarnation(incarnation: int | None, instance: Instance) -> None:
         )
 
 
-def evolve(state: Service, event: Event) -> Service:
+def evolve(state: Service, recorded: Recorded) -> Service:
     """The service after the event."""
-    return fold(state, event)[0]
+    return fold(state, recorded)[0]
 
 
-def fold(state: Service, event: Event) -> tuple[Service, Instance | None]:
+def fold(state: Service, recorded: Recorded) -> tuple[Service, Instance | None]:
     """The service after the event, and the instance that it is about (None: it is gone)."""
-    told = cast(InstanceEvent, event)  # `isinstance` with a base class of models takes longer than the fold.
-    name, version, instances = told.instance, state.version, state.instances
-    after = evolve_instance(instances.get(name), told, version)
-    return Service(version + 1, instances.delete(name) if after is None else instances.set(name, after)), after
+    name, instances = cast(InstanceEvent, recorded.event).instance, state.instances
+    after = evolve_instance(instances.get(name), recorded)
+    instances = instances.delete(name) if after is None else instances.set(name, after)
+    return Service(state.version + 1, instances), after
 
 
 class Timer(NamedTuple):

@@ -1,7 +1,7 @@
 """The durable read models: tables in PostgreSQL that SQL users can join, each with the cursor that it stands at.
 
     <schema>.instances, services, instance_history, healthy_instances   views, what users read
-    <schema>.instances_r2, …                                            tables, one per projection and revision
+    <schema>.instances_r3, …                                            tables, one per projection and revision
     <schema>.live          which revision of a projection its view shows
     <schema>.checkpoint    how far each projection and revision has come in each partition: a log cursor
     <schema>.parked        rows that an event could not be folded into; they stand still

@@ -1,5 +1,6 @@
 """Given these events, when this command comes, then these events follow: deciders as sentences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from domain import service
 from domain.error import Refused
 from domain.message import Command, Event
+from tests.sample import evolved
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class When:
     def then(self, *events: Event) -> Any:
         """Exactly these events; the command repeated after them yields nothing. The state after them."""
         assert self.decider.decide(self.command, self.state) == list(events)
-        after = reduce(self.decider.evolve, events, self.state)
+        after = _after(self.decider, events, self.state)
         assert self.decider.decide(self.command, after) == [], "a command repeated after its own events yields nothing"
         return after
 
@@ -53,4 +55,9 @@ class Given:
 
 def given(*events: Event, decider: Any = service) -> Given:
     """The decider's state after the events; no events: nothing has happened yet."""
-    return Given(reduce(decider.evolve, events, decider.INITIAL), decider)
+    return Given(_after(decider, events, decider.INITIAL), decider)
+
+
+def _after(decider: Any, events: Sequence[Event], state: Any) -> Any:
+    """The state behind the events. A service's instances know their place in history, so theirs are recorded ones."""
+    return reduce(evolved if decider is service else decider.evolve, events, state)

@@ -123,6 +123,11 @@ def recorded(event: Event, position: int = 1, version: int = 0, id_: str = "1", 
     return Recorded(0, position, "service/orders", version, at, event, f"{id_}:0", id_, "trace-7", "ann", "because")
 
 
+def evolved(state: s.Service, event: Event) -> s.Service:
+    """The service after the event, which is recorded as its next."""
+    return s.evolve(state, recorded(event, state.version, state.version))
+
+
 def reigning(number: int = 0, **limits: int) -> Partition:
     """A partition machine whose writer has just started the first term of an empty log."""
     partition = Partition(number, CloudEventMapper(), **limits)

@@ -103,7 +103,7 @@ class Scenario(Machine):
 
     def _discover(self, service: str) -> str:
         try:
-            return _lines(row.instance.id for row in self.views.discover(service))
+            return _lines(instance.id for instance in self.views.discover(service))
         except MusterError as error:
             return f"{error.name}: {error.detail}\n"
 
@@ -117,24 +117,19 @@ class Scenario(Machine):
         return lines + [self._row(service, instance) for service, instance in keys]
 
     def _row(self, service: str, instance: str) -> str:
-        row = self.views.instances.get(service, {}).get(instance)
-        if row is None:
+        told = self.views.instances.get(service, {}).get(instance)
+        if told is None:
             return f"{service}/{instance}: gone, {self.views.history[service, instance].count} events"
-        told = row.instance
         checks = "".join(f", {name} {check.status}" for name, check in told.checks.items())
         marks = [
             f", {name} by {mark.actor}" + (f": {mark.reason}" if mark.reason else "")
-            for name, mark in _marks(row)
+            for name, mark in (("maintenance", told.maintenance), ("draining", told.draining))
             if mark is not None
         ]
         cause = f" ({told.cause})" if told.cause else ""
         return f"{service}/{instance}: {told.health}{cause}{checks}{''.join(marks)}" + (
             ", discoverable" if told.discoverable else ""
         )
-
-
-def _marks(row: Any) -> list[tuple[str, Any]]:
-    return [("maintenance", row.maintenance), ("draining", row.draining)]
 
 
 def _lines(lines: Any) -> str:

@@ -36,7 +36,7 @@ class Aggregate:
     commands: tuple[type[Command], ...]
     events: tuple[type[Event], ...]
     decide: Callable[[Command, str, States], list[Placed]]
-    fold: Callable[[Any, Any], tuple[Any, Any]]
+    fold: Callable[[Any, Recorded], tuple[Any, Any]]
     item: Callable[[Any], str]
     items: Callable[[Any], Iterable[str]]
     part: Callable[[Any, str], Any]
@@ -91,17 +91,17 @@ def _whole(_of: Any) -> str:
     return ""
 
 
-def _folding_whole(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
-    def fold(state: Any, event: Any) -> tuple[Any, Any]:
-        after = evolve(state, event)
+def _folding_whole(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, Recorded], tuple[Any, Any]]:
+    def fold(state: Any, recorded: Recorded) -> tuple[Any, Any]:
+        after = evolve(state, recorded.event)
         return after, after
 
     return fold
 
 
-def _fold_cluster(state: cluster.Cluster, event: Event) -> tuple[cluster.Cluster, Any]:
-    after = cluster.evolve(state, event)
-    return after, CLUSTER.part(after, CLUSTER.item(event))
+def _fold_cluster(state: cluster.Cluster, recorded: Recorded) -> tuple[cluster.Cluster, Any]:
+    after = cluster.evolve(state, recorded.event)
+    return after, CLUSTER.part(after, CLUSTER.item(recorded.event))
 
 
 def _last_version(state: Any) -> int | None:

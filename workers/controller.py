@@ -285,8 +285,8 @@ async def _http(app: Application, listening: socket.socket) -> AsyncIterator[Non
 
 
 def _outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict[str, Any]:
-    row = views.instances.get(stream.removeprefix("service/"), {}).get(instance)
-    names = row.instance.checks if row is not None else {}
+    known = views.instances.get(stream.removeprefix("service/"), {}).get(instance)
+    names = known.checks if known is not None else {}
     found = {name: checker.output(stream, instance, name) for name in names}
     return {name: output for name, output in found.items() if output is not None}
 

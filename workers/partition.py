@@ -96,10 +96,10 @@ class Partition:
         streams = self.streams
         folded: list[Folded] = []
         for recorded in self._mapper.events(self.number, batch):
-            event, stream = recorded.event, recorded.stream
-            kind = OF_EVENT[type(event)]
+            stream = recorded.stream
+            kind = OF_EVENT[type(recorded.event)]
             try:
-                state, part = kind.fold(streams.get(stream, kind.initial), event)
+                state, part = kind.fold(streams.get(stream, kind.initial), recorded)
             except AssertionError as error:
                 raise self._impossible(recorded, str(error)) from error
             streams[stream] = state
@@ -260,7 +260,7 @@ class Partition:
             )
             group.drafts.append(Draft(recorded, content, data[index]))
             group.touched[stream, kind.item(event)] = kind
-            streams[stream], part = kind.fold(state, event)
+            streams[stream], part = kind.fold(state, recorded)
             group.parts.append(part)
         return placed
 

@@ -18,19 +18,18 @@ from immutables import Map
 from pydantic import TypeAdapter
 
 from domain.check import HttpCheck, TcpCheck, TtlCheck
-from domain.instance import CheckStatus, Instance, Spec
+from domain.instance import CheckStatus, Instance, Mark, Spec
 from domain.service import Service
 from infra.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
 from projections.catalogue import PROJECTIONS
 from projections.history import HistoryRow
-from projections.instances import InstanceRow, Mark
 from projections.migrations import MigrationRow
 from projections.services import ServiceRow
 from workers.aggregate import of_stream
 from workers.partition import Partition
 from workers.view import Views
 
-REVISION: Final = "4:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
+REVISION: Final = "5:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
 events_between: Final = 50_000
 recovering_seconds_between: Final = 60.0
 rows_chunk_max: Final = 500
@@ -55,8 +54,8 @@ def _unpacked(chunk: bytes) -> bytes:
     return bytes(zstd.decompress(chunk))
 
 
-def _instances(rows: list[InstanceRow]) -> Iterator[bytes]:
-    """The rows as one chunk, or as several where one would be too large to be stored."""
+def _instances(rows: list[Instance]) -> Iterator[bytes]:
+    """The instances as one chunk, or as several where one would be too large to be stored."""
     encoded = orjson.dumps(rows, option=orjson.OPT_UTC_Z)
     if len(encoded) <= chunk_bytes_max or len(rows) == 1:
         yield b'{"kind":"instances","rows":%b}' % encoded
@@ -68,24 +67,24 @@ def _instances(rows: list[InstanceRow]) -> Iterator[bytes]:
 
 _CHECKS: Final = {"http": HttpCheck, "tcp": TcpCheck, "ttl": TtlCheck}
 _service: Final = attrgetter("service")
-_in_row: Final = itemgetter(*(field.name for field in fields(InstanceRow)))
 _in_instance: Final = itemgetter(*(field.name for field in fields(Instance)))
 
 
-def _row(plain: dict[str, Any]) -> InstanceRow:
-    """The row of its JSON object. The hashes in the manifest vouch for it, so it is built and not validated: 100,000
-    rows in one second instead of two.
+def _instance(plain: dict[str, Any]) -> Instance:
+    """The instance of its JSON object. The hashes in the manifest vouch for it, so it is built and not validated: 100,000
+    in one second instead of two.
     """
     at = datetime.fromisoformat
-    service, instance, registered_at, health_since, checks_since, maintenance, draining, position = _in_row(plain)
-    id_, spec, incarnation, version, health, cause, statuses, in_maintenance, is_draining = _in_instance(instance)
+    id_, service, spec, incarnation, version, health, cause, since, statuses, registered, position, *marks = (
+        _in_instance(plain)
+    )
     spec["tags"] = tuple(spec["tags"])
     spec["checks"] = tuple([_CHECKS[check["kind"]](**check) for check in spec["checks"]])
-    checks = {name: CheckStatus(told["status"], told["cause"]) for name, told in statuses.items()}
-    whole = Instance(id_, Spec(**spec), incarnation, version, health, cause, checks, in_maintenance, is_draining)
-    since = {name: at(told) for name, told in checks_since.items()}
-    marks = _mark(maintenance), _mark(draining)
-    return InstanceRow(service, whole, at(registered_at), at(health_since), since, *marks, position)
+    checks = {name: CheckStatus(told["status"], told["cause"], at(told["since"])) for name, told in statuses.items()}
+    spec, marks = Spec(**spec), map(_mark, marks)
+    return Instance(
+        id_, service, spec, incarnation, version, health, cause, at(since), checks, at(registered), position, *marks
+    )
 
 
 def _mark(plain: dict[str, Any] | None) -> Mark | None:
@@ -186,17 +185,12 @@ class Snapshotter:
     def _restore(self, snapshot: Snapshot) -> None:
         partition, views = self._partition, self._views
         versions: dict[str, int] = {}
-        by_stream: dict[str, dict[str, Any]] = {}
         migrations: list[MigrationRow] = []
         for chunk in map(_unpacked, snapshot.chunks):
             kind = bytes(chunk[9 : chunk.index(b'"', 9)])
             if kind == b"instances":
-                for service, some in groupby(map(_row, orjson.loads(chunk)["rows"]), _service):
-                    restored = {row.instance.id: row for row in some}
-                    views.instances.setdefault(service, {}).update(restored)
-                    by_stream.setdefault(f"service/{service}", {}).update(
-                        (id_, row.instance) for id_, row in restored.items()
-                    )
+                for service, some in groupby(map(_instance, orjson.loads(chunk)["rows"]), _service):
+                    views.instances.setdefault(service, {}).update((instance.id, instance) for instance in some)
                 continue
             plain = orjson.loads(chunk)["rows"]
             if kind == b"versions":
@@ -215,7 +209,7 @@ class Snapshotter:
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
         for stream, version in versions.items():
-            partition.streams[stream] = Service(version, Map(by_stream.get(stream, {})))
+            partition.streams[stream] = Service(version, Map(views.instances.get(stream[8:], {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]

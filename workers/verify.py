@@ -150,7 +150,7 @@ def _first_of_stream(segment: Segment, stream: str, version: int, expected: int 
 def _fold(states: dict[str, Any], recorded: Recorded) -> None:
     stream, kind = recorded.stream, OF_EVENT[type(recorded.event)]
     try:
-        states[stream], _ = kind.fold(states.get(stream, kind.initial), recorded.event)
+        states[stream], _ = kind.fold(states.get(stream, kind.initial), recorded)
     except AssertionError as error:
         raise _Broken(recorded.position, f"the domain cannot fold {recorded.event.type}: {error}") from None
 

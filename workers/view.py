@@ -7,15 +7,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, cast
 
 from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
-from domain.instance import Instance
+from domain.instance import EVENTS, Instance, InstanceEvent
 from domain.message import Recorded
 from domain.value import value
 from infra.log import START, Cursor
 from projections.history import HistoryRow
 from projections.history import evolve as evolve_history
-from projections.instances import InstanceRow, shown
 from projections.projection import Key
 from projections.services import COUNTED, ServiceRow
 from projections.services import evolve as count
@@ -26,11 +26,11 @@ from workers.token import Token
 
 @value
 class Change:
-    """What one event did to one instance's row."""
+    """What one event did to one instance."""
 
     recorded: Recorded
-    before: InstanceRow | None
-    after: InstanceRow | None
+    before: Instance | None
+    after: Instance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Parked:
     position: int
     reason: str
 
+
+_OF_INSTANCES: Final = frozenset(EVENTS)
+_COUNTED: Final = frozenset(COUNTED)
 
 Listener = Callable[[int, Cursor, Sequence[Change]], None]
 
@@ -53,7 +56,7 @@ class Views:
 
     def __init__(self, partitions: Sequence[int]) -> None:
         self.services: dict[str, ServiceRow] = {}
-        self.instances: dict[str, dict[str, InstanceRow]] = {}
+        self.instances: dict[str, dict[str, Instance]] = {}
         self.history: dict[Key, HistoryRow] = {}
         self.shards = ShardViews()
         self.parked: dict[tuple[str, Key], Parked] = {}
@@ -65,7 +68,7 @@ class Views:
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Call the listener after each applied batch, with its changes of instance rows."""
+        """Call the listener after each applied batch, with its changes of instances."""
         self._listeners.append(listener)
 
     def apply(
@@ -76,11 +79,18 @@ class Views:
         """
         if cursor.term != self.cursors[partition].term:
             self.terms[partition].append((cursor.head_position, cursor.term))
-        changes = [self._fold(recorded, part) for recorded, part in folded if recorded.stream[:8] == "service/"]
+        changes: list[Change] = []
+        others: list[Folded] = []
+        for recorded, part in folded:
+            if type(recorded.event) not in _OF_INSTANCES:
+                others.append((recorded, part))
+                continue
+            before = self._fold(recorded, part)
+            if tell:
+                changes.append(Change(recorded, before, part))
         self.cursors[partition] = cursor
         self.voids[partition] += voids
-        if len(changes) < len(folded):
-            others = [pair for pair in folded if pair[0].stream[:8] != "service/"]
+        if others:
             self.shards.apply(partition, {partition: cursor.position}, others)
         if tell:
             for listener in self._listeners:
@@ -92,24 +102,29 @@ class Views:
         """The partition's log holds nothing newer than what is folded, as of now."""
         self._current_at[partition] = time.monotonic()
 
-    def _fold(self, recorded: Recorded, instance: Instance | None) -> Change:
-        event, history = recorded.event, self.history
-        service, id_ = key = recorded.stream[8:], event.instance  # type: ignore[attr-defined]
+    def _fold(self, recorded: Recorded, after: Instance | None) -> Instance | None:
+        """Take in the event and the instance behind it; the one before it."""
+        event, history = cast(InstanceEvent, recorded.event), self.history
+        # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
+        service, id_ = key = (recorded.stream[8:], event.instance) if after is None else (after.service, after.id)
         history[key] = evolve_history(history.get(key), recorded)
-        if isinstance(event, COUNTED):
+        if type(event) in _COUNTED:
             self._count(service, recorded)
+        if after is None:
+            return self._removed(service, id_)
         rows = self.instances.get(service)
-        before = rows.get(id_) if rows is not None else None
-        after = shown(before, recorded, instance)
-        if after is not None:
-            if rows is None:
-                rows = self.instances[service] = {}
-            rows[id_] = after
-        elif rows is not None:
-            rows.pop(id_, None)
-            if not rows:
-                del self.instances[service]
-        return Change(recorded, before, after)
+        if rows is None:
+            rows = self.instances[service] = {}
+        before = rows.get(id_)
+        rows[id_] = after
+        return before
+
+    def _removed(self, service: str, id_: str) -> Instance | None:
+        rows = self.instances.get(service, {})
+        gone = rows.pop(id_, None)
+        if not rows:
+            self.instances.pop(service, None)
+        return gone
 
     def _count(self, service: str, recorded: Recorded) -> None:
         if self.parked and ("services", (service,)) in self.parked:
@@ -156,23 +171,23 @@ class Views:
             if self._reached(token):
                 future.set_result(None)
 
-    def of_service(self, service: str) -> dict[str, InstanceRow]:
-        """The service's rows by instance id. Raises ServiceNotFound."""
+    def of_service(self, service: str) -> dict[str, Instance]:
+        """The service's instances by id. Raises ServiceNotFound."""
         rows = self.instances.get(service)
         if rows is None:
             raise ServiceNotFound(f"no instance of service {service} is registered", service=service)
         return rows
 
-    def instance(self, service: str, instance: str) -> InstanceRow:
-        """One row. Raises ServiceNotFound or InstanceNotFound."""
-        row = self.of_service(service).get(instance)
-        if row is None:
+    def instance(self, service: str, instance: str) -> Instance:
+        """One instance. Raises ServiceNotFound or InstanceNotFound."""
+        found = self.of_service(service).get(instance)
+        if found is None:
             raise InstanceNotFound(f"{service} has no instance {instance}", service=service, instance=instance)
-        return row
+        return found
 
-    def discover(self, service: str) -> list[InstanceRow]:
-        """The rows that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
-        rows = [row for row in self.of_service(service).values() if row.instance.discoverable]
-        if not rows:
+    def discover(self, service: str) -> list[Instance]:
+        """Those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
+        found = [instance for instance in self.of_service(service).values() if instance.discoverable]
+        if not found:
             raise NoHealthyInstances(f"no instance of {service} can take traffic now", service=service)
-        return rows
+        return found

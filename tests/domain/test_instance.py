@@ -21,7 +21,7 @@ from domain.instance import (
     evolve,
 )
 from tests.sample import EVENTS as SAMPLES
-from tests.sample import FULL, registered
+from tests.sample import FULL, recorded, registered
 
 REGISTER = "muster.instance.register.v1"
 HERE = {"address": "10.0.0.7", "port": 8080}
@@ -118,19 +118,19 @@ def test_every_field_of_a_spec_has_an_event_that_changes_it():
 @pytest.mark.parametrize("event", [event for event in SAMPLES if not isinstance(event, InstanceRegistered)], ids=repr)
 def test_history_of_an_instance_that_is_not_here_cannot_be(event):
     with pytest.raises(AssertionError, match="not registered"):
-        evolve(None, event, 3)
+        evolve(None, recorded(event, 3, 3))
 
 
 def test_nobody_is_registered_twice():
-    here = evolve(None, registered(), 0)
+    here = evolve(None, recorded(registered(), 0, 0))
     with pytest.raises(AssertionError, match="registered twice"):
-        evolve(here, registered(), 1)
+        evolve(here, recorded(registered(), 1, 1))
 
 
 def test_a_gap_in_the_health_cannot_be():
-    here = evolve(None, registered(), 0)
+    here = evolve(None, recorded(registered(), 0, 0))
     with pytest.raises(AssertionError, match="health gap"):
-        evolve(here, InstanceHealthChanged(instance="a", was="unknown", to="unhealthy"), 1)
+        evolve(here, recorded(InstanceHealthChanged(instance="a", was="unknown", to="unhealthy"), 1, 1))
 
 
 def test_an_event_without_a_fold_cannot_be():
@@ -138,19 +138,20 @@ def test_an_event_without_a_fold_cannot_be():
         type = "muster.instance.renamed.v1"
 
     with pytest.raises(AssertionError, match="no fold for InstanceRenamed"):
-        evolve(evolve(None, registered(), 0), InstanceRenamed(instance="a"), 1)
+        evolve(evolve(None, recorded(registered(), 0, 0)), recorded(InstanceRenamed(instance="a"), 1, 1))
 
 
 @pytest.mark.parametrize("event", SAMPLES[1:-1], ids=lambda event: type(event).__name__)
-def test_every_event_moves_the_version(event):
-    here = evolve(None, SAMPLES[0], 0)
-    assert evolve(here, event, 17).version == 17
+def test_every_event_moves_the_version_and_the_position(event):
+    here = evolve(None, recorded(SAMPLES[0], 0, 0))
+    after = evolve(here, recorded(event, 99, 17))
+    assert (after.version, after.position) == (17, 99)
 
 
 def test_a_changed_check_keeps_its_cause():
-    here = evolve(None, SAMPLES[0], 0)
+    here = evolve(None, recorded(SAMPLES[0], 0, 0))
     told = InstanceCheckChanged(instance="a", check="port", was="unknown", to="healthy", cause="connected")
-    assert evolve(here, told, 1).checks["port"].cause == "connected"
+    assert evolve(here, recorded(told, 1, 1)).checks["port"].cause == "connected"
 
 
 @pytest.mark.parametrize(
@@ -164,9 +165,9 @@ def test_a_changed_check_keeps_its_cause():
     ],
 )
 def test_maintenance_and_draining_each_take_it_out_of_discovery(events, discoverable):
-    instance: Instance | None = evolve(None, registered(), 0)
+    instance: Instance | None = evolve(None, recorded(registered(), 0, 0))
     for version, event in enumerate(events, start=1):
-        instance = evolve(instance, event(instance="a"), version)
+        instance = evolve(instance, recorded(event(instance="a"), version, version))
     assert instance.discoverable is discoverable
     assert instance.health == "healthy"
 
@@ -174,4 +175,4 @@ def test_maintenance_and_draining_each_take_it_out_of_discovery(events, discover
 @pytest.mark.parametrize(("health", "discoverable"), [("healthy", True), ("unknown", False), ("unhealthy", False)])
 def test_only_the_healthy_are_discoverable(health, discoverable):
     event = InstanceRegistered(instance="a", incarnation=0, spec=FULL, health=health)
-    assert evolve(None, event, 0).discoverable is discoverable
+    assert evolve(None, recorded(event, 0, 0)).discoverable is discoverable

@@ -1,10 +1,12 @@
 """Each projection: given these events, then this row."""
 
+from datetime import timedelta
 from typing import Any
 
 from domain.check import TtlCheck
 from domain.instance import (
     CheckStatus,
+    Instance,
     InstanceCheckChanged,
     InstanceChecksChanged,
     InstanceDeregistered,
@@ -15,10 +17,11 @@ from domain.instance import (
     InstanceMaintenanceSet,
     InstanceZoneChanged,
     LeaseExpired,
+    Mark,
 )
 from domain.message import Event
 from projections.history import HISTORY, HistoryRow, transitions_max
-from projections.instances import INSTANCES, InstanceRow, Mark
+from projections.instances import INSTANCES
 from projections.projection import Projection
 from projections.services import SERVICES, ServiceRow
 from tests.sample import EVENTS, NOON, recorded, registered
@@ -40,31 +43,31 @@ def flip(was: str, to: str, instance: str = "a") -> InstanceHealthChanged:
     return InstanceHealthChanged(instance=instance, was=was, to=to, cause="503", check="ttl", check_status=to)
 
 
-def instance_row(*events: Event) -> InstanceRow:
+def instance_row(*events: Event) -> Instance:
     found = row(INSTANCES, *events)
-    assert isinstance(found, InstanceRow)
+    assert isinstance(found, Instance)
     return found
 
 
 def test_a_registration_makes_a_row() -> None:
     found = instance_row(registered(checks=(TTL,)))
-    assert (found.service, found.instance.id, found.instance.health) == ("orders", "a", "unknown")
-    assert (found.registered_at, found.health_since, found.checks_since) == (NOON, NOON, {"ttl": NOON})
-    assert not found.instance.discoverable
+    assert (found.service, found.id, found.health) == ("orders", "a", "unknown")
+    assert (found.registered_at, found.health_since, found.checks["ttl"].since) == (NOON, NOON, NOON)
+    assert not found.discoverable
 
 
 def test_a_flip_names_its_check_and_cause() -> None:
     found = instance_row(registered(checks=(TTL,)), flip("unknown", "unhealthy"))
-    assert (found.instance.health, found.instance.cause) == ("unhealthy", "503")
-    assert found.instance.checks == {"ttl": CheckStatus("unhealthy", "503")}
+    assert (found.health, found.cause) == ("unhealthy", "503")
+    assert found.checks == {"ttl": CheckStatus("unhealthy", "503", NOON)}
     assert found.position == 1
 
 
 def test_maintenance_says_who_and_why_and_leaves_health_alone() -> None:
     found = instance_row(registered(), InstanceMaintenanceSet(instance="a"))
     assert found.maintenance == Mark("ann", "because", NOON)
-    assert found.instance.health == "healthy"
-    assert not found.instance.discoverable
+    assert found.health == "healthy"
+    assert not found.discoverable
 
 
 def test_maintenance_and_draining_end() -> None:
@@ -75,19 +78,23 @@ def test_maintenance_and_draining_end() -> None:
         InstanceMaintenanceCleared(instance="a"),
         InstanceDrainEnded(instance="a"),
     )
-    assert (found.maintenance, found.draining, found.instance.discoverable) == (None, None, True)
+    assert (found.maintenance, found.draining, found.discoverable) == (None, None, True)
 
 
 def test_changed_checks_keep_the_instants_of_those_that_stay() -> None:
-    other = TtlCheck(ttl_seconds=9.0, name="other")
-    found = instance_row(registered(checks=(TTL,)), InstanceChecksChanged(instance="a", checks=(TTL, other)))
-    assert found.checks_since.keys() == {"ttl", "other"}
+    later = NOON + timedelta(minutes=1)
+    was, now, new = (TtlCheck(ttl_seconds=seconds, name=name) for seconds, name in ((9.0, "o"), (8.0, "o"), (5.0, "n")))
+    here = instance_row(registered(checks=(TTL, was)))
+    changed = InstanceChecksChanged(instance="a", checks=(TTL, now, new))
+    found = INSTANCES.evolve(here, recorded(changed, 1, 1, at=later))
+    assert found is not None
+    assert {name: check.since for name, check in found.checks.items()} == {"ttl": NOON, "o": later, "n": later}
 
 
 def test_a_check_changes_without_the_health() -> None:
     changed = InstanceCheckChanged(instance="a", check="ttl", was="unknown", to="healthy", cause="ok")
     found = instance_row(registered(checks=(TTL,)), changed)
-    assert found.instance.checks["ttl"] == CheckStatus("healthy", "ok")
+    assert found.checks["ttl"] == CheckStatus("healthy", "ok", NOON)
 
 
 def test_a_changed_zone_shows_in_the_columns() -> None:

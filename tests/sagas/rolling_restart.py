@@ -6,6 +6,7 @@ It shows all that an author writes: data, and pure functions of the saga. Its ro
 """
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
 from domain import service
@@ -14,6 +15,7 @@ from domain.saga import Saga
 from domain.service import ClearMaintenance, RegisterInstance, SetMaintenance
 from sagas.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait
 from sagas.engine import Root
+from tests.sample import evolved
 
 NAME: Final = "rolling_restart"
 
@@ -126,6 +128,10 @@ DEFINITIONS: Final[Definitions] = {(found.name, found.version): found for found 
 LATER: Final[Definitions] = {(found.name, found.version): found for found in (V1, V2)}
 
 
+ROOT: Final = SimpleNamespace(decide=service.decide, evolve=evolved)
+"""A service as the saga's root: its instances know their place in history, so its events are recorded ones."""
+
+
 def root_of(state: service.Service) -> Root:
     """The service as the saga's root."""
-    return Root(state, service.decide, service.evolve)
+    return Root(state, ROOT.decide, ROOT.evolve)

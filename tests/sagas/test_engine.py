@@ -45,7 +45,7 @@ from sagas.definition import Task, Wait
 from sagas.engine import pause_seconds, pending, renews, start, task_id
 from tests.sagas import rolling_restart as saga
 from tests.sagas.story import Story, expire
-from tests.sample import registered
+from tests.sample import evolved, registered
 
 ID = "service/orders/restart/1"
 OUT = InstanceMaintenanceSet(instance="a")
@@ -55,10 +55,10 @@ ANNOUNCED = InstanceMetadataChanged(instance="a", metadata={"release": "2"})
 
 def restart(*, hold=False, definitions=saga.DEFINITIONS):
     """The saga as it has just started."""
-    root = reduce(service.evolve, [registered("a", metadata={"release": "1"})], service.INITIAL)
+    root = reduce(evolved, [registered("a", metadata={"release": "1"})], service.INITIAL)
     data = saga.facts("a", "h1", "10.0.0.7", 8080, "1", "2", hold)
     told = start(ID, saga.NAME, data, saga.root_of(root), definitions)
-    return Story(INITIAL, root, service, definitions).after(told)
+    return Story(INITIAL, root, saga.ROOT, definitions).after(told)
 
 
 def fetched(**how):
@@ -318,7 +318,7 @@ class TestTurningBack:
     def test_an_apply_that_was_refused_is_not_undone_but_what_stood_before_it_is(self):
         gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
         story = restart()
-        story = Story(story.saga, service.evolve(story.root, gone), service, story.definitions)
+        story = Story(story.saga, evolved(story.root, gone), saga.ROOT, story.definitions)
         after = story.done()
         [*_, turned, _] = after.events()
         assert isinstance(turned, CompensationStarted)

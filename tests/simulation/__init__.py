@@ -173,9 +173,9 @@ class Simulation:
             assert self._decided_at(answer.position, request.envelope) == answer.status, f"{answer} was never true"
 
     def _decided_at(self, position: int, envelope: Envelope) -> str:
-        events = [told.event for told in self.history if told.position <= position and told.stream == envelope.stream]
+        told = [told for told in self.history if told.position <= position and told.stream == envelope.stream]
         try:
-            decided = s.decide(envelope.command, reduce(s.evolve, events, s.INITIAL))
+            decided = s.decide(envelope.command, reduce(s.evolve, told, s.INITIAL))
         except Refused:
             return "refused"
         return "accepted" if decided else "unchanged"

@@ -20,7 +20,7 @@ from infra.embedded import LOG_FILE, open_embedded
 from infra.engine import PartitionLog
 from infra.log import START, Batch, Cursor
 from infra.recorder_log import RecorderLog
-from tests.sample import FULL, NOON, PLAIN
+from tests.sample import FULL, NOON, PLAIN, evolved
 
 ORIGINATOR = "muster.events/0"
 MAPPER = CloudEventMapper()
@@ -146,7 +146,7 @@ def _decided(commands: Sequence[tuple[str, Command]]) -> list[list[Told]]:
         except Refused:
             continue
         for event in events:
-            state = s.evolve(state, event)
+            state = evolved(state, event)
         states[stream] = state
         if events:
             told.append([(stream, event) for event in events])

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from domain.check import HttpCheck, TcpCheck, TtlCheck
 from domain.instance import Instance, Spec
-from domain.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide, evolve
+from domain.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide
+from tests.sample import evolved
 from workers.checker import Checker
 
 STREAM = "service/orders"
@@ -42,7 +43,7 @@ class Registry:
 
     def tell(self, command: Any) -> None:
         for event in decide(command, self.state):
-            self.state = evolve(self.state, event)
+            self.state = evolved(self.state, event)
         self.sync(command.instance)
 
     def sync(self, name: str) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from projections.instances import INSTANCES, InstanceRow
+from domain.instance import Instance
+from projections.instances import INSTANCES
 from projections.projection import Key
 from tests.sample import registered
 from tests.workers.history import History
@@ -10,7 +11,7 @@ from workers import fold as module
 from workers.fold import Fold
 
 
-async def of_four_instances(*, complete: bool = True) -> Fold[InstanceRow]:
+async def of_four_instances(*, complete: bool = True) -> Fold[Instance]:
     """A fold with room for two rows that has folded and handed out a, b, c and d: a and b have left it."""
     history = History()
     for number, name in enumerate("abcd"):
@@ -24,7 +25,7 @@ async def of_four_instances(*, complete: bool = True) -> Fold[InstanceRow]:
     return fold
 
 
-def missing(fold: Fold[InstanceRow], names: str) -> set[Key]:
+def missing(fold: Fold[Instance], names: str) -> set[Key]:
     return set(fold.missing(("orders", name) for name in names))
 
 

@@ -252,10 +252,10 @@ async def test_a_new_revision_is_built_beside_and_shown_when_it_has_caught_up(da
             ("i1",),
             ("i2",),
         ]
-        assert await sql(database, "SELECT to_regclass('muster.instances_r2')::text") == [(None,)]
+        assert await sql(database, f"SELECT to_regclass('muster.instances_r{INSTANCES.revision}')::text") == [(None,)]
         assert await sql(
             database, "SELECT DISTINCT revision FROM muster.checkpoint WHERE projection = 'instances'"
-        ) == [(3,)]
+        ) == [(NEXT_INSTANCES.revision,)]
         with pytest.raises(NotReady, match="newer muster"):
             await store.prepare(PROJECTIONS)
 

@@ -2,7 +2,7 @@
 
 from domain.instance import evolve
 from infra.log import START, Cursor
-from tests.sample import NOON, recorded, registered
+from tests.sample import recorded, registered
 from workers.view import Change, Views
 
 
@@ -14,8 +14,8 @@ def test_listeners_may_miss_what_nobody_can_have_read_before() -> None:
 
     views.listen(listen)
     for number in range(4):
-        event = registered(f"i{number}")
-        folded = [(recorded(event, number, number, at=NOON), evolve(None, event, number))]
+        event = recorded(registered(f"i{number}"), number, number)
+        folded = [(event, evolve(None, event))]
         views.apply(0, folded, Cursor(number, number, START.head, 1, "w"), tell=number > 1)
     assert told == [2, 3]
     assert views.instances["orders"].keys() == {"i0", "i1", "i2", "i3"}

@@ -163,7 +163,7 @@ class TestGroupCommit:
             told.writer.observe(
                 "service/orders", ObserveCheck(instance="a", incarnation=0, check="ready", status="healthy")
             )
-            await until(lambda: told.views.instance("orders", "a").instance.health == "healthy")
+            await until(lambda: told.views.instance("orders", "a").health == "healthy")
             assert await told.history() == ["registered", "health_changed"]
 
 

@@ -9,17 +9,18 @@ from typing import Final
 
 import orjson
 
+from domain.instance import Instance
 from infra.log import Cursor
-from projections.instances import InstanceRow, item
+from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS
 from workers.view import Change, Views
 
 cache_bytes_max: Final = 67_108_864
 
 
-def encode(row: InstanceRow) -> bytes:
-    """The row as API users see it."""
-    return orjson.dumps(item(row), option=JSON_OPTIONS)
+def encode(instance: Instance) -> bytes:
+    """The instance as API users see it."""
+    return orjson.dumps(item(instance), option=JSON_OPTIONS)
 
 
 def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
@@ -45,22 +46,22 @@ class Encoded:
         if not self._items:
             return
         for change in changes:
-            row = change.after or change.before
-            items = self._items.get(row.service) if row is not None else None
-            if row is None or items is None:
+            instance = change.after or change.before
+            items = self._items.get(instance.service) if instance is not None else None
+            if instance is None or items is None:
                 continue
-            self.bytes -= len(items.pop(row.instance.id, b""))
+            self.bytes -= len(items.pop(instance.id, b""))
             if change.after is None and not items:
-                del self._items[row.service]
-            self.bytes -= len(self._discovered.pop(row.service, b""))
+                del self._items[instance.service]
+            self.bytes -= len(self._discovered.pop(instance.service, b""))
 
     def items(self, service: str) -> list[bytes]:
         """All instances of the service, each encoded; none when there is no such service."""
-        rows = self._views.instances.get(service)
-        if rows is None:
+        instances = self._views.instances.get(service)
+        if instances is None:
             return []
         known = self._known(service)
-        found = [known.get(name) or self._encode(known, row) for name, row in rows.items()]
+        found = [known.get(name) or self._encode(known, instance) for name, instance in instances.items()]
         self._shrink(service)
         return found
 
@@ -69,9 +70,9 @@ class Encoded:
         found = self._discovered.get(service)
         if found is not None:
             return found
-        rows = self._views.discover(service)
+        instances = self._views.discover(service)
         known = self._known(service)
-        found = b"[%b]" % b",".join(known.get(row.instance.id) or self._encode(known, row) for row in rows)
+        found = b"[%b]" % b",".join(known.get(instance.id) or self._encode(known, instance) for instance in instances)
         self._discovered[service] = found
         self.bytes += len(found)
         self._shrink(service)
@@ -85,8 +86,8 @@ class Encoded:
         self._items[service] = known
         return known
 
-    def _encode(self, known: dict[str, bytes], row: InstanceRow) -> bytes:
-        encoded = known[row.instance.id] = encode(row)
+    def _encode(self, known: dict[str, bytes], instance: Instance) -> bytes:
+        encoded = known[instance.id] = encode(instance)
         self.bytes += len(encoded)
         return encoded
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query, Response
 
 from domain.check import Health
 from domain.error import NotReady
-from domain.instance import Tag, Zone
-from projections.instances import InstanceRow, item
+from domain.instance import Instance, Tag, Zone
+from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.encoded import Encoded, encode
 from workers.http.exchange import Reading, Reply, Request
@@ -54,17 +54,17 @@ class Present:
                 f"({parked.reason}); rebuild the view with a version of muster that can",
                 position=parked.position,
             )
-        row = control.views.instance(service, instance)
-        whole = {**item(row), "check_output": control.check_output(f"service/{service}", instance)}
-        return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % row.instance.version)])
+        found = control.views.instance(service, instance)
+        whole = {**item(found), "check_output": control.check_output(f"service/{service}", instance)}
+        return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
 
     async def instances(self, service: str, query: InstancesQuery, token: str | None) -> Reply:
         """The instances that match; an empty list is an answer too."""
         check_name("service", service)
         partition = self.reader.control.partition_of(f"service/{service}")
         await self.reader.settle(query, token, (partition,))
-        rows = self.reader.control.views.instances.get(service, {})
-        items = b",".join(encode(row) for row in rows.values() if _matches(row, query))
+        instances = self.reader.control.views.instances.get(service, {})
+        items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, query))
         return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
 
     async def services(self, reading: Reading, token: str | None) -> Reply:
@@ -86,8 +86,7 @@ class Present:
         return [key[1] for name, key in parked if name == "instances" and key[0] == service] if parked else []
 
 
-def _matches(row: InstanceRow, query: InstancesQuery) -> bool:
-    instance = row.instance
+def _matches(instance: Instance, query: InstancesQuery) -> bool:
     return (
         (query.health is None or instance.health == query.health)
         and (query.tag is None or query.tag in instance.spec.tags)

@@ -48,7 +48,7 @@ class Log:
             recorded = Recorded(
                 partition, position, f"service/{name}", state.version, at, event, "e", "c", None, "ann", None
             )
-            state = service.evolve(state, event)
+            state = service.evolve(state, recorded)
             folded.append((recorded, state.instances.get(event.instance)))
         self.states[name] = state
         self.views.apply(partition, folded, Cursor(position, position, START.head, 1, "w"))

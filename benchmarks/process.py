@@ -46,8 +46,10 @@ def usage(pid: int) -> Usage:
 @contextmanager
 def running(command: Sequence[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The process for the length of the block; then it is killed if it still runs. Its standard error goes to `log`."""
+    # As pip installs it, with its byte code beside it: compiling it anew takes 0.2 s of each start.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("ab") as errors:
-        process = subprocess.Popen(list(command), cwd=ROOT, stderr=errors, **options)
+        process = subprocess.Popen(list(command), cwd=ROOT, stderr=errors, env=environment, **options)
     try:
         yield process
     finally:

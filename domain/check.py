@@ -6,12 +6,13 @@ of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 
 from domain.message import Name
+from domain.value import value
 
 Health = Literal["healthy", "unhealthy", "unknown"]
 
@@ -43,7 +44,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=100)]
 _FORBID: Final = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class HttpCheck:
     """Healthy when `url` answers with `expected_status` (any 2xx when None) and, if asked, a body that contains `body_match`."""
 
@@ -61,7 +62,7 @@ class HttpCheck:
     unhealthy_after: Count = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class TcpCheck:
     """Healthy when a connection to `host`:`port` is accepted."""
 
@@ -76,7 +77,7 @@ class TcpCheck:
     unhealthy_after: Count = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class TtlCheck:
     """Healthy as long as the instance sends a heartbeat, or a report of this check, every `ttl_seconds`."""
 

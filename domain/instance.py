@@ -9,7 +9,7 @@ Each registration after a removal is a new incarnation, numbered by the stream v
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, cast
 
@@ -38,7 +38,7 @@ Weight = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Spec:
     """What an instance says of itself when it registers. Lengths are in seconds; no lease: it stays until removed."""
 

@@ -1,6 +1,7 @@
 """What all cases share: the servers that they run against, folders, how often and how much."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -100,6 +101,7 @@ class Bench:
                 asyncio.run(delete_topics(place, [topic.name for topic in TOPICS]))
 
     def _new_place(self, engine: str) -> Place:
+        os.sync()  # What the runs before left to be written and freed would come between the fsyncs of this one.
         self._places += 1
         data = self.folder / f"bench-{self._places}"
         data.mkdir()

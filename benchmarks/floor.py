@@ -91,15 +91,22 @@ def committed_ms(bench: Bench, per_transaction: int) -> float:
 def appended_ms(bench: Bench, engine: str, stored: Sequence[StoredEvent], per_batch: int = 1) -> float:
     """The median of what one durable batch of these records takes by itself, in milliseconds."""
     batches = [stored[at : at + per_batch] for at in range(0, len(stored), per_batch)][:BATCHES]
+    return median(_appended(bench, engine, batches, pause_seconds=0.0)) * 1e3
+
+
+def paced_p99_ms(bench: Bench, engine: str, stored: Sequence[StoredEvent], per_second: float) -> float:
+    """The slow hundredth of what one durable record takes by itself, at this pace, in milliseconds."""
+    taken = _appended(bench, engine, [[record] for record in stored], pause_seconds=1 / per_second)
+    return sorted(taken)[int(len(taken) * 0.99)] * 1e3
+
+
+def _appended(bench: Bench, engine: str, batches: Sequence[Sequence[StoredEvent]], pause_seconds: float) -> list[float]:
     if engine == KAFKA:
-        bootstrap, topic = bench.broker.bootstrap, f"floor-{time.monotonic_ns()}"
-        taken: list[float] = asyncio.run(_produced(bootstrap, topic, batches))
-    else:
-        taken = _inserted(bench.folder / f"floor-{time.monotonic_ns()}.sqlite", batches)
-    return median(taken) * 1e3
+        return asyncio.run(_produced(bench.broker.bootstrap, f"floor-{time.monotonic_ns()}", batches, pause_seconds))
+    return _inserted(bench.folder / f"floor-{time.monotonic_ns()}.sqlite", batches, pause_seconds)
 
 
-def _inserted(file: Path, batches: Sequence[Sequence[StoredEvent]]) -> list[float]:
+def _inserted(file: Path, batches: Sequence[Sequence[StoredEvent]], pause_seconds: float) -> list[float]:
     recorder = SQLiteApplicationRecorder(SQLiteDatastore(str(file), originator_id_type="text"))
     recorder.create_table()
     taken, position = [], 0
@@ -109,10 +116,13 @@ def _inserted(file: Path, batches: Sequence[Sequence[StoredEvent]]) -> list[floa
         began = time.perf_counter()
         recorder.insert_events(rows)
         taken.append(time.perf_counter() - began)
+        time.sleep(pause_seconds)
     return taken
 
 
-async def _produced(bootstrap: str, topic: str, batches: Sequence[Sequence[StoredEvent]]) -> list[float]:
+async def _produced(
+    bootstrap: str, topic: str, batches: Sequence[Sequence[StoredEvent]], pause_seconds: float
+) -> list[float]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -139,6 +149,7 @@ async def _produced(bootstrap: str, topic: str, batches: Sequence[Sequence[Store
             began = time.perf_counter()
             await (await producer.send_batch(batch, topic, partition=0))
             taken.append(time.perf_counter() - began)
+            await asyncio.sleep(pause_seconds)
     finally:
         await producer.stop()
     return taken

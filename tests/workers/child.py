@@ -9,7 +9,8 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from domain.instance import InstanceWeightChanged
 from domain.service import Heartbeat
 from infra.codec import CloudEventMapper
-from infra.log import Cursor
+from infra.kafka_log import KafkaLog
+from infra.log import Cursor, EventLog
 from infra.recorder_log import RecorderLog
 from tests.sample import envelope, register, sealed_batch
 from workers.partition import Partition
@@ -28,12 +29,22 @@ def sqlite_log(path: Path) -> RecorderLog:
     return RecorderLog(recorder, 0)
 
 
-def append_for_ever(path: Path, cursor: Cursor, told: Connection) -> None:
+def append_to_sqlite(path: Path, cursor: Cursor, told: Connection) -> None:
     """Claim the log and append batches until killed; tell the position behind each acknowledged one."""
     asyncio.run(_append_for_ever(sqlite_log(path), cursor, told))
 
 
-async def _append_for_ever(log: RecorderLog, cursor: Cursor, told: Connection) -> None:
+def append_to_kafka(place: tuple[str, str], cursor: Cursor, told: Connection) -> None:
+    """The same in partition 0 of (bootstrap, prefix)."""
+    asyncio.run(_append_to_kafka(*place, cursor, told))
+
+
+async def _append_to_kafka(bootstrap: str, prefix: str, cursor: Cursor, told: Connection) -> None:
+    async with KafkaLog(bootstrap, 0, prefix=prefix) as log:
+        await _append_for_ever(log, cursor, told)
+
+
+async def _append_for_ever(log: EventLog, cursor: Cursor, told: Connection) -> None:
     cursor = await log.claim("w1", cursor)
     events = [InstanceWeightChanged(instance="a", weight=number) for number in range(BATCH_RECORDS)]
     while True:

@@ -3,17 +3,16 @@
 import asyncio
 import os
 import resource
-import shutil
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 
 from domain.check import HttpCheck, TcpCheck, TtlCheck
@@ -148,21 +147,15 @@ async def target() -> AsyncIterator[Target]:
 
 
 @pytest.fixture
-async def secure(tmp_path: Path) -> AsyncIterator[tuple[Target, ssl.SSLContext]]:
+async def secure() -> AsyncIterator[tuple[Target, ssl.SSLContext]]:
     """A target behind TLS, and the context of a client that trusts it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command to make a certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    making = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    assert await making.wait() == 0
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
+    authority = trustme.CA()
+    tls, trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(trust)
     target = Target()
     await target.start(tls=tls)
-    yield target, ssl.create_default_context(cafile=certificate)
+    yield target, trust
     await target.stop()
 
 

@@ -9,8 +9,18 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from infra.kafka_log import KafkaLog
 from infra.log import START
-from tests.workers.child import BATCH_RECORDS, INSTANCES, LEASE_SECONDS, append_for_ever, reign, sqlite_log
+from infra.provision import provision
+from tests.workers.child import (
+    BATCH_RECORDS,
+    INSTANCES,
+    LEASE_SECONDS,
+    append_to_kafka,
+    append_to_sqlite,
+    reign,
+    sqlite_log,
+)
 
 pytestmark = pytest.mark.process
 
@@ -43,10 +53,23 @@ def told_since(pipe):
 
 @pytest.mark.timeout(90)
 async def test_killing_the_writer_at_any_moment_leaves_whole_batches_only(tmp_path):
-    path, chance = tmp_path / "log.sqlite", random.Random(7)
-    log, cursor = sqlite_log(path), START
+    path = tmp_path / "log.sqlite"
+    await killed_again_and_again(append_to_sqlite, path, sqlite_log(path))
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
+async def test_killing_the_writer_at_any_moment_leaves_whole_batches_only_on_kafka(kafka):
+    await provision(kafka.bootstrap, prefix="killed", partitions=1)
+    async with KafkaLog(kafka.bootstrap, 0, prefix="killed") as log:
+        await killed_again_and_again(append_to_kafka, (kafka.bootstrap, "killed"), log)
+
+
+async def killed_again_and_again(append, place, log):
+    """Writers at the place, one after the other, each killed at a random moment; `log` reads what they leave."""
+    chance, cursor = random.Random(7), START
     for _ in range(kills):
-        with process(append_for_ever, path, cursor) as (child, pipe):
+        with process(append, place, cursor) as (child, pipe):
             acknowledged = [pipe.recv() for _ in range(chance.randint(1, 3))]
             # Anywhere within an append: one takes about three milliseconds.
             await asyncio.sleep(chance.uniform(0, 0.004))

@@ -3,11 +3,12 @@
     python -m infra.read_ahead FOLDER PARTITION      and then, on its standard input, CURSOR as a JSON list
 
 The child says when it has started and takes the cursor. It selects, parses, verifies and decodes the records, and writes
-whole batches to its standard output: frames of 4 bytes of length and a marshalled ("batch", cursor, voids, rows), the last one
-empty; for rows see `infra.decoded`.
+whole batches to its standard output: frames of 4 bytes of length and a marshalled ("batches", (cursor, voids, rows), ...), the
+last one empty; for rows see `infra.decoded`.
 """
 
 import asyncio
+import gc
 import marshal
 import struct
 import sys
@@ -23,6 +24,7 @@ from infra.log import Batch, Cursor, EventLog
 
 _LENGTH: Final = struct.Struct(">I")
 _BUFFER_BYTES: Final = 1 << 22
+_FRAME_RECORDS_MAX: Final = 200
 _PIPE_BYTES: Final = 1 << 16
 
 
@@ -68,9 +70,9 @@ class ReadAhead:
                 if kind == "error":
                     name, detail, context = content
                     raise BY_NAME[name](detail, **context)
-                (position, head_position, head, term, writer), voids, rows = content
-                cursor = Cursor(position, head_position, head, term, writer)
-                yield Batch(DecodedRecords(rows), cursor, voids, max(0, end - position))
+                for place, voids, rows in content:
+                    cursor = Cursor(*place)
+                    yield Batch(DecodedRecords(rows), cursor, voids, max(0, end - cursor.position))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise self._failed("ended too early") from None
 
@@ -109,9 +111,17 @@ async def _serve(folder: Path, partition: int, given: BinaryIO, out: BinaryIO) -
 
 
 async def _copy(log: EventLog, after: Cursor, out: BinaryIO) -> None:
-    async for batch in log.read(after):
-        rows = [row_of(position, document) for position, document in batch.records]
-        _write(out, ("batch", tuple(batch.cursor), batch.voids, rows))
+    batches, count = [], 0
+    try:
+        async for batch in log.read(after):
+            rows = [row_of(position, document) for position, document in batch.records]
+            batches.append((tuple(batch.cursor), batch.voids, rows))
+            count += 1 + len(rows)
+            if count > _FRAME_RECORDS_MAX:
+                _write(out, ("batches", *batches))
+                batches, count = [], 0
+    finally:
+        _write(out, ("batches", *batches))
 
 
 def _write(out: BinaryIO, frame: tuple[Any, ...]) -> None:
@@ -122,6 +132,7 @@ def _write(out: BinaryIO, frame: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """Serve one reading."""
+    gc.disable()  # Nothing here goes in circles; looking for some would take a twentieth of the time.
     # Not `sys.stdout.buffer`: with PYTHONUNBUFFERED that is the bare file, whose interrupted writes lose what is left of them.
     with open(sys.stdout.fileno(), "wb", buffering=_PIPE_BYTES, closefd=False) as out:
         asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, out))

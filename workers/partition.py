@@ -8,7 +8,7 @@ States are persistent maps, so a rollback puts back the references that the grou
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ record_overhead_bytes: Final = 800
 recent_answers_max: Final = 10_000
 expiries_group_max: Final = 200
 ended_sagas_max: Final = 10_000
+begin_items_max: Final = 500
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -153,13 +154,23 @@ class Partition:
         """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more:
         what sagas wait for, nobody else has promised to anybody.
         """
+        for _ in self.beginning(cursor, extra_seconds):
+            pass
+
+    def beginning(self, cursor: Cursor, extra_seconds: float) -> Iterator[None]:
+        """`begin` in steps of `begin_items_max`, between which the state may be read. The reign begins behind the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
         self.deadlines = Deadlines()
+        room = begin_items_max
         for stream, state in self.streams.items():
             kind = of_stream(stream)
+            extra = 0.0 if kind is SAGA else extra_seconds
             for item in kind.items(state):
-                extra = 0.0 if kind is SAGA else extra_seconds
                 self.deadlines.arm((stream, item), kind.timers(state, item), extra)
+                room -= 1
+                if room == 0:
+                    room = begin_items_max
+                    yield
 
     def open(self, now: datetime) -> None:
         """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""

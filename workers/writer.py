@@ -223,7 +223,8 @@ class Writer:
         if self.partition.cursor != cursor:
             raise Fenced(f"partition {self.number} was claimed by another writer meanwhile")
         self._claimed_at = self._proven_at = began
-        self.partition.begin(cursor, reign_seconds)
+        for _ in self.partition.beginning(cursor, reign_seconds):
+            await asyncio.sleep(0)  # Half a second with 100,000 instances, in which reads are answered.
 
     async def _reign(self) -> None:
         self.state, self.detail = "reigning", f"term {self.partition.cursor.term}"

@@ -24,6 +24,7 @@ from infra.log import Batch
 from tests.histories import public_commands
 from tests.machine import Machine, facts, statuses
 from tests.sample import HTTP, NOON, PLAIN, TTL, envelope, recorded, register, sealed_batch, spec
+from workers import partition as module
 from workers.partition import GroupFull
 
 SERVICE, USERS = "service/orders", "keyspace/users"
@@ -321,6 +322,14 @@ class TestExpiry:
         machine.partition.begin(machine.partition.cursor, 30.0)
         assert machine.passes(299.0) == []
         assert [told.event.type for told in machine.passes(2.0)] == ["muster.saga.step_stalled.v1"]
+
+    def test_a_reign_that_begins_in_steps_has_armed_everything_behind_the_last(self, monkeypatch):
+        monkeypatch.setattr(module, "begin_items_max", 2)
+        machine = Machine()
+        machine.group(*(register(f"i{number}", f"c{number}", lease_seconds=5.0) for number in range(5)))
+        beginning = machine.partition.beginning(machine.partition.cursor, 0.0)
+        assert [len(machine.partition.deadlines) for _ in beginning] == [2, 4]
+        assert len(machine.partition.deadlines) == 5
 
     def test_a_reign_begins_where_the_log_was_read_to(self):
         machine = Machine()

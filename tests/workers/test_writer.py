@@ -19,6 +19,7 @@ from infra.recorder_log import RecorderLog
 from tests.machine import statuses
 from tests.sample import HTTP, NOON, envelope, register
 from tests.workers.faulty_log import FaultyLog
+from workers import partition as partition_module
 from workers import writer as module
 from workers.partition import Partition
 from workers.view import Views
@@ -399,6 +400,18 @@ class TestProof:
                 told.writer.wake()
                 await asyncio.sleep(0)
             assert told.log.beats == beats
+
+
+async def test_others_run_while_a_reign_begins(logs, monkeypatch):
+    monkeypatch.setattr(partition_module, "begin_items_max", 1)
+    async with running(logs()) as old:
+        await old.answers(*(register(f"i{number}", f"c{number}", lease_seconds=5.0) for number in range(4)))
+    async with running(logs(), "w2") as told:
+        armed = []
+        while told.writer.state != "reigning":
+            armed.append(len(told.partition.deadlines))
+            await asyncio.sleep(0)
+    assert {1, 2, 3} <= set(armed)
 
 
 class TestTime:

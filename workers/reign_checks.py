@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from domain.check import TtlCheck
 from domain.service import Service
 from workers.checker import Checker
 
@@ -21,14 +22,18 @@ class ReignChecks:
                     self.changed(stream, instance_id, instance)
 
     def changed(self, stream: str, item: str, part: Any) -> None:
-        """Check the instance as it is now, or no more."""
+        """Check the instance as it is now, or no more. Most have nothing to be asked, and cost no more than this look."""
         if not stream.startswith("service/"):
             return
-        self._checker.sync(stream, item, part)
-        if part is None:
-            self._checked.discard((stream, item))
+        asked = part if part is not None and any(type(check) is not TtlCheck for check in part.spec.checks) else None
+        subject = stream, item
+        if asked is not None:
+            self._checked.add(subject)
+        elif subject in self._checked:
+            self._checked.remove(subject)
         else:
-            self._checked.add((stream, item))
+            return
+        self._checker.sync(stream, item, asked)
 
     def ended(self) -> None:
         """Check nothing of this partition."""

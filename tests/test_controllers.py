@@ -11,7 +11,8 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from muster import Client
+from domain.service import Heartbeat
+from muster import Client, to_service
 from tests.fixtures_servers import SharedKafka
 from tests.process_on_kafka import controllers
 
@@ -53,6 +54,12 @@ async def test_two_controllers_share_the_partitions_and_answer_for_each_other(
         assert {f"service-{number}" for number in range(20)} <= {
             service.service for service in (await right.services()).items
         }
+        beats = [to_service(f"service-{number}", Heartbeat(instance="i1"), id=f"b{number}") for number in range(20)]
+        told = await right.commands([*beats, to_service("nowhere", Heartbeat(instance="i1"), id="nowhere")])
+        assert [(outcome.id, outcome.status) for outcome in told] == [
+            *((f"b{number}", "unchanged") for number in range(20)),
+            ("nowhere", "refused"),
+        ]
 
 
 async def test_a_killed_controller_is_replaced_and_nothing_is_lost(kafka: SharedKafka, tmp_path: Path) -> None:

@@ -7,34 +7,45 @@ commands: at least once, never different. Commands are decided in their order; o
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
-from domain.error import MusterError, NotReady
+from domain.error import MusterError, Transient
+from domain.message import Envelope
 from infra.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
+from workers.request import Told, answer_of
 from workers.wire import claimed_id, envelope_from_json, json_from, outcome
-from workers.writer import Writer
+from workers.writer import ChangedItem, Writer
 
 log = logging.getLogger(__name__)
-unanswered_max: Final = 4_000
+unanswered_reads_max: Final = 4
 records_per_read_max: Final = 1_000
+read_ms_max: Final = 100
 retry_seconds: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
-    """A command's outcome, or the future that brings it."""
+class _Read:
+    """Commands that were read together: each one's key and outcome, None for those whose outcomes the writer will tell."""
 
-    key: bytes | None
-    outcome: dict[str, Any] | asyncio.Future[Answer]
+    keys: Sequence[bytes | None]
+    outcomes: Sequence[dict[str, Any] | None]
+    answers: asyncio.Future[list[Told]] | None = None
+
+    def told(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Key and outcome of each command, in their order, once it is done. Raises what a command has instead of an answer."""
+        answers = iter([] if self.answers is None else self.answers.result())
+        for key, known in zip(self.keys, self.outcomes, strict=True):
+            told = known or outcome(answer_of(next(answers)))
+            yield key or str(told["id"]).encode(), told
 
 
 class CommandsTopic:
@@ -53,7 +64,7 @@ class CommandsTopic:
         """Consume."""
         self._reigning.set()
 
-    def changed(self, stream: str, item: str, part: Any) -> None:
+    def changed(self, items: Sequence[ChangedItem]) -> None:
         """Nothing: outcomes come with the answers."""
 
     def ended(self) -> None:
@@ -64,34 +75,28 @@ class CommandsTopic:
         """Consume during each reign, for ever."""
         while True:
             await self._reigning.wait()
-            consuming = asyncio.create_task(self._consume())
-            try:
-                while self._reigning.is_set() and not consuming.done():
-                    await asyncio.wait([consuming], timeout=0.1)
-            finally:
-                consuming.cancel()
-                # Waited for, not awaited: our own cancellation must not pass for the consumer's.
-                await asyncio.wait([consuming])
-            if not consuming.cancelled() and (error := consuming.exception()) is not None:
-                raise error
+            await self._consume()
             await asyncio.sleep(0.05)
 
     async def _consume(self) -> None:
-        pending: asyncio.Queue[_Pending] = asyncio.Queue(unanswered_max)
-        recent = self._writer.partition.recent()
+        """Until the reign ends, and all that was read has its answers: what waits at the writer then is answered by what the
+        log says, or by its next reign.
+        """
+        reads: asyncio.Queue[_Read | None] = asyncio.Queue(unanswered_reads_max)
+        recent = [outcome(answer) for answer in self._writer.partition.recent()]
         offset = self._writer.partition.commands_offset
         try:
             async with self._consumer() as consumer, self._producer() as producer, asyncio.TaskGroup() as tasks:
                 await self._seek(consumer, offset)
-                tasks.create_task(self._publish(producer, pending))
-                for answer in recent:
-                    await pending.put(_Pending(None, outcome(answer)))
-                while True:
-                    await self._read(consumer, pending)
+                tasks.create_task(self._publish(producer, reads))
+                await reads.put(_Read([None] * len(recent), recent))
+                while self._reigning.is_set():
+                    await self._read(consumer, reads)
+                await reads.put(None)
         except* (KafkaError, OSError) as errors:
             log.warning("commands of partition %d: %s", self._writer.number, errors.exceptions[0])
             await asyncio.sleep(retry_seconds)
-        except* NotReady:
+        except* Transient:
             # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next one.
             await asyncio.sleep(retry_seconds)
 
@@ -100,19 +105,29 @@ class CommandsTopic:
         beginning = (await consumer.beginning_offsets([self._here]))[self._here]
         consumer.seek(self._here, max(beginning, offset or 0))
 
-    async def _read(self, consumer: AIOKafkaConsumer, pending: "asyncio.Queue[_Pending]") -> None:
-        found = await consumer.getmany(self._here, timeout_ms=500, max_records=records_per_read_max)
-        for record in found.get(self._here, []):
-            self.position = record.offset
-            await pending.put(_Pending(record.key, self._submitted(record.value or b"", record.offset)))
+    async def _read(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> None:
+        found = await consumer.getmany(self._here, timeout_ms=read_ms_max, max_records=records_per_read_max)
+        records = found.get(self._here)
+        if records and self._reigning.is_set():
+            await reads.put(self._submitted(records))
+            self.position = records[-1].offset
         self.lag = (consumer.highwater(self._here) or 0) - self.position - 1
 
-    def _submitted(self, value: bytes, offset: int) -> "dict[str, Any] | asyncio.Future[Answer]":
-        try:
-            envelope = envelope_from_json(value)
-        except MusterError as error:
-            return self._malformed(value, offset, error)
-        return self._writer.submit(envelope, offset)
+    def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
+        """Queue the commands at the writer, as one list: a future and a task's turn for each would be a tenth of the work."""
+        envelopes: list[Envelope] = []
+        offsets: list[int] = []
+        outcomes: list[dict[str, Any] | None] = []
+        for record in records:
+            value = record.value or b""
+            try:
+                envelopes.append(envelope_from_json(value))
+                offsets.append(record.offset)
+                outcomes.append(None)
+            except MusterError as error:
+                outcomes.append(self._malformed(value, record.offset, error))
+        answers = self._writer.submit_all(envelopes, offsets)
+        return _Read([record.key for record in records], outcomes, answers)
 
     def _malformed(self, value: bytes, offset: int, error: MusterError) -> dict[str, Any]:
         with contextlib.suppress(MusterError):
@@ -125,22 +140,30 @@ class CommandsTopic:
         number = self._writer.number
         return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error.facts()))
 
-    async def _publish(self, producer: AIOKafkaProducer, pending: "asyncio.Queue[_Pending]") -> None:
+    async def _publish(self, producer: AIOKafkaProducer, reads: "asyncio.Queue[_Read | None]") -> None:
         """Publish outcomes in order, those that are there at the same time as one batch: a `send` of each costs 4 µs more, of
         80 that a command takes.
         """
         batch = producer.create_batch()
         while True:
-            if pending.empty():
+            if reads.empty():
                 batch = await self._sent(producer, batch)
-            item = await pending.get()
-            if isinstance(item.outcome, asyncio.Future) and not item.outcome.done():
+            read = await reads.get()
+            if read is None:
+                await self._sent(producer, batch)
+                return
+            if read.answers is not None and not read.answers.done():
                 batch = await self._sent(producer, batch)
-            told = item.outcome if isinstance(item.outcome, dict) else outcome(await item.outcome)
-            record = {"key": item.key or str(told["id"]).encode(), "value": orjson.dumps(told), "timestamp": None}
-            if batch.append(**record) is None:
-                batch = await self._sent(producer, batch)
-                batch.append(**record)  # The first record is taken at any size.
+                await read.answers
+            try:
+                for key, told in read.told():
+                    value = orjson.dumps(told)
+                    if batch.append(timestamp=None, key=key, value=value) is None:
+                        batch = await self._sent(producer, batch)
+                        batch.append(timestamp=None, key=key, value=value)  # The first record is taken at any size.
+            except Transient:
+                await self._sent(producer, batch)  # What was answered before the reign ended is told.
+                raise
 
     async def _sent(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> BatchBuilder:
         """Send the batch, if there is something in it; one to go on with."""

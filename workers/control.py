@@ -1,14 +1,15 @@
 """What a controller offers to its faces (HTTP, commands topic): execute, prove, read the past."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from domain.catalogue import Answer
-from domain.error import NotReady
+from domain.error import MusterError, NotReady
 from domain.message import Envelope
 from infra.log import Archive
 from infra.route import partition_of
+from workers.request import Told
 from workers.view import Views
 
 
@@ -17,6 +18,9 @@ class Executor(Protocol):
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """As `execute`, but queued at once: commands are decided in the order of submission."""
+
+    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]]:
+        """Queue them at once, all or none; what became of them, in their order. Raises NotReady."""
 
     async def execute(self, envelope: Envelope) -> Answer:
         """Decide, record and prove. A refusal is an answer. Raises NotReady or Timeout (outcome unknown)."""
@@ -45,6 +49,23 @@ class Control:
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """As `execute`, but queued at once. Raises NotReady."""
         return self._executor(self.partition_of(envelope.stream)).submit(envelope)
+
+    async def execute_all(self, envelopes: Sequence[Envelope]) -> list[Told]:
+        """What became of the commands, in their order; those of one partition are decided in it."""
+        partitions = [self.partition_of(envelope.stream) for envelope in envelopes]
+        given: dict[int, list[Envelope]] = {}
+        for partition, envelope in zip(partitions, envelopes, strict=True):
+            given.setdefault(partition, []).append(envelope)
+        # All are queued before the first one is waited for.
+        asked = {partition: self._submitted(partition, some) for partition, some in given.items()}
+        told = {partition: iter(one if isinstance(one, list) else await one) for partition, one in asked.items()}
+        return [next(told[partition]) for partition in partitions]
+
+    def _submitted(self, partition: int, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]] | list[Told]:
+        try:
+            return self._executor(partition).submit_all(envelopes)
+        except MusterError as error:
+            return [error] * len(envelopes)
 
     async def prove(self, partition: int) -> int:
         """The partition's proven head; see `Executor.prove`."""

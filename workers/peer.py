@@ -1,15 +1,16 @@
 """A partition seen from a controller that may not write it: commands and proofs go to whoever does, over HTTP."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import aiohttp
 import orjson
 
 from domain.catalogue import Answer
-from domain.error import BY_NAME, NotReady, Timeout
+from domain.error import BY_NAME, MusterError, NotReady, Timeout
 from domain.message import Envelope
 from workers.members import Members
+from workers.request import Told
 from workers.writer import Writer
 
 
@@ -32,6 +33,13 @@ class Forwarding:
         return (
             self._writer.submit(envelope) if url is None else asyncio.ensure_future(self._peers.execute(url, envelope))
         )
+
+    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]]:
+        """See `workers.control.Executor.submit_all`; of their order see `submit`."""
+        url = self._elsewhere()
+        if url is None:
+            return self._writer.submit_all(envelopes)
+        return asyncio.gather(*(self._peers.told(url, envelope) for envelope in envelopes))
 
     async def prove(self) -> int:
         """See `workers.control.Executor.prove`."""
@@ -71,6 +79,13 @@ class Peers:
         }
         answer = await self._post(f"{url}/v1/peer/execute", orjson.dumps(command))
         return Answer(**answer)
+
+    async def told(self, url: str, envelope: Envelope) -> Told:
+        """The peer's answer, or why there is none."""
+        try:
+            return await self.execute(url, envelope)
+        except MusterError as error:
+            return error
 
     async def prove(self, url: str, partition: int) -> int:
         """The peer's proven head of the partition."""

@@ -1,10 +1,13 @@
 """Lets the checker work for just those instances whose partition is written here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from domain.check import TtlCheck
+from domain.instance import Instance
 from domain.service import Service
 from workers.checker import Checker
+from workers.writer import ChangedItem
 
 
 class ReignChecks:
@@ -19,21 +22,27 @@ class ReignChecks:
         for stream, service in streams.items():
             if isinstance(service, Service):
                 for instance_id, instance in service.instances.items():
-                    self.changed(stream, instance_id, instance)
+                    self._sync(stream, instance_id, instance)
 
-    def changed(self, stream: str, item: str, part: Any) -> None:
-        """Check the instance as it is now, or no more. Most have nothing to be asked, and cost no more than this look."""
-        if not stream.startswith("service/"):
-            return
-        asked = part if part is not None and any(type(check) is not TtlCheck for check in part.spec.checks) else None
-        subject = stream, item
+    def changed(self, items: Sequence[ChangedItem]) -> None:
+        """Check the instances as they are now, or no more."""
+        for stream, item, part in items:
+            if stream.startswith("service/"):
+                self._sync(stream, item, part)
+
+    def _sync(self, stream: str, instance_id: str, instance: Instance | None) -> None:
+        """Most have nothing to be asked, and cost no more than this look."""
+        asked = (
+            instance if instance is not None and any(type(c) is not TtlCheck for c in instance.spec.checks) else None
+        )
+        subject = stream, instance_id
         if asked is not None:
             self._checked.add(subject)
         elif subject in self._checked:
             self._checked.remove(subject)
         else:
             return
-        self._checker.sync(stream, item, asked)
+        self._checker.sync(stream, instance_id, asked)
 
     def ended(self) -> None:
         """Check nothing of this partition."""

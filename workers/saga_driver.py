@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from sagas.drain import drain_moves
 from sagas.engine import task_id
 from workers.shard_view import Changed, ShardViews, actions_of
 from workers.token import Token
+from workers.writer import ChangedItem
 
 log = logging.getLogger(__name__)
 look_seconds: Final = 0.5
@@ -60,10 +61,14 @@ class SagaDriver:
         self._reign += 1
         self._reigning = True
         for stream, state in streams.items():
-            self.changed(stream, "", state)
+            self._follow(stream, state)
 
-    def changed(self, stream: str, item: str, part: Any) -> None:
-        """The saga or the keyspace stands like this now."""
+    def changed(self, items: Sequence[ChangedItem]) -> None:
+        """The sagas and the keyspaces among them stand like this now."""
+        for stream, _, part in items:
+            self._follow(stream, part)
+
+    def _follow(self, stream: str, part: Any) -> None:
         if isinstance(part, Saga):
             if part.ended:
                 self._live.pop(stream, None)

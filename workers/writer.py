@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
@@ -22,6 +21,7 @@ from domain.error import Corrupt, Fenced, NotReady, Timeout, Transient
 from domain.message import Command, Envelope
 from infra.log import START, Cursor, EventLog
 from workers.partition import Folded, GroupFull, Partition
+from workers.request import Request, Told, every, head, only
 from workers.view import Views
 
 tick_seconds: Final = 0.1
@@ -35,6 +35,9 @@ told_records_max: Final = 16_384
 pause_seconds_min: Final = 0.05
 pause_seconds_max: Final = 2.0
 
+ChangedItem = tuple[str, str, Any]
+"""A stream, an item of it, and the item's part now (None: it is gone); see `workers.aggregate`."""
+
 State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
 
 
@@ -44,19 +47,15 @@ class ReignObserver(Protocol):
     def began(self, streams: dict[str, Any]) -> None:
         """A reign has begun with these states."""
 
-    def changed(self, stream: str, item: str, part: Any) -> None:
-        """An acknowledged batch changed this item of the stream: its part now (None: it is gone); see `workers.aggregate`."""
+    def changed(self, items: Sequence[ChangedItem]) -> None:
+        """An acknowledged batch changed these items."""
 
     def ended(self) -> None:
         """The reign is over."""
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    envelope: Envelope | None
-    future: asyncio.Future[Answer] | asyncio.Future[int]
-    offset: int | None = None
-    retried: bool = False
+Taken = list[tuple[Request, list[Answer]]]
+"""What a group holds: requests, each with the answers to those of its commands that were decided in it."""
 
 
 class Writer:
@@ -82,8 +81,9 @@ class Writer:
         self._wanted = wanted
         self.observers: list[ReignObserver] = []
         self._reply_timeout_seconds = reply_timeout_seconds
-        self._queue: deque[_Request] = deque()
-        self._unanswered: deque[tuple[float, asyncio.Future[Answer] | asyncio.Future[int]]] = deque()
+        self._queue: deque[Request] = deque()
+        self._waiting = 0
+        self._impatient: deque[tuple[float, Request]] = deque()
         self._observed: deque[tuple[str, Command]] = deque()
         self._work = asyncio.Event()
         self._siblings = 0
@@ -99,13 +99,24 @@ class Writer:
     def submit(self, envelope: Envelope, offset: int | None = None) -> "asyncio.Future[Answer]":
         """Queue the command; the future has its answer. Commands are decided in the order of submission."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Request(envelope, future, offset))
+        self._enqueue(Request((envelope,), future, only, None if offset is None else (offset,)))
+        return future
+
+    def submit_all(
+        self, envelopes: Sequence[Envelope], offsets: Sequence[int] | None = None
+    ) -> "asyncio.Future[list[Told]]":
+        """Queue the commands, all or none; the future has what became of them, in their order. Raises NotReady."""
+        future: asyncio.Future[list[Told]] = asyncio.get_running_loop().create_future()
+        if envelopes:
+            self._enqueue(Request(envelopes, future, every, offsets))
+        else:
+            future.set_result([])
         return future
 
     async def prove(self) -> int:
         """See `workers.control.Executor.prove`. Requests that wait at the same time share one beat."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Request(None, future))
+        self._enqueue(Request((), future, head))
         return await future
 
     def observe(self, stream: str, command: Command) -> None:
@@ -116,8 +127,8 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait to be decided."""
-        return len(self._queue)
+        """How many commands wait for their answers."""
+        return self._waiting
 
     def stop(self) -> None:
         """Answer what is queued, then end `run`."""
@@ -128,16 +139,17 @@ class Writer:
         """Look again at whether the partition is wanted."""
         self._work.set()
 
-    def _enqueue(self, request: _Request) -> None:
+    def _enqueue(self, request: Request) -> None:
         if self.state in ("corrupt", "stopped") or self._stopping:
             raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
-        if len(self._queue) >= queue_commands_max:
+        if self._waiting + request.size > queue_commands_max:
             raise NotReady(f"partition {self.number} has {queue_commands_max} commands waiting; slow down and retry")
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
             raise NotReady(f"partition {self.number} is written by another controller: {self.detail}")
         self._queue.append(request)
-        if request.offset is None:  # A published command has no impatient caller: its outcome comes when it comes.
-            self._unanswered.append((time.monotonic() + self._reply_timeout_seconds, request.future))
+        self._waiting += request.size
+        if request.offsets is None:  # A published command has no impatient caller: its outcome comes when it comes.
+            self._impatient.append((time.monotonic() + self._reply_timeout_seconds, request))
         self._work.set()
 
     async def _tick(self) -> None:
@@ -146,10 +158,9 @@ class Writer:
             await asyncio.sleep(tick_seconds)
             self._work.set()
             now = time.monotonic()
-            while self._unanswered and (self._unanswered[0][1].done() or self._unanswered[0][0] <= now):
-                _, future = self._unanswered.popleft()
-                if not future.done():
-                    future.set_exception(Timeout("no answer in time: the outcome is unknown. Retry with the same id."))
+            while self._impatient and (self._impatient[0][1].future.done() or self._impatient[0][0] <= now):
+                late = self._impatient.popleft()[1]
+                late.fail(Timeout("no answer in time: the outcome is unknown. Retry with the same id."))
 
     async def run(self) -> None:
         """Follow, claim, reign, until stopped. Returns when stopped or corrupt."""
@@ -258,7 +269,7 @@ class Writer:
         partition = self.partition
         partition.open(datetime.now(UTC))
         expired = partition.expire()
-        taken, answers = self._decide()
+        taken = self._decide()
         self._siblings = len(taken)
         idle = not taken and not expired and not partition.pending()
         if idle and time.monotonic() - self._proven_at < beat_every_seconds:
@@ -273,61 +284,52 @@ class Writer:
             raise
         self._proven_at = began
         self._commit(folded, cursor)
-        self._answer(taken, answers, cursor)
+        self._answer(taken, cursor.position)
 
-    def _decide(self) -> tuple[list[_Request], list[Answer | None]]:
-        taken: list[_Request] = []
-        answers: list[Answer | None] = []
+    def _decide(self) -> Taken:
+        """What is taken stays in the queue until it is answered; what does not fit into the group any more waits for the next."""
+        taken: Taken = []
+        room, handle = group_commands_max, self.partition.handle
         with contextlib.suppress(GroupFull):
             while self._observed:
                 self.partition.observe(*self._observed[0])
                 self._observed.popleft()
-            while self._queue and len(taken) < group_commands_max:
-                request = self._queue[0]
-                answer = None if request.envelope is None else self.partition.handle(request.envelope, request.offset)
-                answers.append(answer)
-                taken.append(self._queue.popleft())
-        return taken, answers
+            for request in self._queue:
+                answers: list[Answer] = []
+                taken.append((request, answers))
+                for envelope, offset in request.undecided(room):
+                    answers.append(handle(envelope, offset))
+                room -= len(answers) or 1
+                if room <= 0:
+                    break
+        return taken
 
-    def _roll_back(self, taken: Sequence[_Request]) -> None:
+    def _roll_back(self, taken: Taken) -> None:
         self.partition.rollback()
-        for request in taken:
-            request.retried = True
-        self._queue.extendleft(reversed(taken))
+        for request, answers in taken:
+            request.sent(len(answers))
 
     def _commit(self, folded: Sequence[Folded], cursor: Cursor) -> None:
         changed = self.partition.commit(cursor)
         if folded:
             self._views.apply(self.number, folded, cursor)
         self._views.confirm(self.number)
-        for stream, item, part in changed:
-            for observer in self.observers:
-                observer.changed(stream, item, part)
+        for observer in self.observers:
+            observer.changed(changed)
 
-    def _answer(self, taken: Sequence[_Request], answers: Sequence[Answer | None], cursor: Cursor) -> None:
-        for request, answer in zip(taken, answers, strict=True):
-            if request.future.done():
-                continue
-            if answer is None:
-                request.future.set_result(cursor.position)  # type: ignore[arg-type]
-            elif answer.duplicate and request.retried:
-                request.future.set_result(replace(answer, duplicate=False))  # type: ignore[arg-type]
-            else:
-                request.future.set_result(answer)  # type: ignore[arg-type]
+    def _answer(self, taken: Taken, position: int) -> None:
+        for request, answers in taken:
+            if request.answered(answers, position):
+                self._queue.popleft()
+                self._waiting -= request.size
 
     def _refuse_waiting(self) -> None:
         """Answer by what the log says. Of what was sent and is not there nobody knows: it may still be on its way."""
+        unknown = "the reign ended before the log acknowledged it: the outcome is unknown. Retry with the same id."
         while self._queue:
             request = self._queue.popleft()
-            if request.future.done():
-                continue
-            known = self.partition.ids.recall(request.envelope.id) if request.envelope and request.retried else None
-            if known is not None:
-                request.future.set_result(known[0])  # type: ignore[arg-type]
-            elif request.retried and request.envelope is not None:
-                detail = (
-                    "the reign ended before the log acknowledged it: the outcome is unknown. Retry with the same id."
-                )
-                request.future.set_exception(Timeout(detail))
-            else:
-                request.future.set_exception(NotReady(f"partition {self.number} is not written here: {self.detail}"))
+            for envelope in request.envelopes[len(request.told) : request.tried]:
+                known = self.partition.ids.recall(envelope.id)
+                request.told.append(Timeout(unknown) if known is None else known[0])
+            request.fail(NotReady(f"partition {self.number} is not written here: {self.detail}"))
+        self._waiting = 0

@@ -32,6 +32,12 @@ class FaultyLog:
         self.beats = 0
         self.appends: list[int] = []
 
+    def step(self) -> None:
+        """Let the append or beat go on that waits; the next one waits again."""
+        self.open.set()
+        self.open.clear()
+        self.waiting.clear()
+
     async def claim(self, writer: str, after: Cursor) -> Cursor:
         return await self.log.claim(writer, after)
 

@@ -29,24 +29,24 @@ def test_a_reign_begins_with_the_checks_of_all_instances() -> None:
 def test_an_instance_that_has_nothing_to_be_asked_any_more_is_not_asked() -> None:
     checker = Checker(lambda _stream, _command: None)
     checks = ReignChecks(checker)
-    checks.changed(STREAM, "a", instance("a", HTTP))
+    checks.changed([(STREAM, "a", instance("a", HTTP))])
     assert scheduled(checker) == 1
-    checks.changed(STREAM, "a", instance("a", TTL))
+    checks.changed([(STREAM, "a", instance("a", TTL))])
     assert scheduled(checker) == 0
 
 
 def test_an_instance_that_has_gone_is_not_asked() -> None:
     checker = Checker(lambda _stream, _command: None)
     checks = ReignChecks(checker)
-    checks.changed(STREAM, "a", instance("a", HTTP))
-    checks.changed(STREAM, "a", None)
+    checks.changed([(STREAM, "a", instance("a", HTTP))])
+    checks.changed([(STREAM, "a", None)])
     assert scheduled(checker) == 0
 
 
 def test_nothing_is_asked_behind_the_reign() -> None:
     checker = Checker(lambda _stream, _command: None)
     checks = ReignChecks(checker)
-    checks.changed(STREAM, "a", instance("a", HTTP))
-    checks.changed(STREAM, "b", instance("b", HTTP, TTL))
+    checks.changed([(STREAM, "a", instance("a", HTTP))])
+    checks.changed([(STREAM, "b", instance("b", HTTP, TTL))])
     checks.ended()
     assert scheduled(checker) == 0

@@ -11,7 +11,8 @@ from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
-from domain.error import NotReady, Timeout
+from domain.error import MusterError, NotReady, Timeout
+from domain.message import Envelope
 from domain.service import DrainInstance, Heartbeat, ObserveCheck, ReportHealth, UndrainInstance
 from infra.codec import CloudEventMapper
 from infra.log import START
@@ -22,6 +23,7 @@ from tests.workers.faulty_log import FaultyLog
 from workers import partition as partition_module
 from workers import writer as module
 from workers.partition import Partition
+from workers.request import Told
 from workers.view import Views
 from workers.writer import Writer
 
@@ -166,6 +168,128 @@ class TestGroupCommit:
             )
             await until(lambda: told.views.instance("orders", "a").health == "healthy")
             assert await told.history() == ["registered", "health_changed"]
+
+
+def registers(names: str) -> list[Envelope]:
+    """A list of commands, one for each letter; each one's id is its instance's."""
+    return [register(name, name) for name in names]
+
+
+def known(told: list[Told]) -> list[str]:
+    """What is known of each command of a list."""
+    return [type(one).__name__ if isinstance(one, MusterError) else statuses([one])[0] for one in told]
+
+
+class TestLists:
+    async def test_a_list_is_one_batch_and_its_refusals_stop_nothing(self, logs):
+        async with running(logs()) as told:
+            await told.reigns()
+            heard = told.writer.submit_all(
+                [register("a", "1"), envelope("2", Heartbeat(instance="x")), register("b", "3"), register("a", "1")]
+            )
+            assert known(await heard) == ["accepted", "InstanceNotFound", "accepted", "accepted again"]
+            assert told.log.appends == [2]
+
+    async def test_a_list_without_commands_is_answered_at_once(self, logs):
+        async with running(logs()) as told:
+            assert told.writer.submit_all([]).result() == []
+
+    async def test_one_that_several_groups_hold_is_answered_when_its_last_command_is_safe(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "group_commands_max", 3)
+        async with running(logs()) as told:
+            await told.reigns()
+            told.log.open.clear()
+            heard, behind = told.writer.submit_all(registers("abcdefgh")), told.submit(register("z", "z"))
+            for _ in range(3):
+                await told.log.waiting.wait()
+                assert not heard.done()
+                told.log.step()
+            assert [answer.position for answer in (*await heard, await behind)] == list(range(1, 10))
+            assert told.log.appends == [3, 3, 3]
+
+    @pytest.mark.parametrize("fault", ["lost", "landed"])
+    async def test_nothing_of_it_is_lost_or_said_twice_when_an_append_fails(self, logs, monkeypatch, fault):
+        monkeypatch.setattr(module, "group_commands_max", 2)
+        async with running(logs()) as told:
+            await told.reigns()
+            told.log.faults.append(fault)
+            assert known(await told.writer.submit_all(registers("abcde"))) == ["accepted"] * 5
+            assert await told.history() == ["registered"] * 5
+
+    async def test_what_the_caller_repeats_behind_a_failed_append_is_a_repeat(self, logs, monkeypatch):
+        async with running(logs()) as told:
+            await told.execute(register("z", "z"))
+            # The first time there is room for two; the second time they need none, and all the others come along.
+            monkeypatch.setattr(told.partition, "_batch_records_max", 2)
+            told.log.faults.append("landed")
+            heard = told.writer.submit_all([*registers("abc"), register("z", "z")])
+            assert known(await heard) == ["accepted", "accepted", "accepted", "accepted again"]
+            assert told.log.appends == [1, 2, 1]
+
+    async def test_what_was_tried_once_stays_so_when_less_is_tried_again(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "group_commands_max", 2)
+        async with running(logs()) as told:
+            await told.reigns()
+            told.log.open.clear()
+            heard = told.writer.submit_all(registers("abc"))
+            await told.log.waiting.wait()
+            monkeypatch.setattr(module, "group_commands_max", 1)
+            told.log.faults.extend(["lost", "lost"])
+            told.log.step()
+            await told.log.waiting.wait()
+            told.wanted = False
+            told.log.open.set()
+            assert known(await heard) == ["Timeout", "Timeout", "NotReady"]
+
+    @pytest.mark.parametrize(("fault", "sent"), [("lost", "Timeout"), ("landed", "accepted")])
+    async def test_when_the_reign_ends_each_command_hears_what_is_known_of_it(self, logs, monkeypatch, fault, sent):
+        monkeypatch.setattr(module, "group_commands_max", 2)
+        async with running(logs()) as told:
+            await told.reigns()
+            told.log.open.clear()
+            heard = told.writer.submit_all(registers("abcdef"))
+            await told.log.waiting.wait()
+            told.log.step()
+            await told.log.waiting.wait()
+            told.wanted = False
+            told.log.faults.append(fault)
+            told.log.open.set()
+            assert known(await heard) == ["accepted", "accepted", sent, sent, "NotReady", "NotReady"]
+            assert told.writer.waiting == 0
+
+    async def test_who_waits_too_long_hears_what_is_known_by_then(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "group_commands_max", 1)
+        async with running(logs(), reply_timeout_seconds=0.05) as told:
+            await told.reigns()
+            told.log.open.clear()
+            heard = told.writer.submit_all(registers("ab"))
+            await told.log.waiting.wait()
+            told.log.step()
+            assert known(await heard) == ["accepted", "Timeout"]
+            told.log.open.set()
+            await until(lambda: told.writer.waiting == 0)
+            assert known(await told.writer.submit_all(registers("b"))) == ["accepted again"]
+
+    async def test_one_that_does_not_fit_into_the_queue_is_refused_whole(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "queue_commands_max", 3)
+        async with running(logs()) as told:
+            await told.reigns()
+            with pytest.raises(NotReady, match="slow down"):
+                told.writer.submit_all(registers("abcd"))
+            assert known(await told.writer.submit_all(registers("abc"))) == ["accepted"] * 3
+            assert known(await told.writer.submit_all(registers("def"))) == ["accepted"] * 3
+
+    async def test_published_ones_take_their_offsets_along_and_wait_as_long_as_it_takes(self, logs):
+        async with running(logs(), reply_timeout_seconds=0.01) as told:
+            await told.reigns()
+            told.log.open.clear()
+            heard = told.writer.submit_all(registers("ab"), [7, 9])
+            await told.log.waiting.wait()
+            await asyncio.sleep(3 * module.tick_seconds)
+            assert not heard.done()
+            told.log.open.set()
+            assert known(await heard) == ["accepted", "accepted"]
+            assert told.partition.commands_offset == 10
 
 
 class TestUncertain:
@@ -477,7 +601,7 @@ class TestTime:
 
 class TestLimits:
     async def test_a_full_queue_refuses(self, logs, monkeypatch):
-        monkeypatch.setattr(module, "queue_commands_max", 2)
+        monkeypatch.setattr(module, "queue_commands_max", 3)
         async with running(logs()) as told:
             await told.reigns()
             told.log.open.clear()

@@ -4,7 +4,7 @@ A write answers once it is durable, with what became of it; a refusal is a probl
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import urandom
 from typing import Any, Final
@@ -12,10 +12,11 @@ from typing import Any, Final
 import orjson
 
 from domain.catalogue import Answer, command_from
-from domain.error import InvalidCommand, MusterError, Timeout
+from domain.error import InvalidCommand, Timeout
 from domain.message import Command, Envelope
 from workers.control import Control
 from workers.http.exchange import Headers, Reply, Request, problem
+from workers.request import Told
 from workers.token import Token, format_token, parse_token
 from workers.wire import actor_from, command_id, outcome, outcome_of_error, reason_from
 
@@ -127,26 +128,15 @@ def told(answer: Answer, known: Token, **more: Any) -> Reply:
 
 async def run_all(control: Control, found: Sequence[Envelope | dict[str, Any]]) -> list[dict[str, Any]]:
     """What became of the commands, in their order; what is an outcome already stays one."""
-    # All are queued at their writers, in order, before the first one is waited for.
-    asked = [(envelope, _submitted(control, envelope)) for envelope in found if isinstance(envelope, Envelope)]
-    answered = iter([await _outcome(control, envelope, answer) for envelope, answer in asked])
-    return [next(answered) if isinstance(one, Envelope) else one for one in found]
+    envelopes = [one for one in found if isinstance(one, Envelope)]
+    answered = iter(await control.execute_all(envelopes))
+    return [one if isinstance(one, dict) else _outcome(control, one, next(answered)) for one in found]
 
 
-def _submitted(control: Control, envelope: Envelope) -> Awaitable[Answer] | MusterError:
-    try:
-        return control.submit(envelope)
-    except MusterError as error:
-        return error
-
-
-async def _outcome(control: Control, envelope: Envelope, asked: Awaitable[Answer] | MusterError) -> dict[str, Any]:
-    try:
-        if isinstance(asked, MusterError):
-            raise asked
-        return outcome(await asked)
-    except MusterError as error:
-        return outcome_of_error(error, envelope.id, control.partition_of(envelope.stream))
+def _outcome(control: Control, envelope: Envelope, told: Told) -> dict[str, Any]:
+    if isinstance(told, Answer):
+        return outcome(told)
+    return outcome_of_error(told, envelope.id, control.partition_of(envelope.stream))
 
 
 def outcomes(items: list[dict[str, Any]]) -> Reply:

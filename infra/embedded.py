@@ -19,7 +19,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 from domain.error import NotReady
 from infra.engine import Engine
 from infra.log import Batch, Cursor
-from infra.read_ahead import ReadAhead
+from infra.read_ahead import ReadAhead, is_long
 from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot, assembled, manifest, opened
 
@@ -27,7 +27,6 @@ LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
 LOCK_FILE: Final = "lock"
 ENGINE_FILE: Final = "engine.json"
-read_ahead_records_min: Final = 100_000
 
 
 class FolderLog(RecorderLog):
@@ -48,29 +47,18 @@ class FolderLog(RecorderLog):
 class EmbeddedLog(FolderLog):
     """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
 
-    def __init__(self, folder: Path, recorder: "LogRecorder", partition: int, **options: Any) -> None:
+    def __init__(self, folder: Path, ahead: ReadAhead, recorder: "LogRecorder", partition: int, **options: Any) -> None:
         super().__init__(recorder, partition, **options)
-        self._folder = folder
+        self._folder, self._ahead = folder, ahead
 
     async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.read`."""
-        end = await self._last_position()
-        if end - after.position < read_ahead_records_min:
-            async with aclosing(super().read(after)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        async with ReadAhead(self._folder, self.partition) as ahead:
-            # Until the child has started there is no use in waiting for it.
-            async with aclosing(super().read(after)) as batches:
-                async for batch in batches:
-                    yield batch._replace(left=end - batch.cursor.position)
-                    after = batch.cursor
-                    if ahead.ready:
-                        break
-            async with aclosing(ahead.read(after, end)) as batches:
-                async for batch in batches:
-                    yield batch
+        reading, last = super().read, await self._last_position()
+        source = ("embedded", str(self._folder), self.partition)
+        ahead = self._ahead.read(source, reading, after, last) if is_long(after, last) else reading(after)
+        async with aclosing(ahead) as batches:
+            async for batch in batches:
+                yield batch
 
 
 class LogRecorder(SQLiteApplicationRecorder):
@@ -189,10 +177,9 @@ def _opened(
     *,
     alone: bool,
 ) -> Engine:
+    log = FolderLog if alone else partial(EmbeddedLog, folder, ReadAhead())
     logs: dict[int, RecorderLog] = {
-        partition: (FolderLog if alone else partial(EmbeddedLog, folder))(
-            recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading
-        )
+        partition: log(recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading)
         for partition in range(partitions)
     }
     return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))

@@ -9,6 +9,7 @@ from infra.kafka_appends import Appends
 from infra.kafka_log import KafkaLog
 from infra.kafka_snapshots import KafkaSnapshots
 from infra.provision import provision
+from infra.read_ahead import ReadAhead
 from infra.topic import PARTITIONS, PREFIX
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,10 @@ async def open_kafka(
     async with AsyncExitStack() as stack:
         appends = Appends(bootstrap)
         stack.push_async_callback(appends.close)
+        ahead = ReadAhead()
         logs = {
             number: await stack.enter_async_context(
-                KafkaLog(bootstrap, number, prefix=prefix, source=f"/muster/{cluster}", appends=appends)
+                KafkaLog(bootstrap, number, prefix=prefix, source=f"/muster/{cluster}", appends=appends, ahead=ahead)
             )
             for number in range(count)
         }

@@ -24,6 +24,7 @@ from infra.chain import term_started
 from infra.kafka_appends import Appends, Identity
 from infra.kafka_reader import KafkaReader
 from infra.log import Batch, Cursor, Document
+from infra.read_ahead import ReadAhead
 from infra.topic import EVENTS, LIVENESS, PREFIX, topic_name
 
 _SOURCE: Final = "/muster/default"
@@ -51,7 +52,8 @@ class KafkaLog:
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
     `append_timeout_seconds` bounds an append and a beat, which are Uncertain then; `claim_timeout_seconds` the start of a
     claim's identity, which on a new Kafka waits for its transaction coordinator. `appends` carries the batches of
-    several partitions together; None: this one's alone.
+    several partitions together; None: this one's alone. `ahead` reads what is long in a process of its own; None: in this one,
+    as always with `client_options`, which may be no plain values.
     `client_options` go to every client of aiokafka (`security_protocol`, `ssl_context`, `sasl_mechanism`, ...).
     """
 
@@ -65,6 +67,7 @@ class KafkaLog:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: bool = True,
         appends: Appends | None = None,
+        ahead: ReadAhead | None = None,
         append_timeout_seconds: float = 5,
         claim_timeout_seconds: float = 30,
         stuck_seconds: float = 10,
@@ -89,6 +92,7 @@ class KafkaLog:
         self._reader = KafkaReader(
             bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, client_options or {}
         )
+        self._ahead = ahead
         self._reign: _Reign | None = None
 
     async def __aenter__(self) -> Self:
@@ -165,7 +169,7 @@ class KafkaLog:
         Raises CursorRefused when the log contradicts the cursor, Corrupt where the chain breaks, NotReady when Kafka
         does not answer.
         """
-        return self._reader.read(after)
+        return self._reader.read(after, ahead=self._ahead)
 
     def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """As `read`, but goes on for ever as the log grows; while Kafka is away, it waits."""

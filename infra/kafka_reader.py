@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRange
 from domain.error import Corrupt, CursorRefused, NotReady
 from infra.chain import Chain, link
 from infra.log import Batch, Cursor
+from infra.read_ahead import ReadAhead, is_long
 
 Record = tuple[int, bytes | None, bytes]
 
@@ -44,16 +46,24 @@ class KafkaReader:
     stuck_seconds: float
     client_options: Mapping[str, object]
 
-    async def read(self, after: Cursor, end: int | None = None) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor and before position `end`; None: the log's end as it is now."""
+    async def read(
+        self, after: Cursor, end: int | None = None, ahead: ReadAhead | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """The batches behind the cursor and before position `end`; None: the log's end as it is now. `ahead` may read them."""
         async with self._consumer() as consumer:
             if end is None:
                 end = await self._end(consumer)
             if end <= after.position:
                 raise self._refused(after, f"the log ends at {end - 1}")
-            async with aclosing(self._batches(consumer, after, end)) as batches:
-                async for batch in batches:
-                    yield batch
+            if ahead is None or self.client_options or not is_long(after, end - 1):
+                async with aclosing(self._batches(consumer, after, end)) as batches:
+                    async for batch in batches:
+                        yield batch
+                return
+        source = ("kafka", self.bootstrap, self.topic, self.partition, self.fetch_bytes_max, self.stuck_seconds)
+        async with aclosing(ahead.read(source, partial(self.read, end=end), after, end - 1)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """The batches behind the cursor, for ever. Waits while the broker is away."""

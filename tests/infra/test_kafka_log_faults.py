@@ -2,9 +2,10 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from infra.kafka_log import KafkaLog
 from infra.local_kafka import LocalKafka
 from infra.log import START
 from infra.provision import provision
+from infra.read_ahead import Child, Source
 from infra.topic import BATCH_BYTES_MAX
 from tests.fixtures_servers import SharedKafka
 from tests.infra.log_contract import NOON, Writer, batches, end, history, names_of, reign, sealed_batch, tailing
@@ -295,3 +297,29 @@ async def test_a_claimer_that_was_overtaken_deposes_the_other_ones_beats_too(kaf
     finally:
         elsewhere.submit(loop.close).result()
         elsewhere.shutdown()
+
+
+async def a_long_log(broker: LocalKafka) -> tuple[Source, int]:
+    """Where another process reads it, in fetches of a batch each, and its last position."""
+    async with opened(broker) as log:
+        writer = await reign(log)
+        for number in range(20):
+            await writer.append(*(f"{number}-{index}" for index in range(1_000)))
+    return ("kafka", broker.bootstrap, "muster.events", 0, 64, 1.0), writer.cursor.position
+
+
+async def test_a_broker_that_goes_away_is_told_by_the_process_that_reads_ahead(broker: LocalKafka) -> None:
+    source, last = await a_long_log(broker)
+    async with Child() as child, aclosing(child.read(source, START, last)) as batches:
+        assert (await anext(batches)).cursor.position < last
+        broker.kill()
+        with pytest.raises(NotReady, match="on Kafka at"):
+            [batch async for batch in batches]
+
+
+async def test_a_process_that_reads_ahead_may_wait_for_longer_than_a_broker_may_be_silent(broker: LocalKafka) -> None:
+    source, last = await a_long_log(broker)
+    async with Child() as child, aclosing(child.read(source, START, last)) as batches:
+        assert (await anext(batches)).cursor.position < last
+        time.sleep(3)  # noqa: ASYNC251 — nothing is taken meanwhile, so that it waits within a write
+        assert [batch async for batch in batches][-1].cursor.position == last

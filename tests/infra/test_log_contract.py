@@ -2,8 +2,8 @@
 
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,11 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
+from infra import read_ahead
+from infra.decoded import DecodedRecords
 from infra.kafka_log import KafkaLog
-from infra.log import EventLog
+from infra.log import Batch, Cursor, EventLog
+from infra.read_ahead import Child, Read, ReadAhead, Source
 from infra.recorder_log import RecorderLog
 from infra.topic import EVENTS, LIVENESS, TOPICS, topic_name
 from tests.fixtures_servers import SharedKafka, run
@@ -82,13 +85,22 @@ class OnSQLite:
 
 
 class OnKafka:
-    def __init__(self, bootstrap: str, prefix: str, partitions: Iterator[int], *, fence: bool) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        partitions: Iterator[int],
+        *,
+        fence: bool,
+        ahead: ReadAhead | None = None,
+    ) -> None:
         self.bootstrap = bootstrap
         self.prefix = prefix
         self.topic = topic_name(EVENTS, prefix)
         self.partitions = partitions
         self.partition = next(partitions)
         self.fence = fence
+        self.ahead = ahead
         self.opened: list[KafkaLog] = []
 
     def log(self, *, small_fetches: bool = False) -> KafkaLog:
@@ -113,7 +125,14 @@ class OnKafka:
                 await stack.enter_async_context(log)
 
     def _log(self, partition: int, fetch_bytes_max: int = 1024 * 1024) -> KafkaLog:
-        log = KafkaLog(self.bootstrap, partition, prefix=self.prefix, fence=self.fence, fetch_bytes_max=fetch_bytes_max)
+        log = KafkaLog(
+            self.bootstrap,
+            partition,
+            prefix=self.prefix,
+            fence=self.fence,
+            ahead=self.ahead,
+            fetch_bytes_max=fetch_bytes_max,
+        )
         self.opened.append(log)
         return log
 
@@ -187,3 +206,35 @@ class TestOnKafka(LogContract):
 
 class TestOnKafkaWithoutFence(TestOnKafka):
     fence = False
+
+
+class AllAhead(ReadAhead):
+    """Lets a child read everything from the first record on, and keeps it until `close`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting = 1
+
+    async def _both(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
+        self._child = self._child or await Child().__aenter__()
+        async with aclosing(self._child.read(source, after, last)) as batches:
+            async for batch in batches:
+                assert isinstance(batch.records, DecodedRecords)
+                yield batch
+
+    async def close(self) -> None:
+        """End the child."""
+        await self._end()
+
+
+class TestOnKafkaReadByAnotherProcess(TestOnKafka):
+    @pytest.fixture
+    async def engine(
+        self, cluster: tuple[str, str, Iterator[int]], monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Engine]:
+        monkeypatch.setattr(read_ahead, "records_min", 0)
+        ahead = AllAhead()
+        engine = OnKafka(*cluster, fence=self.fence, ahead=ahead)
+        yield engine
+        await engine.close()
+        await ahead.close()

@@ -7,17 +7,18 @@ import sqlite3
 import struct
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
 
 from domain.error import Corrupt, CursorRefused, NotReady
-from infra import embedded
+from infra import read_ahead
+from infra.decoded import DecodedRecords
 from infra.embedded import LOG_FILE, open_embedded
-from infra.log import START, Batch, Cursor
-from infra.read_ahead import ReadAhead
+from infra.log import START, Batch, Cursor, EventLog
+from infra.read_ahead import Child
 from tests.infra.log_contract import reign
 
 pytestmark = pytest.mark.process
@@ -37,9 +38,9 @@ async def a_log(folder: Path) -> list[Batch]:
         return [batch async for batch in log.read(START)]
 
 
-async def read_ahead(folder: Path, after: Cursor) -> AsyncGenerator[Batch, None]:
+async def read_beside(folder: Path, after: Cursor) -> AsyncGenerator[Batch, None]:
     """What another process reads."""
-    async with ReadAhead(folder, 0) as ahead, aclosing(ahead.read(after)) as batches:
+    async with Child() as child, aclosing(child.read(("embedded", str(folder), 0), after, 0)) as batches:
         async for batch in batches:
             yield batch
 
@@ -52,7 +53,7 @@ def essence(batches: list[Batch]) -> list[tuple[int, dict[str, object]]]:
 
 async def test_the_batches_are_the_same(tmp_path: Path) -> None:
     here = await a_log(tmp_path)
-    there = [batch async for batch in read_ahead(tmp_path, START)]
+    there = [batch async for batch in read_beside(tmp_path, START)]
     assert essence(there) == essence(here)
     assert there[-1].cursor == here[-1].cursor
 
@@ -60,7 +61,7 @@ async def test_the_batches_are_the_same(tmp_path: Path) -> None:
 async def test_a_reading_goes_on_behind_any_cursor(tmp_path: Path) -> None:
     here = await a_log(tmp_path)
     middle = here[len(here) // 2].cursor
-    there = [batch async for batch in read_ahead(tmp_path, middle)]
+    there = [batch async for batch in read_beside(tmp_path, middle)]
     assert essence(there) == essence([batch for batch in here if batch.cursor.position > middle.position])
 
 
@@ -72,7 +73,7 @@ async def test_damage_stops_it_at_its_position(tmp_path: Path) -> None:
             "UPDATE stored_events SET state = CAST(replace(CAST(state AS TEXT), '2-3-0', '2-3-9') AS BLOB)"
         )
     with pytest.raises(Corrupt) as stopped:
-        [batch async for batch in read_ahead(tmp_path, START)]
+        [batch async for batch in read_beside(tmp_path, START)]
     assert stopped.value.context["position"] == damaged
 
 
@@ -81,12 +82,12 @@ async def test_a_cursor_of_another_log_is_refused(tmp_path: Path) -> None:
     cursor = here[-1].cursor
     stranger = Cursor(cursor.position, cursor.head_position, bytes(32), cursor.term, cursor.writer)
     with pytest.raises(CursorRefused):
-        [batch async for batch in read_ahead(tmp_path, stranger)]
+        [batch async for batch in read_beside(tmp_path, stranger)]
 
 
 async def test_a_reader_that_turns_away_leaves_no_process_behind(tmp_path: Path) -> None:
     await a_log(tmp_path)
-    batches = read_ahead(tmp_path, START)
+    batches = read_beside(tmp_path, START)
     assert (await anext(batches)).cursor.position >= 0
     await batches.aclose()
 
@@ -106,19 +107,113 @@ async def test_what_is_read_until_the_other_process_has_started_is_not_read_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await a_log(tmp_path)
-    monkeypatch.setattr(embedded, "read_ahead_records_min", 1)
+    monkeypatch.setattr(read_ahead, "records_min", 1)
     there = []
     async with open_embedded(tmp_path, read_only=True) as engine:
         async for batch in engine.logs[0].read(START):
             there.append(batch)
             await asyncio.sleep(0.1)
+    assert not isinstance(there[0].records, DecodedRecords)
+    assert isinstance(there[-1].records, DecodedRecords)
     assert essence(there) == essence(here)
     assert there[-1].cursor == here[-1].cursor
 
 
+async def two_partitions(folder: Path) -> None:
+    """A log of 40 records and more in each of two partitions."""
+    async with open_embedded(folder, partitions=2) as engine:
+        for number, log in engine.logs.items():
+            writer = await reign(log)
+            for batch in range(40):
+                await writer.append(f"{number}-{batch}")
+
+
+async def slowly(log: EventLog, taken: Callable[[], None] = lambda: None) -> list[int]:
+    """The positions of a reading that takes its time, in which another process can start."""
+    found: list[int] = []
+    async with aclosing(log.read(START)) as batches:
+        async for batch in batches:
+            found += [position for position, _ in batch.records]
+            taken()
+            await asyncio.sleep(0.05)
+    return found
+
+
+def children() -> set[str]:
+    """The processes that we have started."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+async def test_partitions_are_read_one_after_another_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_partitions(tmp_path)
+    monkeypatch.setattr(read_ahead, "records_min", 1)
+    before, seen = children(), set[str]()
+    async with open_embedded(tmp_path, read_only=True) as engine:
+        found = await asyncio.gather(
+            *(slowly(log, lambda: seen.update(children() - before)) for log in engine.logs.values())
+        )
+    assert found == [list(range(1, 41))] * 2
+    assert len(seen) == 1
+    assert not children() - before
+
+
+async def test_who_reads_two_partitions_side_by_side_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_partitions(tmp_path)
+    monkeypatch.setattr(read_ahead, "records_min", 1)
+    monkeypatch.setattr(read_ahead, "patience_seconds", 0.1)
+    async with asyncio.timeout(10), open_embedded(tmp_path, read_only=True) as engine:
+        one, two = (aclosing(log.read(START)) for log in engine.logs.values())
+        async with one as first, two as second:
+            async for batch in first:
+                assert (await anext(second)).cursor.position == batch.cursor.position
+
+
+async def test_what_a_reader_left_unread_is_not_given_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_partitions(tmp_path)
+    monkeypatch.setattr(read_ahead, "records_min", 1)
+    async with open_embedded(tmp_path, read_only=True) as engine:
+        waiting: list[asyncio.Task[list[int]]] = []
+        async with aclosing(engine.logs[0].read(START)) as batches:
+            async for batch in batches:
+                waiting = waiting or [asyncio.create_task(slowly(engine.logs[1]))]
+                await asyncio.sleep(0.05)
+                if isinstance(batch.records, DecodedRecords):
+                    break
+        assert await waiting[0] == list(range(1, 41))
+
+
+async def test_a_process_kept_for_one_who_turns_away_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await two_partitions(tmp_path)
+    monkeypatch.setattr(read_ahead, "records_min", 1)
+    before = children()
+    async with open_embedded(tmp_path, read_only=True) as engine:
+        waiting: list[asyncio.Task[list[int]]] = []
+        async with aclosing(engine.logs[0].read(START)) as batches:
+            async for _ in batches:
+                waiting = waiting or [asyncio.create_task(slowly(engine.logs[1]))]
+                await asyncio.sleep(0.05)
+        waiting[0].cancel()
+        await asyncio.wait(waiting)
+        assert not children() - before
+
+
+async def test_a_folder_without_a_log_is_told_as_here(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="holds no log"):
+        [batch async for batch in read_beside(tmp_path / "nothing", START)]
+
+
 async def test_a_reader_that_dies_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="ended too early"):
-        [batch async for batch in read_ahead(tmp_path / "nothing", START)]
+    await a_log(tmp_path)
+    async with Child() as child, aclosing(child.read(("embedded", str(tmp_path), 0), START, 0)) as batches:
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(NotReady, match="ended too early"):
+            [batch async for batch in batches]
 
 
 async def test_a_reader_that_is_stopped_and_continued_while_it_writes_loses_nothing(
@@ -130,13 +225,13 @@ async def test_a_reader_that_is_stopped_and_continued_while_it_writes_loses_noth
         for number in range(20):
             await writer.append(*(f"{number}-{index}" for index in range(1_000)))
     found = []
-    async with ReadAhead(tmp_path, 0) as ahead, aclosing(ahead.read(START)) as batches:
+    async with Child() as child, aclosing(child.read(("embedded", str(tmp_path), 0), START, 0)) as batches:
         async for batch in batches:
             found += [position for position, _ in batch.records]
             time.sleep(0.02)  # noqa: ASYNC251 — the pipe fills up meanwhile, so that the child waits within a write
             with suppress(ProcessLookupError):  # It has written everything.
-                os.kill(ahead.pid, signal.SIGSTOP)
-                os.kill(ahead.pid, signal.SIGCONT)
+                os.kill(child.pid, signal.SIGSTOP)
+                os.kill(child.pid, signal.SIGCONT)
     assert found == list(range(1, 20_001))
 
 
@@ -147,4 +242,4 @@ async def test_a_frame_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: 
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(NotReady, match="wrote what cannot be read"):
-        [batch async for batch in read_ahead(tmp_path, START)]
+        [batch async for batch in read_beside(tmp_path, START)]

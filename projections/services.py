@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from domain.check import Health
 from domain.instance import InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
 from domain.value import value
@@ -24,31 +25,29 @@ class ServiceRow:
         return self.healthy + self.unhealthy + self.unknown
 
 
-COUNTED: Final = (InstanceHealthChanged, InstanceRegistered, InstanceDeregistered)
+COUNTED: Final = frozenset((InstanceHealthChanged, InstanceRegistered, InstanceDeregistered))
+_PLACES: Final[dict[Health, int]] = {"healthy": 0, "unhealthy": 1, "unknown": 2}
 
 
 def key(recorded: Recorded) -> Key | None:
     """(service,), for events that change a count."""
-    return (recorded.stream[8:],) if isinstance(recorded.event, COUNTED) else None
+    return (recorded.stream[8:],) if type(recorded.event) in COUNTED else None
 
 
 def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     """The row after the event."""
     event = recorded.event
-    if row is None:
-        counts = {"healthy": 0, "unhealthy": 0, "unknown": 0}
-    else:
-        counts = {"healthy": row.healthy, "unhealthy": row.unhealthy, "unknown": row.unknown}
+    counts = [0, 0, 0] if row is None else [row.healthy, row.unhealthy, row.unknown]
     # By type, since every fold comes by: an isinstance that fails costs 0.4 µs (pydantic's metaclass).
     if type(event) is InstanceHealthChanged:
-        counts[event.was] -= 1
-        counts[event.to] += 1
+        counts[_PLACES[event.was]] -= 1
+        counts[_PLACES[event.to]] += 1
     elif type(event) is InstanceRegistered:
-        counts[event.health] += 1
+        counts[_PLACES[event.health]] += 1
     elif type(event) is InstanceDeregistered:
-        counts[event.health] -= 1
-    healthy, unhealthy, unknown = counts.values()
-    assert min(healthy, unhealthy, unknown) >= 0, f"negative count of {recorded.stream}: {counts}"
+        counts[_PLACES[event.health]] -= 1
+    healthy, unhealthy, unknown = counts
+    assert min(counts) >= 0, f"negative count of {recorded.stream}: {counts}"
     if not healthy and not unhealthy and not unknown:
         return None
     return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)

@@ -23,7 +23,7 @@ from projections.projection import Key, Projection, Rest
 
 Row = TypeVar("Row")
 
-_ROWS_PER_YIELD: Final = 128
+_ROWS_PER_YIELD: Final = 256
 _NULS: Final = ("\x00", "\\\\u0000")
 """How a NUL looks in a line of COPY: in text, and in JSON."""
 _BREAK: Final = orjson.Fragment(b"\n")
@@ -144,18 +144,20 @@ class ReadTable(Generic[Row]):
         columns_of, rest_of = self.projection.columns, self._rest.rest
         # `dump_json` of the adapter does the same, and costs 1.5 µs more.
         to_json = self._adapter.serializer.to_json
-        values: list[tuple[Any, ...]] = [(*key, partition, *columns_of(row)) for key, row in rows]
-        rests = b"\n".join([to_json(rest_of(row)) for _, row in rows]).decode()
-        lines = self._lines(values, rests)
+        keys, values = zip(*rows, strict=True)
+        columns: list[Any] = [*zip(*keys, strict=True), [partition] * len(rows)]
+        columns += zip(*map(columns_of, values), strict=True)
+        rests = b"\n".join([to_json(rest_of(row)) for row in values]).decode()
+        lines = self._lines(columns, rests)
         if any(nul in lines for nul in _NULS):
             # PostgreSQL can hold no NUL, neither in text nor in jsonb.
-            values = [_replaced(line) for line in values]
+            columns = _replaced(columns)
             rests = "\n".join(orjson.dumps(_replaced(orjson.loads(rest))).decode() for rest in rests.split("\n"))
-            lines = self._lines(values, rests)
+            lines = self._lines(columns, rests)
         return lines.encode()
 
-    def _lines(self, values: Sequence[tuple[Any, ...]], rests: str) -> str:
-        texts = [encode(column) for encode, column in zip(self._encoders, zip(*values, strict=True), strict=True)]
+    def _lines(self, columns: Sequence[Any], rests: str) -> str:
+        texts = [encode(column) for encode, column in zip(self._encoders, columns, strict=True)]
         texts.append(_escaped(rests).split("\n"))
         return "\n".join([*map("\t".join, zip(*texts, strict=True)), ""])
 

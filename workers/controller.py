@@ -29,6 +29,7 @@ from infra.read_store import ReadStore
 from infra.route import partition_of
 from infra.settings import LOCAL, Settings
 from workers.checker import Checker
+from workers.collector import COLLECTOR
 from workers.commands import CommandsTopic
 from workers.control import Control, Executor
 from workers.http import peer
@@ -212,7 +213,7 @@ def _unready(writers: Mapping[int, Writer]) -> str | None:
 async def _working(parts: _Parts) -> AsyncIterator[None]:
     """Recover, then write, check and snapshot for the length of the block."""
     writers = parts.writers
-    gc.disable()  # Recovery makes millions of objects and no garbage.
+    COLLECTOR.off("recovery")
     for snapshotter in parts.snapshotters.values():
         await snapshotter.restore()
     parts.application.restored()
@@ -311,8 +312,8 @@ async def _last_snapshots(writers: Mapping[int, Writer], snapshotters: Mapping[i
 def _calm_collector() -> None:
     """Keep the garbage collector away from what recovery built; measured: its full collections were the p99."""
     gc.freeze()
-    gc.enable()
     gc.set_threshold(50_000, 50, 100)
+    COLLECTOR.on("recovery")
 
 
 @contextlib.contextmanager

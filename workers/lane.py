@@ -21,6 +21,7 @@ from infra.codec import CloudEventMapper
 from infra.log import START, Batch, Cursor, EventLog
 from infra.read_store import ReadStore
 from projections.projection import Key, Projection
+from workers.collector import COLLECTOR
 from workers.fold import Fold
 
 
@@ -66,7 +67,6 @@ class Lane:
         self._next = self._folded = START
         self._folded_events = 0
         self._written_at = time.monotonic()
-        self._written_at = time.monotonic()
         self._dirty, self._written = asyncio.Event(), asyncio.Event()
         self._rate = _Rate()
 
@@ -87,12 +87,15 @@ class Lane:
             fold = Fold(projection, rows_max=self._limits.rows_cached_max, complete=cursor == START)
             fold.parked = {parked.key: parked for parked in await self._store.parked(self.partition, projection)}
             self._folds.append(fold)
+        COLLECTOR.off(self)
         try:
             async with asyncio.TaskGroup() as group:
                 for step in (self._read_on(cursor), self._fold_on(), self._write_on()):
                     group.create_task(step)
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
+        finally:
+            COLLECTOR.on(self)
 
     async def _read_on(self, cursor: Cursor) -> None:
         try:
@@ -125,6 +128,7 @@ class Lane:
             if isinstance(signal, Corrupt):
                 raise signal
             self.caught_up = True
+            COLLECTOR.on(self)
             await self._current(self)
 
     def _decoded(self, taken: "list[_Item]") -> "tuple[list[Recorded], _Signal | None]":
@@ -187,6 +191,7 @@ class Lane:
             self._rate.add(events)
             self._written_at = time.monotonic()
             self._written.set()
+            COLLECTOR.now_and_then()
 
 
 _Signal = Literal["end"] | Corrupt

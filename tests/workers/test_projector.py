@@ -1,10 +1,11 @@
 """The projector against a real PostgreSQL: each event exactly once, whatever happens in between."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import asyncpg
 import pytest
@@ -23,6 +24,8 @@ from projections.projection import Key, Projection
 from tests.fixtures_servers import SharedPostgres, create_database, run
 from tests.sample import FULL, registered
 from tests.workers.history import HISTORIES, MAPPER, History, Told, until
+from workers import lane
+from workers.collector import Collector
 from workers.lane import Limits
 from workers.projector import Projector
 from workers.replay import replay
@@ -292,6 +295,43 @@ async def test_a_database_that_goes_away_is_waited_for(postgres_alone: LocalPost
         await postgres_alone.start()
         await until(lambda: at(projector, history.cursor), task)
         assert await stored(store, postgres_alone.dsn) == (await replay([history.log], MAPPER)).rows
+
+
+class Attentive(ReadStore):
+    """A read store that notes whether the garbage collector is off while it is written to."""
+
+    collector_was_off: ClassVar[list[bool]] = []
+
+    async def commit(self, *args: Any) -> None:
+        """See ReadStore."""
+        self.collector_was_off.append(not gc.isenabled())
+        await super().commit(*args)
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody else wants off."""
+    monkeypatch.setattr(lane, "COLLECTOR", Collector())
+
+
+@pytest.mark.usefixtures("collector")
+async def test_the_collector_is_off_until_it_has_caught_up(database: str) -> None:
+    history = await some_history()
+    Attentive.collector_was_off.clear()
+    async with Attentive(database) as store, projecting(store, history.log) as (projector, task):
+        await until(lambda: at(projector, history.cursor), task)
+        await history.add(drain(1))
+        await until(lambda: at(projector, history.cursor), task)
+    assert Attentive.collector_was_off == [True, False]
+
+
+@pytest.mark.usefixtures("collector")
+async def test_the_collector_runs_again_when_catching_up_ends_early(database: str) -> None:
+    history = await some_history()
+    damaged = history.with_record(3, history.value(3).replace(b"ann", b"eve"))
+    async with ReadStore(database) as store, projecting(store, damaged) as (projector, task):
+        await until(lambda: in_state(projector, "corrupt"), task)
+        assert gc.isenabled()
 
 
 async def test_what_postgres_cannot_hold_is_replaced(database: str) -> None:

@@ -8,7 +8,7 @@ stops with the position. Never for bytes from elsewhere.
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from sys import intern
 from typing import Any, Final, overload
 
@@ -20,6 +20,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from domain.catalogue import EVENTS
 from domain.check import REPORTED, HttpCheck, TcpCheck, TtlCheck, named
 from domain.instance import (
+    Checks,
     InstanceCheckChanged,
     InstanceDeregistered,
     InstanceDrainEnded,
@@ -52,6 +53,8 @@ _FLAT: Final = frozenset(
     )
 )
 """Events whose fields are texts and numbers, if anything."""
+
+_CHECKS_KNOWN_MAX: Final = 4_096
 
 _new: Final = tuple.__new__
 _instant: Final = datetime.fromisoformat
@@ -88,12 +91,12 @@ def row_of(position: int, document: Document) -> Row:
 
 
 def _share(spec: dict[str, Any]) -> None:
-    """Texts that many instances share are interned, and so they are on the other side: half a KB less for each."""
+    """Texts that many instances share are interned, and so they are on the other side: half a KB less for each. Checks are one
+    text, by which the other side finds those that it has built before."""
     spec["metadata"] = {intern(name): value for name, value in spec["metadata"].items()}
     spec["tags"] = tuple(map(intern, spec["tags"]))
     spec["zone"] = intern(spec["zone"])
-    for check in spec["checks"]:
-        check["name"] = intern(check["name"])
+    spec["checks"] = orjson.dumps(spec["checks"])
 
 
 @cache
@@ -142,9 +145,18 @@ def built(event_type: type[Event], fields: dict[str, Any]) -> Event:
     """The event of these `plain` fields, which become its own."""
     if event_type is InstanceRegistered:
         spec = fields["spec"]
-        spec["checks"] = tuple([_CHECKS[check["kind"]](**check) for check in spec["checks"]])
+        spec["checks"] = _checks(spec["checks"])
         fields["spec"] = Spec(**spec)
     return fact(event_type, fields)
+
+
+@lru_cache(_CHECKS_KNOWN_MAX)
+def _checks(document: bytes) -> Checks:
+    """The checks of this JSON. Instances of a service have the same as a rule, and share them: to build them takes a quarter of
+    a registration's time, and to keep them 300 bytes."""
+    return tuple(
+        [_CHECKS[check["kind"]](**check | {"name": intern(check["name"])}) for check in orjson.loads(document)]
+    )
 
 
 class DecodedRecords(Sequence[tuple[int, Document]]):

@@ -15,7 +15,7 @@ from infra.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.decoded import DecodedRecords, row_of
 from infra.log import START, Batch, Document
 from tests.histories import specs
-from tests.sample import EVENTS, recorded, registered
+from tests.sample import EVENTS, FULL, recorded, registered
 
 MAPPER = CloudEventMapper()
 values = st.recursive(
@@ -61,6 +61,17 @@ def test_every_event_arrives_as_it_was(event: Event) -> None:
 def test_any_registration_arrives_as_it_was(spec: Spec) -> None:
     document = document_of(registered(**{name: getattr(spec, name) for name in Spec.__slots__}))
     assert told(handed_over(document)) == told(Batch([(7, document)], START))
+
+
+def test_instances_share_what_they_have_checked_alike() -> None:
+    one, other, unlike = told(
+        handed_over(
+            *(document_of(registered(name, checks=FULL.checks)) for name in ("i0", "i1")),
+            document_of(registered("i2", checks=FULL.checks[:1])),
+        )
+    )
+    assert one.event.spec.checks is other.event.spec.checks
+    assert unlike.event.spec.checks == FULL.checks[:1]
 
 
 @given(data=st.data(), event=st.sampled_from(EVENTS))

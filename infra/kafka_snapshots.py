@@ -65,7 +65,7 @@ class KafkaSnapshots:
             enable_idempotence=True,  # A repeated chunk would be harmless, a manifest before its chunks would not.
             max_request_size=BATCH_BYTES_MAX,
             max_batch_size=BATCH_BYTES_MAX,
-            compression_type="lz4",
+            compression_type=None,  # the chunks come compressed; twice would only cost every start time
         )
         await producer.start()
         try:

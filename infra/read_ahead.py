@@ -70,14 +70,14 @@ class ReadAhead:
                     self._taken_at = clock()
             done = True
         finally:
+            self._turn.release()
             if not (done and self._waiting):  # What a child still has to say of this reading is for nobody else.
                 await self._end()
-            self._turn.release()
 
     async def _both(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
         child = self._child
         if child is None:
-            child = self._child = await Child().__aenter__()
+            child = self._child = await Child().start()
             async with aclosing(here(after)) as batches:
                 async for batch in batches:
                     yield batch
@@ -110,13 +110,20 @@ class ReadAhead:
     async def _end(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            await child.__aexit__()
+            await child.end()
 
 
 class Child:
-    """The process. Use as `async with Child() as child`."""
+    """The process. Use as `async with Child() as child`, or end what you start."""
 
     async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def start(self) -> Self:
+        """Spawn it; see `ready`."""
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infra.read_ahead"),
             stdin=asyncio.subprocess.PIPE,
@@ -126,7 +133,8 @@ class Child:
         self._started = asyncio.create_task(self._frame())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def end(self) -> None:
+        """Kill it, wherever it is."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()

@@ -216,7 +216,7 @@ class AllAhead(ReadAhead):
         self._waiting = 1
 
     async def _both(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
-        self._child = self._child or await Child().__aenter__()
+        self._child = self._child or await Child().start()
         async with aclosing(self._child.read(source, after, last)) as batches:
             async for batch in batches:
                 assert isinstance(batch.records, DecodedRecords)

@@ -10,7 +10,7 @@ the clock and comes back with an Expire command.
 """
 
 from dataclasses import replace
-from typing import Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from immutables import Map
 
@@ -26,7 +26,6 @@ from domain.instance import (
     InstanceDeregistered,
     InstanceDrainEnded,
     InstanceDrainStarted,
-    InstanceEvent,
     InstanceHealthChanged,
     InstanceLeaseChanged,
     InstanceMaintenanceCleared,
@@ -345,7 +344,8 @@ def evolve(state: Service, recorded: Recorded) -> Service:
 
 def fold(state: Service, recorded: Recorded) -> tuple[Service, Instance | None]:
     """The service after the event, and the instance that it is about (None: it is gone)."""
-    name, instances = cast(InstanceEvent, recorded.event).instance, state.instances
+    event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
+    name, instances = event.instance, state.instances
     after = evolve_instance(instances.get(name), recorded)
     instances = instances.delete(name) if after is None else instances.set(name, after)
     return Service(state.version + 1, instances), after

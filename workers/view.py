@@ -7,10 +7,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final
 
 from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
-from domain.instance import EVENTS, Instance, InstanceEvent
+from domain.instance import EVENTS, Instance
 from domain.message import Recorded
 from domain.value import value
 from infra.log import START, Cursor
@@ -104,7 +104,8 @@ class Views:
 
     def _fold(self, recorded: Recorded, after: Instance | None) -> Instance | None:
         """Take in the event and the instance behind it; the one before it."""
-        event, history = cast(InstanceEvent, recorded.event), self.history
+        event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
+        history = self.history
         # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
         service, id_ = key = (recorded.stream[8:], event.instance) if after is None else (after.service, after.id)
         history[key] = evolve_history(history.get(key), recorded)

@@ -24,7 +24,7 @@ from tests.fixtures_servers import SharedKafka, run
 from tests.infra.log_contract import Engine, LogContract, RawRecord
 
 ORIGINATOR = "muster.events/0"
-KAFKA_PARTITIONS = 120
+KAFKA_PARTITIONS = 180
 
 
 class InMemory:

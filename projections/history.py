@@ -3,6 +3,7 @@
 A row outlives its instance: "who deregistered it?" is the question that is asked most.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
@@ -27,6 +28,11 @@ def evolve(row: HistoryRow | None, recorded: Recorded) -> HistoryRow:
         return HistoryRow(1, (recorded.position,))
     kept = row.positions if len(row.positions) < transitions_max else row.positions[1:]
     return HistoryRow(row.count + 1, kept + (recorded.position,))  # noqa: RUF005 one tuple; unpacking makes a list first
+
+
+def listed(positions: Sequence[int]) -> HistoryRow:
+    """The row of an instance whose events stand at these positions: what they fold to, without a row for each."""
+    return HistoryRow(len(positions), tuple(positions[-transitions_max:]))
 
 
 class HistoryColumns(NamedTuple):

@@ -1,9 +1,11 @@
 """Which services are there, and how many of their instances are healthy? One row per service with instances."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from domain.check import Health
-from domain.instance import InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
+from domain.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
 from domain.value import value
 from projections.projection import Key, Projection, Rest
@@ -51,6 +53,12 @@ def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     if not healthy and not unhealthy and not unknown:
         return None
     return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)
+
+
+def tallied(service: str, instances: Iterable[Instance], position: int) -> ServiceRow:
+    """The row of a service with these instances: what its events fold to, told from where they have led."""
+    healths = Counter(instance.health for instance in instances)
+    return ServiceRow(service, healths["healthy"], healths["unhealthy"], healths["unknown"], position)
 
 
 class ServiceColumns(NamedTuple):

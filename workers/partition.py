@@ -8,11 +8,10 @@ States are persistent maps, so a rollback puts back the references that the grou
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
@@ -58,7 +57,7 @@ class Group:
     parts: list[Any] = field(default_factory=list)
     bytes: int = 0
     before: dict[str, Any] = field(default_factory=dict)
-    touched: dict[Subject, Aggregate] = field(default_factory=dict)
+    touched: dict[Subject, tuple[Aggregate, Any]] = field(default_factory=dict)
     renewed: list[tuple[Subject, Aggregate, Command]] = field(default_factory=list)
     answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
 
@@ -92,16 +91,20 @@ class Partition:
     def fold(self, batch: Batch) -> list[Folded]:
         """Take a batch of the log into the state; its events, each with what it is about as it stands behind it.
 
-        Raises Corrupt where one cannot be decoded, or is impossible.
+        Raises Corrupt where one cannot be decoded, or is impossible; the state is then as it was before the batch.
         """
         streams = self.streams
+        before: dict[str, Any] = {}
         folded: list[Folded] = []
         for recorded in self._mapper.events(self.number, batch):
             stream = recorded.stream
             kind = OF_EVENT[type(recorded.event)]
+            was = streams.get(stream)
+            before.setdefault(stream, was)
             try:
-                state, part = kind.fold(streams.get(stream, kind.initial), recorded)
+                state, part = kind.fold(kind.initial if was is None else was, recorded)
             except AssertionError as error:
+                self._put_back(before)
                 raise self._impossible(recorded, str(error)) from error
             streams[stream] = state
             folded.append((recorded, part))
@@ -211,7 +214,7 @@ class Partition:
             assert kind.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
-            group.touched[stream, item] = kind
+            group.touched[stream, item] = kind, kind.part(self.streams[stream], item)
         return len(due)
 
     def observe(self, stream: str, command: Command) -> None:
@@ -230,13 +233,14 @@ class Partition:
         stream, command = envelope.stream, envelope.command
         kind = OF_COMMAND[type(command)]
         item = kind.item(command)
-        part = kind.part(self.streams.get(stream, kind.initial), item)
         if envelope.expected_version is not None:
+            part = kind.part(self.streams.get(stream, kind.initial), item)
             _check_version(envelope.expected_version, kind.version(part), item or stream)
         placed = self._record(envelope, group, content)
         group.renewed.append(((stream, item), kind, command))
         head = group.position + len(group.drafts)
         if not placed:
+            part = kind.part(self.streams.get(stream, kind.initial), item)
             return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
         last = group.drafts[-1].recorded
         incarnation = incarnation_behind(last, group.parts[-1])
@@ -270,8 +274,8 @@ class Partition:
                 envelope.reason,
             )
             group.drafts.append(Draft(recorded, content, data[index]))
-            group.touched[stream, kind.item(event)] = kind
             streams[stream], part = kind.fold(state, recorded)
+            group.touched[stream, kind.item(event)] = kind, part
             group.parts.append(part)
         return placed
 
@@ -308,15 +312,15 @@ class Partition:
         if group.drafts:
             self.last_at = group.at
         changed: list[tuple[str, str, Any]] = []
-        for subject, kind in group.touched.items():
+        for subject, (kind, part) in group.touched.items():
             stream, item = subject
             state = self.streams[stream]
             if kind is SAGA and state.ended:
                 self._forget(stream)
             self.deadlines.arm(subject, kind.timers(state, item))
-            changed.append((stream, item, kind.part(state, item)))
+            changed.append((stream, item, part))
         for subject, kind, command in group.renewed:
-            self.deadlines.renew(subject, partial(kind.renews, command))
+            self.deadlines.renew(subject, kind.renews, command)
         for answer, content in group.answers.values():
             self.ids.remember(answer, content, group.at)
         return changed
@@ -336,11 +340,15 @@ class Partition:
         """The batch was refused, or its fate is unknown: forget the group; the log will tell."""
         group, self._group = self._group, None
         if group is not None:
-            for stream, state in group.before.items():
-                if state is None:
-                    del self.streams[stream]
-                else:
-                    self.streams[stream] = state
+            self._put_back(group.before)
+
+    def _put_back(self, before: Mapping[str, Any]) -> None:
+        """The states of these streams, as they were (None: there was none)."""
+        for stream, state in before.items():
+            if state is None:
+                self.streams.pop(stream, None)
+            else:
+                self.streams[stream] = state
 
 
 def _check_version(expected: int, actual: int | None, what: str) -> None:

@@ -5,8 +5,9 @@ One thread, no locks: `apply` runs to its end between two awaits, so a reader ne
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from domain.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
@@ -14,10 +15,10 @@ from domain.instance import EVENTS, Instance
 from domain.message import Recorded
 from domain.value import value
 from infra.log import START, Cursor
-from projections.history import HistoryRow
+from projections.history import HistoryRow, listed
 from projections.history import evolve as evolve_history
 from projections.projection import Key
-from projections.services import COUNTED, ServiceRow
+from projections.services import COUNTED, ServiceRow, tallied
 from projections.services import evolve as count
 from workers.partition import Folded
 from workers.shard_view import ShardViews
@@ -42,9 +43,17 @@ class Parked:
 
 
 _OF_INSTANCES: Final = frozenset(EVENTS)
-_COUNTED: Final = frozenset(COUNTED)
+_incarnation: Final = attrgetter("incarnation")
 
 Listener = Callable[[int, Cursor, Sequence[Change]], None]
+
+
+@dataclass(slots=True)
+class _Skimmed:
+    """What states do not tell: where each instance's events stand, and the last one that changed a service's counts."""
+
+    positions: dict[Key, list[int]] = field(default_factory=dict)
+    counted_at: dict[str, int] = field(default_factory=dict)
 
 
 class Views:
@@ -64,6 +73,7 @@ class Views:
         self.terms: dict[int, list[tuple[int, int]]] = {partition: [] for partition in partitions}
         self.voids: dict[int, int] = dict.fromkeys(partitions, 0)
         self._current_at: dict[int, float] = dict.fromkeys(partitions, 0.0)
+        self._skimmed: dict[int, _Skimmed] = {}
         self._waiting: list[tuple[Token, asyncio.Future[None]]] = []
         self._listeners: list[Listener] = []
 
@@ -71,54 +81,83 @@ class Views:
         """Call the listener after each applied batch, with its changes of instances."""
         self._listeners.append(listener)
 
-    def apply(
-        self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0, *, tell: bool = True
-    ) -> None:
-        """Take in one whole batch, as the partition has folded it, and move the partition's cursor behind it. `tell`: tell
-        the listeners; they may miss the beginning of a partition, but nothing behind the first batch that they are told.
-        """
-        if cursor.term != self.cursors[partition].term:
-            self.terms[partition].append((cursor.head_position, cursor.term))
+    def apply(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
+        """Take in one whole batch, as the partition has folded it, move the partition's cursor behind it, tell the listeners."""
         changes: list[Change] = []
         others: list[Folded] = []
         for recorded, part in folded:
-            if type(recorded.event) not in _OF_INSTANCES:
+            if type(recorded.event) in _OF_INSTANCES:
+                changes.append(self._fold(recorded, part))
+            else:
+                others.append((recorded, part))
+        self._move(partition, others, cursor, voids)
+        for listener in self._listeners:
+            listener(partition, cursor, changes)
+        if self._waiting:
+            self._wake()
+
+    def skim(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
+        """Take in a batch of a partition's beginning that nobody can read yet: of instances no more than their states will not
+        tell. `complete` makes up for the rest; listeners miss it. A quarter of the time of `apply`.
+        """
+        skimmed = self._skimmed.setdefault(partition, _Skimmed())
+        positions, counted_at = skimmed.positions, skimmed.counted_at
+        others: list[Folded] = []
+        for recorded, part in folded:
+            event: Any = recorded.event
+            kind = type(event)
+            if kind not in _OF_INSTANCES:
                 others.append((recorded, part))
                 continue
-            before = self._fold(recorded, part)
-            if tell:
-                changes.append(Change(recorded, before, part))
+            key = (recorded.stream[8:], event.instance) if part is None else (part.service, part.id)
+            before = positions.get(key)
+            if before is None:
+                positions[key] = [recorded.position]
+            else:
+                before.append(recorded.position)
+            if kind in COUNTED:
+                counted_at[key[0]] = recorded.position
+        self._move(partition, others, cursor, voids)
+
+    def complete(self, partition: int, streams: Mapping[str, Any]) -> None:
+        """Make the rows of what was skimmed from the partition's states as they are at the cursor; nothing, if nothing was."""
+        skimmed = self._skimmed.pop(partition, _Skimmed())
+        self.history.update((key, listed(positions)) for key, positions in skimmed.positions.items())
+        for service, position in skimmed.counted_at.items():
+            registered = sorted(streams[f"service/{service}"].instances.values(), key=_incarnation)
+            if registered:
+                self.instances[service] = {instance.id: instance for instance in registered}
+                self.services[service] = tallied(service, registered, position)
+
+    def _move(self, partition: int, others: Sequence[Folded], cursor: Cursor, voids: int) -> None:
+        if cursor.term != self.cursors[partition].term:
+            self.terms[partition].append((cursor.head_position, cursor.term))
         self.cursors[partition] = cursor
         self.voids[partition] += voids
         if others:
             self.shards.apply(partition, {partition: cursor.position}, others)
-        if tell:
-            for listener in self._listeners:
-                listener(partition, cursor, changes)
-        if self._waiting:
-            self._wake()
 
     def confirm(self, partition: int) -> None:
         """The partition's log holds nothing newer than what is folded, as of now."""
         self._current_at[partition] = time.monotonic()
 
-    def _fold(self, recorded: Recorded, after: Instance | None) -> Instance | None:
-        """Take in the event and the instance behind it; the one before it."""
+    def _fold(self, recorded: Recorded, after: Instance | None) -> Change:
+        """Take in the event and the instance behind it."""
         event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
         history = self.history
         # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
         service, id_ = key = (recorded.stream[8:], event.instance) if after is None else (after.service, after.id)
         history[key] = evolve_history(history.get(key), recorded)
-        if type(event) in _COUNTED:
+        if type(event) in COUNTED:
             self._count(service, recorded)
         if after is None:
-            return self._removed(service, id_)
+            return Change(recorded, self._removed(service, id_), None)
         rows = self.instances.get(service)
         if rows is None:
             rows = self.instances[service] = {}
         before = rows.get(id_)
         rows[id_] = after
-        return before
+        return Change(recorded, before, after)
 
     def _removed(self, service: str, id_: str) -> Instance | None:
         rows = self.instances.get(service, {})

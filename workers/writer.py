@@ -169,9 +169,9 @@ class Writer:
             await self._run()
         except Corrupt as error:
             self.state, self.detail = "corrupt", error.detail
+            self.recovered.set()  # Others wait for no more than this; a crash is none of it.
         finally:
             ticking.cancel()
-            self.recovered.set()
             if self.state != "corrupt":
                 self.state, self.detail = "stopped", "the controller is stopping"
             self._refuse_waiting()
@@ -217,13 +217,19 @@ class Writer:
             self._views.confirm(self.number)
 
     async def _read_to_end(self) -> None:
-        # Nobody has read the views yet of a partition that is read from its beginning: what watches could resume from is
-        # told, and what happened long before is not. Kept until newer things push it out, it would cost a fifth of the time.
-        first = self.partition.cursor == START
-        async for batch in self.log.read(self.partition.cursor):
-            tell = not first or batch.left <= told_records_max
-            self._views.apply(self.number, self.partition.fold(batch), batch.cursor, batch.voids, tell=tell)
-            await asyncio.sleep(0)
+        # Nobody can read the views yet of a partition that is read from its beginning: what watches could resume from is
+        # told, and what happened long before is skimmed.
+        skims = self.partition.cursor == START
+        try:
+            async for batch in self.log.read(self.partition.cursor):
+                if skims and batch.left <= told_records_max:
+                    skims = False
+                    self._views.complete(self.number, self.partition.streams)
+                take = self._views.skim if skims else self._views.apply
+                take(self.number, self.partition.fold(batch), batch.cursor, batch.voids)
+                await asyncio.sleep(0)
+        finally:
+            self._views.complete(self.number, self.partition.streams)
         self._views.confirm(self.number)
 
     async def _claim(self) -> None:

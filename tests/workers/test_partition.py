@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.error import Corrupt
-from domain.instance import InstanceDrainEnded, InstanceRegistered
+from domain.instance import InstanceDrainEnded, InstanceDrainStarted, InstanceRegistered
 from domain.keyspace import CreateKeyspace, MoveShard, ReportOpened
 from domain.message import Envelope
 from domain.service import (
@@ -392,11 +392,14 @@ class TestRecovery:
     def test_history_that_cannot_be_stops_the_partition_at_its_position(self):
         machine = Machine()
         machine.group(register())
-        stored, cursor = sealed_batch(machine.partition.cursor, InstanceDrainEnded(instance="nobody"))
-        impossible = Batch(((2, _document(stored[0].state)),), cursor)
+        events = InstanceDrainStarted(instance="a"), InstanceDrainEnded(instance="nobody")
+        stored, cursor = sealed_batch(machine.partition.cursor, *events)
+        impossible = Batch(tuple((number, _document(record.state)) for number, record in enumerate(stored, 2)), cursor)
+        before = facts(machine.partition)
         with pytest.raises(Corrupt, match="nobody, which is not registered") as stopped:
             machine.partition.fold(impossible)
-        assert stopped.value.context["position"] == 2
+        assert stopped.value.context["position"] == 3
+        assert facts(machine.partition) == before, "nothing of a batch is folded that cannot be folded whole"
 
     def test_an_event_of_a_later_version_of_muster_stops_the_partition_with_nothing_folded(self):
         machine = Machine()

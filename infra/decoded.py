@@ -145,13 +145,13 @@ def built(event_type: type[Event], fields: dict[str, Any]) -> Event:
     """The event of these `plain` fields, which become its own."""
     if event_type is InstanceRegistered:
         spec = fields["spec"]
-        spec["checks"] = _checks(spec["checks"])
+        spec["checks"] = checks_of(spec["checks"])
         fields["spec"] = Spec(**spec)
     return fact(event_type, fields)
 
 
 @lru_cache(_CHECKS_KNOWN_MAX)
-def _checks(document: bytes) -> Checks:
+def checks_of(document: bytes) -> Checks:
     """The checks of this JSON. Instances of a service have the same as a rule, and share them: to build them takes a quarter of
     a registration's time, and to keep them 300 bytes."""
     return tuple(

@@ -1,6 +1,7 @@
 """Commands that run the server's own code: up and doctor. They import it only when they are called."""
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,8 @@ def up(**options: Any) -> None:
 
 
 def _serve(settings: "Settings") -> None:
+    # The hundreds of modules that follow stay for good: the controller turns it on again once it has recovered.
+    gc.disable()
     import uvloop
 
     from infra.journal import configure

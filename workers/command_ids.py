@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -12,6 +12,9 @@ from domain.message import Envelope
 
 generation_ids_max: Final = 100_000
 _PACKED: Final = struct.Struct("<8sBqqq")
+Piece = Callable[[], Iterable[tuple[str, str]]]
+"""Gives ids with their packed answers in hex, oldest first."""
+
 _STATUSES: Final = ("accepted", "unchanged", "refused")
 
 
@@ -30,7 +33,8 @@ def packed_acceptance(content: str, position: int, version: int, incarnation: in
 class CommandIds:
     """At least the newest `ids_max` ids of a partition (200,000), packed: about 200 bytes each.
 
-    Kept as generations of 100,000: dropping the oldest one is dropping a dictionary.
+    Kept as generations of 100,000: dropping the oldest one is dropping a dictionary. What a snapshot kept is taken in when it is
+    asked for, or by `settle`: who only reads needs no ids.
     """
 
     def __init__(self, partition: int, ids_max: int = 200_000) -> None:
@@ -39,6 +43,9 @@ class CommandIds:
         self._generations: deque[dict[str, bytes]] = deque([{}], maxlen=-(-ids_max // self._generation_max) + 1)
         self._since: deque[datetime | None] = deque([None], maxlen=self._generations.maxlen)
         self._errors: dict[str, dict[str, Any]] = {}
+        self._owed: deque[Piece] = deque()
+        self._restored: list[dict[str, bytes]] = []
+        self._restored_since: datetime | None = None
 
     def remember(self, answer: Answer, content: str, at: datetime) -> None:
         """Keep the answer under its id."""
@@ -86,6 +93,7 @@ class CommandIds:
 
     def recall(self, id_: str) -> tuple[Answer, str] | None:
         """The answer given to this id, and the content hash of its command; None: not in the window."""
+        self._settle_all()
         for generation in reversed(self._generations):
             packed = generation.get(id_)
             if packed is not None:
@@ -94,21 +102,50 @@ class CommandIds:
 
     def since(self) -> datetime | None:
         """The instant from which on every id is remembered."""
-        return self._since[0]
+        return self._restored_since if self._owed else self._since[0]
 
     def __len__(self) -> int:
+        self._settle_all()
         return sum(map(len, self._generations))
 
     def recorded(self) -> Iterator[tuple[str, str]]:
         """The accepted ids, oldest first, each with its packed answer in hex: what a snapshot keeps for `restore`."""
+        self._settle_all()
         for generation in self._generations:
             for id_, packed in generation.items():
                 if packed[8] == 0:
                     yield id_, packed.hex()
 
-    def restore(self, rows: Iterable[tuple[str, str]], since: datetime) -> None:
-        """Keep what `recorded` gave; all of it counts as remembered from `since` on."""
-        self.accepted([(id_, bytes.fromhex(packed)) for id_, packed in rows], since)
+    def restore(self, pieces: Iterable[Piece], since: datetime) -> None:
+        """Keep what `recorded` gave, in pieces that can be asked for later; all of it counts as remembered from `since` on."""
+        self._owed, self._restored_since = deque(pieces), since
+        if not self._owed:
+            self._newest(since)
+
+    def settle(self) -> Iterator[None]:
+        """Take in what was restored, piece by piece; complete behind the last one."""
+        while self._owed:
+            rows = self._owed[0]()
+            if not self._restored or len(self._restored[-1]) >= self._generation_max:
+                self._restored.append({})
+            self._restored[-1].update((id_, bytes.fromhex(packed)) for id_, packed in rows)
+            self._owed.popleft()
+            if not self._owed:
+                self._put_before()
+            yield
+
+    def _put_before(self) -> None:
+        """What was restored goes before what has come since; one generation joins both, so that none is cut short."""
+        older, self._restored = self._restored, []
+        older[-1].update(self._generations.popleft())
+        self._since.popleft()
+        since = [self._restored_since] * len(older)
+        self._generations = deque([*older, *self._generations], maxlen=self._generations.maxlen)
+        self._since = deque([*since, *self._since], maxlen=self._since.maxlen)
+
+    def _settle_all(self) -> None:
+        for _ in self.settle():
+            pass
 
     def _answer(self, id_: str, packed: bytes) -> tuple[Answer, str]:
         content, status, position, version, incarnation = _PACKED.unpack(packed)

@@ -163,6 +163,7 @@ class Partition:
     def beginning(self, cursor: Cursor, extra_seconds: float) -> Iterator[None]:
         """`begin` in steps of `begin_items_max`, between which the state may be read. The reign begins behind the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
+        yield from self.ids.settle()
         self.deadlines = Deadlines()
         room = begin_items_max
         for stream, state in self.streams.items():

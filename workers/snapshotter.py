@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeVar
@@ -28,6 +28,7 @@ from projections.history import HistoryRow
 from projections.migrations import MigrationRow
 from projections.services import ServiceRow
 from workers.aggregate import of_stream
+from workers.command_ids import Piece
 from workers.partition import Partition
 from workers.view import Views
 
@@ -58,6 +59,10 @@ def _packed(chunk: bytes) -> bytes:
 
 def _unpacked(chunk: bytes) -> bytes:
     return bytes(zstd.decompress(chunk))
+
+
+def _rows(chunk: bytes) -> Any:
+    return orjson.loads(_unpacked(chunk))["rows"]
 
 
 def _instances(rows: list[Instance]) -> Iterator[bytes]:
@@ -200,8 +205,13 @@ class Snapshotter:
         partition, views = self._partition, self._views
         versions: dict[str, int] = {}
         migrations: list[MigrationRow] = []
-        for chunk in map(_unpacked, snapshot.chunks):
+        ids: list[Piece] = []
+        for packed in snapshot.chunks:
+            chunk = _unpacked(packed)
             kind = bytes(chunk[9 : chunk.index(b'"', 9)])
+            if kind == b"ids":
+                ids.append(partial(_rows, packed))
+                continue
             if kind == b"instances":
                 for service, some in groupby(map(_instance, orjson.loads(chunk)["rows"]), _service):
                     views.instances.setdefault(service, {}).update((instance.id, instance) for instance in some)
@@ -218,8 +228,7 @@ class Snapshotter:
                 partition.streams.update((stream, of_stream(stream).load(state)) for stream, state in plain)
             elif kind == b"migrations":
                 migrations += _MIGRATIONS.validate_python(plain)
-            elif kind == b"ids":
-                partition.ids.restore(plain, datetime.fromisoformat(snapshot.facts["ids_since"]))
+        partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
         for stream, version in versions.items():

@@ -1,6 +1,7 @@
 """The window of command ids: what is remembered, for how long, and that nothing is mixed up."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from domain.catalogue import Answer
 from domain.message import Envelope
 from domain.service import DrainInstance, RegisterInstance
 from tests.sample import NOON, PLAIN, envelope, register, spec
-from workers.command_ids import CommandIds, content_hash, packed_acceptance
+from workers.command_ids import CommandIds, Piece, content_hash, packed_acceptance
 
 CONTENT = "0123456789abcdef"
 
@@ -144,3 +145,68 @@ def test_batches_of_the_log_push_the_oldest_ids_out():
     assert all(ids.recall(str(number)) for number in range(900, 1_000))
     assert ids.recall("0") is None
     assert ids.since() == NOON + timedelta(seconds=min(n for n in range(1_000) if ids.recall(str(n))))
+
+
+def pieces(ids: CommandIds, size: int) -> list[Piece]:
+    rows = list(ids.recorded())
+    return [partial(list, rows[first : first + size]) for first in range(0, len(rows), size)]
+
+
+def restored(before: CommandIds, size: int = 7, ids_max: int = 100) -> CommandIds:
+    ids = CommandIds(3, ids_max)
+    ids.restore(pieces(before, size), NOON)
+    return ids
+
+
+def test_what_a_snapshot_kept_is_known_to_whoever_asks() -> None:
+    before = window(120, 100)
+    assert all(restored(before).recall(id_) == before.recall(id_) for id_, _ in before.recorded())
+    assert len(restored(before)) == len(before)
+    assert list(restored(before).recorded()) == list(before.recorded())
+
+
+def test_it_is_taken_in_piece_by_piece_and_once() -> None:
+    asked = list[int]()
+
+    def piece(number: int) -> list[tuple[str, str]]:
+        asked.append(number)
+        return [(str(number), packed_acceptance(CONTENT, number, 0, None).hex())]
+
+    ids = CommandIds(3, 100)
+    ids.restore([partial(piece, number) for number in range(3)], NOON)
+    assert asked == []
+    assert [len(asked) for _ in ids.settle()] == [1, 2, 3]
+    assert len(ids) == 3
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_comes_behind_a_snapshot_is_newer_than_all_of_it(settled: bool) -> None:
+    ids = restored(window(150, 100))
+    if settled:
+        list(ids.settle())
+    ids.accepted([("149", packed_acceptance(CONTENT, 500, 0, None))], NOON + timedelta(hours=1))
+    assert ids.since() == NOON
+    found = ids.recall("149")
+    assert found is not None
+    assert found[0].position == 500
+    for number in range(1_000, 1_100):
+        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(hours=2))
+    assert all(ids.recall(str(number)) for number in range(1_000, 1_100))
+    assert len(ids) <= 200
+
+
+def test_few_that_come_behind_a_snapshot_push_nothing_out_of_the_window() -> None:
+    before = window(120, 100)
+    ids = restored(before)
+    ids.accepted([("new", packed_acceptance(CONTENT, 500, 0, None))], NOON + timedelta(hours=1))
+    assert all(ids.recall(str(number)) for number in range(21, 120))
+    for number in range(1_000, 1_040):
+        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(hours=2))
+    assert all(ids.recall(str(number)) for number in range(70, 120))
+
+
+def test_a_snapshot_without_ids_says_since_when_there_were_none() -> None:
+    ids = CommandIds(3)
+    ids.restore([], NOON)
+    assert ids.since() == NOON

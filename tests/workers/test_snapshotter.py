@@ -187,8 +187,8 @@ async def test_the_minute_of_a_long_recovery_counts_from_the_last_snapshot(kept,
 
 async def test_many_rows_come_in_many_chunks():
     kept = Kept(Memory())
-    for first in range(0, 1_200, 400):
-        kept.group(*(register(f"i{number}", f"c{number}") for number in range(first, first + 400)))
+    for first in range(0, 240, 80):
+        kept.group(*(register(f"i{number}", f"c{number}") for number in range(first, first + 80)))
     await kept.snapshotter.take()
     assert sum(b'"instances"' in module._unpacked(chunk)[:30] for chunk in kept.store.snapshot.chunks) == 3
     assert facts((await kept.restored())[1]) == facts(kept.partition)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from eventsourcing.persistence import StoredEvent
 
-from domain.error import Fenced, Uncertain
+from domain.error import Corrupt, Fenced, Uncertain
 from infra.log import Batch, Cursor
 from infra.recorder_log import RecorderLog
 
@@ -18,7 +18,8 @@ class FaultyLog:
     """The log, with what goes wrong written beforehand: `faults` for the next appends and beats, in order.
 
     `lost`: nothing is appended, and nobody can know. `landed`: it is appended, and nobody can know. `fenced`: refused.
-    `broken`: an error that nobody foresaw.
+    `broken`: an error that nobody foresaw; so is that of a read while `readable` is not. Reads say how much is left, as those of
+    long logs do.
     While `open` is cleared, appends and beats wait before they reach the log; `waiting` says that one does.
     """
 
@@ -29,6 +30,7 @@ class FaultyLog:
         self.open = asyncio.Event()
         self.open.set()
         self.waiting = asyncio.Event()
+        self.readable = True
         self.beats = 0
         self.appends: list[int] = []
 
@@ -41,8 +43,20 @@ class FaultyLog:
     async def claim(self, writer: str, after: Cursor) -> Cursor:
         return await self.log.claim(writer, after)
 
-    def read(self, after: Cursor) -> AsyncIterator[Batch]:
-        return self.log.read(after)
+    async def read(self, after: Cursor) -> AsyncIterator[Batch]:
+        batches: list[Batch] = []
+        corrupt: Corrupt | None = None
+        try:
+            async for batch in self.log.read(after):
+                batches.append(batch)
+        except Corrupt as error:
+            corrupt = error
+        for batch in batches:
+            yield batch._replace(left=batches[-1].cursor.position - batch.cursor.position)
+            if not self.readable:
+                raise RuntimeError("nobody foresaw this")
+        if corrupt is not None:
+            raise corrupt
 
     def tail(self, after: Cursor) -> AsyncIterator[Batch]:
         return self.log.tail(after)

@@ -13,7 +13,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from domain.error import MusterError, NotReady, Timeout
 from domain.message import Envelope
-from domain.service import DrainInstance, Heartbeat, ObserveCheck, ReportHealth, UndrainInstance
+from domain.service import DeregisterInstance, DrainInstance, Heartbeat, ObserveCheck, ReportHealth, UndrainInstance
 from infra.codec import CloudEventMapper
 from infra.log import START
 from infra.recorder_log import RecorderLog
@@ -626,6 +626,44 @@ class TestLimits:
         async with running(logs()) as told:
             assert told.writer.state == "following"
             assert await told.answers(register()) == ["accepted"]
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("told_max", [0, 2, 5, 100])
+    async def test_views_are_the_same_however_much_of_the_log_was_skimmed(self, logs, monkeypatch, told_max):
+        monkeypatch.setattr(module, "told_records_max", told_max)
+        async with running(logs()) as old:
+            for number in range(4):
+                await old.answers(register(f"i{number}", f"a{number}", checks=(HTTP,)), register("b", f"b{number}"))
+                await old.execute(envelope(f"d{number}", DeregisterInstance(instance=f"i{number // 2}")))
+            told = old.views
+        async with running(logs(), "w2") as new:
+            await new.reigns()
+            assert (new.views.services, new.views.history) == (told.services, told.history)
+            assert new.views.instances == told.instances
+            assert list(new.views.instances["orders"]) == list(told.instances["orders"])
+
+    async def test_listeners_hear_what_is_near_the_end_of_the_log(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "told_records_max", 2)
+        async with running(logs()) as old:
+            for number in range(5):
+                await old.execute(register(f"i{number}", f"c{number}"))
+        new, heard = Running(logs(), "w2"), []
+        new.views.listen(lambda _partition, cursor, _changes: heard.append(cursor.position))
+        loop = asyncio.create_task(new.writer.run())
+        await new.reigns()
+        new.writer.stop()
+        await loop
+        assert heard[:3] == [3, 4, 5]
+
+    async def test_a_crash_in_the_middle_does_not_pass_for_a_recovery(self, logs):
+        async with running(logs()) as old:
+            await old.execute(register())
+        new = Running(logs(), "w2")
+        new.log.readable = False
+        with pytest.raises(RuntimeError):
+            await new.writer.run()
+        assert not new.writer.recovered.is_set()
 
 
 class TestCorrupt:

@@ -214,8 +214,7 @@ async def _working(parts: _Parts) -> AsyncIterator[None]:
     """Recover, then write, check and snapshot for the length of the block."""
     writers = parts.writers
     COLLECTOR.off("recovery")
-    for snapshotter in parts.snapshotters.values():
-        await snapshotter.restore()
+    await asyncio.gather(*(snapshotter.restore() for snapshotter in parts.snapshotters.values()))
     parts.application.restored()
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(writer.run(), name=f"writer {number}") for number, writer in writers.items()]

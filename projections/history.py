@@ -30,9 +30,10 @@ def evolve(row: HistoryRow | None, recorded: Recorded) -> HistoryRow:
     return HistoryRow(row.count + 1, kept + (recorded.position,))  # noqa: RUF005 one tuple; unpacking makes a list first
 
 
-def listed(positions: Sequence[int]) -> HistoryRow:
-    """The row of an instance whose events stand at these positions: what they fold to, without a row for each."""
-    return HistoryRow(len(positions), tuple(positions[-transitions_max:]))
+def listed(row: HistoryRow | None, positions: Sequence[int]) -> HistoryRow:
+    """The row behind the events at these positions: what they fold to, without a row for each."""
+    count, kept = (0, ()) if row is None else (row.count, row.positions)
+    return HistoryRow(count + len(positions), (*kept, *positions)[-transitions_max:])
 
 
 class HistoryColumns(NamedTuple):

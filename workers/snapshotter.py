@@ -157,6 +157,7 @@ class Snapshotter:
         number, cursor = self._partition.number, self._partition.cursor
         assert cursor == self._views.cursors[number], "views and partition move together"
         streams = self._partition.committed()
+        self._views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
         services_of = [stream for stream in streams if stream.startswith("service/")]
         rows = [row for stream in services_of for row in self._views.instances.get(stream[8:], {}).values()]
         history = [

@@ -120,13 +120,21 @@ class Views:
         self._move(partition, others, cursor, voids)
 
     def complete(self, partition: int, streams: Mapping[str, Any]) -> None:
-        """Make the rows of what was skimmed from the partition's states as they are at the cursor; nothing, if nothing was."""
+        """Make the rows of what was skimmed from the partition's states as they are at the cursor; nothing, if nothing was.
+        More may be skimmed behind it.
+        """
         skimmed = self._skimmed.pop(partition, _Skimmed())
-        self.history.update((key, listed(positions)) for key, positions in skimmed.positions.items())
-        for service, position in skimmed.counted_at.items():
+        history = self.history
+        history.update((key, listed(history.get(key), positions)) for key, positions in skimmed.positions.items())
+        for service in {service for service, _ in skimmed.positions}:
+            counted, position = self.services.pop(service, None), skimmed.counted_at.get(service)
+            self.instances.pop(service, None)
             registered = sorted(streams[f"service/{service}"].instances.values(), key=_incarnation)
             if registered:
                 self.instances[service] = {instance.id: instance for instance in registered}
+                if position is None:  # No count has changed since the last time.
+                    assert counted is not None, f"{service} was never counted"
+                    position = counted.position
                 self.services[service] = tallied(service, registered, position)
 
     def _move(self, partition: int, others: Sequence[Folded], cursor: Cursor, voids: int) -> None:

@@ -185,6 +185,17 @@ async def test_the_minute_of_a_long_recovery_counts_from_the_last_snapshot(kept,
     assert kept.snapshotter.position == first
 
 
+async def test_a_snapshot_in_the_middle_of_a_skimmed_log_holds_everything(kept):
+    partition, views = Partition(0, CloudEventMapper()), Views([0])
+    for batch in Chain(0, partition.cursor).follow((position, *record) for position, record in enumerate(kept.log)):
+        views.skim(0, partition.fold(batch), batch.cursor, batch.voids)
+    await Snapshotter(kept.store, partition, views).take()
+    found, partition, views = await kept.restored()
+    assert found
+    assert facts(partition) == facts(kept.partition)
+    assert seen(views) == seen(kept.views)
+
+
 async def test_many_rows_come_in_many_chunks():
     kept = Kept(Memory())
     for first in range(0, 240, 80):

@@ -43,11 +43,13 @@ def test_what_is_skimmed_and_completed_is_as_if_it_had_been_read(
     batches: list[list[Told]], data: st.DataObject
 ) -> None:
     skimmed = data.draw(st.integers(0, len(batches)))
+    completed = data.draw(st.sets(st.integers(0, skimmed)), label="for snapshots, in the middle")
     read, fast, states = Views([0]), Views([0]), dict[str, Any]()
     position = 0
     for index, batch in enumerate(batches):
-        if index == skimmed:
+        if index == skimmed or index in completed:
             fast.complete(0, states)
+            assert (fast.services, fast.history, _in_order(fast)) == (read.services, read.history, _in_order(read))
         folded = list[Folded]()
         for stream, event in batch:
             version = states.get(stream, s.INITIAL).version

@@ -93,7 +93,8 @@ class CommandIds:
 
     def recall(self, id_: str) -> tuple[Answer, str] | None:
         """The answer given to this id, and the content hash of its command; None: not in the window."""
-        self._settle_all()
+        if self._owed:  # Each command comes by.
+            self._settle_all()
         for generation in reversed(self._generations):
             packed = generation.get(id_)
             if packed is not None:

@@ -294,9 +294,11 @@ def _outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict
 async def _keep_snapshots(writers: Mapping[int, Writer], snapshotters: Mapping[int, Snapshotter]) -> None:
     while True:
         await asyncio.sleep(snapshot_look_seconds)
-        for number, snapshotter in snapshotters.items():
+        # Nothing is answered before the last partition is read: a snapshot of the first ones would only delay that.
+        recovered = all(writer.recovered.is_set() for writer in writers.values())
+        for snapshotter in snapshotters.values():
             try:
-                await snapshotter.take_if_due(recovered=writers[number].recovered.is_set())
+                await snapshotter.take_if_due(recovered=recovered)
             except Transient as error:
                 log.warning("no snapshot was taken", extra={"reason": error.detail})
 

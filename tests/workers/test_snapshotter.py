@@ -19,10 +19,12 @@ from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot
 from tests.machine import Machine, facts, statuses
 from tests.sample import FULL, NOON, TTL, envelope, register
+from workers import controller
 from workers import snapshotter as module
 from workers.partition import Partition
 from workers.snapshotter import Snapshotter
 from workers.view import Views
+from workers.writer import Writer
 
 COMMANDS = [
     register("a", "1", **{name: getattr(FULL, name) for name in ("metadata", "tags", "zone", "checks")}),
@@ -172,6 +174,20 @@ async def test_what_is_due_is_taken_and_then_due_no_more(kept, monkeypatch):
     assert kept.snapshotter.position == -1
     await kept.snapshotter.take_if_due(recovered=True)
     assert kept.snapshotter.position == kept.partition.cursor.position
+
+
+async def test_no_snapshot_delays_the_reading_of_another_partition(kept, monkeypatch):
+    monkeypatch.setattr(module, "events_between", 1)
+    monkeypatch.setattr(controller, "snapshot_look_seconds", 0.0)
+    writers = {number: Writer(None, kept.partition, kept.views, name="w") for number in range(2)}
+    writers[0].recovered.set()
+    keeping = asyncio.create_task(controller._keep_snapshots(writers, {0: kept.snapshotter}))
+    await asyncio.sleep(0.05)
+    assert kept.snapshotter.position == -1
+    writers[1].recovered.set()
+    await asyncio.sleep(0.05)
+    assert kept.snapshotter.position == kept.partition.cursor.position
+    keeping.cancel()
 
 
 async def test_the_minute_of_a_long_recovery_counts_from_the_last_snapshot(kept, monkeypatch):

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -208,8 +208,13 @@ def _api(metrics: Metrics) -> FastAPI:
     return api
 
 
-def _answering(handler: Callable[[FullRequest, Any], Reply]) -> Callable[[FullRequest, Exception], Response]:
-    return lambda request, error: handler(request, error).response()
+def _answering(
+    handler: Callable[[FullRequest, Any], Reply],
+) -> Callable[[FullRequest, Exception], Awaitable[Response]]:
+    async def answer(request: FullRequest, error: Exception) -> Response:  # Were it not async, a thread would be asked.
+        return handler(request, error).response()
+
+    return answer
 
 
 def _invalid(error: RequestValidationError) -> InvalidCommand:

@@ -4,17 +4,14 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import orjson
-from eventsourcing.persistence import StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from domain.error import NotReady
 from infra.engine import Engine
@@ -22,6 +19,7 @@ from infra.log import Batch, Cursor
 from infra.read_ahead import ReadAhead, is_long
 from infra.recorder_log import RecorderLog
 from infra.snapshot import Snapshot, assembled, manifest, opened
+from infra.sqlite_log import LogRecorder, SqliteLog
 
 LOG_FILE: Final = "log.sqlite"
 SNAPSHOT_FILE: Final = "snapshots.sqlite"
@@ -29,25 +27,10 @@ LOCK_FILE: Final = "lock"
 ENGINE_FILE: Final = "engine.json"
 
 
-class FolderLog(RecorderLog):
-    """A partition in a data folder."""
-
-    def __init__(self, recorder: "LogRecorder", partition: int, **options: Any) -> None:
-        super().__init__(recorder, partition, **options)
-        self._rows = recorder
-
-    async def _records(self, after: int, to: int) -> Sequence[tuple[int, None, bytes]]:
-        return await self._read(self._rows.select_records, self._originator, after, to)
-
-    async def _insert(self, records: Sequence[StoredEvent]) -> None:
-        await self._call(self._rows.insert_records, self._originator, records)
-        self._grown.set()
-
-
-class EmbeddedLog(FolderLog):
+class EmbeddedLog(SqliteLog):
     """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
 
-    def __init__(self, folder: Path, ahead: ReadAhead, recorder: "LogRecorder", partition: int, **options: Any) -> None:
+    def __init__(self, folder: Path, ahead: ReadAhead, recorder: LogRecorder, partition: int, **options: Any) -> None:
         super().__init__(recorder, partition, **options)
         self._folder, self._ahead = folder, ahead
 
@@ -59,51 +42,6 @@ class EmbeddedLog(FolderLog):
         async with aclosing(ahead) as batches:
             async for batch in batches:
                 yield batch
-
-
-class LogRecorder(SQLiteApplicationRecorder):
-    """eventsourcing's recorder, with less work per record: nobody asks for notification ids, and columns come by place."""
-
-    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        rows = [(event.originator_id, event.originator_version, event.topic, event.state) for event in stored_events]
-        c.executemany(self.insert_events_statement, rows)
-        return None
-
-    def insert_records(self, originator_id: str, records: Sequence[StoredEvent]) -> None:
-        """As `insert_events` of copies that name this originator, without making them."""
-        rows = [(originator_id, record.originator_version, record.topic, record.state) for record in records]
-        with self.datastore.transaction(commit=True) as c:
-            c.executemany(self.insert_events_statement, rows)
-
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        """See eventsourcing."""
-        bounds = (str(originator_id), -1 if gt is None else gt, 2**62 if lte is None else lte)
-        statement = (
-            f"SELECT originator_version, topic, state FROM {self.events_table_name} WHERE originator_id=? "
-            f"AND originator_version>? AND originator_version<=? ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?"
-        )
-        with self.datastore.transaction(commit=False) as c:
-            c.execute(statement, (*bounds, -1 if limit is None else limit))
-            return [StoredEvent(originator_id, version, topic, state) for version, topic, state in c.fetchall()]
-
-    def select_records(self, originator_id: str, gt: int, lte: int) -> list[tuple[int, None, bytes]]:
-        """(position, None, value) of the records in order: a `StoredEvent` each would take as long as selecting them."""
-        statement = (
-            f"SELECT originator_version, NULL, state FROM {self.events_table_name} WHERE originator_id=? "
-            "AND originator_version>? AND originator_version<=? ORDER BY originator_version"
-        )
-        with self.datastore.transaction(commit=False) as c:
-            c.execute(statement, (originator_id, gt, lte))
-            records: list[tuple[int, None, bytes]] = c.fetchall()
-            return records
 
 
 @contextmanager
@@ -156,9 +94,11 @@ async def open_embedded(
     """
     _prepare(folder, read_only=read_only)
     # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
-    with ThreadPoolExecutor(1, "log") as writing, ThreadPoolExecutor(1, "log-read") as reading:
-        datastore = SQLiteDatastore(str(folder / LOG_FILE), originator_id_type="text")
-        recorder = LogRecorder(datastore)
+    with (
+        closing(LogRecorder(folder / LOG_FILE)) as recorder,
+        ThreadPoolExecutor(1, "log") as writing,
+        ThreadPoolExecutor(1, "log-read") as reading,
+    ):
         if read_only:
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
             return
@@ -177,7 +117,7 @@ def _opened(
     *,
     alone: bool,
 ) -> Engine:
-    log = FolderLog if alone else partial(EmbeddedLog, folder, ReadAhead())
+    log = SqliteLog if alone else partial(EmbeddedLog, folder, ReadAhead())
     logs: dict[int, RecorderLog] = {
         partition: log(recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading)
         for partition in range(partitions)

@@ -11,7 +11,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from infra import read_ahead
 from infra.decoded import DecodedRecords
@@ -19,6 +18,7 @@ from infra.kafka_log import KafkaLog
 from infra.log import Batch, Cursor, EventLog
 from infra.read_ahead import Child, Read, ReadAhead, Source
 from infra.recorder_log import RecorderLog
+from infra.sqlite_log import LogRecorder, SqliteLog
 from infra.topic import EVENTS, LIVENESS, TOPICS, topic_name
 from tests.fixtures_servers import SharedKafka, run
 from tests.infra.log_contract import Engine, LogContract, RawRecord
@@ -52,14 +52,13 @@ class InMemory:
 class OnSQLite:
     def __init__(self, folder: Path) -> None:
         self.file, self.copy = folder / "log.db", folder / "copy.db"
-        self.copied = self._opened(self.copy)
-        self.recorder = self._opened(self.file)
+        self.copied = LogRecorder(self.copy)
+        self.recorder = LogRecorder(self.file)
         self.recorder.create_table()
 
     def log(self, *, small_fetches: bool = False) -> EventLog:
-        return RecorderLog(
-            self._opened(self.file), 0, poll_seconds=0.001, read_records_max=2 if small_fetches else 5_000
-        )
+        recorder = LogRecorder(self.file)
+        return SqliteLog(recorder, 0, poll_seconds=0.001, read_records_max=2 if small_fetches else 5_000)
 
     async def records(self) -> list[RawRecord]:
         return [(None, event.state) for event in self.recorder.select_events(ORIGINATOR)]
@@ -77,11 +76,7 @@ class OnSQLite:
             else:
                 target.execute("UPDATE stored_events SET state = ? WHERE originator_version = ?", (record[1], position))
             target.commit()
-        return RecorderLog(self.copied, 0)
-
-    @staticmethod
-    def _opened(file: Path) -> SQLiteApplicationRecorder:
-        return SQLiteApplicationRecorder(SQLiteDatastore(str(file), originator_id_type="text"))
+        return SqliteLog(self.copied, 0)
 
 
 class OnKafka:

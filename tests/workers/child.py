@@ -4,14 +4,13 @@ import asyncio
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
-
 from domain.instance import InstanceWeightChanged
 from domain.service import Heartbeat
 from infra.codec import CloudEventMapper
 from infra.kafka_log import KafkaLog
 from infra.log import Cursor, EventLog
 from infra.recorder_log import RecorderLog
+from infra.sqlite_log import LogRecorder, SqliteLog
 from tests.sample import envelope, register, sealed_batch
 from workers.partition import Partition
 from workers.view import Views
@@ -24,9 +23,9 @@ LEASE_SECONDS = 1.0
 
 def sqlite_log(path: Path) -> RecorderLog:
     """Partition 0 in the SQLite file."""
-    recorder = SQLiteApplicationRecorder(SQLiteDatastore(str(path), originator_id_type="text"))
+    recorder = LogRecorder(path)
     recorder.create_table()
-    return RecorderLog(recorder, 0)
+    return SqliteLog(recorder, 0)
 
 
 def append_to_sqlite(path: Path, cursor: Cursor, told: Connection) -> None:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from domain.error import MusterError, NotReady, Timeout
 from domain.message import Envelope
@@ -17,6 +16,7 @@ from domain.service import DeregisterInstance, DrainInstance, Heartbeat, Observe
 from infra.codec import CloudEventMapper
 from infra.log import START
 from infra.recorder_log import RecorderLog
+from infra.sqlite_log import LogRecorder, SqliteLog
 from tests.machine import statuses
 from tests.sample import HTTP, NOON, envelope, register
 from tests.workers.faulty_log import FaultyLog
@@ -36,7 +36,9 @@ class Logs:
         self.executor = executor
 
     def __call__(self, partition: int = 0) -> RecorderLog:
-        return RecorderLog(self.recorder, partition, executor=self.executor)
+        if isinstance(self.recorder, LogRecorder):
+            return SqliteLog(self.recorder, partition, executor=self.executor)
+        return RecorderLog(self.recorder, partition)
 
     def damage(self, position: int, partition: int = 0) -> None:
         """Write bytes to the position that begin as ours do, and are not."""
@@ -50,7 +52,7 @@ def logs(request, tmp_path):
         yield Logs(POPOApplicationRecorder())
         return
     with ThreadPoolExecutor(1) as executor:
-        recorder = SQLiteApplicationRecorder(SQLiteDatastore(str(tmp_path / "log.sqlite"), originator_id_type="text"))
+        recorder = LogRecorder(tmp_path / "log.sqlite")
         recorder.create_table()
         yield Logs(recorder, executor)
 

@@ -1,8 +1,7 @@
 """Reads one partition on Kafka as a chain: from a cursor, by whole batches, to its end or for ever.
 
-A consumer with a manual assignment and no group; each reading has its own, and closes it. aiokafka's consumers have
-been seen to stall after a broker's restart, so a reading that hears nothing from the broker is not believed to be at
-the end: `read` gives up with NotReady, `tail` starts another consumer at its cursor.
+Each reading has connections of its own, and closes them. One that hears nothing from the broker is not believed to be at
+the end: `read` gives up with NotReady, `tail` starts another one at its cursor.
 """
 
 import asyncio
@@ -11,13 +10,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from domain.error import Corrupt, CursorRefused, NotReady
 from infra.chain import Chain, link
+from infra.kafka_fetches import Fetches
 from infra.log import Batch, Cursor
 from infra.read_ahead import ReadAhead, is_long
 
@@ -27,7 +28,6 @@ RECORDS_PER_STEP_MAX: Final = 500
 """Records folded before other tasks get a turn: about 4 ms."""
 
 _POLL_SECONDS: Final = 0.5
-_STOP_TIMEOUT_SECONDS: Final = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -50,13 +50,13 @@ class KafkaReader:
         self, after: Cursor, end: int | None = None, ahead: ReadAhead | None = None
     ) -> AsyncGenerator[Batch, None]:
         """The batches behind the cursor and before position `end`; None: the log's end as it is now. `ahead` may read them."""
-        async with self._consumer() as consumer:
+        async with self._fetches() as fetches:
             if end is None:
-                end = await self._end(consumer)
+                end = await self._end(fetches)
             if end <= after.position:
                 raise self._refused(after, f"the log ends at {end - 1}")
             if ahead is None or self.client_options or not is_long(after, end - 1):
-                async with aclosing(self._batches(consumer, after, end)) as batches:
+                async with aclosing(self._batches(fetches, after, end)) as batches:
                     async for batch in batches:
                         yield batch
                 return
@@ -70,11 +70,11 @@ class KafkaReader:
         cursor = after
         while True:
             try:
-                async with self._consumer() as consumer:
-                    end = await self._end(consumer)
+                async with self._fetches() as fetches:
+                    end = await self._end(fetches)
                     if end <= cursor.position:
                         raise self._refused(cursor, f"the log ends at {end - 1}")
-                    async with aclosing(self._batches(consumer, cursor, None)) as batches:
+                    async with aclosing(self._batches(fetches, cursor, None)) as batches:
                         async for batch in batches:
                             cursor = batch.cursor
                             yield batch
@@ -85,19 +85,19 @@ class KafkaReader:
     async def fetch(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` records behind position `after`, as they stand there."""
         found: list[tuple[int, bytes]] = []
-        async with self._consumer() as consumer:
-            end = min(await self._end(consumer), after + 1 + limit)
-            async with aclosing(self._records(consumer, after + 1, end)) as fetches:
-                async for records in fetches:
+        async with self._fetches() as fetches:
+            end = min(await self._end(fetches), after + 1 + limit)
+            async with aclosing(self._records(fetches, after + 1, end)) as steps:
+                async for records in steps:
                     found.extend((position, value) for position, _, value in records)
         return found
 
-    async def _batches(self, consumer: AIOKafkaConsumer, after: Cursor, end: int | None) -> AsyncGenerator[Batch, None]:
+    async def _batches(self, fetches: Fetches, after: Cursor, end: int | None) -> AsyncGenerator[Batch, None]:
         chain, unproven = Chain(self.partition, after), after.head_position >= 0
         # The head's own record is read again: it proves that this is the log which the cursor is from.
         start = after.head_position if unproven else after.position + 1
-        async with aclosing(self._records(consumer, start, end)) as fetches:
-            async for records in fetches:
+        async with aclosing(self._records(fetches, start, end)) as steps:
+            async for records in steps:
                 if unproven and records:
                     self._prove(after, records[0])
                     unproven = False
@@ -107,81 +107,73 @@ class KafkaReader:
                     yield Batch((), chain.cursor)
 
     async def _records(
-        self, consumer: AIOKafkaConsumer, start: int, end: int | None
+        self, fetches: Fetches, position: int, end: int | None
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """The records from position `start` on, as they come. Without an `end`, an empty list says: there are no more yet."""
-        here, clock = self._here, asyncio.get_running_loop().time
-        consumer.seek(here, start)
-        position, step, heard, heard_at = start, RECORDS_PER_STEP_MAX, None, clock()
-        poll_ms = int(min(_POLL_SECONDS, self.stuck_seconds / 4) * 1000)
-        while end is None or position < end:
-            try:
+        """The records from the position on, as they come. Without an `end`, an empty list says: there are no more yet."""
+        if end is not None and position >= end:
+            return
+        clock = asyncio.get_running_loop().time
+        heard_at = clock()
+        async with aclosing(fetches.run(position, end)) as coming:
+            while True:
                 with self._answers(position):
-                    fetched = await consumer.getmany(here, timeout_ms=poll_ms, max_records=step)
-                    passed = int(await consumer.position(here))
-            except CorruptRecordException:
-                if step == 1:
-                    raise self._corrupt(position, "the record batch does not match its checksum") from None
-                # One by one: what stands before the damage is still history, and its position is wanted exactly.
-                step = 1
-                consumer.seek(here, position)
-                continue
-            records: list[Record] = [
-                (record.offset, record.key or b"", record.value or b"")
-                for record in fetched.get(here, ())
-                if end is None or record.offset < end
-            ]
-            if records:
-                yield records
-                position = records[-1][0] + 1
-            if passed > position and (end is None or position < end):
-                # A transaction's marker, or what a deletion left behind: nothing that a reader gets to see.
+                    fetch = await anext(coming, None)
+                if fetch is None:
+                    return
+                for records in self._unpacked(fetch.batches, position, end):
+                    yield records
+                    position = records[-1][0] + 1
+                    await asyncio.sleep(0)
+                if fetch.batches or (end is None and fetch.end <= position):
+                    heard_at = clock()
+                    if not fetch.batches:
+                        yield []
+                elif clock() - heard_at > self.stuck_seconds:
+                    raise NotReady(
+                        f"{self._named} has been silent for {self.stuck_seconds:g} s", partition=self.partition
+                    )
+
+    def _unpacked(self, batches: Sequence[Any], position: int, end: int | None) -> Iterator[list[Record]]:
+        """The records of the fetched batches from the position on, a step at a time. Raises Corrupt."""
+        for batch in batches:
+            if not batch.validate_crc():  # Damaged on the broker's disk or on the way.
+                first = max(position, batch.base_offset)
+                raise self._corrupt(first, "the record batch does not match its checksum")
+            # A transaction's marker is nothing that a reader gets to see.
+            records = iter(()) if batch.is_control_batch else _records(batch, position, end)
+            while step := list(islice(records, RECORDS_PER_STEP_MAX)):
+                yield step
+                position = step[-1][0] + 1
+            passed = batch.next_offset if end is None else min(batch.next_offset, end)
+            if passed > position:  # Such a marker, or what a deletion left behind.
                 raise self._corrupt(position, f"record {position} is missing")
-            answered, behind = consumer.last_poll_timestamp(here), (consumer.highwater(here) or 0) > position
-            if records or (answered != heard and not behind):
-                heard, heard_at = answered, clock()
-                if not records and end is None:
-                    yield []
-            elif clock() - heard_at > self.stuck_seconds:
-                raise NotReady(f"{self._named} has been silent for {self.stuck_seconds:g} s", partition=self.partition)
 
     @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap,
-            group_id=None,  # partitions are assigned by hand: no group, no commits, no rebalance
-            enable_auto_commit=False,
-            auto_offset_reset="none",  # a position that the log lacks is an error of ours to judge, never skipped
-            isolation_level="read_uncommitted",  # the chain says what is history; there are no transactions
-            check_crcs=True,  # a batch damaged on the broker's disk or on the way
-            fetch_min_bytes=1,  # the broker answers a waiting fetch as soon as one record is there
-            fetch_max_wait_ms=int(_POLL_SECONDS * 1000),  # and otherwise after this time: its sign of life
-            max_partition_fetch_bytes=self.fetch_bytes_max,
-            request_timeout_ms=int(self.stuck_seconds * 1000),
-            retry_backoff_ms=50,
-            **self.client_options,
+    async def _fetches(self) -> AsyncIterator[Fetches]:
+        fetches = Fetches(
+            self.bootstrap,
+            self._here,
+            bytes_max=self.fetch_bytes_max,
+            wait_seconds=_POLL_SECONDS,
+            silent_seconds=self.stuck_seconds,
+            client_options=self.client_options,
         )
-        consumer.assign([self._here])
         try:
             with self._answers(0):
-                await consumer.start()
-            yield consumer
+                await fetches.start()
+            yield fetches
         finally:
-            # Left to itself if it hangs: it holds nothing but a connection.
-            await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_STOP_TIMEOUT_SECONDS)
+            await fetches.close()
 
-    async def _end(self, consumer: AIOKafkaConsumer) -> int:
-        """One past the last position. Asked before the first fetch: behind a waiting one it would wait, too."""
+    async def _end(self, fetches: Fetches) -> int:
         with self._answers(0):
-            return int((await consumer.end_offsets([self._here]))[self._here])
+            return await fetches.end()
 
     @contextmanager
     def _answers(self, position: int) -> Iterator[None]:
-        """Kafka's errors as ours; a batch's wrong checksum is let through."""
+        """Kafka's errors as ours."""
         try:
             yield
-        except CorruptRecordException:
-            raise
         except OffsetOutOfRangeError:
             if position == 0:
                 raise self._corrupt(0, "record 0 is missing") from None
@@ -222,3 +214,11 @@ class KafkaReader:
             position=position,
             reason=reason,
         )
+
+
+def _records(batch: Any, first: int, end: int | None) -> Iterator[Record]:
+    """Those of the batch that stand in between."""
+    for record in batch:
+        position = record.offset
+        if first <= position and (end is None or position < end):
+            yield position, record.key or b"", record.value or b""

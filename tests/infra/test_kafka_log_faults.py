@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
 
 from domain.error import Corrupt, Fenced, NotReady, TooLarge, Transient, Uncertain
 from infra.kafka_appends import Appends
+from infra.kafka_fetches import Fetches
 from infra.kafka_log import KafkaLog
 from infra.local_kafka import LocalKafka
 from infra.log import START
@@ -169,13 +175,17 @@ async def test_the_broker_refuses_an_old_writer_by_its_epoch(kafka: SharedKafka)
         assert isinstance(refused.value.__cause__, ProducerFenced | InvalidProducerEpoch)
 
 
-def test_aiokafka_still_has_the_parts_that_appends_are_made_of() -> None:
+def test_aiokafka_still_has_the_parts_that_appends_and_fetches_are_made_of() -> None:
     """They are public modules but undocumented; the minor version is pinned, and here it shows when they change."""
 
     def takes(function: Callable[..., Any]) -> list[str]:
         return [name for name in inspect.signature(function).parameters if name != "self"]
 
     assert takes(ProduceRequest.__init__) == ["transactional_id", "required_acks", "timeout", "topics"]
+    assert takes(FetchRequest.__init__)[:5] == ["max_wait_time", "min_bytes", "max_bytes", "isolation_level", "topics"]
+    assert takes(OffsetRequest.__init__) == ["replica_id", "isolation_level", "topics"]
+    assert {"base_offset", "next_offset", "is_control_batch", "validate_crc"} < set(dir(DefaultRecordBatch))
+    assert {"has_next", "next_batch"} < set(dir(MemoryRecords))
     assert takes(InitProducerIdRequest.__init__) == ["transactional_id", "transaction_timeout_ms"]
     assert takes(AIOKafkaClient.send) == ["node_id", "request", "group"]
     assert takes(AIOKafkaClient.coordinator_lookup) == ["coordinator_type", "coordinator_key"]
@@ -306,6 +316,27 @@ async def a_long_log(broker: LocalKafka) -> tuple[Source, int]:
         for number in range(20):
             await writer.append(*(f"{number}-{index}" for index in range(1_000)))
     return ("kafka", broker.bootstrap, "muster.events", 0, 64, 1.0), writer.cursor.position
+
+
+async def test_the_next_fetch_is_on_its_way_while_the_last_one_is_taken_in(broker: LocalKafka) -> None:
+    await a_long_log(broker)
+    fetches = Fetches(
+        broker.bootstrap,
+        TopicPartition("muster.events", 0),
+        bytes_max=64,
+        wait_seconds=0.5,
+        silent_seconds=1.0,
+        client_options={},
+    )
+    await fetches.start()
+    async with aclosing(fetches.run(0, 2_000)) as coming:
+        first = await anext(coming)
+        await asyncio.sleep(0.5)
+        broker.suspend()
+        second = await anext(coming)
+        broker.resume()
+    await fetches.close()
+    assert second.batches[0].base_offset == first.next
 
 
 async def test_a_broker_that_goes_away_is_told_by_the_process_that_reads_ahead(broker: LocalKafka) -> None:

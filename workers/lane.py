@@ -66,7 +66,7 @@ class Lane:
         self._folds: list[Fold[Any]] = []
         self._next = self._folded = START
         self._folded_events = 0
-        self._written_at = time.monotonic()
+        self._taken_at = time.monotonic()
         self._dirty, self._written = asyncio.Event(), asyncio.Event()
         self._rate = _Rate()
 
@@ -166,7 +166,7 @@ class Lane:
     def _is_worth_it(self) -> bool:
         return (
             self._folded_events >= self._limits.write_events_max
-            or time.monotonic() - self._written_at >= self._limits.write_seconds_max
+            or time.monotonic() - self._taken_at >= self._limits.write_seconds_max
             or not self._has_room()
         )
 
@@ -185,11 +185,11 @@ class Lane:
             self._dirty.clear()
             new, events, self._folded_events = self._folded, self._folded_events, 0
             changes = {fold.projection: fold.take() for fold in self._folds}
+            self._taken_at = time.monotonic()
             await self._store.commit(self.partition, changes, self.cursor, new)
             self.cursor = new
             self.events += events
             self._rate.add(events)
-            self._written_at = time.monotonic()
             self._written.set()
             COLLECTOR.now_and_then()
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import asyncpg
@@ -15,7 +16,7 @@ from domain.error import NotReady
 from domain.instance import InstanceDeregistered, InstanceDrainStarted, InstanceHealthChanged
 from domain.message import Recorded
 from infra.local_postgres import LocalPostgres
-from infra.log import START, Cursor
+from infra.log import START, Batch, Cursor
 from infra.read_store import Changes, Overtaken, ReadStore, SchemaTaken
 from infra.recorder_log import RecorderLog
 from projections.catalogue import PROJECTIONS
@@ -332,6 +333,59 @@ async def test_the_collector_runs_again_when_catching_up_ends_early(database: st
     async with ReadStore(database) as store, projecting(store, damaged) as (projector, task):
         await until(lambda: in_state(projector, "corrupt"), task)
         assert gc.isenabled()
+
+
+class Stepwise(RecorderLog):
+    """A log that is read batch by batch, each once it is let `go`."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(history.recorder, 0, poll_seconds=0.001)
+        self.go = asyncio.Semaphore(0)
+
+    async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """See EventLog."""
+        async for batch in super().read(after):
+            await self.go.acquire()
+            yield batch
+
+
+class Slow(ReadStore):
+    """A read store whose writes wait until it is `open`; `positions` are those up to which it was asked to write."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self.open = asyncio.Event()
+        self.positions: list[int] = []
+
+    async def commit(self, partition: int, changes: Any, old: Cursor, new: Cursor) -> None:
+        """See ReadStore."""
+        self.positions.append(new.position)
+        await self.open.wait()
+        await super().commit(partition, changes, old, new)
+
+
+async def test_a_write_that_takes_long_is_not_followed_at_once_by_another(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, now = await some_history(4), 0.0
+    monkeypatch.setattr(lane, "time", SimpleNamespace(monotonic=lambda: now))
+    log = Stepwise(history)
+    async with Slow(database) as store, projecting(store, log) as (projector, task):
+        await until(lambda: in_state(projector, "catching up"), task)
+        now = Limits().write_seconds_max
+        log.go.release()
+        await until(lambda: len(store.positions) == 1, task)
+        log.go.release()
+        await until(log.go.locked, task)
+        await asyncio.sleep(0.01)
+        store.open.set()
+        log.go.release()
+        await asyncio.sleep(0.05)
+        assert len(store.positions) == 1
+        for _ in range(4):
+            log.go.release()
+        await until(lambda: at(projector, history.cursor), task)
+        assert store.positions[1:] == [history.cursor.position]
 
 
 async def test_what_postgres_cannot_hold_is_replaced(database: str) -> None:

@@ -48,7 +48,7 @@ class RecorderLog:
         executor: Executor | None = None,
         read_executor: Executor | None = None,
         poll_seconds: float = 0.05,
-        read_records_max: int = 5_000,
+        read_records_max: int = 1_000,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.partition = partition

@@ -15,7 +15,7 @@ from typing import Any, Final, overload
 import orjson
 from pydantic import ValidationError
 from pydantic_core import SchemaValidator
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core.core_schema import no_info_after_validator_function, no_info_plain_validator_function
 
 from domain.catalogue import EVENTS
 from domain.check import REPORTED, HttpCheck, TcpCheck, TtlCheck, named
@@ -55,6 +55,7 @@ _FLAT: Final = frozenset(
 """Events whose fields are texts and numbers, if anything."""
 
 _CHECKS_KNOWN_MAX: Final = 4_096
+_NO_CHECKS: Final = b"[]"
 
 _new: Final = tuple.__new__
 _instant: Final = datetime.fromisoformat
@@ -92,11 +93,11 @@ def row_of(position: int, document: Document) -> Row:
 
 def _share(spec: dict[str, Any]) -> None:
     """Texts that many instances share are interned, and so they are on the other side: half a KB less for each. Checks are one
-    text, by which the other side finds those that it has built before."""
+    text already, by which the other side finds those that it has built before."""
     spec["metadata"] = {intern(name): value for name, value in spec["metadata"].items()}
     spec["tags"] = tuple(map(intern, spec["tags"]))
     spec["zone"] = intern(spec["zone"])
-    spec["checks"] = orjson.dumps(spec["checks"])
+    spec["checks"] = spec["checks"] or _NO_CHECKS
 
 
 @cache
@@ -118,7 +119,7 @@ def _plain(schema: Any) -> Any:
         case {"type": "dataclass", "schema": {"fields": fields}, "config": config}:
             return _plain_dict({field["name"]: field for field in fields}, config)
         case {"type": "function-after", "function": {"function": function}} if function is named:
-            return no_info_after_validator_function(_named_apart, _plain(schema["schema"]))
+            return no_info_plain_validator_function(_checks_judged(_plain(schema["schema"])))
     return {name: _plain(part) for name, part in schema.items()}
 
 
@@ -131,6 +132,17 @@ def _plain_dict(fields: dict[str, Any], config: Any) -> Any:
             for name, field in fields.items()
         },
     }
+
+
+def _checks_judged(schema: Any) -> Callable[[object], bytes]:
+    """Judges checks and gives their JSON. What is the same text again, as it is all over a service, is not judged again."""
+    validator = SchemaValidator(no_info_after_validator_function(_named_apart, schema))
+
+    @lru_cache(_CHECKS_KNOWN_MAX)
+    def judged(document: bytes) -> bytes:
+        return orjson.dumps(validator.validate_python(orjson.loads(document)))
+
+    return lambda checks: judged(orjson.dumps(checks))
 
 
 def _named_apart(checks: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:

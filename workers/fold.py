@@ -12,6 +12,18 @@ left_keys_max: Final = 1_000_000
 """How many keys a fold remembers whose rows it does not hold; with more of them every unknown key is looked up."""
 
 
+class _Place(Generic[Row]):
+    """Where the row of a key is kept, so that a fold looks a key up once. `existed`: whether the key had a row when it first
+    changed since the last `take`; None: it has not.
+    """
+
+    __slots__ = ("existed", "row")
+
+    def __init__(self, row: Row | None) -> None:
+        self.row = row
+        self.existed: bool | None = None
+
+
 class Fold(Generic[Row]):
     """Folds events into the rows of one projection and remembers which rows changed.
 
@@ -28,10 +40,9 @@ class Fold(Generic[Row]):
         # hash is looked up in vain, no more; and a hash takes 70 bytes where a row takes thousands.
         self._left: set[int] | None = set() if complete else None
         # Two generations stand for "least recently used": what is not asked for between two turns is dropped.
-        self._young: dict[Key, Row | None] = {}
-        self._old: dict[Key, Row | None] = {}
-        # The changed keys, and whether they had a row before; the newly parked ones.
-        self._changed: dict[Key, bool] = {}
+        self._young: dict[Key, _Place[Row]] = {}
+        self._old: dict[Key, _Place[Row]] = {}
+        self._changed: list[tuple[Key, _Place[Row]]] = []
         self._newly_parked: list[ParkedKey] = []
 
     @property
@@ -42,7 +53,7 @@ class Fold(Generic[Row]):
     @property
     def rows(self) -> dict[Key, Row]:
         """The rows in memory, by key."""
-        return {key: row for key, row in (self._old | self._young).items() if row is not None}
+        return {key: place.row for key, place in (self._old | self._young).items() if place.row is not None}
 
     def missing(self, keys: Iterable[Key | None]) -> list[Key]:
         """Those of the keys whose rows must be loaded (`load`) before events on them are applied."""
@@ -61,36 +72,39 @@ class Fold(Generic[Row]):
 
     def load(self, keys: Iterable[Key], rows: dict[Key, Row]) -> None:
         """Take in what the store has under the keys."""
-        self._young.update((key, rows.get(key)) for key in keys)
+        self._young.update((key, _Place(rows.get(key))) for key in keys)
 
     def apply(self, recorded: Sequence[Recorded], keys: Sequence[Key | None] | None = None) -> None:
         """Fold the events, in order. `keys` are theirs by the projection's `key`, for who has them already."""
-        rows, changed, parked, evolve = self._young, self._changed, self.parked, self.projection.evolve
+        places, changed, parked, evolve = self._young, self._changed, self.parked, self.projection.evolve
         if keys is None:
             keys = [self.projection.key(event) for event in recorded]
         for event, key in zip(recorded, keys, strict=True):
             if key is None or (parked and key in parked):
                 continue
-            before = rows.get(key)
+            place = places.get(key)
+            if place is None:
+                place = places[key] = _Place(None)
+            before = place.row
             try:
-                rows[key] = evolve(before, event)
+                place.row = evolve(before, event)
             except Exception as error:  # noqa: BLE001  whatever the fold chokes on, only this key may suffer
                 self._park(ParkedKey(key, event.position, f"{type(error).__name__}: {error}"))
                 continue
-            if key not in changed:
-                changed[key] = before is not None
+            if place.existed is None:
+                place.existed = before is not None
+                changed.append((key, place))
 
     def take(self) -> Changes:
         """What has changed since the last call. The rows stay, until two more calls if they are not used again."""
         changes = Changes(parked=self._newly_parked)
-        rows = self._young
-        for key, existed in self._changed.items():
-            row = rows[key]
+        for key, place in self._changed:
+            row, existed, place.existed = place.row, place.existed, None
             if row is not None:
                 (changes.changed if existed else changes.added).append((key, row))
             elif existed:
                 changes.removed.append(key)
-        self._changed, self._newly_parked = {}, []
+        self._changed, self._newly_parked = [], []
         self._turn()
         return changes
 
@@ -98,7 +112,7 @@ class Fold(Generic[Row]):
         if self._rows_max is not None and len(self._young) > self._rows_max // 2:
             # What leaves memory here has been taken at the last turn or before, and the caller has stored it.
             if self._left is not None:
-                self._left.update(hash(key) for key, row in self._old.items() if row is not None)
+                self._left.update(hash(key) for key, place in self._old.items() if place.row is not None)
                 if len(self._left) > left_keys_max:
                     self._left = None
             self._young, self._old = {}, self._young

@@ -218,11 +218,11 @@ class Writer:
 
     async def _read_to_end(self) -> None:
         # Nobody can read the views yet of a partition that is read from its beginning: what watches could resume from is
-        # told, and what happened long before is skimmed.
-        skims = self.partition.cursor == START
+        # told, and what happened long before is skimmed. They resume from what all partitions have told.
+        skims, told_max = self.partition.cursor == START, told_records_max // len(self._views.cursors)
         try:
             async for batch in self.log.read(self.partition.cursor):
-                if skims and batch.left <= told_records_max:
+                if skims and batch.left <= told_max:
                     skims = False
                     self._views.complete(self.number, self.partition.streams)
                 take = self._views.skim if skims else self._views.apply

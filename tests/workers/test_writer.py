@@ -658,6 +658,20 @@ class TestRecovery:
         await loop
         assert heard[:3] == [3, 4, 5]
 
+    async def test_each_partition_tells_its_share_of_what_watches_keep(self, logs, monkeypatch):
+        monkeypatch.setattr(module, "told_records_max", 4)
+        async with running(logs()) as old:
+            for number in range(5):
+                await old.execute(register(f"i{number}", f"c{number}"))
+        new, heard = Running(logs(), "w2"), []
+        new.views.cursors[1] = START
+        new.views.listen(lambda _partition, cursor, _changes: heard.append(cursor.position))
+        loop = asyncio.create_task(new.writer.run())
+        await new.reigns()
+        new.writer.stop()
+        await loop
+        assert heard[:3] == [3, 4, 5]
+
     async def test_a_crash_in_the_middle_does_not_pass_for_a_recovery(self, logs):
         async with running(logs()) as old:
             await old.execute(register())

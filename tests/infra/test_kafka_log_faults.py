@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.protocol.fetch import FetchRequest
@@ -307,6 +307,24 @@ async def test_a_claimer_that_was_overtaken_deposes_the_other_ones_beats_too(kaf
     finally:
         elsewhere.submit(loop.close).result()
         elsewhere.shutdown()
+
+
+async def test_a_transactions_marker_is_corrupt_even_where_nothing_follows(kafka: SharedKafka) -> None:
+    prefix = "marked"
+    await provision(kafka.bootstrap, prefix=prefix, partitions=1)
+    async with opened(kafka, prefix=prefix) as log:
+        writer = await reign(log, after=await end(log))
+        stranger = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id="stranger")
+        async with stranger, stranger.transaction():
+            await stranger.send_and_wait(f"{prefix}.events", b"void", partition=0)
+
+        async def read_again_and_again() -> None:
+            while True:  # The broker writes the marker a little after it says that the transaction is over.
+                await batches(log)
+
+        with pytest.raises(Corrupt, match="is missing") as stopped:
+            await asyncio.wait_for(read_again_and_again(), 5)
+        assert stopped.value.context["position"] == writer.cursor.position + 2
 
 
 async def a_long_log(broker: LocalKafka) -> tuple[Source, int]:

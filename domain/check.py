@@ -5,7 +5,7 @@ in a row make it healthy and `unhealthy_after` failures in a row make it unhealt
 of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import field, replace
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -22,11 +22,10 @@ REPORTED: Final = "reported"
 _WORST_FIRST: Final[tuple[Health, ...]] = ("unhealthy", "unknown", "healthy")
 
 
-def worst(statuses: Iterable[Health]) -> Health:
+def worst(statuses: Collection[Health]) -> Health:
     """The worst of the statuses; healthy when there are none."""
-    found = set(statuses)
     for status in _WORST_FIRST:
-        if status in found:
+        if status in statuses:
             return status
     return "healthy"
 

@@ -268,12 +268,11 @@ def items(state: Cluster) -> Iterator[str]:
     return iter(sorted(state.nodes))
 
 
-def timers(state: Cluster, node: str) -> tuple[NodeTimer, ...]:
-    """What can run out for the node now."""
-    found = state.nodes.get(node)
-    if found is None or not found.alive:
+def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
+    """What can run out for the node now; for the cluster as a whole, nothing."""
+    if not isinstance(part, DataNode) or not part.alive:
         return ()
-    return (NodeTimer(node, found.incarnation, found.lease_seconds),)
+    return (NodeTimer(part.id, part.incarnation, part.lease_seconds),)
 
 
 def renews(command: Command, timer: NodeTimer) -> bool:

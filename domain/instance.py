@@ -372,4 +372,4 @@ def carried_over(
 
 def health_of(statuses: Iterable[CheckStatus | None]) -> Health:
     """The worst of the check statuses; one that begins is unknown."""
-    return worst("unknown" if check is None else check.status for check in statuses)
+    return worst(["unknown" if check is None else check.status for check in statuses])

@@ -308,7 +308,9 @@ def _checked(instance: Instance, check: str, status: Health, cause: str | None) 
     was: Health = before.status if before else "unknown"
     if before is not None and was == status:
         return []
-    health = worst([status, *[found.status for name, found in instance.checks.items() if name != check]])
+    statuses = [found.status for name, found in instance.checks.items() if name != check]
+    statuses.append(status)
+    health = worst(statuses)
     if health != instance.health:
         flipped = {
             "instance": instance.id,
@@ -366,20 +368,23 @@ class Timer(NamedTuple):
         return self.check
 
 
-def timers(state: Service, instance_id: str) -> tuple[Timer, ...]:
+def timers(instance: Instance) -> tuple[Timer, ...]:
     """All that can run out for the instance now."""
-    instance = state.instances.get(instance_id)
-    if instance is None:
-        return ()
     spec, wanted = instance.spec, []
     if spec.lease_seconds is not None:
-        wanted.append(Timer(instance_id, instance.incarnation, "lease", spec.lease_seconds, ""))
+        wanted.append(Timer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
     for check in spec.checks:
         if isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
-            wanted.append(Timer(instance_id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
+            wanted.append(Timer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
     if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
-        wanted.append(Timer(instance_id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
+        wanted.append(Timer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
     return tuple(wanted)
+
+
+def keeps_timers(event: Event, instance: Instance) -> bool:
+    """Whether the event, behind which the instance stands so, surely leaves its timers alone: as most do, which are reports."""
+    reported = type(event) is InstanceHealthChanged and event.check == REPORTED
+    return reported and instance.spec.deregister_after_seconds is None
 
 
 def renews(command: Command, timer: Timer) -> bool:

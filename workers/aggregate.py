@@ -28,7 +28,8 @@ class Aggregate:
 
     An event and a command are about an *item* of the stream (a service's instance, a node of the cluster, else the whole
     stream, ""), and `part` gives the item as it stands (None: gone); `fold` gives the state behind an event, with the part
-    that the event is about. `version` and `incarnation` of a part go into answers.
+    that the event is about. `version` and `incarnation` of a part go into answers; `timers` tells what can run out for it, and
+    `keeps_timers` which events, of a part that is still there, surely leave that as it was.
     """
 
     kind: str
@@ -42,7 +43,8 @@ class Aggregate:
     part: Callable[[Any, str], Any]
     version: Callable[[Any], int | None]
     incarnation: Callable[[Any], int | None]
-    timers: Callable[[Any, str], tuple[Any, ...]] = lambda _state, _item: ()
+    timers: Callable[[Any], tuple[Any, ...]] = lambda _part: ()
+    keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
     renews: Callable[[Command, Any], bool] = lambda _command, _timer: False
     expire: Callable[[Any], Command] | None = None
     dump: Callable[[Any], dict[str, Any]] = lambda _state: {}
@@ -81,7 +83,7 @@ def _placed(told: list[Told], root_stream: str, saga_stream: str) -> list[Placed
     return [(root_stream if of_root else saga_stream, event) for of_root, event in told]
 
 
-def _saga_timers(state: saga.Saga, _item: str) -> tuple[Any, ...]:
+def _saga_timers(state: saga.Saga) -> tuple[Any, ...]:
     if state.ended:
         return ()
     return engine.timers(state, catalogue.DEFINITIONS[state.definition, state.definition_version])
@@ -121,6 +123,7 @@ SERVICE: Final = Aggregate(
     version=lambda instance: instance.version if instance is not None else None,
     incarnation=lambda instance: instance.incarnation if instance is not None else None,
     timers=service.timers,
+    keeps_timers=service.keeps_timers,
     renews=service.renews,
     expire=service.expire,
 )

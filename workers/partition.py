@@ -58,6 +58,7 @@ class Group:
     bytes: int = 0
     before: dict[str, Any] = field(default_factory=dict)
     touched: dict[Subject, tuple[Aggregate, Any]] = field(default_factory=dict)
+    timed: dict[Subject, None] = field(default_factory=dict)
     renewed: list[tuple[Subject, Aggregate, Command]] = field(default_factory=list)
     answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
 
@@ -170,7 +171,7 @@ class Partition:
             kind = of_stream(stream)
             extra = 0.0 if kind is SAGA else extra_seconds
             for item in kind.items(state):
-                self.deadlines.arm((stream, item), kind.timers(state, item), extra)
+                self.deadlines.arm((stream, item), _timers(kind, kind.part(state, item)), extra)
                 room -= 1
                 if room == 0:
                     room = begin_items_max
@@ -215,7 +216,9 @@ class Partition:
             assert kind.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
-            group.touched[stream, item] = kind, kind.part(self.streams[stream], item)
+            subject = stream, item
+            group.touched[subject] = kind, kind.part(self.streams[stream], item)
+            group.timed[subject] = None
         return len(due)
 
     def observe(self, stream: str, command: Command) -> None:
@@ -276,7 +279,10 @@ class Partition:
             )
             group.drafts.append(Draft(recorded, content, data[index]))
             streams[stream], part = kind.fold(state, recorded)
-            group.touched[stream, kind.item(event)] = kind, part
+            subject = stream, kind.item(event)
+            group.touched[subject] = kind, part
+            if part is None or not kind.keeps_timers(event, part):
+                group.timed[subject] = None
             group.parts.append(part)
         return placed
 
@@ -313,13 +319,12 @@ class Partition:
         if group.drafts:
             self.last_at = group.at
         changed: list[tuple[str, str, Any]] = []
-        for subject, (kind, part) in group.touched.items():
-            stream, item = subject
-            state = self.streams[stream]
-            if kind is SAGA and state.ended:
+        for (stream, item), (kind, part) in group.touched.items():
+            if kind is SAGA and part.ended:
                 self._forget(stream)
-            self.deadlines.arm(subject, kind.timers(state, item))
             changed.append((stream, item, part))
+        for subject in group.timed:
+            self.deadlines.arm(subject, _timers(*group.touched[subject]))
         for subject, kind, command in group.renewed:
             self.deadlines.renew(subject, kind.renews, command)
         for answer, content in group.answers.values():
@@ -350,6 +355,11 @@ class Partition:
                 self.streams.pop(stream, None)
             else:
                 self.streams[stream] = state
+
+
+def _timers(kind: Aggregate, part: Any) -> tuple[Any, ...]:
+    """What can run out for the part; what is gone has nothing left."""
+    return () if part is None else kind.timers(part)
 
 
 def _check_version(expected: int, actual: int | None, what: str) -> None:

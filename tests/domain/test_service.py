@@ -38,6 +38,7 @@ from domain.service import (
     Timer,
     UndrainInstance,
     expire,
+    keeps_timers,
     renews,
     timers,
 )
@@ -333,7 +334,7 @@ class TestTimers:
     def test_what_can_run_out_is_told_with_its_length(self):
         ill = health("unknown", "unhealthy", "503", "ready", "unhealthy")
         state = given(registered(checks=FULL.checks, lease_seconds=30.0, deregister_after_seconds=3600.0), ill).state
-        assert set(timers(state, A)) == {
+        assert set(timers(state.instances[A])) == {
             Timer(A, 0, "lease", 30.0),
             Timer(A, 0, "ttl", 5.0, "ttl"),
             Timer(A, 0, "unhealthy", 3600.0),
@@ -341,13 +342,25 @@ class TestTimers:
 
     def test_a_ttl_that_has_run_out_does_not_run_again(self):
         ill = health("unknown", "unhealthy", None, "ttl", "unhealthy")
-        assert timers(given(registered(checks=(TTL,)), ill).state, A) == ()
+        assert timers(given(registered(checks=(TTL,)), ill).state.instances[A]) == ()
 
     def test_the_healthy_are_not_about_to_be_removed(self):
-        assert timers(given(registered(deregister_after_seconds=5.0)).state, A) == ()
+        assert timers(given(registered(deregister_after_seconds=5.0)).state.instances[A]) == ()
 
-    def test_nothing_runs_out_for_who_is_not_here(self):
-        assert timers(given().state, A) == ()
+    @pytest.mark.parametrize(
+        ("event", "limits", "kept"),
+        [
+            (REPORTED_ILL, {}, True),
+            (REPORTED_ILL, {"deregister_after_seconds": 5.0}, False),
+            (health("unknown", "unhealthy", None, "ttl", "unhealthy"), {"checks": (TTL,)}, False),
+            (InstanceWeightChanged(instance=A, weight=7), {}, False),
+        ],
+        ids=["a report", "a report of who may be removed", "a ttl check", "not about health"],
+    )
+    def test_an_event_that_keeps_the_timers_changes_none(self, event, limits, kept):
+        before, after = given(registered(**limits)).state, given(registered(**limits), event).state
+        assert keeps_timers(event, after.instances[A]) is kept
+        assert not kept or timers(before.instances[A]) == timers(after.instances[A])
 
     @pytest.mark.parametrize(
         ("command", "lease", "ttl", "unhealthy"),

@@ -21,7 +21,7 @@ DOCUMENTS = sorted(
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVED: set[str] = {*openapi_document()["paths"], "/openapi.json"}
 FOREIGN_NAMES = {
-    "ProduceRequest",
+    *("ProduceRequest", "FetchRequest", "MemoryRecords"),
     "DefaultRecordBatchBuilder",
     "AIOKafkaClient",
     *("TermStarted", "InitProducerId", "ListOffsets", "SIGTERM", "SIGKILL", "TLS", "Updated"),

@@ -11,7 +11,7 @@ A node joins with an incarnation of its own and holds a lease, which it renews; 
 A move takes a slot of its source and one of its target, and one of the cluster's; who must wait waits in the order of asking.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
@@ -275,9 +275,9 @@ def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
     return (NodeTimer(part.id, part.incarnation, part.lease_seconds),)
 
 
-def renews(command: Command, timer: NodeTimer) -> bool:
-    """Whether the command, once answered, gives the timer its full length again."""
-    return isinstance(command, RenewNode | JoinNode)
+def renews(command: Command) -> Callable[[NodeTimer], bool] | None:
+    """Which timers the command, once answered, gives their full length again; None: none at all."""
+    return (lambda _lease: True) if isinstance(command, RenewNode | JoinNode) else None
 
 
 def expire(timer: NodeTimer) -> Command:

@@ -9,6 +9,7 @@ A repeated command yields nothing. What runs out (leases, ttl checks, long illne
 the clock and comes back with an Expire command.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, cast
 
@@ -387,15 +388,17 @@ def keeps_timers(event: Event, instance: Instance) -> bool:
     return reported and instance.spec.deregister_after_seconds is None
 
 
-def renews(command: Command, timer: Timer) -> bool:
-    """Whether the command, once answered, gives the timer its full length again."""
+def renews(command: Command) -> Callable[[Timer], bool] | None:
+    """Which timers the command, once answered, gives their full length again; None: none at all, as of most reports."""
     kind = type(command)
     if kind is ReportHealth:
         report = cast(ReportHealth, command)
-        return timer.kind == "ttl" and timer.check == report.check and report.status != "unhealthy"
+        if report.check == REPORTED or report.status == "unhealthy":
+            return None
+        return lambda timer: timer.kind == "ttl" and timer.check == report.check
     if kind is Heartbeat:
-        return timer.kind in ("lease", "ttl")
-    return kind is RegisterInstance and timer.kind == "lease"
+        return lambda timer: timer.kind != "unhealthy"
+    return (lambda timer: timer.kind == "lease") if kind is RegisterInstance else None
 
 
 def expire(timer: Timer) -> Command:

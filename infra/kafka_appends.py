@@ -219,10 +219,15 @@ def _batch(identity: Identity, sequence: int, records: Sequence[tuple[bytes | No
         batch_size=BATCH_BYTES_MAX,
     )
     for index, (key, value) in enumerate(records):
-        # None: the batch is full. The first record is taken at any size.
-        if builder.append(index, None, key, value, []) is None or builder.size() > BATCH_BYTES_MAX:
-            raise TooLarge(f"a batch of {len(records)} records is over {BATCH_BYTES_MAX} bytes")
+        if builder.append(index, None, key, value, []) is None:  # It is full.
+            raise _too_large(len(records))
+    if builder.size() > BATCH_BYTES_MAX:  # The first record was taken at any size.
+        raise _too_large(len(records))
     return bytes(builder.build())
+
+
+def _too_large(records: int) -> TooLarge:
+    return TooLarge(f"a batch of {records} records is over {BATCH_BYTES_MAX} bytes")
 
 
 def _check(code: int) -> None:

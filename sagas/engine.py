@@ -421,13 +421,12 @@ def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     return tuple(wanted)
 
 
-def renews(command: Command, timer: SagaTimer) -> bool:
-    """Whether the command gives the timer its full length again."""
-    return isinstance(command, ReportProgress) and (timer.kind, timer.step, timer.attempt) == (
-        "timeout",
-        command.step,
-        command.attempt,
-    )
+def renews(command: Command) -> Callable[[SagaTimer], bool] | None:
+    """Which timers the command gives their full length again; None: none at all."""
+    if not isinstance(command, ReportProgress):
+        return None
+    attempt = "timeout", command.step, command.attempt
+    return lambda timer: (timer.kind, timer.step, timer.attempt) == attempt
 
 
 def expire(timer: SagaTimer) -> Command:

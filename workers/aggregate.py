@@ -45,7 +45,7 @@ class Aggregate:
     incarnation: Callable[[Any], int | None]
     timers: Callable[[Any], tuple[Any, ...]] = lambda _part: ()
     keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
-    renews: Callable[[Command, Any], bool] = lambda _command, _timer: False
+    renews: Callable[[Command], Callable[[Any], bool] | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
     dump: Callable[[Any], dict[str, Any]] = lambda _state: {}
     load: Callable[[dict[str, Any]], Any] = lambda _plain: None

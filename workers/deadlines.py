@@ -56,12 +56,12 @@ class Deadlines:
         else:
             self._armed.pop(subject, None)
 
-    def renew(self, subject: Subject, renews: Callable[[Any, Any], bool], command: Any) -> None:
-        """Give those of the subject's timers that the command renews their full length again."""
+    def renew(self, subject: Subject, which: Callable[[Any], bool]) -> None:
+        """Give these of the subject's timers their full length again."""
         armed = self._armed.get(subject)
         if armed:
             for timer in armed:
-                if renews(command, timer):
+                if which(timer):
                     deadline, number = armed[timer]
                     armed[timer] = (max(deadline, self._elapsed + timer.seconds), number)
 

@@ -8,7 +8,7 @@ States are persistent maps, so a rollback puts back the references that the grou
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,12 +54,12 @@ class Group:
     position: int
     commands_offset: int | None
     drafts: list[Draft] = field(default_factory=list)
-    parts: list[Any] = field(default_factory=list)
+    folded: list[Folded] = field(default_factory=list)
     bytes: int = 0
     before: dict[str, Any] = field(default_factory=dict)
     touched: dict[Subject, tuple[Aggregate, Any]] = field(default_factory=dict)
     timed: dict[Subject, None] = field(default_factory=dict)
-    renewed: list[tuple[Subject, Aggregate, Command]] = field(default_factory=list)
+    renewed: list[tuple[Subject, Callable[[Any], bool]]] = field(default_factory=list)
     answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
 
 
@@ -241,13 +241,15 @@ class Partition:
             part = kind.part(self.streams.get(stream, kind.initial), item)
             _check_version(envelope.expected_version, kind.version(part), item or stream)
         placed = self._record(envelope, group, content)
-        group.renewed.append(((stream, item), kind, command))
+        renewed = kind.renews(command)
+        if renewed is not None:
+            group.renewed.append(((stream, item), renewed))
         head = group.position + len(group.drafts)
         if not placed:
             part = kind.part(self.streams.get(stream, kind.initial), item)
             return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
-        last = group.drafts[-1].recorded
-        incarnation = incarnation_behind(last, group.parts[-1])
+        last, part = group.folded[-1]
+        incarnation = incarnation_behind(last, part)
         return Answer(envelope.id, "accepted", self.number, head, last.version, incarnation)
 
     def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Placed]:
@@ -283,7 +285,7 @@ class Partition:
             group.touched[subject] = kind, part
             if part is None or not kind.keeps_timers(event, part):
                 group.timed[subject] = None
-            group.parts.append(part)
+            group.folded.append((recorded, part))
         return placed
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
@@ -305,11 +307,7 @@ class Partition:
         if not group.drafts:
             return [], [], self.cursor
         stored, cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
-        return (
-            stored,
-            [(draft.recorded, after) for draft, after in zip(group.drafts, group.parts, strict=True)],
-            cursor,
-        )
+        return stored, group.folded, cursor
 
     def commit(self, cursor: Cursor) -> list[tuple[str, str, Any]]:
         """The batch or beat was acknowledged: the group is history. What may have changed: stream, item, and its part now."""
@@ -325,8 +323,8 @@ class Partition:
             changed.append((stream, item, part))
         for subject in group.timed:
             self.deadlines.arm(subject, _timers(*group.touched[subject]))
-        for subject, kind, command in group.renewed:
-            self.deadlines.renew(subject, kind.renews, command)
+        for subject, which in group.renewed:
+            self.deadlines.renew(subject, which)
         for answer, content in group.answers.values():
             self.ids.remember(answer, content, group.at)
         return changed

@@ -136,9 +136,11 @@ class TestLeases:
         state = cluster_of(JOINED).state
         [timer] = cluster.timers(state.nodes["n1"])
         assert (timer.seconds, cluster.expire(timer)) == (5.0, ExpireNode(node="n1", incarnation=0))
-        assert cluster.renews(RenewNode(node="n1", incarnation=0), timer)
-        assert cluster.renews(JOIN, timer)
-        assert not cluster.renews(CordonNode(node="n1"), timer)
+        for sign_of_life in (RenewNode(node="n1", incarnation=0), JOIN):
+            which = cluster.renews(sign_of_life)
+            assert which is not None
+            assert which(timer)
+        assert cluster.renews(CordonNode(node="n1")) is None
         assert list(cluster.items(state)) == ["n1"]
 
     def test_a_node_that_is_not_has_none(self):

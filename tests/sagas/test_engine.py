@@ -204,9 +204,12 @@ class TestAttempts:
     def test_progress_gives_an_attempt_its_time_again_and_is_no_event(self):
         story = restart()
         [timer] = [timer for timer in story.timers if timer.kind == "timeout"]
-        assert renews(ReportProgress(step="fetch", attempt=1), timer)
-        assert not renews(ReportProgress(step="fetch", attempt=2), timer)
-        assert not renews(ReportStep(step="fetch", attempt=1, outcome="done"), timer)
+        first, second = (renews(ReportProgress(step="fetch", attempt=attempt)) for attempt in (1, 2))
+        assert first is not None
+        assert first(timer)
+        assert second is not None
+        assert not second(timer)
+        assert renews(ReportStep(step="fetch", attempt=1, outcome="done")) is None
         story.nothing(ReportProgress(step="fetch", attempt=1, node="h1"))
 
 

@@ -66,7 +66,7 @@ def test_no_more_are_told_than_asked_for_and_none_is_lost():
 def test_a_renewed_timer_has_its_full_length_again():
     clock = armed(LEASE, TTL)
     clock.passes(2)
-    clock.deadlines.renew(A, lambda command, timer: timer.kind == command, "lease")
+    clock.deadlines.renew(A, lambda timer: timer.kind == "lease")
     assert clock.passes(4.8) == [(A, TTL)]
     assert clock.passes(0.4) == [(A, LEASE)]
 
@@ -74,14 +74,14 @@ def test_a_renewed_timer_has_its_full_length_again():
 def test_a_renewal_never_shortens():
     clock = Clock()
     clock.deadlines.arm(A, [LEASE], extra_seconds=10.0)
-    clock.deadlines.renew(A, lambda _command, _timer: True, None)
+    clock.deadlines.renew(A, lambda _timer: True)
     assert clock.passes(14.8) == []
     assert clock.passes(0.4) == [(A, LEASE)]
 
 
 def test_renewing_who_has_no_timers_is_nothing():
     clock = Clock()
-    clock.deadlines.renew(A, lambda _command, _timer: True, None)
+    clock.deadlines.renew(A, lambda _timer: True)
     assert clock.passes(60) == []
 
 
@@ -181,7 +181,7 @@ def test_it_tells_what_a_plain_list_of_deadlines_would(steps):
             kept = {key: at for key, at in plain.items() if key[0] != subject or key[1] in detail}
             plain = {(subject, timer): now + round(timer.seconds * 8) for timer in detail} | kept
         elif what == "renew":
-            clock.deadlines.renew(subject, lambda command, timer: timer.kind == command, detail)
+            clock.deadlines.renew(subject, lambda timer, kind=detail: timer.kind == kind)
             renewed = {key for key in plain if key[0] == subject and key[1].kind == detail}
             plain |= {key: now + round(key[1].seconds * 8) for key in renewed}
         else:

@@ -68,6 +68,7 @@ def application(
         ("watch", "GET"): Watching(reader, audience, hub).watch,
     }
     handlers = {
+        **query.routes(present),
         **keyspaces.routes(control, reader),
         **nodes.routes(control, reader),
         **migrations.routes(control, reader),
@@ -75,7 +76,6 @@ def application(
         **shard_watch.routes(reader, audience, shard_hub),
     }
     api = _api(metrics)
-    api.include_router(query.router(present))
     api.include_router(past.router(past.Past(reader, mapper or CloudEventMapper())))
     api.include_router(operation.router(control, reader, metrics))
     return Application(hot, Routes(handlers, metrics), api, metrics, (hub, shard_hub, audience))

@@ -16,7 +16,8 @@ from domain.service import (
     UndrainInstance,
 )
 from workers.http.exchange import Reading
-from workers.http.model import CommandBatch, InstanceList, InstanceWhole, OutcomeList, Written
+from workers.http.model import CommandBatch, InstanceList, InstanceWhole, OutcomeList, ServiceList, Written
+from workers.http.query import InstancesQuery
 
 _INSTANCE: Final = "/v1/services/{service}/instances/{instance}"
 
@@ -47,6 +48,14 @@ HOT: Final = (
     Operation("delete", f"{_INSTANCE}/maintenance", "End maintenance", Written, ClearMaintenance, reasoned=True),
     Operation("put", f"{_INSTANCE}/drain", "Begin to drain", Written, DrainInstance, reasoned=True),
     Operation("delete", f"{_INSTANCE}/drain", "End draining", Written, UndrainInstance, reasoned=True),
+    Operation("get", "/v1/services", "All services with instances, by name", ServiceList),
+    Operation(
+        "get",
+        "/v1/services/{service}/instances",
+        "The instances of a service that match; an empty list when there is none",
+        InstanceList,
+        query=InstancesQuery,
+    ),
     Operation("get", "/v1/discover/{service}", "The instances that can take traffic", InstanceList),
     Operation("get", "/v1/watch", "Follow instances: current state, then changes (server-sent events)", None),
     Operation("post", "/v1/commands", "Run published commands; outcomes in their order", OutcomeList, CommandBatch),

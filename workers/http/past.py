@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.error import InstanceNotFound, InvalidCommand, NotReady
@@ -16,7 +16,6 @@ from infra.codec import CloudEventMapper
 from infra.log import Archive, Document
 from workers.http.exchange import Reading, Reply
 from workers.http.model import EventList, HistoryList
-from workers.http.query import TokenHeader
 from workers.http.reading import Reader
 from workers.view import Views
 from workers.wire import check_name
@@ -24,6 +23,8 @@ from workers.wire import check_name
 events_max: Final = 1_000
 scanned_records_max: Final = 20_000
 fetch_records_max: Final = 2_000
+
+TokenHeader = Annotated[str | None, Header(alias="Muster-Token", description="What the answer must have seen.")]
 
 
 class EventsQuery(BaseModel):

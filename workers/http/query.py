@@ -1,10 +1,10 @@
-"""Reads of the present: discovery and one instance (hot), instances, services."""
+"""Reads of the present: discovery, one instance, instances, services."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
 
 from domain.check import Health
 from domain.error import NotReady
@@ -13,20 +13,17 @@ from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.encoded import Encoded, encode
 from workers.http.exchange import Reading, Reply, Request
-from workers.http.model import InstanceList, ServiceList
 from workers.http.reading import Reader
+from workers.http.routing import Handlers
 from workers.wire import check_name
 
 
 class InstancesQuery(Reading):
     """Which instances of a service are wanted, and how current they have to be."""
 
-    health: Health | None = None
-    tag: Tag | None = None
-    zone: Zone | None = None
-
-
-TokenHeader = Annotated[str | None, Header(alias="Muster-Token", description="What the answer must have seen.")]
+    health: Annotated[Health | None, Field(description="Only those of this health")] = None
+    tag: Annotated[Tag | None, Field(description="Only those with this tag")] = None
+    zone: Annotated[Zone | None, Field(description="Only those in this zone")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +55,19 @@ class Present:
         whole = {**item(found), "check_output": control.check_output(f"service/{service}", instance)}
         return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
 
-    async def instances(self, service: str, query: InstancesQuery, token: str | None) -> Reply:
+    async def instances(self, request: Request) -> Reply:
         """The instances that match; an empty list is an answer too."""
-        check_name("service", service)
+        service, asked = request.name("service"), request.asked(InstancesQuery)
         partition = self.reader.control.partition_of(f"service/{service}")
-        await self.reader.settle(query, token, (partition,))
+        await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
         instances = self.reader.control.views.instances.get(service, {})
-        items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, query))
+        items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
         return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
 
-    async def services(self, reading: Reading, token: str | None) -> Reply:
+    async def services(self, request: Request) -> Reply:
         """All services with instances, by name."""
         views, partitions = self.reader.control.views, tuple(range(self.reader.control.partitions))
-        await self.reader.settle(reading, token, partitions)
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         rows = sorted(views.services.values(), key=lambda row: row.service)
         parked = [key[0] for name, key in views.parked if name == "services"]
         return self.reader.listing(orjson.dumps([_service(row) for row in rows]), partitions, parked)
@@ -105,20 +102,6 @@ def _service(row: ServiceRow) -> dict[str, object]:
     }
 
 
-def router(present: Present) -> APIRouter:
-    """The reads that are not hot, as FastAPI routes."""
-    api = APIRouter(tags=["reading"])
-
-    @api.get("/v1/services", response_model=ServiceList)
-    async def services(reading: Annotated[Reading, Query()], muster_token: TokenHeader = None) -> Response:
-        """All services with instances, by name."""
-        return (await present.services(reading, muster_token)).response()
-
-    @api.get("/v1/services/{service}/instances", response_model=InstanceList)
-    async def instances(
-        service: str, query: Annotated[InstancesQuery, Query()], muster_token: TokenHeader = None
-    ) -> Response:
-        """The instances of a service that match; 200 and an empty list when there is none."""
-        return (await present.instances(service, query, muster_token)).response()
-
-    return api
+def routes(present: Present) -> Handlers:
+    """The reads of lists, by method and template."""
+    return {("GET", "/v1/services"): present.services, ("GET", "/v1/services/{service}/instances"): present.instances}

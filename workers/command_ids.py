@@ -47,14 +47,21 @@ class CommandIds:
         self._restored: list[dict[str, bytes]] = []
         self._restored_since: datetime | None = None
 
-    def remember(self, answer: Answer, content: str, at: datetime) -> None:
-        """Keep the answer under its id."""
-        version = -1 if answer.version is None else answer.version
-        incarnation = -1 if answer.incarnation is None else answer.incarnation
-        status = _STATUSES.index(answer.status)
-        self._keep(answer.id, _PACKED.pack(bytes.fromhex(content), status, answer.position, version, incarnation), at)
-        if answer.error is not None:
-            self._errors[answer.id] = answer.error
+    def remember(self, answers: Iterable[tuple[Answer, str]], at: datetime) -> None:
+        """Keep the answers of one group under their ids, each with the content hash of its command."""
+        generation, pack = self._newest(at), _PACKED.pack
+        for answer, content in answers:
+            id_, version, incarnation = answer.id, answer.version, answer.incarnation
+            self._forget(generation, id_)
+            generation[id_] = pack(
+                bytes.fromhex(content),
+                _STATUSES.index(answer.status),
+                answer.position,
+                -1 if version is None else version,
+                -1 if incarnation is None else incarnation,
+            )
+            if answer.error is not None:
+                self._errors[id_] = answer.error
 
     def accepted(self, acceptances: Sequence[tuple[str, bytes]], at: datetime) -> None:
         """Keep what one batch of the log says was accepted, by id, packed, from `at` on. One update of the generation: half
@@ -65,11 +72,6 @@ class CommandIds:
             for id_, _ in acceptances:
                 self._forget(generation, id_)
         generation.update(acceptances)
-
-    def _keep(self, id_: str, packed: bytes, at: datetime) -> None:
-        generation = self._newest(at)
-        self._forget(generation, id_)
-        generation[id_] = packed
 
     def _forget(self, generation: dict[str, bytes], id_: str) -> None:
         """A refusal is known to its writer alone: another one may have accepted the command when it was asked again."""

@@ -325,8 +325,8 @@ class Partition:
             self.deadlines.arm(subject, _timers(*group.touched[subject]))
         for subject, which in group.renewed:
             self.deadlines.renew(subject, which)
-        for answer, content in group.answers.values():
-            self.ids.remember(answer, content, group.at)
+        if group.answers:
+            self.ids.remember(group.answers.values(), group.at)
         return changed
 
     def committed(self) -> dict[str, Any]:

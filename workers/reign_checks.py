@@ -1,13 +1,15 @@
 """Lets the checker work for just those instances whose partition is written here."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from domain.check import TtlCheck
 from domain.instance import Instance
 from domain.service import Service
 from workers.checker import Checker
 from workers.writer import ChangedItem
+
+_TTL: Final = frozenset((TtlCheck,))
 
 
 class ReignChecks:
@@ -32,9 +34,7 @@ class ReignChecks:
 
     def _sync(self, stream: str, instance_id: str, instance: Instance | None) -> None:
         """Most have nothing to be asked, and cost no more than this look."""
-        asked = (
-            instance if instance is not None and any(type(c) is not TtlCheck for c in instance.spec.checks) else None
-        )
+        asked = None if instance is None or _TTL.issuperset(map(type, instance.spec.checks)) else instance
         subject = stream, instance_id
         if asked is not None:
             self._checked.add(subject)

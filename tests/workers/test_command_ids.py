@@ -23,7 +23,7 @@ def accepted(id_: str, position: int = 7) -> Answer:
 def window(count: int, ids_max: int) -> CommandIds:
     ids = CommandIds(3, ids_max)
     for number in range(count):
-        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(seconds=number))
+        ids.remember([(accepted(str(number), number), CONTENT)], NOON + timedelta(seconds=number))
     return ids
 
 
@@ -39,15 +39,15 @@ def window(count: int, ids_max: int) -> CommandIds:
 )
 def test_an_answer_is_remembered_as_it_was(answer):
     ids = CommandIds(3)
-    ids.remember(answer, CONTENT, NOON)
+    ids.remember([(answer, CONTENT)], NOON)
     assert ids.recall(answer.id) == (answer, CONTENT)
 
 
 def test_what_was_refused_here_and_accepted_elsewhere_is_accepted():
     ids = CommandIds(3)
-    ids.remember(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT, NOON)
-    ids.remember(accepted("2"), CONTENT, NOON)
-    ids.remember(accepted("1"), CONTENT, NOON)
+    ids.remember([(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT)], NOON)
+    ids.remember([(accepted("2"), CONTENT)], NOON)
+    ids.remember([(accepted("1"), CONTENT)], NOON)
     assert ids.recall("1") == (accepted("1"), CONTENT)
     assert [id_ for id_, _ in ids.recorded()] == ["2", "1"]
 
@@ -79,18 +79,18 @@ def test_an_empty_window_has_no_beginning():
 
 def test_the_error_of_a_forgotten_refusal_is_forgotten_too():
     ids = CommandIds(3, 2)
-    ids.remember(Answer("bad", "refused", 3, 1, error={"name": "TooLarge"}), CONTENT, NOON)
+    ids.remember([(Answer("bad", "refused", 3, 1, error={"name": "TooLarge"}), CONTENT)], NOON)
     for number in range(10):
-        ids.remember(accepted(str(number)), CONTENT, NOON)
-    ids.remember(accepted("bad"), CONTENT, NOON)
+        ids.remember([(accepted(str(number)), CONTENT)], NOON)
+    ids.remember([(accepted("bad"), CONTENT)], NOON)
     assert ids.recall("bad") == (accepted("bad"), CONTENT)
 
 
 def test_a_snapshot_keeps_the_accepted_ones_oldest_first():
     ids = CommandIds(3, 4)
     for number in range(4):
-        ids.remember(accepted(str(number)), CONTENT, NOON)
-        ids.remember(Answer(f"u{number}", "unchanged", 3, 1), CONTENT, NOON)
+        ids.remember([(accepted(str(number)), CONTENT)], NOON)
+        ids.remember([(Answer(f"u{number}", "unchanged", 3, 1), CONTENT)], NOON)
     kept = [id_ for id_, _ in ids.recorded()]
     assert kept == sorted(kept)
     assert all(ids.recall(id_)[0].status == "accepted" for id_ in kept)
@@ -122,7 +122,7 @@ def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
     remembered, order = CommandIds(0, ids_max), []
     for position, id_ in enumerate(ids):
         if remembered.recall(id_) is None:
-            remembered.remember(Answer(id_, "accepted", 0, position), CONTENT, NOON)
+            remembered.remember([(Answer(id_, "accepted", 0, position), CONTENT)], NOON)
             order.append((id_, position))
     for id_, position in order[-ids_max:]:
         assert remembered.recall(id_) == (Answer(id_, "accepted", 0, position), CONTENT)
@@ -130,7 +130,7 @@ def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
 
 def test_what_a_batch_of_the_log_accepted_is_remembered_like_any_answer():
     ids = CommandIds(3)
-    ids.remember(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT, NOON)
+    ids.remember([(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT)], NOON)
     ids.accepted([(id_, packed_acceptance(CONTENT, 7, 4, 5)) for id_ in ("2", "1")], NOON)
     assert [ids.recall(id_) for id_ in ("1", "2")] == [(accepted("1"), CONTENT), (accepted("2"), CONTENT)]
     assert [id_ for id_, _ in ids.recorded()] == ["2", "1"]
@@ -191,7 +191,7 @@ def test_what_comes_behind_a_snapshot_is_newer_than_all_of_it(settled: bool) -> 
     assert found is not None
     assert found[0].position == 500
     for number in range(1_000, 1_100):
-        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(hours=2))
+        ids.remember([(accepted(str(number), number), CONTENT)], NOON + timedelta(hours=2))
     assert all(ids.recall(str(number)) for number in range(1_000, 1_100))
     assert len(ids) <= 200
 
@@ -202,7 +202,7 @@ def test_few_that_come_behind_a_snapshot_push_nothing_out_of_the_window() -> Non
     ids.accepted([("new", packed_acceptance(CONTENT, 500, 0, None))], NOON + timedelta(hours=1))
     assert all(ids.recall(str(number)) for number in range(21, 120))
     for number in range(1_000, 1_040):
-        ids.remember(accepted(str(number), number), CONTENT, NOON + timedelta(hours=2))
+        ids.remember([(accepted(str(number), number), CONTENT)], NOON + timedelta(hours=2))
     assert all(ids.recall(str(number)) for number in range(70, 120))
 
 

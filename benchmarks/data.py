@@ -4,6 +4,8 @@ from typing import Any, Final
 
 SERVICES: Final = 100
 VALUE_BYTES: Final = 1_024
+REPORTS: Final = ("unhealthy", "healthy", "unhealthy")
+"""What is reported of each instance, round by round: a rate over two seconds has less of its beginning and its end in it."""
 
 
 def spec(number: int, *, checks: bool = True) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from benchmarks import floor, load
 from benchmarks.bench import EMBEDDED, KAFKA, Bench, middle
 from benchmarks.controller import HOST, Controller
-from benchmarks.data import service, spec
+from benchmarks.data import REPORTS, service, spec
 from benchmarks.process import job
 from benchmarks.table import Row, Target, at_least, at_most
 
@@ -32,8 +32,10 @@ def registrations(first: int, count: int) -> list[bytes]:
     ]
 
 
-def batches(kind: str, first: int, count: int, *, status: str = "unhealthy", services: int = 100) -> list[bytes]:
-    """`POST /v1/commands` requests with 100 commands each: `register` or `report_health`."""
+def batches(
+    kind: str, first: int, count: int, *, status: str = "unhealthy", services: int = 100, turn: int = 0
+) -> list[bytes]:
+    """`POST /v1/commands` requests with 100 commands each: `register` or `report_health`; `turn` tells repeats apart."""
     requests = []
     for start in range(first, first + count, PER_REQUEST):
         commands: list[dict[str, Any]] = []
@@ -43,7 +45,7 @@ def batches(kind: str, first: int, count: int, *, status: str = "unhealthy", ser
             stream = f"service/{service(number, services)}"
             commands.append(
                 {
-                    "id": f"{kind}-{number}-{status}",
+                    "id": f"{kind}-{number}-{status}-{turn}",
                     "type": f"muster.instance.{kind}.v1",
                     "stream": stream,
                     "data": data,
@@ -142,17 +144,21 @@ def _rows(
 
 
 def run_batches(bench: Bench) -> Iterator[Row]:
-    """`POST /v1/commands`, 100 per request: registrations, and health reports to the same instances."""
+    """`POST /v1/commands`, 100 per request: registrations, then rounds of health reports to the same instances."""
     count = bench.size(10_000)
     for engine in bench.engines:
         results: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for _ in range(bench.runs):
             with bench.fresh(engine) as controller:
                 sent(controller.port, BATCH_CONNECTIONS, batches("register", count, bench.size(1_000)))
-                for kind in ("register", "report_health"):
-                    requests = batches(kind, 0, count)
+                reports = [
+                    request
+                    for turn, status in enumerate(REPORTS)
+                    for request in batches("report_health", 0, count, status=status, turn=turn)
+                ]
+                for kind, requests in (("register", batches("register", 0, count)), ("report_health", reports)):
                     result = measured(bench, controller, engine, BATCH_CONNECTIONS, requests)
-                    result["controller_us"] *= len(requests) / count
+                    result["controller_us"] /= PER_REQUEST
                     results[kind].append(result)
         for kind, title in (("report_health", "health reports"), ("register", "registrations")):
             instances = bench.size(3_000)
@@ -164,7 +170,7 @@ def run_batches(bench: Bench) -> Iterator[Row]:
                 engine,
                 "per second",
                 "/s",
-                [count / result["seconds"] for result in results[kind]],
+                [result["per_second"] * PER_REQUEST for result in results[kind]],
                 at_least(15_000) if kind == "report_health" else None,
                 PER_REQUEST / append * 1e3,
                 f"raw append, {PER_REQUEST} at a time",

@@ -1,6 +1,6 @@
 """Commands through Kafka from a process of their own, to their outcomes: what `muster.KafkaCommands` does.
 
-    python -m benchmarks.publisher BOOTSTRAP PREFIX COMMANDS FIRST KIND
+    python -m benchmarks.publisher BOOTSTRAP PREFIX INSTANCES FIRST KIND
 
 KIND: `register` or `health`. Prints JSON: commands per second, their statuses, the publisher's share of a core.
 """
@@ -13,7 +13,7 @@ import orjson
 import uvloop
 from pydantic import TypeAdapter
 
-from benchmarks.data import service, spec
+from benchmarks.data import REPORTS, service, spec
 from domain.instance import Spec
 from domain.message import Command, Envelope
 from domain.service import RegisterInstance, ReportHealth
@@ -21,15 +21,23 @@ from muster.kafka_commands import KafkaCommands
 
 
 def commands(count: int, first: int, kind: str) -> list[Envelope]:
-    """So many commands, to the instances from `first` on."""
+    """To so many instances, from `first` on: their registrations, or rounds of health reports."""
     specs = TypeAdapter(Spec)
-    envelopes = []
-    for number in range(first, first + count):
-        command: Command = ReportHealth(instance=f"i{number}", status="unhealthy", cause="bench")
-        if kind == "register":
-            command = RegisterInstance(instance=f"i{number}", spec=specs.validate_python(spec(number)))
-        envelopes.append(Envelope(f"{kind}-{number}", f"service/{service(number)}", command, "bench"))
-    return envelopes
+    if kind == "register":
+        given: list[tuple[int, int, Command]] = [
+            (0, number, RegisterInstance(instance=f"i{number}", spec=specs.validate_python(spec(number))))
+            for number in range(first, first + count)
+        ]
+    else:
+        given = [
+            (turn, number, ReportHealth(instance=f"i{number}", status=status, cause="bench"))
+            for turn, status in enumerate(REPORTS)
+            for number in range(first, first + count)
+        ]
+    return [
+        Envelope(f"{kind}-{number}-{turn}", f"service/{service(number)}", command, "bench")
+        for turn, number, command in given
+    ]
 
 
 async def run(bootstrap: str, prefix: str, envelopes: list[Envelope]) -> dict[str, object]:

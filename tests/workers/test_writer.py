@@ -645,26 +645,14 @@ class TestRecovery:
             assert new.views.instances == told.instances
             assert list(new.views.instances["orders"]) == list(told.instances["orders"])
 
-    async def test_listeners_hear_what_is_near_the_end_of_the_log(self, logs, monkeypatch):
-        monkeypatch.setattr(module, "told_records_max", 2)
+    @pytest.mark.parametrize(("told_max", "others"), [(2, []), (4, [1])], ids=["alone", "its share of two"])
+    async def test_listeners_hear_what_is_near_the_end_of_the_log(self, logs, monkeypatch, told_max, others):
+        monkeypatch.setattr(module, "told_records_max", told_max)
         async with running(logs()) as old:
             for number in range(5):
                 await old.execute(register(f"i{number}", f"c{number}"))
         new, heard = Running(logs(), "w2"), []
-        new.views.listen(lambda _partition, cursor, _changes: heard.append(cursor.position))
-        loop = asyncio.create_task(new.writer.run())
-        await new.reigns()
-        new.writer.stop()
-        await loop
-        assert heard[:3] == [3, 4, 5]
-
-    async def test_each_partition_tells_its_share_of_what_watches_keep(self, logs, monkeypatch):
-        monkeypatch.setattr(module, "told_records_max", 4)
-        async with running(logs()) as old:
-            for number in range(5):
-                await old.execute(register(f"i{number}", f"c{number}"))
-        new, heard = Running(logs(), "w2"), []
-        new.views.cursors[1] = START
+        new.views.cursors |= dict.fromkeys(others, START)
         new.views.listen(lambda _partition, cursor, _changes: heard.append(cursor.position))
         loop = asyncio.create_task(new.writer.run())
         await new.reigns()

@@ -1,11 +1,13 @@
 """muster: what users import. The clients of a controller and of a keyspace, a publisher of commands for Kafka, and the
 participant that drives a store through moves.
 
-Importing this loads nothing of the server; `KafkaCommands` loads aiokafka when it is first named, `Keyspace` gRPC.
+Importing this loads nothing of the server, and a library for the network only when who needs it is first named: `Client`
+and `Agent` load aiohttp, `KafkaCommands` aiokafka, `Keyspace` gRPC.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from domain.check import HttpCheck, TcpCheck, TtlCheck
 from domain.error import (
@@ -44,8 +46,6 @@ from domain.error import (
     VersionConflict,
     WriteFailed,
 )
-from muster.agent import Agent
-from muster.agent_map import LocalShard
 from muster.answer import (
     CheckState,
     Event,
@@ -59,7 +59,6 @@ from muster.answer import (
     Service,
     Written,
 )
-from muster.client import Client
 from muster.command import to_service
 from muster.operation import Applied, Delete, Get, KeyspaceStatistics, Put
 from muster.registration import Registration
@@ -77,6 +76,9 @@ from muster.shard_answer import (
 from muster.watch import Appeared, Change, Changed, Removed, Snapshot
 
 if TYPE_CHECKING:
+    from muster.agent import Agent
+    from muster.agent_map import LocalShard
+    from muster.client import Client
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace import Keyspace
 
@@ -164,13 +166,16 @@ __all__ = [
 ]
 
 
+_HOME_OF: Final = {
+    "Agent": "muster.agent",
+    "Client": "muster.client",
+    "KafkaCommands": "muster.kafka_commands",
+    "Keyspace": "muster.keyspace",
+    "LocalShard": "muster.agent_map",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "KafkaCommands":
-        from muster.kafka_commands import KafkaCommands
-
-        return KafkaCommands
-    if name == "Keyspace":
-        from muster.keyspace import Keyspace
-
-        return Keyspace
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

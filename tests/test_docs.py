@@ -20,6 +20,8 @@ DOCUMENTS = sorted(
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVED: set[str] = {*openapi_document()["paths"], "/openapi.json"}
+CONTEXT = click.Context(main)
+COMMANDS = {name: command for name in main.list_commands(CONTEXT) if (command := main.get_command(CONTEXT, name))}
 FOREIGN_NAMES = {
     *("ProduceRequest", "FetchRequest", "MemoryRecords"),
     "DefaultRecordBatchBuilder",
@@ -67,7 +69,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("words", list(spoken(README)), ids=" ".join)
 def test_every_command_in_the_readme_can_be_typed(words: list[str]) -> None:
     name, *arguments = words
-    command = main.commands[name]
+    command = COMMANDS[name]
     if isinstance(command, click.Group):
         name, *arguments = arguments
         command = command.commands[name]
@@ -77,16 +79,16 @@ def test_every_command_in_the_readme_can_be_typed(words: list[str]) -> None:
 def test_the_readme_and_the_reference_name_every_command() -> None:
     summed_up = re.search(r"`muster (register \|[^`]+)`", README)
     assert summed_up is not None
-    assert set(re.split(r"[\s|]+", summed_up[1])) == set(main.commands)
+    assert set(re.split(r"[\s|]+", summed_up[1])) == set(COMMANDS)
     reference = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `muster (\w+)", reference, flags=re.MULTILINE)) == set(main.commands)
+    assert set(re.findall(r"^\| `muster (\w+)", reference, flags=re.MULTILINE)) == set(COMMANDS)
 
 
 def test_every_option_in_the_reference_exists() -> None:
     for line in (ROOT / "docs/cli.md").read_text(encoding="utf-8").splitlines():
         found = re.match(r"\| `muster ([\w-]+) ?([\w-]*)", line)
         if found:
-            command = main.commands[found[1]]
+            command = COMMANDS[found[1]]
             if isinstance(command, click.Group):
                 command = command.commands[found[2]]
             told = set(re.findall(r"`[^`]*?(--[a-z-]+)", line))
@@ -99,7 +101,7 @@ def options(command: click.Command) -> set[str]:
 
 def test_the_readme_lists_every_setting_of_a_controller() -> None:
     section = README.partition("## Configuration")[2].partition("\n## ")[0]
-    up = main.commands["up"]
+    up = COMMANDS["up"]
     assert set(re.findall(r"(--[a-z][a-z-]+)", section)) == {name for name in options(up) if name.startswith("--")}
     variables = {str(parameter.envvar) for parameter in up.params if isinstance(parameter.envvar, str)}
     assert variables <= set(re.findall(r"MUSTER_\w+", section))

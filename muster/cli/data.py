@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster.cli.remote import REFUSED, Remote, remote, run
-from muster.cli.table import show
+from muster.cli.outcome import REFUSED, run, show
+from muster.cli.remote import Remote, remote
 
 if TYPE_CHECKING:
     from muster.keyspace import Keyspace

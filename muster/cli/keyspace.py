@@ -3,8 +3,9 @@
 import click
 from rich.text import Text
 
+from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import show, table
+from muster.cli.table import table
 from muster.shard_answer import Shard, Status
 
 _COLOURS = {"active": "green", "migrating": "yellow", "inactive": "red"}

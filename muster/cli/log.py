@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from muster.cli.remote import REFUSED, json_option, run
+from muster.cli.outcome import REFUSED, json_option, run, show
 from muster.cli.server import data_option, prefix_option
-from muster.cli.table import instant, show, table
+from muster.cli.table import instant, table
 
 if TYPE_CHECKING:
     from infra.engine import PartitionLog

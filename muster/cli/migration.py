@@ -12,9 +12,10 @@ from rich.live import Live
 
 from domain.error import MusterError
 from muster.answer import Written
-from muster.cli.remote import REFUSED, Remote, reason_option, remote, tell
+from muster.cli.outcome import REFUSED, show
+from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.story import line, overview, story
-from muster.cli.table import console, show
+from muster.cli.table import console
 from muster.client import Client
 from muster.shard_answer import Migration
 from muster.shard_control import State, Verb, parts_of

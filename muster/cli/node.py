@@ -11,8 +11,9 @@ from rich.text import Text
 
 from domain.error import MusterError
 from muster.answer import Written
-from muster.cli.remote import REFUSED, Remote, reason_option, remote, tell
-from muster.cli.table import show, table
+from muster.cli.outcome import REFUSED, show
+from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.table import table
 from muster.client import DEFAULT_URL, Client
 from muster.shard_answer import Node
 from muster.shard_control import Mark

@@ -5,10 +5,10 @@ from typing import Any, Final
 import click
 
 from domain.check import Health
+from muster.cli.outcome import show
 from muster.cli.remote import Remote, remote
 from muster.cli.table import (
     change_document,
-    show,
     show_change,
     show_events,
     show_history,

@@ -1,31 +1,18 @@
-"""What all commands that talk to a controller share: where it is, how to answer, and the exit codes.
+"""What all commands that talk to a controller share: where it is, who asks, and how to answer."""
 
-0  done
-1  refused: the problem's name is on standard error (with --json it is the document on standard output)
-2  the command line is wrong
-3  unreachable, not ready, or the outcome is unknown: try again
-"""
-
-import asyncio
 import getpass
 import os
-import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from domain.error import MusterError, Transient
 from muster.answer import Written
-from muster.cli.table import document, show
+from muster.cli.outcome import json_option, run, show
 from muster.client import DEFAULT_URL, Client
-
-REFUSED: Final = 1
-UNREACHABLE: Final = 3
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -60,29 +47,6 @@ def tell(remote: Remote, what: str, work: Callable[[Client], Awaitable[Written]]
     click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 
-def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
-    """Run the work to its end; a problem ends the process with its exit code."""
-
-    async def awaited() -> T:
-        return await work()
-
-    try:
-        return asyncio.run(awaited())
-    except MusterError as error:
-        fail(error, json=json)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-def fail(error: MusterError, *, json: bool) -> NoReturn:
-    """Tell the problem and exit: 3 for what may be tried again, else 1."""
-    if json:
-        click.echo(document({"error": {"name": error.name, "detail": error.detail, **error.context}}))
-    else:
-        click.echo(f"{error.name}: {error.detail}", err=True)
-    sys.exit(UNREACHABLE if isinstance(error, Transient) else REFUSED)
-
-
 def remote(command: F) -> F:
     """The options --url, --actor, --timeout and --json; the command gets a `Remote` as `remote`."""
 
@@ -95,11 +59,6 @@ def remote(command: F) -> F:
         return command(*args, remote=Remote(url, actor or default_actor(), timeout, json), **kwargs)
 
     return wrapped  # type: ignore[return-value]
-
-
-def json_option(command: F) -> F:
-    """The option --json."""
-    return click.option("--json", is_flag=True, help="One JSON document on standard output.")(command)
 
 
 def reason_option(command: F) -> F:

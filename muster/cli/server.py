@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from domain.error import MusterError
-from muster.cli.remote import REFUSED, json_option, run
-from muster.cli.table import show, table
+from muster.cli.outcome import REFUSED, json_option, run, show
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -88,6 +87,8 @@ def doctor(kafka: str | None, postgres: str | None, partitions: int | None, pref
 
 
 def _show_findings(findings: "list[Finding]") -> None:
+    from muster.cli.table import table
+
     table(
         ("", "WHAT", "FOUND", "TO DO"),
         [(finding.verdict, finding.subject, finding.found, finding.remedy) for finding in findings],

@@ -1,4 +1,4 @@
-"""How answers look: tables for people, JSON for programs."""
+"""How answers look to people: tables, and lines as they come."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -6,26 +6,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from muster.answer import Event, HistoryEntry, Instance, Mark, Service, Written
+from muster.cli.outcome import document
 from muster.watch import Appeared, Change, Changed, Removed, Snapshot
 
 _WIDTH_OF_PIPES: Final = 200
 _COLOURS: Final = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
-
-
-def document(value: object) -> str:
-    """The value as one line of JSON; instants as RFC 3339."""
-    return to_json(value).decode()
-
-
-def show(value: object) -> None:
-    """Write the value as JSON, one line."""
-    click.echo(document(value))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:

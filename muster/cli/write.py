@@ -13,8 +13,9 @@ from domain.error import MusterError
 from domain.service import RegisterInstance
 from muster.answer import Written
 from muster.cli.check_option import CheckType
-from muster.cli.remote import Remote, fail, reason_option, remote
-from muster.cli.table import show, show_written
+from muster.cli.outcome import fail, show
+from muster.cli.remote import Remote, reason_option, remote
+from muster.cli.table import show_written
 from muster.client import Client
 
 

@@ -221,7 +221,9 @@ def test_every_command_is_there_and_explains_itself():
 
 
 def _commands(group: click.Group) -> Iterator[str]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from (f"{name} {below}" for below in _commands(command))
         else:
@@ -229,12 +231,21 @@ def _commands(group: click.Group) -> Iterator[str]:
 
 
 def test_the_command_line_loads_the_server_only_to_run_it():
-    code = (
-        "import sys, muster.cli; "
-        "server = {'fastapi','uvicorn','asyncpg','eventsourcing','aiokafka','workers','infra','grpc','lmdb'};"
-        "print(sorted(server & {name.partition('.')[0] for name in sys.modules}))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    modules = "click, data, keyspace, log, migration, node, read, server, write"
+    server = {"fastapi", "uvicorn", "asyncpg", "eventsourcing", "aiokafka", "workers", "infra", "grpc", "lmdb"}
+    assert not _loaded(f"from muster.cli import {modules}", server)
+
+
+def test_starting_a_controller_loads_nothing_of_the_clients():
+    assert not _loaded("import muster.cli.server", {"aiohttp", "rich"})
+
+
+def _loaded(statement: str, packages: set[str]) -> set[str]:
+    """Those of the packages of which the statement, in a process of its own, imports something."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "click" in told.split()
+    return packages.intersection(told.split())
 
 
 def test_a_second_controller_on_the_same_folder_is_told_who_holds_it(server: ControllerProcess, data: str):

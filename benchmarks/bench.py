@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks import history
 from benchmarks.controller import Controller, controller
@@ -24,6 +26,7 @@ from infra.topic import TOPICS, topic_name
 EMBEDDED: Final = "embedded"
 KAFKA: Final = "Kafka"
 ENGINES: Final = (EMBEDDED, KAFKA)
+WARM_SECONDS: Final = 25.0
 
 
 @dataclass(slots=True)
@@ -69,10 +72,11 @@ class Bench:
 
     @property
     def broker(self) -> LocalKafka:
-        """The run's Kafka, started when it is first asked for."""
+        """The run's Kafka, started when it is first asked for, and as warm as one that has run for a while."""
         if self._broker is None:
             self._broker = LocalKafka(self.folder / "kafka")
             asyncio.run(self._broker.start())
+            asyncio.run(_warm(self._broker.bootstrap, self.scale * WARM_SECONDS))
         return self._broker
 
     @property
@@ -127,6 +131,21 @@ class Bench:
         for server in (self._broker, self._database):
             if server is not None:
                 asyncio.run(server.stop())
+
+
+async def _warm(bootstrap: str, seconds: float) -> None:
+    """Produce for so long: until Java has compiled what it is made of, that takes a quarter of a core beside the broker."""
+    topic, end = "warm", time.monotonic() + seconds
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True) as producer:
+            while time.monotonic() < end:
+                await producer.send_and_wait(topic, bytes(8_192), partition=0)
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
 
 
 async def delete_topics(place: Place, names: Sequence[str]) -> None:

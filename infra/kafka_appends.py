@@ -3,12 +3,12 @@
 aiokafka's producer is made for throughput: a task and a connection each, resending until it is answered. Here one append
 of each partition is under way at a time, a lost answer ends a reign anyway, and a controller writes many partitions at
 once. So one request is under way to a broker; batches that become ready meanwhile travel together in the next one, each
-under its own partition's producer id and epoch. Nothing is sent again that may have landed. Built on aiokafka's client,
-protocol and record modules.
+under its own partition's producer id and epoch. Nothing is sent again that may have landed. Built on aiokafka's client
+and record modules; the requests are those of `infra.kafka_produce`.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
@@ -22,16 +22,15 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from domain.error import TooLarge
+from infra.kafka_produce import Landed, Produce
 from infra.topic import BATCH_BYTES_MAX
 
 _RETRY_SECONDS: Final = 0.03
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
-_ALL_REPLICAS: Final = -1
 _NO_COMPRESSION: Final = 0
 _MAGIC: Final = 2
 _NOT_TAKEN: Final = (
@@ -67,12 +66,15 @@ class Appends:
         self._client: AIOKafkaClient | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[int, list[_Waiting]] = {}
-        self._sending: dict[int, asyncio.Task[None]] = {}
+        self._carrying: dict[int, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
-        """Send nothing any more. What is on its way may still land."""
-        for task in self._sending.values():
+        """Send nothing any more, and say so to whoever waits. What is on its way may still land."""
+        for task in self._carrying.values():
             task.cancel()
+        for entries in self._waiting.values():
+            _fail(entries, KafkaError("the appends are closed"))
+        self._waiting.clear()
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
@@ -112,30 +114,58 @@ class Appends:
         identity: Identity,
         sequence: int,
         records: Sequence[tuple[bytes | None, bytes]],
+        *,
+        timeout_seconds: float,
     ) -> int:
-        """The offset of the first record, once all replicas in sync have all of them.
+        """The offset of the first record, once all replicas in sync have all of them; the partition is one that we `follow`.
 
-        `sequence` numbers the identity's records in this partition from 0 on. Raises KafkaError: the records may have
-        landed or not; TooLarge: nothing was sent.
+        `sequence` numbers the identity's records in this partition from 0 on. Raises KafkaError, and TimeoutError after
+        that time: the records may have landed or not; TooLarge: nothing was sent.
         """
         batch = _batch(identity, sequence, records)
-        client = await self._connected()
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         while True:
             try:
-                return await self._queued(self._leader(client, partition), partition, batch)
+                return await self._carried(self._leader(partition), partition, batch, deadline)
             except _NOT_TAKEN:
                 # The broker says that it has recorded nothing: who leads now may take it.
-                await asyncio.sleep(_RETRY_SECONDS)
-                await client.force_metadata_update()
+                async with asyncio.timeout_at(deadline):
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    await self._opened().force_metadata_update()
 
-    def _queued(self, node: int, partition: TopicPartition, batch: bytes) -> asyncio.Future[int]:
+    async def _carried(self, node: int, partition: TopicPartition, batch: bytes, deadline: float) -> int:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(partition, batch, loop.create_future())
-        queue = self._waiting.setdefault(node, [])
-        if not queue and node not in self._sending:
-            loop.call_soon(self._flush, node)
-        queue.append(waiting)
-        return waiting.landed
+        landed: asyncio.Future[int] = loop.create_future()
+        self._waiting.setdefault(node, []).append(_Waiting(partition, batch, landed))
+        if node not in self._carrying:
+            self._carrying[node] = loop.create_task(self._carry(node))
+        late = loop.call_at(deadline, _expire, landed)
+        try:
+            return await landed
+        finally:
+            late.cancel()
+
+    async def _carry(self, node: int) -> None:
+        """Send what waits for the broker, request by request, until nothing waits.
+
+        The task begins in the loop's next turn, so the first request has what became ready in this one.
+        """
+        try:
+            while entries := self._next(node):
+                await self._send(node, entries)
+        finally:
+            del self._carrying[node]
+
+    def _next(self, node: int) -> dict[TopicPartition, _Waiting]:
+        """What the next request takes, of what is still waited for: one batch of a partition; a second one waits on."""
+        entries: dict[TopicPartition, _Waiting] = {}
+        rest: list[_Waiting] = []
+        for entry in self._waiting.pop(node, ()):
+            if not entry.landed.done() and entries.setdefault(entry.partition, entry) is not entry:
+                rest.append(entry)
+        if rest:
+            self._waiting[node] = rest
+        return entries
 
     async def _connected(self) -> AIOKafkaClient:
         async with self._starting:
@@ -154,58 +184,47 @@ class Appends:
                 self._client = client
             return self._client
 
-    def _leader(self, client: AIOKafkaClient, partition: TopicPartition) -> int:
-        leader = client.cluster.leader_for_partition(partition)
+    def _opened(self) -> AIOKafkaClient:
+        if self._client is None:
+            raise KafkaError("the appends are closed")
+        return self._client
+
+    def _leader(self, partition: TopicPartition) -> int:
+        leader = self._opened().cluster.leader_for_partition(partition)
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"nobody leads {partition.topic}/{partition.partition}")
         return int(leader)
 
-    def _flush(self, node: int) -> None:
-        """Send what waits for the broker, unless a request to it is under way; its answer comes back here."""
-        if node in self._sending or not self._waiting.get(node):
-            return
-        entries = self._waiting.pop(node)
-        # A request holds one batch of a partition; a second one, which callers do not make, waits for the next.
-        first = {entry.partition: entry for entry in reversed(entries)}
-        if len(first) < len(entries):
-            self._waiting[node] = [entry for entry in entries if first[entry.partition] is not entry]
-        task = self._sending[node] = asyncio.create_task(self._send(node, first))
-        task.add_done_callback(lambda _: self._sent(node))
-
-    def _sent(self, node: int) -> None:
-        del self._sending[node]
-        self._flush(node)
-
     async def _send(self, node: int, entries: Mapping[TopicPartition, _Waiting]) -> None:
-        client = self._client
-        topics: dict[str, list[tuple[int, bytes]]] = {}
-        for (topic, number), entry in entries.items():
-            topics.setdefault(topic, []).append((number, entry.batch))
+        request = Produce({partition: entry.batch for partition, entry in entries.items()}, self._timeout_ms)
         try:
-            if client is None:
-                raise KafkaError("the appends are closed")
-            request = ProduceRequest(None, _ALL_REPLICAS, self._timeout_ms, list(topics.items()))
-            told = await client.send(node, request)
-            for topic, partitions in told.topics:
-                for number, code, offset, *_ in partitions:
-                    self._tell(entries[TopicPartition(topic, number)], code, offset)
+            told: dict[TopicPartition, Landed] = await self._opened().send(node, request)
+            for partition, landed in told.items():
+                _settle(entries[partition].landed, landed)
         except BaseException as error:
-            failure = error if isinstance(error, KafkaError) else KafkaError(repr(error))
-            for entry in entries.values():
-                if not entry.landed.done():
-                    entry.landed.set_exception(failure)
+            _fail(entries.values(), error if isinstance(error, KafkaError) else KafkaError(repr(error)))
             if not isinstance(error, KafkaError):
                 raise
 
-    def _tell(self, entry: _Waiting, code: int, offset: int) -> None:
-        if entry.landed.done():
-            return
-        try:
-            _check(code)
-        except KafkaError as error:
+
+def _settle(future: asyncio.Future[int], landed: Landed) -> None:
+    if future.done():
+        return
+    if landed.code == 0:
+        future.set_result(landed.offset)
+    else:
+        future.set_exception(for_code(landed.code)())
+
+
+def _fail(entries: Iterable[_Waiting], error: KafkaError) -> None:
+    for entry in entries:
+        if not entry.landed.done():
             entry.landed.set_exception(error)
-        else:
-            entry.landed.set_result(offset)
+
+
+def _expire(landed: asyncio.Future[int]) -> None:
+    if not landed.done():
+        landed.set_exception(TimeoutError("the broker has not answered in time"))
 
 
 def _batch(identity: Identity, sequence: int, records: Sequence[tuple[bytes | None, bytes]]) -> bytes:

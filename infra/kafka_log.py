@@ -199,10 +199,13 @@ class KafkaLog:
         """The position of the first record, once all are recorded."""
         sequence = reign.sequences.get(topic, 0)
         try:
-            async with asyncio.timeout(self._append_timeout_seconds):
-                position = await self._appends.land(
-                    TopicPartition(topic, self.partition), reign.identity, sequence, records
-                )
+            position = await self._appends.land(
+                TopicPartition(topic, self.partition),
+                reign.identity,
+                sequence,
+                records,
+                timeout_seconds=self._append_timeout_seconds,
+            )
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"another writer has claimed partition {self.partition}", partition=self.partition) from error
         except (KafkaError, OSError, TimeoutError) as error:

@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -88,6 +88,21 @@ async def test_a_broker_that_hangs_makes_an_append_uncertain_and_the_log_decides
         assert [names_of(await anext(batch async for batch in tail if batch.records)) for _ in found] == [
             [name] for name in found
         ]
+
+
+async def test_an_append_waits_no_longer_than_it_may_however_long_a_request_may_take(broker: LocalKafka) -> None:
+    async with AsyncExitStack() as stack:
+        appends = Appends(broker.bootstrap, timeout_seconds=3_600)
+        stack.push_async_callback(appends.close)
+        log = await stack.enter_async_context(opened(broker, appends=appends, append_timeout_seconds=0.5))
+        writer = await reign(log)
+        broker.suspend()
+        async with asyncio.timeout(5):
+            with pytest.raises(Uncertain, match="TimeoutError"):
+                await writer.append("during")
+        broker.resume()
+        again = await eventually(lambda: reign(log, "first", writer.cursor))
+        await again.append("after")
 
 
 async def test_what_a_killed_broker_acknowledged_stays_and_a_deposed_writer_stays_refused(
@@ -181,7 +196,9 @@ def test_aiokafka_still_has_the_parts_that_appends_and_fetches_are_made_of() -> 
     def takes(function: Callable[..., Any]) -> list[str]:
         return [name for name in inspect.signature(function).parameters if name != "self"]
 
-    assert takes(ProduceRequest.__init__) == ["transactional_id", "required_acks", "timeout", "topics"]
+    assert takes(ProduceRequest_v7.build_request_header) == ["correlation_id", "client_id"]
+    assert takes(ProduceRequest_v7.parse_response_header) == ["read_buffer"]
+    assert takes(ProduceRequest.prepare) == ["versions"]
     assert takes(FetchRequest.__init__)[:5] == ["max_wait_time", "min_bytes", "max_bytes", "isolation_level", "topics"]
     assert takes(OffsetRequest.__init__) == ["replica_id", "isolation_level", "topics"]
     assert {"base_offset", "next_offset", "is_control_batch", "validate_crc"} < set(dir(DefaultRecordBatch))
@@ -220,6 +237,47 @@ async def test_a_fenced_partition_does_not_disturb_those_that_travel_with_it(kaf
         assert isinstance(fenced, Fenced)
         assert landed is None
         assert await history(logs[1]) == [["fine"]]
+
+
+@asynccontextmanager
+async def behind_a_silent_broker(
+    kafka: LocalKafka, appends: Appends
+) -> AsyncIterator[tuple[Writer, Writer, asyncio.Future[None], asyncio.Future[None]]]:
+    """Two partitions' writers and their appends: the first is sent, to no answer; the second waits for that. Then the broker
+    wakes up.
+    """
+    await provision(kafka.bootstrap, prefix="silent", partitions=2)
+    logs = [KafkaLog(kafka.bootstrap, number, prefix="silent", appends=appends) for number in range(2)]
+    first, second = [await reign(log) for log in logs]
+    kafka.suspend()
+    sent = asyncio.ensure_future(first.append("sent"))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.ensure_future(second.append("waiting"))
+    await asyncio.sleep(0.1)
+    yield first, second, sent, waiting
+    kafka.resume()
+
+
+async def test_what_waits_and_was_given_up_is_not_sent(kafka_alone: LocalKafka) -> None:
+    async with AsyncExitStack() as stack:
+        appends = Appends(kafka_alone.bootstrap)
+        stack.push_async_callback(appends.close)
+        async with behind_a_silent_broker(kafka_alone, appends) as (first, second, sent, waiting):
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await sent
+        await first.append("more")
+        assert await history(first.log) == [["sent"], ["more"]]
+        assert await history(second.log) == []
+
+
+async def test_closing_tells_whoever_waits(kafka_alone: LocalKafka) -> None:
+    appends = Appends(kafka_alone.bootstrap)
+    async with behind_a_silent_broker(kafka_alone, appends) as (_, _, sent, waiting):
+        async with asyncio.timeout(1):
+            await appends.close()
+            told = await asyncio.gather(sent, waiting, return_exceptions=True)
+        assert [type(error) for error in told] == [Uncertain, Uncertain]
 
 
 async def test_a_batch_that_is_too_large_is_refused_and_the_reign_goes_on(kafka: SharedKafka) -> None:

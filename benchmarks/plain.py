@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from workers.http.connection import Connection
+
 _SENT_AT: Final = re.compile(rb"at \d+")
 _SNAPSHOT: Final = b'id: 0:0\nevent: snapshot\ndata: {"service":"bench","items":[],"token":"0:0"}\n\n'
 _DELTA: Final = (
@@ -61,7 +63,7 @@ if __name__ == "__main__":
         Plain(sys.stdin.buffer.read()),
         port=int(sys.argv[1]),
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -34,6 +34,7 @@ from workers.commands import CommandsTopic
 from workers.control import Control, Executor
 from workers.http import peer
 from workers.http.application import Application, application
+from workers.http.connection import Connection
 from workers.members import Member, Members
 from workers.partition import Partition
 from workers.peer import Forwarding, Peers
@@ -263,7 +264,7 @@ async def _http(app: Application, listening: socket.socket) -> AsyncIterator[Non
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         proxy_headers=False,

@@ -3,7 +3,7 @@
 Commands   RegisterInstance · DeregisterInstance · ReportHealth · Heartbeat · SetMaintenance · ClearMaintenance ·
            DrainInstance · UndrainInstance; from inside: ObserveCheck · ExpireLease · ExpireTtl · ExpireUnhealthy
 Events     see `domain.instance`
-State      `Service`: how many events its stream has, and the instances by id
+State      `Service` (`domain.versions`): how many events its stream has, and the instances by id
 
 A repeated command yields nothing. What runs out (leases, ttl checks, long illness) is told by `timers`; the writer keeps
 the clock and comes back with an Expire command.
@@ -11,9 +11,7 @@ the clock and comes back with an Expire command.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple, cast
-
-from immutables import Map
+from typing import Final, Literal, NamedTuple, cast
 
 from domain.check import REPORTED, Health, TtlCheck, worst
 from domain.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
@@ -43,9 +41,8 @@ from domain.instance import (
     carried_over,
     health_of,
 )
-from domain.instance import evolve as evolve_instance
-from domain.message import Command, Event, Name, Recorded, fact
-from domain.value import value
+from domain.message import Command, Event, Name, fact
+from domain.versions import INITIAL, Service, evolve, fold
 
 KIND: Final = "service"
 
@@ -61,17 +58,6 @@ __all__ = [
     "evolve",
     "fold",
 ]
-
-
-@value
-class Service:
-    """A service: `version` counts its events; `instances` are those here now."""
-
-    version: int
-    instances: Map[str, Instance]
-
-
-INITIAL: Final = Service(0, Map())
 
 
 class InstanceCommand(Command):
@@ -338,20 +324,6 @@ def _same_incarnation(incarnation: int | None, instance: Instance) -> None:
             f"{instance.id} is at incarnation {instance.incarnation}, not {incarnation}",
             incarnation=instance.incarnation,
         )
-
-
-def evolve(state: Service, recorded: Recorded) -> Service:
-    """The service after the event."""
-    return fold(state, recorded)[0]
-
-
-def fold(state: Service, recorded: Recorded) -> tuple[Service, Instance | None]:
-    """The service after the event, and the instance that it is about (None: it is gone)."""
-    event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
-    name, instances = event.instance, state.instances
-    after = evolve_instance(instances.get(name), recorded)
-    instances = instances.delete(name) if after is None else instances.set(name, after)
-    return Service(state.version + 1, instances), after
 
 
 class Timer(NamedTuple):

@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from cramjam import zstd
-from immutables import Map
 from pydantic import TypeAdapter
 
 from domain.check import Health
@@ -168,6 +167,8 @@ class Snapshotter:
         ids = list(self._partition.ids.recorded())
         services = [row for stream in services_of if (row := self._views.services.get(stream[8:])) is not None]
         others = [(stream, state) for stream, state in streams.items() if not stream.startswith("service/")]
+        versions = [(stream, streams[stream].version) for stream in services_of]
+        del streams  # An older version of a service holds all that has replaced it since.
         moved = self._views.shards.migrations
         migrations = [moved[stream] for stream, _ in others if stream in moved]
         facts = {
@@ -179,7 +180,7 @@ class Snapshotter:
         }
         chunks: list[bytes] = []
         for kind, listed in (
-            ("versions", [(stream, streams[stream].version) for stream in services_of]),
+            ("versions", versions),
             ("history", history),
             ("ids", ids),
         ):
@@ -233,7 +234,7 @@ class Snapshotter:
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
         for stream, version in versions.items():
-            partition.streams[stream] = Service(version, Map(views.instances.get(stream[8:], {})))
+            partition.streams[stream] = Service(version, dict(views.instances.get(stream[8:], {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]

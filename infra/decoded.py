@@ -181,7 +181,7 @@ class DecodedRecords(Sequence[tuple[int, Document]]):
 
     def events(self, partition: int, decode: Callable[[int, int, Document], Recorded]) -> list[Recorded]:
         """The events; `decode` judges what could not be decoded there."""
-        return [_recorded(partition, *row) if len(row) > 2 else decode(partition, *row) for row in self.rows]
+        return [_recorded(partition, row) if len(row) > 2 else decode(partition, *row) for row in self.rows]
 
     def hashes(self) -> list[str | None]:
         """The hash of what its command asked, for each event; None: the command came from inside."""
@@ -212,22 +212,8 @@ class DecodedRecords(Sequence[tuple[int, Document]]):
         return position, document
 
 
-def _recorded(
-    partition: int,
-    position: int,
-    stream: str,
-    version: int,
-    time: str,
-    type_name: str,
-    fields: dict[str, Any],
-    id_: str,
-    command: str,
-    correlation: str | None,
-    actor: str,
-    reason: str | None,
-    _hash: str | None,
-    _offset: str | None,
-) -> Recorded:
+def _recorded(partition: int, row: Row) -> Recorded:
+    position, stream, version, time, type_name, fields, id_, command, correlation, actor, reason, _, _ = row
     event, at = built(EVENTS[type_name], fields), _instant(time)
     # What `Recorded(...)` does behind a call in Python.
     return _new(Recorded, (partition, position, stream, version, at, event, id_, command, correlation, actor, reason))

@@ -7,6 +7,7 @@ names the stream of each event. All streams of a root are in its partition, so o
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from domain import cluster, keyspace, node, saga, service
@@ -121,7 +122,7 @@ SERVICE: Final = Aggregate(
     items=lambda state: state.instances,
     part=lambda state, instance: state.instances.get(instance),
     version=lambda instance: instance.version if instance is not None else None,
-    incarnation=lambda instance: instance.incarnation if instance is not None else None,
+    incarnation=attrgetter("incarnation"),
     timers=service.timers,
     keeps_timers=service.keeps_timers,
     renews=service.renews,

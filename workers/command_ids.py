@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -63,13 +63,13 @@ class CommandIds:
             if answer.error is not None:
                 self._errors[id_] = answer.error
 
-    def accepted(self, acceptances: Sequence[tuple[str, bytes]], at: datetime) -> None:
+    def accepted(self, acceptances: Mapping[str, bytes], at: datetime) -> None:
         """Keep what one batch of the log says was accepted, by id, packed, from `at` on. One update of the generation: half
         the time of one by one, which a replay spends on every event.
         """
         generation = self._newest(at)
         if self._errors:
-            for id_, _ in acceptances:
+            for id_ in acceptances:
                 self._forget(generation, id_)
         generation.update(acceptances)
 

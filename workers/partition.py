@@ -3,7 +3,7 @@
     recover   `fold` whole batches of the log
     reign     `begin` (arm what can run out), then group by group: `open` · `handle`… · `close` · `commit` or `rollback`
 
-States are persistent maps, so a rollback puts back the references that the group replaced. Answers may leave only after
+States are values, so a rollback puts back the references that the group replaced. Answers may leave only after
 `commit`, that is, after the batch (or a beat) that began behind the decision was acknowledged.
 """
 
@@ -33,6 +33,7 @@ recent_answers_max: Final = 10_000
 expiries_group_max: Final = 200
 ended_sagas_max: Final = 10_000
 begin_items_max: Final = 500
+_new: Final = tuple.__new__
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -119,15 +120,14 @@ class Partition:
 
     def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
         """The answers of the commands that the batch recorded, each with what it was about as it stood behind its last event."""
-        following = [recorded.command_id for recorded, _ in folded[1:]]
-        accepted: list[tuple[str, bytes]] = []
-        for content, (recorded, part), after in zip(command_hashes(batch), folded, [*following, None], strict=True):
-            id_ = recorded.command_id
-            if content is not None and id_ != after:
+        accepted: dict[str, bytes] = {}
+        for content, (recorded, part) in zip(command_hashes(batch), folded, strict=True):
+            if content is not None:
                 incarnation = incarnation_behind(recorded, part)
-                accepted.append((id_, packed_acceptance(content, recorded.position, recorded.version, incarnation)))
+                packed = packed_acceptance(content, recorded.position, recorded.version, incarnation)
+                accepted[recorded.command_id] = packed  # Of a command's events the last one stays.
         self.ids.accepted(accepted, folded[0][0].at)
-        self._recent.extend([id_ for id_, _ in accepted])
+        self._recent.extend(accepted)
         offset = commands_offset(batch)
         if offset is not None:
             self.commands_offset = offset
@@ -266,7 +266,7 @@ class Partition:
             if stream not in group.before:
                 group.before[stream] = before
             state = kind.initial if before is None else before
-            recorded = Recorded(
+            told = (
                 self.number,
                 group.position + len(group.drafts) + 1,
                 stream,
@@ -279,7 +279,8 @@ class Partition:
                 envelope.actor,
                 envelope.reason,
             )
-            group.drafts.append(Draft(recorded, content, data[index]))
+            recorded = _new(Recorded, told)  # What `Recorded(...)` does behind a call in Python.
+            group.drafts.append(_new(Draft, (recorded, content, data[index])))
             streams[stream], part = kind.fold(state, recorded)
             subject = stream, kind.item(event)
             group.touched[subject] = kind, part

@@ -131,7 +131,7 @@ def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
 def test_what_a_batch_of_the_log_accepted_is_remembered_like_any_answer():
     ids = CommandIds(3)
     ids.remember([(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT)], NOON)
-    ids.accepted([(id_, packed_acceptance(CONTENT, 7, 4, 5)) for id_ in ("2", "1")], NOON)
+    ids.accepted(dict.fromkeys(("2", "1"), packed_acceptance(CONTENT, 7, 4, 5)), NOON)
     assert [ids.recall(id_) for id_ in ("1", "2")] == [(accepted("1"), CONTENT), (accepted("2"), CONTENT)]
     assert [id_ for id_, _ in ids.recorded()] == ["2", "1"]
 
@@ -140,7 +140,7 @@ def test_batches_of_the_log_push_the_oldest_ids_out():
     ids = CommandIds(3, 100)
     for first in range(0, 1_000, 10):
         numbers = range(first, first + 10)
-        told = [(str(number), packed_acceptance(CONTENT, number, 0, None)) for number in numbers]
+        told = {str(number): packed_acceptance(CONTENT, number, 0, None) for number in numbers}
         ids.accepted(told, NOON + timedelta(seconds=first))
     assert all(ids.recall(str(number)) for number in range(900, 1_000))
     assert ids.recall("0") is None
@@ -185,7 +185,7 @@ def test_what_comes_behind_a_snapshot_is_newer_than_all_of_it(settled: bool) -> 
     ids = restored(window(150, 100))
     if settled:
         list(ids.settle())
-    ids.accepted([("149", packed_acceptance(CONTENT, 500, 0, None))], NOON + timedelta(hours=1))
+    ids.accepted({"149": packed_acceptance(CONTENT, 500, 0, None)}, NOON + timedelta(hours=1))
     assert ids.since() == NOON
     found = ids.recall("149")
     assert found is not None
@@ -199,7 +199,7 @@ def test_what_comes_behind_a_snapshot_is_newer_than_all_of_it(settled: bool) -> 
 def test_few_that_come_behind_a_snapshot_push_nothing_out_of_the_window() -> None:
     before = window(120, 100)
     ids = restored(before)
-    ids.accepted([("new", packed_acceptance(CONTENT, 500, 0, None))], NOON + timedelta(hours=1))
+    ids.accepted({"new": packed_acceptance(CONTENT, 500, 0, None)}, NOON + timedelta(hours=1))
     assert all(ids.recall(str(number)) for number in range(21, 120))
     for number in range(1_000, 1_040):
         ids.remember([(accepted(str(number), number), CONTENT)], NOON + timedelta(hours=2))

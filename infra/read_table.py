@@ -5,7 +5,8 @@
                         stands on the current one.
 
 Rows travel as lines of COPY's text format, made a column at a time: a call per column and chunk costs a fraction of one
-per value.
+per value. The binary format, as asyncpg makes it, would spare PostgreSQL 3 µs of 15 for a row of `instances`, and cost 8 more
+here; sorting rows by key for the index would spare 0.8 and cost 1.8.
 """
 
 import asyncio

@@ -1,11 +1,9 @@
 """The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
 
-import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from domain.error import NotReady
+from infra.call_thread import CallThread
 from infra.engine import Engine
 from infra.log import Batch, Cursor
 from infra.read_ahead import ReadAhead, is_long
@@ -96,8 +95,8 @@ async def open_embedded(
     # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
     with (
         closing(LogRecorder(folder / LOG_FILE)) as recorder,
-        ThreadPoolExecutor(1, "log") as writing,
-        ThreadPoolExecutor(1, "log-read") as reading,
+        closing(CallThread("log")) as writing,
+        closing(CallThread("log-read")) as reading,
     ):
         if read_only:
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
@@ -112,14 +111,14 @@ def _opened(
     recorder: LogRecorder,
     partitions: int,
     cluster: str,
-    writing: ThreadPoolExecutor,
-    reading: ThreadPoolExecutor,
+    writing: CallThread,
+    reading: CallThread,
     *,
     alone: bool,
 ) -> Engine:
     log = SqliteLog if alone else partial(EmbeddedLog, folder, ReadAhead())
     logs: dict[int, RecorderLog] = {
-        partition: log(recorder, partition, source=f"/muster/{cluster}", executor=writing, read_executor=reading)
+        partition: log(recorder, partition, source=f"/muster/{cluster}", thread=writing, read_thread=reading)
         for partition in range(partitions)
     }
     return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
@@ -128,17 +127,17 @@ def _opened(
 class SqliteSnapshots:
     """Snapshots in a SQLite file of their own, so that they never wait for the log or make it wait."""
 
-    def __init__(self, path: Path, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, thread: CallThread) -> None:
         self._path = path
-        self._executor = executor
+        self._thread = thread
 
     async def load(self, partition: int) -> Snapshot | None:
         """See `SnapshotStore.load`."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load, partition)
+        return await self._thread.call(partial(self._load, partition))
 
     async def save(self, partition: int, snapshot: Snapshot) -> None:
         """See `SnapshotStore.save`."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._save, partition, snapshot)
+        await self._thread.call(partial(self._save, partition, snapshot))
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path)

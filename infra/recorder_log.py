@@ -7,7 +7,6 @@ stand behind our last record.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +17,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Persi
 
 from domain.error import Corrupt, CursorRefused, Fenced, NotReady, Uncertain
 from domain.message import root
+from infra.call_thread import CallThread
 from infra.chain import Chain, link, term_started
 from infra.log import START, Batch, Cursor, Document
 
@@ -33,7 +33,7 @@ def _utc_now() -> datetime:
 class RecorderLog:
     """One partition in a recorder.
 
-    `executor` runs the recorder's blocking calls (None: they run in the event loop, as suits memory), `read_executor`
+    `thread` makes the recorder's blocking calls (None: they are made in the event loop, as suits memory), `read_thread`
     those of `read`, `tail` and `fetch`. `poll_seconds` is how often `tail` looks for records of other processes; our own
     appends wake it at once.
     """
@@ -45,8 +45,8 @@ class RecorderLog:
         *,
         topic: str = "muster.events",
         source: str = "/muster/default",
-        executor: Executor | None = None,
-        read_executor: Executor | None = None,
+        thread: CallThread | None = None,
+        read_thread: CallThread | None = None,
         poll_seconds: float = 0.05,
         read_records_max: int = 1_000,
         now: Callable[[], datetime] = _utc_now,
@@ -55,8 +55,8 @@ class RecorderLog:
         self._recorder = recorder
         self._originator = f"{topic}/{partition}"
         self._source = source
-        self._executor = executor
-        self._read_executor = read_executor or executor
+        self._thread = thread
+        self._read_thread = read_thread or thread
         self._poll_seconds = poll_seconds
         self._read_records_max = read_records_max
         self._now = now
@@ -177,19 +177,17 @@ class RecorderLog:
         self._grown.set()
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await _run(self._executor, partial(function, *args, **kwargs))
+        return await _run(self._thread, partial(function, *args, **kwargs))
 
     async def _read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await _run(self._read_executor, partial(function, *args, **kwargs))
+            return await _run(self._read_thread, partial(function, *args, **kwargs))
         except PersistenceError as error:
             raise NotReady(f"partition {self.partition} cannot be read: {error}") from error
 
 
-async def _run(executor: Executor | None, function: Callable[[], R]) -> R:
-    if executor is None:
-        return function()
-    return await asyncio.get_running_loop().run_in_executor(executor, function)
+async def _run(thread: CallThread | None, function: Callable[[], R]) -> R:
+    return function() if thread is None else await thread.call(function)
 
 
 def _document(value: bytes) -> Document | None:

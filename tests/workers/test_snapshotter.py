@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from eventsourcing.popo import POPOApplicationRecorder
 
 from domain.error import CursorRefused
 from domain.service import DeregisterInstance, DrainInstance, ReportHealth, SetMaintenance
+from infra.call_thread import CallThread
 from infra.chain import Chain
 from infra.codec import CloudEventMapper
 from infra.embedded import SqliteSnapshots
@@ -235,8 +235,8 @@ async def test_a_snapshot_of_another_revision_is_none(kept):
 
 @pytest.fixture
 def on_disk(tmp_path):
-    with ThreadPoolExecutor(1) as executor:
-        yield Kept(SqliteSnapshots(tmp_path / "snapshots.sqlite", executor)), tmp_path / "snapshots.sqlite"
+    with closing(CallThread("snapshots")) as thread:
+        yield Kept(SqliteSnapshots(tmp_path / "snapshots.sqlite", thread)), tmp_path / "snapshots.sqlite"
 
 
 def damage(path, statement, *values):

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from eventsourcing.popo import POPOApplicationRecorder
 from domain.error import MusterError, NotReady, Timeout
 from domain.message import Envelope
 from domain.service import DeregisterInstance, DrainInstance, Heartbeat, ObserveCheck, ReportHealth, UndrainInstance
+from infra.call_thread import CallThread
 from infra.codec import CloudEventMapper
 from infra.log import START
 from infra.recorder_log import RecorderLog
@@ -31,13 +31,13 @@ from workers.writer import Writer
 class Logs:
     """Opens the log of a partition in one recorder, each time as another process would."""
 
-    def __init__(self, recorder: ApplicationRecorder, executor: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, recorder: ApplicationRecorder, thread: CallThread | None = None) -> None:
         self.recorder = recorder
-        self.executor = executor
+        self.thread = thread
 
     def __call__(self, partition: int = 0) -> RecorderLog:
         if isinstance(self.recorder, LogRecorder):
-            return SqliteLog(self.recorder, partition, executor=self.executor)
+            return SqliteLog(self.recorder, partition, thread=self.thread)
         return RecorderLog(self.recorder, partition)
 
     def damage(self, position: int, partition: int = 0) -> None:
@@ -51,10 +51,10 @@ def logs(request, tmp_path):
     if request.param == "memory":
         yield Logs(POPOApplicationRecorder())
         return
-    with ThreadPoolExecutor(1) as executor:
+    with closing(CallThread("log")) as thread:
         recorder = LogRecorder(tmp_path / "log.sqlite")
         recorder.create_table()
-        yield Logs(recorder, executor)
+        yield Logs(recorder, thread)
 
 
 @pytest.fixture(autouse=True)

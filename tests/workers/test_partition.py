@@ -378,6 +378,13 @@ class TestRecovery:
         answers = machine.group(register(), drain()) + machine.group(envelope("3", UndrainInstance(instance="a")))
         assert machine.recovered().recent() == answers
 
+    def test_a_command_of_several_events_is_answered_with_the_last_one_once(self):
+        machine = Machine()
+        answers = machine.group(register(), register(id_="2", port=9090, zone="eu-1b", weight=3))
+        recovered = machine.recovered()
+        assert (answers[1].position, answers[1].version) == (4, 3)
+        assert recovered.recent() == answers
+
     def test_an_answer_is_the_same_after_a_recovery_whatever_came_later_in_its_batch(self):
         machine = Machine()
         answers = machine.group(

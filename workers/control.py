@@ -17,13 +17,13 @@ class Executor(Protocol):
     """One partition's writer, seen from its users."""
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
-        """As `execute`, but queued at once: commands are decided in the order of submission."""
+        """Queue the command at once, in the order of submission: decide, record and prove. A refusal is an answer.
+
+        Raises NotReady, and when awaited NotReady or Timeout (outcome unknown).
+        """
 
     def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]]:
         """Queue them at once, all or none; what became of them, in their order. Raises NotReady."""
-
-    async def execute(self, envelope: Envelope) -> Answer:
-        """Decide, record and prove. A refusal is an answer. Raises NotReady or Timeout (outcome unknown)."""
 
     async def prove(self) -> int:
         """The head position, proven to be the log's end at some moment after the call. Raises NotReady."""
@@ -42,12 +42,8 @@ class Control:
     status: Callable[[], dict[str, Any]]
     check_output: Callable[[str, str], dict[str, Any]]
 
-    async def execute(self, envelope: Envelope) -> Answer:
-        """The answer of the writer of the command's partition."""
-        return await self._executor(self.partition_of(envelope.stream)).execute(envelope)
-
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
-        """As `execute`, but queued at once. Raises NotReady."""
+        """The answer of the writer of the command's partition; see `Executor.submit`."""
         return self._executor(self.partition_of(envelope.stream)).submit(envelope)
 
     async def execute_all(self, envelopes: Sequence[Envelope]) -> list[Told]:

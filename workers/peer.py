@@ -22,11 +22,6 @@ class Forwarding:
         self._members = members
         self._peers = session
 
-    async def execute(self, envelope: Envelope) -> Answer:
-        """See `workers.control.Executor.execute`."""
-        url = self._elsewhere()
-        return await (self._writer.execute(envelope) if url is None else self._peers.execute(url, envelope))
-
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """See `workers.control.Executor.submit`. What goes to a peer keeps its order only as far as the network does."""
         url = self._elsewhere()

@@ -93,11 +93,11 @@ class Writer:
         self.recovered = asyncio.Event()
 
     async def execute(self, envelope: Envelope, offset: int | None = None) -> Answer:
-        """See `workers.control.Executor.execute`. `offset`: the command's offset in its commands partition."""
+        """As `submit`, and waits for the answer."""
         return await self.submit(envelope, offset)
 
     def submit(self, envelope: Envelope, offset: int | None = None) -> "asyncio.Future[Answer]":
-        """Queue the command; the future has its answer. Commands are decided in the order of submission."""
+        """See `workers.control.Executor.submit`. `offset`: the command's offset in its commands partition."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._enqueue(Request((envelope,), future, only, None if offset is None else (offset,)))
         return future

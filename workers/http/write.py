@@ -5,7 +5,7 @@ A write answers once it is durable, with what became of it; a refusal is a probl
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import urandom
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import orjson
 from domain.catalogue import Answer, command_from
 from domain.error import InvalidCommand, Timeout
 from domain.message import Command, Envelope
+from domain.value import value
 from workers.control import Control
 from workers.http.exchange import Headers, Reply, Request, problem
 from workers.request import Told
@@ -23,7 +24,7 @@ from workers.wire import actor_from, command_id, outcome, outcome_of_error, reas
 DUPLICATE: Final = (b"muster-duplicate", b"true")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Write:
     """A request to write, as its headers and its query have it: everything is judged before a command is given."""
 
@@ -91,10 +92,10 @@ async def give(
 async def execute(control: Control, envelope: Envelope, seconds: float | None) -> Answer:
     """The writer's answer, waited for at most so long (None: as long as the writer lets it). Raises Timeout."""
     if seconds is None:
-        return await control.execute(envelope)
+        return await control.submit(envelope)
     try:
         async with asyncio.timeout(seconds):
-            return await control.execute(envelope)
+            return await control.submit(envelope)
     except TimeoutError:
         raise Timeout(
             f"no answer within {seconds} s: the outcome is unknown; retry with the same Idempotency-Key",

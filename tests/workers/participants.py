@@ -34,9 +34,7 @@ class Participants:
 
     async def give(self, stream: str, command: Command, **about: Any) -> Answer:
         """The answer to a command, which must not be refused."""
-        answer = await self.control.submit(
-            Envelope(f"test-{id(self)}-{next(self._numbers)}", stream, command, **about)
-        )
+        answer = await self.control.submit(Envelope(f"test-{id(self)}-{next(self._numbers)}", stream, command, **about))
         assert answer.error is None, answer.error
         return answer
 

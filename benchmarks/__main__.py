@@ -34,6 +34,7 @@ from benchmarks import (
     watch,
 )
 from benchmarks.bench import ENGINES, Bench
+from benchmarks.pace import PACE
 from benchmarks.table import Row, show, write
 
 RESULTS: Final = Path(__file__).parent / "results.json"
@@ -90,6 +91,8 @@ def main() -> None:
             f"the machine is busy (load {os.getloadavg()[0]:.1f}): figures measured now are worse than they should be",
             file=sys.stderr,
         )
+    if arguments.scale == 1:
+        PACE.learn()
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
     bench = Bench(folder, arguments.runs, arguments.scale, tuple(arguments.engine or ENGINES))
     rows: list[Row] = []

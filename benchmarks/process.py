@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from benchmarks.pace import PACE
+
 ROOT: Final = Path(__file__).parent.parent
 JOB_SECONDS_MAX: Final = 300.0
 STOP_SECONDS_MAX: Final = 60.0
@@ -63,7 +65,8 @@ def python(module: str, *arguments: object) -> list[str]:
 
 
 def job(module: str, *arguments: object, given: bytes = b"") -> dict[str, Any]:
-    """Run a module to its end in a process of its own; the JSON that it prints."""
+    """Run a module to its end in a process of its own, at the machine's best pace; the JSON that it prints."""
+    PACE.wait()
     ended = subprocess.run(
         python(module, *arguments), cwd=ROOT, input=given, stdout=subprocess.PIPE, check=True, timeout=JOB_SECONDS_MAX
     )

@@ -15,6 +15,7 @@ from benchmarks.bench import EMBEDDED, Bench, Place, delete_topics
 from benchmarks.controller import Controller
 from benchmarks.data import SERVICES, service
 from benchmarks.http import populate
+from benchmarks.pace import PACE
 from benchmarks.table import Row, at_most
 from infra.embedded import SNAPSHOT_FILE
 from infra.topic import SNAPSHOTS
@@ -63,6 +64,7 @@ def _empty(bench: Bench, engine: str) -> float:
 
 def _started(place: Place, instances: int, *, stopped: bool = False) -> tuple[float, float]:
     """Seconds to the first read, and the memory then in MB. Killed then, or `stopped` in order."""
+    PACE.wait()
     with place.controller() as controller:
         seconds = controller.wait_for(_READ)
         found = len(orjson.loads(controller.ask("GET", _READ)[1])["items"])

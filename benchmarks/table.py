@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.pace import PACE, loop_ns
+
 PACKAGES: Final = ("aiokafka", "asyncpg", "eventsourcing", "fastapi", "orjson", "pydantic", "uvicorn", "uvloop")
-_LOOP: Final = 2_000_000
 _WIDTH_PIPED: Final = 200
 _FOLDER: Final = Path(__file__).parent
 
@@ -132,20 +132,13 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": _processor(),
         "load_average": os.getloadavg()[0],
-        "python_loop_ns": _loop_ns(),
+        "python_loop_ns": loop_ns(),
+        "waited_seconds": PACE.waited_seconds,
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
     }
-
-
-def _loop_ns() -> float:
-    """How long this machine takes for the plainest Python, at this moment; 20 to 30 where nothing else runs."""
-    began, total = time.perf_counter(), 0
-    for number in range(_LOOP):
-        total += number
-    return (time.perf_counter() - began) / _LOOP * 1e9
 
 
 def _processor() -> str:

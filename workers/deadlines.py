@@ -80,6 +80,11 @@ class Deadlines:
                 del self._armed[subject][timer]
         return found
 
+    def put_back(self, told: Iterable[tuple[Subject, Any]]) -> None:
+        """Of what `due` told, this could not be dealt with yet: it is due again at once."""
+        for subject, timer in told:
+            self._armed.setdefault(subject, {})[timer] = self._push(self._elapsed, subject, timer)
+
     def __len__(self) -> int:
         return sum(map(len, self._armed.values()))
 

@@ -207,15 +207,21 @@ class Partition:
         return answer
 
     def expire(self) -> int:
-        """Decide what has run out, up to `expiries_group_max`; how many there were. For a group that is still empty."""
+        """Decide what has run out, as much as fits and at most `expiries_group_max`; how many there were. For a group that is
+        still empty.
+        """
         group = self._group
         assert group is not None, "no group is open"
         due = self.deadlines.due(expiries_group_max)
-        for (stream, item), timer in due:
+        for decided, ((stream, item), timer) in enumerate(due):
             kind = of_stream(stream)
             assert kind.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
-            self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
+            try:
+                self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
+            except GroupFull:
+                self.deadlines.put_back(due[decided:])
+                return decided
             subject = stream, item
             group.touched[subject] = kind, kind.part(self.streams[stream], item)
             group.timed[subject] = None

@@ -63,6 +63,14 @@ def test_no_more_are_told_than_asked_for_and_none_is_lost():
     assert [len(clock.deadlines.due(2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
+def test_what_could_not_be_dealt_with_is_due_again_at_once():
+    clock = armed(LEASE, TTL)
+    told = clock.passes(6)
+    clock.deadlines.put_back(told[1:])
+    assert len(clock.deadlines) == 1
+    assert (clock.jumps(0.0), clock.passes(60)) == ([(A, LEASE)], [])
+
+
 def test_a_renewed_timer_has_its_full_length_again():
     clock = armed(LEASE, TTL)
     clock.passes(2)

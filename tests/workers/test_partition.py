@@ -298,6 +298,15 @@ class TestExpiry:
         machine.passes(5.1)
         assert [told.event.cause for told in machine.passes(3.1)] == ["unhealthy_too_long"]
 
+    def test_what_runs_out_together_and_fits_into_no_batch_runs_out_batch_by_batch(self):
+        machine = Machine(batch_records_max=5)
+        machine.group(*(register(name, name, lease_seconds=5.0) for name in "abcde"))
+        gone = [
+            [told.event.instance for told in group if told.event.type == "muster.instance.deregistered.v1"]
+            for group in (machine.passes(5.1), machine.passes(0), machine.passes(0), machine.passes(0))
+        ]
+        assert gone == [["a", "b"], ["c", "d"], ["e"], []]
+
     def test_an_expiry_is_recorded_in_the_name_of_muster(self):
         machine = Machine()
         machine.group(register(checks=(TTL,)))

@@ -43,6 +43,7 @@ class CommandIds:
         self._generations: deque[dict[str, bytes]] = deque([{}], maxlen=-(-ids_max // self._generation_max) + 1)
         self._since: deque[datetime | None] = deque([None], maxlen=self._generations.maxlen)
         self._errors: dict[str, dict[str, Any]] = {}
+        self._answers = False
         self._owed: deque[Piece] = deque()
         self._restored: list[dict[str, bytes]] = []
         self._restored_since: datetime | None = None
@@ -50,6 +51,7 @@ class CommandIds:
     def remember(self, answers: Iterable[tuple[Answer, str]], at: datetime) -> None:
         """Keep the answers of one group under their ids, each with the content hash of its command."""
         generation, pack = self._newest(at), _PACKED.pack
+        self._answers = True
         for answer, content in answers:
             id_, version, incarnation = answer.id, answer.version, answer.incarnation
             self._forget(generation, id_)
@@ -68,13 +70,15 @@ class CommandIds:
         the time of one by one, which a replay spends on every event.
         """
         generation = self._newest(at)
-        if self._errors:
+        if self._answers:
             for id_ in acceptances:
                 self._forget(generation, id_)
         generation.update(acceptances)
 
     def _forget(self, generation: dict[str, bytes], id_: str) -> None:
-        """A refusal is known to its writer alone: another one may have accepted the command when it was asked again."""
+        """What was unchanged or refused is known to its writer alone: another one may have accepted the command when it was
+        asked again, and its place is then among what is as new.
+        """
         generation.pop(id_, None)
         if self._errors:
             self._errors.pop(id_, None)

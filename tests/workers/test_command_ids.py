@@ -128,9 +128,10 @@ def test_the_newest_ids_are_always_in_the_window(ids, ids_max):
         assert remembered.recall(id_) == (Answer(id_, "accepted", 0, position), CONTENT)
 
 
-def test_what_a_batch_of_the_log_accepted_is_remembered_like_any_answer():
+@pytest.mark.parametrize("here", [{"error": {"name": "ServiceNotFound"}, "status": "refused"}, {"status": "unchanged"}])
+def test_what_a_batch_of_the_log_accepted_is_remembered_like_any_answer(here):
     ids = CommandIds(3)
-    ids.remember([(Answer("1", "refused", 3, 1, error={"name": "ServiceNotFound"}), CONTENT)], NOON)
+    ids.remember([(Answer("1", partition=3, position=1, **here), CONTENT)], NOON)
     ids.accepted(dict.fromkeys(("2", "1"), packed_acceptance(CONTENT, 7, 4, 5)), NOON)
     assert [ids.recall(id_) for id_ in ("1", "2")] == [(accepted("1"), CONTENT), (accepted("2"), CONTENT)]
     assert [id_ for id_, _ in ids.recorded()] == ["2", "1"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import orjson
 from aiokafka import TopicPartition
@@ -45,6 +45,45 @@ class _Reign:
     beating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+class Carrier(Protocol):
+    """How batches get to the broker; see `infra.kafka_appends.Appends`."""
+
+    async def identity(self, fence: str | None) -> Identity:
+        """The next identity of a fence, or one of its own."""
+
+    async def follow(self, partition: TopicPartition) -> None:
+        """Get ready to land batches there."""
+
+    async def land(
+        self,
+        partition: TopicPartition,
+        identity: Identity,
+        sequence: int,
+        records: Sequence[tuple[bytes | None, bytes]],
+        *,
+        timeout_seconds: float,
+    ) -> int:
+        """The position of the first record, once all are recorded."""
+
+    async def close(self) -> None:
+        """Send nothing any more."""
+
+
+class Reader(Protocol):
+    """How the partition is read; see `infra.kafka_reader.KafkaReader`."""
+
+    def read(
+        self, after: Cursor, end: int | None = None, ahead: ReadAhead | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """The batches behind the cursor and before position `end`; None: the log's end as it is now."""
+
+    def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """The batches behind the cursor, for ever."""
+
+    async def fetch(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` records behind the position."""
+
+
 class KafkaLog:
     """One partition on Kafka. An `EventLog` and an `Archive`; an async context manager that ends the reign.
 
@@ -52,8 +91,8 @@ class KafkaLog:
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
     `append_timeout_seconds` bounds an append and a beat, which are Uncertain then; `claim_timeout_seconds` the start of a
     claim's identity, which on a new Kafka waits for its transaction coordinator. `appends` carries the batches of
-    several partitions together; None: this one's alone. `ahead` reads what is long in a process of its own; None: in this one,
-    as always with `client_options`, which may be no plain values.
+    several partitions together; None: this one's alone. `reader` reads this one; None: the broker's. `ahead` reads what is
+    long in a process of its own; None: in this one, as always with `client_options`, which may be no plain values.
     `client_options` go to every client of aiokafka (`security_protocol`, `ssl_context`, `sasl_mechanism`, ...).
     """
 
@@ -66,7 +105,8 @@ class KafkaLog:
         source: str = _SOURCE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: bool = True,
-        appends: Appends | None = None,
+        appends: Carrier | None = None,
+        reader: Reader | None = None,
         ahead: ReadAhead | None = None,
         append_timeout_seconds: float = 5,
         claim_timeout_seconds: float = 30,
@@ -84,12 +124,12 @@ class KafkaLog:
         self._claim_timeout_seconds = claim_timeout_seconds
         self._stop_timeout_seconds = stop_timeout_seconds
         self._own_appends = appends is None
-        self._appends = appends or Appends(
+        self._appends: Carrier = appends or Appends(
             bootstrap, timeout_seconds=append_timeout_seconds, client_options=client_options
         )
         self._events = topic_name(EVENTS, prefix)
         self._liveness = topic_name(LIVENESS, prefix)
-        self._reader = KafkaReader(
+        self._reader: Reader = reader or KafkaReader(
             bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, client_options or {}
         )
         self._ahead = ahead

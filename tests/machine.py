@@ -85,7 +85,7 @@ def facts(partition: Partition) -> dict[str, Any]:
     """All that a partition knows and that must not depend on how it came to know it."""
     return {
         "cursor": partition.cursor,
-        "streams": {name: (state.version, dict(state.instances)) for name, state in partition.streams.items()},
+        "streams": {name: (state.version, dict(state.instances)) for name, state in partition.committed().items()},
         "ids": list(partition.ids.recorded()),
         "last_at": partition.last_at,
     }

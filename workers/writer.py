@@ -59,7 +59,10 @@ Taken = list[tuple[Request, list[Answer]]]
 
 
 class Writer:
-    """One partition's follower and, when wanted, writer. `execute` and `prove` may be called by many tasks at once."""
+    """One partition's follower and, when wanted, writer. `execute` and `prove` may be called by many tasks at once.
+
+    `clock` tells the instants of events, `monotonic` the seconds by which leases and reigns are measured.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,8 @@ class Writer:
         name: str,
         wanted: Callable[[], bool] = lambda: True,
         reply_timeout_seconds: float = 10.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.log = log
         self.partition = partition
@@ -81,6 +86,7 @@ class Writer:
         self._wanted = wanted
         self.observers: list[ReignObserver] = []
         self._reply_timeout_seconds = reply_timeout_seconds
+        self._clock, self._monotonic = clock, monotonic
         self._queue: deque[Request] = deque()
         self._waiting = 0
         self._impatient: deque[tuple[float, Request]] = deque()
@@ -149,7 +155,7 @@ class Writer:
         self._queue.append(request)
         self._waiting += request.size
         if request.offsets is None:  # A published command has no impatient caller: its outcome comes when it comes.
-            self._impatient.append((time.monotonic() + self._reply_timeout_seconds, request))
+            self._impatient.append((self._monotonic() + self._reply_timeout_seconds, request))
         self._work.set()
 
     async def _tick(self) -> None:
@@ -157,7 +163,7 @@ class Writer:
         while True:
             await asyncio.sleep(tick_seconds)
             self._work.set()
-            now = time.monotonic()
+            now = self._monotonic()
             while self._impatient and (self._impatient[0][1].future.done() or self._impatient[0][0] <= now):
                 late = self._impatient.popleft()[1]
                 late.fail(Timeout("no answer in time: the outcome is unknown. Retry with the same id."))
@@ -198,10 +204,10 @@ class Writer:
         if self._wanted():
             return
         self.detail = f"writer {self.partition.cursor.writer} reigns, term {self.partition.cursor.term}"
-        self._refuse_waiting()
         following = asyncio.create_task(self._follow_tail())
         try:
             while not self._wanted() and not self._stopping and not following.done():
+                self._refuse_waiting()  # It may have been wanted for a moment, and have taken something.
                 await self._wait_for_work()
         finally:
             following.cancel()
@@ -234,7 +240,7 @@ class Writer:
 
     async def _claim(self) -> None:
         self.state, self.detail = "claiming", "starting a term"
-        began = time.monotonic()
+        began = self._monotonic()
         cursor = await self.log.claim(self.name, self.partition.cursor)
         await self._read_to_end()
         if self.partition.cursor != cursor:
@@ -250,8 +256,8 @@ class Writer:
         try:
             while self._wanted() and not (self._stopping and not self._queue):
                 await self._wait_for_work()
-                self.partition.deadlines.advance(time.monotonic())
-                if time.monotonic() - self._claimed_at > renew_term_seconds:
+                self.partition.deadlines.advance(self._monotonic())
+                if self._monotonic() - self._claimed_at > renew_term_seconds:
                     return
                 await self._group()
         finally:
@@ -273,15 +279,15 @@ class Writer:
     async def _group(self) -> None:
         """Decide what waits as one group, make it durable or prove the reign, answer."""
         partition = self.partition
-        partition.open(datetime.now(UTC))
+        partition.open(self._clock())
         expired = partition.expire()
         taken = self._decide()
         self._siblings = len(taken)
         idle = not taken and not expired and not partition.pending()
-        if idle and time.monotonic() - self._proven_at < beat_every_seconds:
+        if idle and self._monotonic() - self._proven_at < beat_every_seconds:
             partition.rollback()
             return
-        began = time.monotonic()
+        began = self._monotonic()
         stored, folded, cursor = partition.close()
         try:
             await (self.log.append(stored) if stored else self.log.beat())

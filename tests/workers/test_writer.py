@@ -259,6 +259,18 @@ class TestLists:
             assert known(await heard) == ["accepted", "accepted", sent, sent, "NotReady", "NotReady"]
             assert told.writer.waiting == 0
 
+    async def test_who_was_taken_while_the_partition_was_wanted_for_a_moment_is_refused(self, logs):
+        async with running(logs()) as told:
+            await told.reigns()
+            told.wanted = False
+            told.writer.wake()
+            await until(lambda: told.writer.state == "following")
+            await until(lambda: "reigns" in told.writer.detail)
+            told.wanted = True
+            heard = told.writer.submit_all(registers("a"))
+            told.wanted = False
+            assert known(await asyncio.wait_for(heard, 5)) == ["NotReady"]
+
     async def test_who_waits_too_long_hears_what_is_known_by_then(self, logs, monkeypatch):
         monkeypatch.setattr(module, "group_commands_max", 1)
         async with running(logs(), reply_timeout_seconds=0.05) as told:
@@ -545,7 +557,6 @@ class TestTime:
     def clock(self, monkeypatch):
         """The writer's monotonic clock, in our hands; its ticks stay real, and short."""
         clock = SimpleNamespace(now=1_000.0)
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
         monkeypatch.setattr(module, "tick_seconds", 0.001)
         return clock
 
@@ -556,7 +567,7 @@ class TestTime:
             await told.writer.prove()
 
     async def test_a_late_tick_moves_every_lease(self, logs, clock):
-        async with running(logs()) as told:
+        async with running(logs(), monotonic=lambda: clock.now) as told:
             await told.execute(register(lease_seconds=5.0))
             clock.now += 3_600
             await told.writer.prove()
@@ -566,9 +577,9 @@ class TestTime:
             assert await told.history() == ["registered", "lease_expired", "deregistered"]
 
     async def test_a_claim_gives_each_lease_its_full_length_and_the_old_reigns_length(self, logs, clock):
-        async with running(logs()) as first:
+        async with running(logs(), monotonic=lambda: clock.now) as first:
             await first.execute(register(lease_seconds=5.0))
-        async with running(logs(), "w2") as told:
+        async with running(logs(), "w2", monotonic=lambda: clock.now) as told:
             await told.reigns()
             await self.passes(told, clock, module.reign_seconds + 4.5)
             assert await told.history() == ["registered"]
@@ -576,7 +587,7 @@ class TestTime:
             assert await told.history() == ["registered", "lease_expired", "deregistered"]
 
     async def test_a_term_is_renewed(self, logs, clock):
-        async with running(logs()) as told:
+        async with running(logs(), monotonic=lambda: clock.now) as told:
             await told.execute(register())
             clock.now += module.renew_term_seconds + 1
             assert await told.answers(envelope("2", Heartbeat(instance="a"))) == ["unchanged"]

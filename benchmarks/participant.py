@@ -30,6 +30,7 @@ from muster.transport import Transport, path_of
 
 LEASE_SECONDS: Final = 3_600.0
 REPORTS_MAX: Final = 500
+_AGAIN_SECONDS: Final = 0.02
 _EXTENT: Final = {"position": 3, "digest": "aa", "records": 1, "bytes": 9}
 
 
@@ -95,10 +96,15 @@ class Participants:
                 body = {"node": node, "reports": reports}
                 reply = await self._transport.write("POST", path_of("tasks"), body, command_id=new_id())
                 outcomes = orjson.loads(reply.body)["items"]
-                if refused := next((one for one in outcomes if one["error"] is not None), None):
+                if refused := next((one for one in outcomes if one["status"] == "refused"), None):
                     raise RuntimeError(f"a report was refused: {refused}")
-                self.answered += len(ids)
+                # The partition's writer is being replaced: who is offered a task reports until it is heard.
+                unheard = [id_ for id_, one in zip(ids, outcomes, strict=True) if one["status"] == "unknown"]
+                self.answered += len(ids) - len(unheard)
                 self.requests += 1
+                if unheard:
+                    ready.update(dict.fromkeys(unheard))
+                    await asyncio.sleep(_AGAIN_SECONDS)
 
     async def obey(self, order: str, argument: str) -> dict[str, Any]:
         """Carry out an order."""

@@ -58,6 +58,7 @@ class Controller:
             monotonic=asyncio.get_running_loop().time,
         )
         self._running = asyncio.create_task(self.writer.run())
+        await asyncio.sleep(0)  # Whoever is asked has begun: what never ran could refuse nothing.
 
     def _now(self) -> datetime:
         seconds = asyncio.get_running_loop().time() + self._chance.uniform(-skew_seconds, skew_seconds)

@@ -8,12 +8,11 @@ renew n1 · remove n2 · cordon n2   · pass 5 (what runs out is recorded) · re
 """
 
 import shlex
-from typing import Any
+from collections.abc import Callable
 
-from domain import cluster
 from domain.catalogue import Answer
 from domain.keyspace import CreateKeyspace, MoveShard, ReportDropped, ReportOpened
-from domain.message import Command, Recorded
+from domain.message import Command, Envelope, Recorded
 from domain.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from domain.saga import VERBS, ReportStep, Saga
 from sagas.catalogue import DEFINITIONS
@@ -23,6 +22,7 @@ from tests.simulation.move_controller import MoveController
 from workers.shard_view import TaskRow, actions_of
 
 KEYSPACE = "keyspace/users"
+HEARINGS, HEARING_SECONDS = 4, 0.6
 
 
 class MoveScenario:
@@ -30,7 +30,8 @@ class MoveScenario:
 
     def __init__(self) -> None:
         self.recorded: list[Recorded] = []
-        self.controller = MoveController(self.recorded.append, lambda _: "record")
+        self.said: list[str] = []
+        self.controller = MoveController(self.recorded.append, lambda _: "record", self._post)
 
     def play(self, line: str) -> str:
         """What is observed when the line is played."""
@@ -100,25 +101,21 @@ class MoveScenario:
         return self._ask(task.saga, _answer(task, word, plain, options), task.node)
 
     def _hear(self) -> list[str]:
-        said: list[str] = []
+        """What the driver asks of the cluster, and what the cluster says to it."""
+        self.said.clear()
+        for _ in range(HEARINGS):
+            self.controller.see()
+            self.controller.drive(HEARING_SECONDS)
+        return self.said
 
-        def post(sender: str, stream: str, command: Command, told: Any = None) -> None:
-            before = len(self.recorded)
-            answer: Answer = self.controller.ask(stream, command, "muster")
-            if answer.error is not None:
-                said.append(f"the cluster refuses {type(command).__name__}: {answer.error['name']}")
-            elif len(self.recorded) == before and stream == cluster.STREAM and sender == "driver":
-                said.append(f"the cluster says to {type(command).__name__}: {answer.status}")
-            if told is not None:
-                told(answer)
-
-        for _ in range(4):
-            self.controller.asked.clear()
-            before = len(self.recorded)
-            self.controller.drive(self.controller.views.cluster, post)
-            if len(self.recorded) == before:
-                break
-        return said
+    def _post(self, envelope: Envelope, told: Callable[[Answer], None]) -> None:
+        before, name = len(self.recorded), type(envelope.command).__name__
+        answer = self.controller.ask(envelope.stream, envelope.command, "muster", envelope.id)
+        if answer.error is not None:
+            self.said.append(f"the cluster refuses {name}: {answer.error['name']}")
+        elif len(self.recorded) == before:
+            self.said.append(f"the cluster says to {name}: {answer.status}")
+        told(answer)
 
 
 def _join(node: str) -> JoinNode:

@@ -1,5 +1,7 @@
 """Hypothesis looks for a sequence of verbs, faults and passing time that breaks an invariant of moves."""
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -39,7 +41,7 @@ class Network(Fault):
             case "delay":
                 message.due += 15.0
             case "repeat":
-                world.messages.append(Message(message.due + 6.0, message.sender, message.stream, message.command, None))
+                world.messages.append(replace(message, due=message.due + 6.0, told=None))
         return True
 
     def recording(self, recorded):

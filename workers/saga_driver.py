@@ -38,12 +38,24 @@ Submit = Callable[[Envelope], Awaitable[Answer]]
 
 
 class SagaDriver:
-    """The driver of one partition. `observe` queues a command from inside at its writer, `submit` one for any stream."""
+    """The driver of one partition. `observe` queues a command from inside at its writer, `submit` one for any stream.
 
-    def __init__(self, observe: Callable[[str, Command], None], submit: Submit, views: ShardViews) -> None:
+    `clock` tells the instants that sagas wait for, `monotonic` the seconds between two looks around.
+    """
+
+    def __init__(
+        self,
+        observe: Callable[[str, Command], None],
+        submit: Submit,
+        views: ShardViews,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._observe = observe
         self._submit = submit
         self._views = views
+        self._clock, self._monotonic = clock, monotonic
         self._live: dict[str, Saga] = {}
         self._keyspaces: dict[str, Keyspace] = {}
         self._dirty: dict[str, None] = {}
@@ -105,8 +117,8 @@ class SagaDriver:
             while self._dirty:
                 self._turn()
                 await asyncio.sleep(0)
-            if self._reigning and time.monotonic() >= around_at:
-                around_at = time.monotonic() + look_seconds
+            if self._reigning and self._monotonic() >= around_at:
+                around_at = self._monotonic() + look_seconds
                 self._look_around()
 
     def _viewed(self, partition: int, token: Token, changed: Changed) -> None:
@@ -200,7 +212,7 @@ class SagaDriver:
 
     def _look_around(self) -> None:
         """What no event tells: instants that have come, nodes that are gone, shards that should leave."""
-        now = datetime.now(UTC)
+        now = self._clock()
         for saga in list(self._timed.values()):
             for action in actions_of(saga):
                 due = isinstance(action, Wait) and action.until is not None and action.until <= now

@@ -1,6 +1,7 @@
 """Many moves of many shards at once, and anything at any time: one history per seed."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 from domain.catalogue import Answer
@@ -36,7 +37,7 @@ class Weather(Fault):
             message.due += self.chance.choice([0.5, 3.0, 12.0, 40.0])
         if self._strikes("twice", 0.04):
             later = message.due + self.chance.choice([0.0, 3.0, 40.0])
-            world.messages.append(Message(later, message.sender, message.stream, message.command, None))
+            world.messages.append(replace(message, due=later, told=None))
         return True
 
     def recording(self, recorded: list[Recorded]) -> str:

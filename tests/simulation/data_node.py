@@ -206,7 +206,7 @@ class DataNode:
             case Retire(epoch, owner):
                 self.retire(shard, epoch, owner.node)
             case Drop(epoch):
-                self.drop(shard, epoch)
+                self._quietly(lambda: self.drop(shard, epoch))
             case Distrust(epoch):
                 raise AssertionError(f"{self.name} serves {shard} with epoch {epoch}, which the map cannot explain")
 
@@ -265,9 +265,7 @@ class DataNode:
             case "retire":
                 self.retire(shard, epoch, params["owner"])
             case "drop":
-                self.following.pop(shard, None)
-                self.snapshots.pop(shard, None)
-                self._decide(shard, lambda record: ownership.dropped(record, shard, epoch))
+                self.drop(shard, epoch)
             case "prepare":
                 self.snapshots.pop(shard, None)
                 self._decide(shard, lambda record: ownership.prepared(record, shard, epoch, self._fresh()))
@@ -301,6 +299,12 @@ class DataNode:
         """Serve."""
         self._decide(shard, lambda record: ownership.activated(record, shard, epoch, limits))
         self.following.pop(shard, None)
+
+    def drop(self, shard: ShardId, epoch: int) -> None:
+        """Let go of the copy."""
+        self.following.pop(shard, None)
+        self.snapshots.pop(shard, None)
+        self._decide(shard, lambda record: ownership.dropped(record, shard, epoch))
 
     def retire(self, shard: ShardId, epoch: int, owner: str) -> None:
         """Send everybody to the owner."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 from zlib import crc32
 
+from domain import cluster
 from domain.keyspace import MoveShard
 from domain.message import Recorded
 from domain.node import SlotsGranted, SlotsReleased
@@ -24,6 +25,10 @@ APPLIED: Final = frozenset(("plan", "intend", "gate", "close", "commit", "comple
 TASKS: Final = frozenset(
     ("prepare", "copy", "catch_up", "verify", "fence", "drain", "activate", "publish", "clean", "reactivate", "discard")
 )
+ASKED: Final = {"reserve": SlotsGranted, "release": SlotsReleased, "unreserve": SlotsReleased}
+"""Steps that ask something of the cluster, and what it does then. That it was done is told to the saga without a message."""
+BEHIND: Final = {"intend": "reserve", "abandon": "unreserve"}
+"""Steps that are applied when one of those is done."""
 KINDS: Final = (
     "crash before",
     "crash after the effect",
@@ -146,12 +151,20 @@ class AtStep(Fault):
         return (step.timeout_seconds or 10.0) + 3.0 if self.step in TASKS else 6.0
 
     def delivered(self, world: Moves, message: Message) -> None:
-        if not self.fired and self.step in APPLIED and self._decides(world, message):
+        if (
+            not self.fired
+            and self.step in APPLIED
+            and self._passes(world.controller.peek(message.stream, message.command))
+        ):
             saga = world.controller.views.sagas.get(message.stream)
             self._happen(world, saga)
 
     def _decides(self, world: Moves, message: Message) -> bool:
-        return self._passes(world.controller.peek(message.stream, message.command))
+        recorded = world.controller.peek(message.stream, message.command)
+        wanted = ASKED.get(BEHIND.get(self.step, self.step))
+        if wanted is not None and message.stream == cluster.STREAM:
+            return any(isinstance(each.event, wanted) for each in recorded)
+        return self._passes(recorded)
 
     def _passes(self, recorded: list[Recorded]) -> bool:
         return any(isinstance(each.event, StepSucceeded) and each.event.step == self.step for each in recorded)
@@ -169,7 +182,7 @@ class AtStep(Fault):
         ):
             fate = "lose"
         elif self.kind == "crash after the effect":
-            wanted = {"reserve": SlotsGranted, "release": SlotsReleased, "unreserve": SlotsReleased}.get(self.step)
+            wanted = ASKED.get(self.step)
             if wanted is None:
                 fate = "lose" if self._passes(recorded) else "record"
             elif any(isinstance(each.event, wanted) for each in recorded):

@@ -1,28 +1,31 @@
-"""The controller in the simulation of moves: the real partition machine and views, and a driver of its sagas, in one thread.
+"""The controller in the simulation of moves: the real partition machine, views and driver of sagas, in one thread.
 
-Every command is a group of its own. A crash forgets everything; what comes after it is folded from the log alone.
+Every command is a group of its own. A crash forgets everything; what comes after it is folded from the log alone. The driver
+runs on a loop of its own whose time passes in `drive` only, and sees the cluster through views that may lag behind.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Final
 
-from domain import cluster, saga
 from domain.catalogue import Answer
-from domain.keyspace import AbandonCleanup
+from domain.error import Timeout
 from domain.message import Command, Envelope, Recorded, root
-from domain.node import ReleaseSlots
-from domain.saga import ExpireStep, ReportStep, Saga
+from domain.saga import Saga
 from infra.chain import Chain, term_started
 from infra.codec import CloudEventMapper
-from sagas.definition import Ask, Heard, Wait
 from tests.sample import NOON
-from workers.partition import Partition
-from workers.shard_view import ShardViews, actions_of
+from tests.simulation.loop import VirtualLoop
+from workers.partition import Folded, Partition
+from workers.saga_driver import SagaDriver
+from workers.shard_view import ShardViews
 
-Post = Callable[[str, str, Command, Callable[[Answer], None] | None], None]
-ask_again_seconds = 1.0
+Told = Callable[[Answer], None]
+Post = Callable[[Envelope, Told], None]
+reply_timeout_seconds: Final = 10.0
 
 
 class Crashed(Exception):
@@ -30,15 +33,24 @@ class Crashed(Exception):
 
 
 class MoveController:
-    """`told` hears of every recorded event; `recording` is asked what becomes of a batch: "record", "lose" or "die"."""
+    """`told` hears of every recorded event; `recording` is asked what becomes of a batch: "record", "lose" or "die"; `post`
+    brings a command of the driver's to the cluster, sometime; `observing` hears of what the driver tells its sagas.
+    """
 
-    def __init__(self, told: Callable[[Recorded], None], recording: Callable[[list[Recorded]], str]) -> None:
+    def __init__(
+        self,
+        told: Callable[[Recorded], None],
+        recording: Callable[[list[Recorded]], str],
+        post: Post,
+        observing: Callable[[str, Command], None] = lambda _stream, _command: None,
+    ) -> None:
         self.log: list[tuple[bytes, bytes]] = []
         self.terms = 0
         self.monotonic = 0.0
-        self._told = told
-        self._recording = recording
+        self._told, self._recording, self._post, self._observing = told, recording, post, observing
         self._ids = count()
+        self._loop = VirtualLoop()
+        self._running: asyncio.Task[None] | None = None
         self.start()
 
     def start(self) -> None:
@@ -46,19 +58,51 @@ class MoveController:
         before = dict(self.partition.committed()) if self.terms else {}
         self.partition = Partition(0, CloudEventMapper())
         self.views = ShardViews()
-        self.asked: dict[str, float] = {}
+        self._seen = ShardViews()
+        self._unseen: deque[list[Folded]] = deque()
+        self._observed: deque[tuple[str, Command]] = deque()
         self._read()
         assert self.partition.streams == before, "a replay from zero gives another state"
         self.terms += 1
         self.log.append((b"term", term_started(self.partition.cursor, f"w{self.terms}", NOON, "/muster/default").state))
         self._read()
         self.partition.begin(self.partition.cursor, 0.0)
+        self._drive_anew()
+
+    def stop(self) -> None:
+        """The driver works no more."""
+        if self._running is not None:
+            self._driver.ended()
+            self._running.cancel()
+            self._pass(0.0)
+
+    def _drive_anew(self) -> None:
+        self.stop()
+        self.see()
+        self._driver = SagaDriver(
+            lambda stream, command: self._observed.append((stream, command)),
+            self._submit,
+            self._seen,
+            clock=lambda: self.now,
+            monotonic=self._loop.time,
+        )
+        self._driver.began(self.partition.streams)
+        self._running = self._loop.create_task(self._driver.run())
 
     def _read(self) -> None:
         after = self.partition.cursor
         rest = [(position, *self.log[position]) for position in range(after.position + 1, len(self.log))]
         for batch in Chain(0, after).follow(rest):
-            self.views.apply(0, {}, self.partition.fold(batch))
+            self._show(self.partition.fold(batch))
+
+    def _show(self, folded: list[Folded]) -> None:
+        self.views.apply(0, {}, folded)
+        self._unseen.append(folded)
+
+    def see(self) -> None:
+        """The driver's views catch up."""
+        while self._unseen:
+            self._seen.apply(0, {}, self._unseen.popleft())
 
     @property
     def now(self) -> datetime:
@@ -69,10 +113,10 @@ class MoveController:
         """All that have not ended."""
         return [found for found in self.views.sagas.values() if not found.ended]
 
-    def ask(self, stream: str, command: Command, actor: str = "ann") -> Answer:
+    def ask(self, stream: str, command: Command, actor: str = "ann", id_: str | None = None) -> Answer:
         """The answer to the command. Raises Crashed."""
         self.partition.open(self.now)
-        answer = self.partition.handle(Envelope(f"c{next(self._ids)}", stream, command, actor))
+        answer = self.partition.handle(Envelope(id_ or f"c{next(self._ids)}", stream, command, actor))
         self._record()
         return answer
 
@@ -101,57 +145,32 @@ class MoveController:
             self.start()
             raise Crashed
         self.log += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
-        self.partition.commit(cursor)
-        self.views.apply(0, {}, folded)
+        self._driver.changed(self.partition.commit(cursor))
+        self._show(folded)
         for each in recorded:
             self._told(each)
         if fate == "die":
             self.start()
             raise Crashed
 
-    def drive(self, view: cluster.Cluster, post: Post) -> None:
-        """Carry out what sagas want of others than nodes; `view` is the cluster as it is known here, new or old."""
-        for found in self.sagas:
-            for action in actions_of(found):
-                if isinstance(action, Wait) and action.until is not None and action.until <= self.now:
-                    post("driver", found.id, ExpireStep(step=_step(found), attempt=found.attempt, kind="wait"), None)
-            self._hear_or_ask(found, view, post)
-        for name, keyspace in self.views.keyspaces.items():
-            for _, cleanup in sorted(keyspace.cleanups.items()):
-                if cleanup.due and cleanup.node in view.removed:
-                    post("driver", f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node), None)
-        for id_ in sorted((*view.held, *view.waiting)):
-            if (known := self.views.sagas.get(id_)) is not None and known.ended:
-                post("reconciler", cluster.STREAM, ReleaseSlots(saga=id_), None)
+    def drive(self, seconds: float) -> None:
+        """The driver works for so long; what it tells its sagas is recorded. Raises Crashed."""
+        self._pass(seconds)
+        while self._observed:
+            stream, command = self._observed.popleft()
+            self._observing(stream, command)
+            self.partition.open(self.now)
+            self.partition.observe(stream, command)
+            self._record()
 
-    def _hear_or_ask(self, found: Saga, view: cluster.Cluster, post: Post) -> None:
-        asks = [action for action in actions_of(found) if isinstance(action, Ask)]
-        for ask in asks:
-            heard = ask.heard(view) if ask.heard is not None else None
-            if heard is not None:
-                return self._tell(found, heard, post)
-        for ask in asks:
-            if ask.command is not None and self.monotonic - self.asked.get(found.id, -9.0) >= ask_again_seconds:
-                self.asked[found.id] = self.monotonic
-                post(
-                    "driver", cluster.STREAM, ask.command, lambda answer, ask=ask: self._hear(found, ask, answer, post)
-                )
-        return None
+    def _pass(self, seconds: float) -> None:
+        self._loop.run_until_complete(asyncio.sleep(seconds))
 
-    def _hear(self, found: Saga, ask: Ask, answer: Answer, post: Post) -> None:
-        if answer.error is None and ask.heard is None:
-            self._tell(found, Heard(result={}), post)
-        elif answer.error is not None and ask.decisive:
-            self._tell(found, Heard(error=str(answer.error["name"])), post)
-
-    def _tell(self, found: Saga, heard: Heard, post: Post) -> None:
-        outcome: Any = "done" if heard.error is None else "failed"
-        result = dict(heard.result or {})
-        step, attempt = _step(found), found.attempt
-        report = ReportStep(step=step, attempt=attempt, outcome=outcome, result=result, error=heard.error, final=True)
-        post("driver", found.id, report, None)
-
-
-def _step(found: saga.Saga) -> str:
-    assert found.step is not None
-    return found.step
+    async def _submit(self, envelope: Envelope) -> Answer:
+        answered: asyncio.Future[Answer] = self._loop.create_future()
+        self._post(envelope, lambda answer: None if answered.done() else answered.set_result(answer))
+        try:
+            async with asyncio.timeout(reply_timeout_seconds):
+                return await answered
+        except TimeoutError:
+            raise Timeout("no answer in time") from None

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from domain import cluster
 from domain.catalogue import Answer
 from domain.driver import ShardId
 from domain.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
 from domain.keyspace import CreateKeyspace, MoveShard
-from domain.message import Command, Recorded
+from domain.message import Command, Envelope, Recorded
 from domain.node import RemoveNode
 from domain.saga import ForceComplete, ResumeSaga, RetryStep, Saga, SkipStep, StepSucceeded
 from domain.shard_map import Shard, ShardMoved, ShardReclaimed, ShardsAssigned
@@ -65,6 +64,7 @@ class Message:
     stream: str
     command: Command
     told: Callable[[Answer], None] | None
+    id: str | None = None
 
 
 @dataclass
@@ -94,8 +94,9 @@ class Moves:
         self.writes = self.refusals = 0
         self.longest_pause = 0.0
         self._paused_since: dict[ShardId, float] = {}
-        self._clusters: list[cluster.Cluster] = [cluster.INITIAL]
-        self.controller = MoveController(self._recorded, lambda recorded: self.fault.recording(recorded))
+        self.controller = MoveController(
+            self._recorded, lambda recorded: self.fault.recording(recorded), self._submitted, self._observed
+        )
         self.nodes = {f"n{number}": DataNode(f"n{number}", self) for number in range(1, nodes + 1)}
         for node in self.nodes.values():
             node.start()
@@ -113,7 +114,9 @@ class Moves:
         self._deliver()
         try:
             self.controller.pass_time(turn_seconds)
-            self.controller.drive(self._view(), self.post)
+            if self.chance.random() < 0.8:
+                self.controller.see()
+            self.controller.drive(turn_seconds)
         except Crashed:
             pass
         nodes = list(self.nodes.values())
@@ -162,6 +165,7 @@ class Moves:
             for shard in self.shards:
                 self._check_content(self.nodes[str(self.shard(shard).owner)], shard)
         self.controller.start()
+        self.controller.stop()
 
     def _stranded(self, saga: Saga) -> bool:
         """Whether it stands, and has to: the new owner was removed before it served, and the old one's copy is kept."""
@@ -195,13 +199,26 @@ class Moves:
 
     # Messages
 
-    def post(self, sender: str, stream: str, command: Command, told: Callable[[Answer], None] | None = None) -> None:
+    def post(
+        self,
+        sender: str,
+        stream: str,
+        command: Command,
+        told: Callable[[Answer], None] | None = None,
+        id_: str | None = None,
+    ) -> None:
         """A command sets out. It arrives with the next turn, if it arrives."""
         if sender in self.nodes and self.nodes[sender].cut_off:
             return
-        message = Message(self.now + turn_seconds, sender, stream, command, told)
+        message = Message(self.now + turn_seconds, sender, stream, command, told, id_)
         if self.fault.posted(self, message):
             self.messages.append(message)
+
+    def _submitted(self, envelope: Envelope, told: Callable[[Answer], None]) -> None:
+        self.post("driver", envelope.stream, envelope.command, told, envelope.id)
+
+    def _observed(self, stream: str, command: Command) -> None:
+        self.fault.delivered(self, Message(self.now, "driver", stream, command, None))
 
     def _deliver(self) -> None:
         due = [message for message in self.messages if message.due <= self.now]
@@ -211,7 +228,7 @@ class Moves:
             if message.sender in self.nodes and self.nodes[message.sender].cut_off:
                 continue
             try:
-                answer = self.controller.ask(message.stream, message.command, message.sender)
+                answer = self.controller.ask(message.stream, message.command, message.sender, message.id)
             except Crashed:
                 continue
             if message.told is not None:
@@ -314,11 +331,6 @@ class Moves:
             case StepSucceeded(step="fence"):
                 data = self.controller.views.sagas[recorded.stream].data
                 self.stopped[data["shard"]] = data["epoch"]
-        self._clusters = [*self._clusters[-3:], self.controller.views.cluster]
-
-    def _view(self) -> cluster.Cluster:
-        """The cluster as the saga's driver knows it: now and then an old state of it."""
-        return self.chance.choice(self._clusters) if self.chance.random() < 0.2 else self.controller.views.cluster
 
     def _check(self) -> None:
         keyspace, removed = self.controller.views.keyspace("users"), self.controller.views.cluster.removed

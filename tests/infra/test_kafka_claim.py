@@ -1,0 +1,53 @@
+"""Two who claim at the same time, without a fence of the broker's: whoever loses the reign must not be able to prove it."""
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from aiokafka import TopicPartition
+
+from domain.error import Uncertain
+from infra.kafka_appends import Identity
+from infra.kafka_log import KafkaLog
+from infra.log import START
+from infra.topic import LIVENESS, topic_name
+from tests.simulation.broker import Broker
+
+
+class Held(Broker):
+    """A broker that keeps back what it answers to the first beat."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(1), asyncio.get_running_loop().time)
+        self.calm = True
+        self.beaten, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def land(
+        self,
+        partition: TopicPartition,
+        identity: Identity,
+        sequence: int,
+        records: Sequence[tuple[bytes | None, bytes]],
+        *,
+        timeout_seconds: float,
+    ) -> int:
+        landed = await super().land(partition, identity, sequence, records, timeout_seconds=timeout_seconds)
+        if partition.topic == topic_name(LIVENESS) and not self.beaten.is_set():
+            self.beaten.set()
+            await self.answers.wait()
+        return landed
+
+
+async def test_who_reigns_since_our_beat_can_prove_it_no_more_once_we_reign():
+    broker = Held()
+    first, second = (KafkaLog("", 0, fence=False, appends=broker, reader=broker) for _ in range(2))
+    claiming = asyncio.create_task(second.claim("second", START))
+    await broker.beaten.wait()
+    assert (await first.claim("first", START)).term == 1
+    broker.answers.set()
+    assert (await claiming).term == 2
+    with pytest.raises(Uncertain, match="the beat landed at"):
+        await first.beat()
+    await second.claim("second", START)
+    await second.beat()

@@ -25,6 +25,12 @@ from workers.commands import CommandsTopic, read_ms_max
 pytestmark = pytest.mark.kafka
 
 
+@pytest.fixture(autouse=True)
+def _no_beats_of_its_own(monkeypatch):
+    """A beat that nobody asked for would wait at the held log in the place of the append that a test waits for."""
+    monkeypatch.setattr(module, "beat_every_seconds", 3_600.0)
+
+
 class Topic:
     """What a client sees of it."""
 

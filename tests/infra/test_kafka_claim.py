@@ -1,14 +1,13 @@
 """Two who claim at the same time, without a fence of the broker's: whoever loses the reign must not be able to prove it."""
 
 import asyncio
-from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 
 from domain.error import Uncertain
-from infra.kafka_appends import Identity
 from infra.kafka_log import KafkaLog
 from infra.log import START
 from infra.topic import LIVENESS, topic_name
@@ -23,16 +22,8 @@ class Held(Broker):
         self.calm = True
         self.beaten, self.answers = asyncio.Event(), asyncio.Event()
 
-    async def land(
-        self,
-        partition: TopicPartition,
-        identity: Identity,
-        sequence: int,
-        records: Sequence[tuple[bytes | None, bytes]],
-        *,
-        timeout_seconds: float,
-    ) -> int:
-        landed = await super().land(partition, identity, sequence, records, timeout_seconds=timeout_seconds)
+    async def land(self, partition: TopicPartition, *batch: Any, **bounds: Any) -> int:
+        landed = await super().land(partition, *batch, **bounds)
         if partition.topic == topic_name(LIVENESS) and not self.beaten.is_set():
             self.beaten.set()
             await self.answers.wait()

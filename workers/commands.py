@@ -73,9 +73,7 @@ class CommandsTopic:
 
     async def run(self) -> None:
         """Consume during each reign, for ever."""
-        task = asyncio.current_task()
-        # A client of Kafka's that is being stopped swallows a cancellation of ours; the task remembers that there was one.
-        while task is not None and not task.cancelling():
+        while True:
             await self._reigning.wait()
             await self._consume()
             await asyncio.sleep(0.05)

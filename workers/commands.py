@@ -75,7 +75,14 @@ class CommandsTopic:
         """Consume during each reign, for ever."""
         while True:
             await self._reigning.wait()
-            await self._consume()
+            # In a task of its own: a client of Kafka's that is being stopped swallows a cancellation, which would be ours.
+            consuming = asyncio.create_task(self._consume())
+            try:
+                await asyncio.wait([consuming])
+            finally:
+                consuming.cancel()
+                await asyncio.wait([consuming])
+            consuming.result()
             await asyncio.sleep(0.05)
 
     async def _consume(self) -> None:

@@ -16,25 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import (
-    copying,
-    cutover,
-    discover,
-    failover,
-    health,
-    http,
-    keyspace,
-    live_sagas,
-    memory,
-    projector,
-    restart,
-    sagas,
-    topic,
-    verify,
-    watch,
-)
 from benchmarks.bench import ENGINES, Bench
+from benchmarks.log import failover, memory, projector, restart, verify
 from benchmarks.pace import PACE
+from benchmarks.registry import discover, health, http, topic, watch
+from benchmarks.shards import copying, cutover, keyspace, live_sagas, sagas
 from benchmarks.table import Row, show, write
 
 RESULTS: Final = Path(__file__).parent / "results.json"

@@ -14,14 +14,17 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks import history
 from benchmarks.controller import Controller, controller
+from benchmarks.log import history
 from benchmarks.process import Usage, usage
-from infra.embedded import open_embedded
-from infra.kafka_engine import open_kafka
-from infra.local_kafka import LocalKafka
-from infra.local_postgres import LocalPostgres
-from infra.topic import TOPICS, topic_name
+from infra.kafka.engine import open_kafka
+from infra.kafka.topic import (
+    TOPICS,
+    topic_name,
+)
+from infra.local.kafka import LocalKafka
+from infra.local.postgres import LocalPostgres
+from infra.sqlite.engine import open_embedded
 
 EMBEDDED: Final = "embedded"
 KAFKA: Final = "Kafka"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from benchmarks.process import STOP_SECONDS_MAX, Usage, python, running, usage
-from infra.child_process import free_port
+from infra.local.child import free_port
 
 START_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.02

@@ -9,14 +9,23 @@ from pydantic.json_schema import models_json_schema
 from docs.example import COMMANDS as EXAMPLES
 from docs.example import SOURCE, WRITER, run
 from domain import catalogue
-from domain.error import BY_NAME, Refused
 from domain.message import Command, Event
-from infra import topic
-from infra.chain import TERM_STARTED, TERM_STREAM
+from infra.kafka import topic
+from infra.log.chain import (
+    TERM_STARTED,
+    TERM_STREAM,
+)
 from muster import __version__
-from workers import aggregate
+from muster.wire.error import (
+    BY_NAME,
+    Refused,
+)
 from workers.http.model import Outcome
-from workers.wire import command_bytes_max, reason_chars_max
+from workers.machine import aggregate
+from workers.writer.published import (
+    command_bytes_max,
+    reason_chars_max,
+)
 
 Json = dict[str, Any]
 

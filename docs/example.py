@@ -6,12 +6,20 @@ from typing import Any, Final
 
 import orjson
 
-from domain import keyspace, node, saga, service
-from infra.chain import Chain, term_started
-from infra.codec import CloudEventMapper
-from infra.log import START
-from workers.partition import Partition
-from workers.wire import envelope_from, outcome
+from domain import saga
+from domain.registry import service
+from domain.shards import keyspace, node
+from infra.log.chain import (
+    Chain,
+    term_started,
+)
+from infra.log.codec import CloudEventMapper
+from infra.log.port import START
+from workers.machine.partition import Partition
+from workers.writer.published import (
+    envelope_from,
+    outcome,
+)
 
 SOURCE: Final = "/muster/default"
 WRITER: Final = "controller-1/5f0c3a9e"

@@ -1,8 +1,8 @@
 """Writes what follows from other files: `python -m docs.generate [--check]`.
 
-    docs/asyncapi.yaml     topics and messages on Kafka
-    docs/openapi.json      the HTTP interface
-    infra/rpc/node_pb2*    messages and stubs of the data nodes' gRPC service, from infra/rpc/node.proto
+    docs/asyncapi.yaml            topics and messages on Kafka
+    docs/openapi.json             the HTTP interface
+    muster/wire/rpc/node_pb2*     messages and stubs of the data nodes' gRPC service, from muster/wire/rpc/node.proto
 
 `--check` writes nothing; its exit code is 1 when a file is not what the code says.
 """
@@ -21,7 +21,7 @@ from docs import asyncapi
 from workers.http.application import openapi_document
 
 ROOT: Final = Path(__file__).parent.parent
-PROTO: Final = "infra/rpc/node.proto"
+PROTO: Final = "muster/wire/rpc/node.proto"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -44,7 +44,7 @@ def openapi_text() -> str:
 
 
 def rpc_texts(root: Path = ROOT) -> dict[str, str]:
-    """What the protocol compiler makes of the root's `infra/rpc/node.proto`, by path."""
+    """What the protocol compiler makes of the root's `muster/wire/rpc/node.proto`, by path."""
     with TemporaryDirectory() as made:
         outputs = [f"--{kind}_out={made}" for kind in ("python", "grpc_python", "pyi")]
         if protoc.main(["protoc", f"-I{root}", *outputs, str(root / PROTO)]) != 0:

@@ -4,11 +4,16 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from domain import cluster, keyspace, node, saga, service
-from domain.check import URL_PATTERN
-from domain.error import InvalidCommand, InvalidInstance
+from domain import saga
 from domain.message import NAME_PATTERN, Command, Event
-from domain.value import value
+from domain.registry import service
+from domain.shards import cluster, keyspace, node
+from muster.wire.check import URL_PATTERN
+from muster.wire.error import (
+    InvalidCommand,
+    InvalidInstance,
+)
+from muster.wire.value import value
 
 _COMMANDS_OF: Final[dict[str, tuple[type[Command], ...]]] = {
     service.KIND: service.COMMANDS,

@@ -16,7 +16,7 @@ from immutables import Map
 from pydantic import Field, StringConstraints
 
 from domain.message import Command, Event, Name
-from domain.value import value
+from muster.wire.value import value
 
 KIND: Final = "saga"
 

@@ -4,7 +4,7 @@
 
 The child says when it has started, and takes one reading after another until its input ends. It selects, parses, verifies and
 decodes the records, and writes whole batches to its standard output: frames of 4 bytes of length and a marshalled
-("batches", (cursor, voids, rows), ...), the last one empty; for rows see `infra.decoded`. An error is a frame, too.
+("batches", (cursor, voids, rows), ...), the last one empty; for rows see `infra.log.decoded`. An error is a frame, too.
 """
 
 import asyncio
@@ -19,9 +19,19 @@ from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
-from domain.error import BY_NAME, Corrupt, NotReady
-from infra.decoded import DecodedRecords, row_of
-from infra.log import Batch, Cursor
+from infra.log.decoded import (
+    DecodedRecords,
+    row_of,
+)
+from infra.log.port import (
+    Batch,
+    Cursor,
+)
+from muster.wire.error import (
+    BY_NAME,
+    Corrupt,
+    NotReady,
+)
 
 records_min: Final = 50_000
 patience_seconds: Final = 1.0
@@ -201,13 +211,13 @@ async def _reading(source: list[Any], after: Cursor, last: int) -> AsyncGenerato
     # Only the child needs an engine, and only one; importing them above would be a circle.
     match source:
         case ["embedded", folder, partition]:
-            from infra.embedded import open_embedded
+            from infra.sqlite.engine import open_embedded
 
             async with open_embedded(Path(folder), read_only=True, alone=True) as engine:
                 async for batch in engine.logs[partition].read(after):
                     yield batch
         case ["kafka", bootstrap, topic, partition, fetch_bytes_max, stuck_seconds]:
-            from infra.kafka_reader import KafkaReader
+            from infra.kafka.reader import KafkaReader
 
             reader = KafkaReader(bootstrap, topic, partition, fetch_bytes_max, stuck_seconds, {})
             async for batch in reader.read(after, last + 1):

@@ -6,7 +6,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Final
 
-from domain.error import NotReady
+from muster.wire.error import NotReady
 
 LOCAL: Final = "local"
 """The value of `kafka` and `postgres` that starts real servers from packages, under the data folder."""

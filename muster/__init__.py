@@ -1,91 +1,102 @@
 """muster: what users import. The clients of a controller and of a keyspace, a publisher of commands for Kafka, and the
-participant that drives a store through moves.
+agent that drives a store through moves.
 
-Importing this loads nothing of the server, and a library for the network only when who needs it is first named: `Client`
-and `Agent` load aiohttp, `KafkaCommands` aiokafka, `Keyspace` gRPC.
+A name is loaded when it is first used, so that importing this costs next to nothing, and whoever only handles errors never
+loads aiohttp, aiokafka or gRPC.
 """
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from domain.check import HttpCheck, TcpCheck, TtlCheck
-from domain.error import (
-    ChecksumMismatch,
-    Corrupt,
-    DataUnavailable,
-    IdempotencyConflict,
-    InstanceNotFound,
-    InvalidCommand,
-    InvalidInstance,
-    InvalidShardKey,
-    KeyspaceNotFound,
-    MigrationNotFound,
-    MoveInProgress,
-    MusterError,
-    NodeCordoned,
-    NodeNotFound,
-    NodeTaken,
-    NoHealthyInstances,
-    NoShardsAvailable,
-    NotOwner,
-    NotReady,
-    ReadFailed,
-    Refused,
-    ServiceNotFound,
-    ShardNotFound,
-    ShardOverflow,
-    ShardPinned,
-    StaleEpoch,
-    StaleIncarnation,
-    Timeout,
-    TooLarge,
-    Transient,
-    Unreachable,
-    VerbNotAllowed,
-    VersionConflict,
-    WriteFailed,
-)
-from muster.answer import (
-    CheckState,
-    Event,
-    EventPage,
-    History,
-    HistoryEntry,
-    Instance,
-    Mark,
-    Outcome,
-    Page,
-    Service,
-    Written,
-)
-from muster.command import to_service
-from muster.operation import Applied, Delete, Get, KeyspaceStatistics, Put
-from muster.registration import Registration
-from muster.shard_answer import (
-    ClusterState,
-    KeyspaceState,
-    Migration,
-    MigrationStep,
-    MoveProgress,
-    MoveStarted,
-    Node,
-    Route,
-    Shard,
-)
-from muster.watch import Appeared, Change, Changed, Removed, Snapshot
-
 if TYPE_CHECKING:
-    from muster.agent import Agent
-    from muster.agent_map import LocalShard
-    from muster.client import Client
+    __version__: str
+    from muster.agent.agent import Agent
+    from muster.agent.settle import LocalShard
+    from muster.client.client import Client
+    from muster.client.registration import Registration
+    from muster.client.watch import (
+        Appeared,
+        Change,
+        Changed,
+        Removed,
+        Snapshot,
+    )
     from muster.kafka_commands import KafkaCommands
-    from muster.keyspace import Keyspace
-
-try:
-    __version__ = version("musterd")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
+    from muster.keyspace.keyspace import Keyspace
+    from muster.keyspace.operation import (
+        Applied,
+        Delete,
+        Get,
+        KeyspaceStatistics,
+        Put,
+    )
+    from muster.wire.check import (
+        HttpCheck,
+        TcpCheck,
+        TtlCheck,
+    )
+    from muster.wire.command import to_service
+    from muster.wire.error import (
+        ChecksumMismatch,
+        Corrupt,
+        DataUnavailable,
+        IdempotencyConflict,
+        InstanceNotFound,
+        InvalidCommand,
+        InvalidInstance,
+        InvalidShardKey,
+        KeyspaceNotFound,
+        MigrationNotFound,
+        MoveInProgress,
+        MusterError,
+        NodeCordoned,
+        NodeNotFound,
+        NodeTaken,
+        NoHealthyInstances,
+        NoShardsAvailable,
+        NotOwner,
+        NotReady,
+        ReadFailed,
+        Refused,
+        ServiceNotFound,
+        ShardNotFound,
+        ShardOverflow,
+        ShardPinned,
+        StaleEpoch,
+        StaleIncarnation,
+        Timeout,
+        TooLarge,
+        Transient,
+        Unreachable,
+        VerbNotAllowed,
+        VersionConflict,
+        WriteFailed,
+    )
+    from muster.wire.registry import (
+        CheckState,
+        Event,
+        EventPage,
+        History,
+        HistoryEntry,
+        Instance,
+        Mark,
+        Outcome,
+        Page,
+        Service,
+        Written,
+    )
+    from muster.wire.shards import (
+        ClusterState,
+        KeyspaceState,
+        Migration,
+        MigrationStep,
+        MoveProgress,
+        MoveStarted,
+        Node,
+        Route,
+        Shard,
+    )
 
 __all__ = [
     "Agent",
@@ -165,17 +176,115 @@ __all__ = [
     "to_service",
 ]
 
-
-_HOME_OF: Final = {
-    "Agent": "muster.agent",
-    "Client": "muster.client",
-    "KafkaCommands": "muster.kafka_commands",
-    "Keyspace": "muster.keyspace",
-    "LocalShard": "muster.agent_map",
+_NAMES_OF: Final = {
+    "muster.agent.agent": ("Agent",),
+    "muster.agent.settle": ("LocalShard",),
+    "muster.client.client": ("Client",),
+    "muster.client.registration": ("Registration",),
+    "muster.client.watch": (
+        "Appeared",
+        "Change",
+        "Changed",
+        "Removed",
+        "Snapshot",
+    ),
+    "muster.kafka_commands": ("KafkaCommands",),
+    "muster.keyspace.keyspace": ("Keyspace",),
+    "muster.keyspace.operation": (
+        "Applied",
+        "Delete",
+        "Get",
+        "KeyspaceStatistics",
+        "Put",
+    ),
+    "muster.wire.check": (
+        "HttpCheck",
+        "TcpCheck",
+        "TtlCheck",
+    ),
+    "muster.wire.command": ("to_service",),
+    "muster.wire.error": (
+        "ChecksumMismatch",
+        "Corrupt",
+        "DataUnavailable",
+        "IdempotencyConflict",
+        "InstanceNotFound",
+        "InvalidCommand",
+        "InvalidInstance",
+        "InvalidShardKey",
+        "KeyspaceNotFound",
+        "MigrationNotFound",
+        "MoveInProgress",
+        "MusterError",
+        "NoHealthyInstances",
+        "NoShardsAvailable",
+        "NodeCordoned",
+        "NodeNotFound",
+        "NodeTaken",
+        "NotOwner",
+        "NotReady",
+        "ReadFailed",
+        "Refused",
+        "ServiceNotFound",
+        "ShardNotFound",
+        "ShardOverflow",
+        "ShardPinned",
+        "StaleEpoch",
+        "StaleIncarnation",
+        "Timeout",
+        "TooLarge",
+        "Transient",
+        "Unreachable",
+        "VerbNotAllowed",
+        "VersionConflict",
+        "WriteFailed",
+    ),
+    "muster.wire.registry": (
+        "CheckState",
+        "Event",
+        "EventPage",
+        "History",
+        "HistoryEntry",
+        "Instance",
+        "Mark",
+        "Outcome",
+        "Page",
+        "Service",
+        "Written",
+    ),
+    "muster.wire.shards": (
+        "ClusterState",
+        "KeyspaceState",
+        "Migration",
+        "MigrationStep",
+        "MoveProgress",
+        "MoveStarted",
+        "Node",
+        "Route",
+        "Shard",
+    ),
 }
+_HOME_OF: Final = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+
+def _version() -> str:
+    """The version of the installed client; 0.0.0 in a source tree that is not installed."""
+    try:
+        return version("musterd")
+    except PackageNotFoundError:
+        return "0.0.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        found: Any = _version()
+    elif name in _HOME_OF:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

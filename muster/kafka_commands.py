@@ -16,11 +16,22 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from domain.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
 from domain.message import Envelope, root
-from infra.route import partition_of
-from muster.answer import OUTCOME, Outcome, Written
-from muster.command import document_of
+from muster.wire.command import document_of
+from muster.wire.error import (
+    MusterError,
+    NotReady,
+    Refused,
+    Timeout,
+    TooLarge,
+    Unreachable,
+)
+from muster.wire.registry import (
+    OUTCOME,
+    Outcome,
+    Written,
+)
+from muster.wire.route import partition_of
 
 COMMAND_BYTES_MAX: Final = 524_288
 BATCH_BYTES_MAX: Final = 524_288

@@ -2,9 +2,9 @@
 
 from typing import Final, NamedTuple
 
-from domain.cluster import STREAM
 from domain.message import Recorded
-from domain.node import (
+from domain.shards.cluster import STREAM
+from domain.shards.node import (
     DataNode,
     NodeEvent,
     NodeJoined,
@@ -13,7 +13,7 @@ from domain.node import (
     NodeSilenceAttested,
     joined,
 )
-from domain.node import evolve as evolve_node
+from domain.shards.node import evolve as evolve_node
 from projections.projection import Key, Projection
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
-from domain.value import value
+from muster.wire.value import value
 from projections.instances import key
 from projections.projection import Key, Projection, Rest
 

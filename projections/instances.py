@@ -5,9 +5,19 @@ it; discoverable rows are the healthy ones.
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from domain.check import Check, Health
-from domain.instance import CheckStatus, Instance, InstanceEvent, Mark, Spec, evolve
 from domain.message import Recorded
+from domain.registry.instance import (
+    CheckStatus,
+    Instance,
+    InstanceEvent,
+    Mark,
+    Spec,
+    evolve,
+)
+from muster.wire.check import (
+    Check,
+    Health,
+)
 from projections.projection import Key, Projection, Rest
 
 

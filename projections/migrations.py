@@ -20,7 +20,7 @@ from domain.saga import (
     StepStalled,
     StepSucceeded,
 )
-from domain.value import value
+from muster.wire.value import value
 from projections.projection import Key, Projection
 
 Outcome = Literal["running", "done", "failed", "skipped", "given up"]

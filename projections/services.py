@@ -4,10 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from domain.check import Health
-from domain.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from domain.message import Recorded
-from domain.value import value
+from domain.registry.instance import (
+    Instance,
+    InstanceDeregistered,
+    InstanceHealthChanged,
+    InstanceRegistered,
+)
+from muster.wire.check import Health
+from muster.wire.value import value
 from projections.projection import Key, Projection, Rest
 
 

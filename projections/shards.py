@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
-from domain.shard_map import (
+from domain.shards.shard import (
     ShardFenced,
     ShardMoved,
     ShardMoveEnded,
@@ -14,7 +14,7 @@ from domain.shard_map import (
     ShardPinSet,
     ShardReclaimed,
 )
-from domain.value import value
+from muster.wire.value import value
 from projections.projection import Key, Projection
 
 

@@ -2,12 +2,19 @@
 
 from typing import Final
 
-from domain.keyspace import MoveShard, shard_for
 from domain.message import Command
-from domain.shard_map import Keyspace
+from domain.shards.keyspace import (
+    MoveShard,
+    shard_for,
+)
+from domain.shards.shard import Keyspace
 from sagas import shard_migration
-from sagas.definition import Definitions
-from sagas.engine import Root, Told, start
+from sagas.engine.decide import (
+    Root,
+    Told,
+    start,
+)
+from sagas.engine.definition import Definitions
 from sagas.shard_migration import SHARD_MIGRATION
 
 DEFINITIONS: Final[Definitions] = {(found.name, found.version): found for found in (SHARD_MIGRATION,)}

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from domain.cluster import Cluster
-from domain.shard_map import Keyspace
+from domain.shards.cluster import Cluster
+from domain.shards.shard import Keyspace
 
 node_drain_moves_max: Final = 8
 """How many moves off one node are under way or wait for slots at a time: enough to keep its slot busy."""

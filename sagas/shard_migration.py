@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from domain.cluster import Cluster
-from domain.keyspace import (
+from domain.saga import Saga
+from domain.shards.cluster import Cluster
+from domain.shards.keyspace import (
     CommitMove,
     EndMove,
     FenceShard,
@@ -25,10 +26,22 @@ from domain.keyspace import (
     ReclaimShard,
     StartMove,
 )
-from domain.node import AttestSilence, ReleaseSlots, ReserveSlots
-from domain.saga import Saga
-from domain.shard_map import Keyspace
-from sagas.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
+from domain.shards.node import (
+    AttestSilence,
+    ReleaseSlots,
+    ReserveSlots,
+)
+from domain.shards.shard import Keyspace
+from sagas.engine.definition import (
+    Action,
+    Apply,
+    Ask,
+    Definition,
+    Heard,
+    Step,
+    Task,
+    Wait,
+)
 
 NAME: Final = "shard_migration"
 cutover_seconds: Final = 10.0

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures_servers"]
+pytest_plugins = ["tests.servers"]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("muster", deadline=None)

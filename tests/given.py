@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from domain import service
-from domain.error import Refused
 from domain.message import Command, Event
+from domain.registry import service
+from muster.wire.error import Refused
 from tests.sample import evolved
 
 

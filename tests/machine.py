@@ -7,10 +7,13 @@ from typing import Any
 
 from domain.catalogue import Answer
 from domain.message import Envelope, Recorded, root
-from infra.chain import Chain, term_started
-from infra.codec import CloudEventMapper
+from infra.log.chain import (
+    Chain,
+    term_started,
+)
+from infra.log.codec import CloudEventMapper
 from tests.sample import NOON
-from workers.partition import Partition
+from workers.machine.partition import Partition
 
 
 class Machine:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
 
-from domain import service as s
-from domain.check import HttpCheck, TcpCheck, TtlCheck
-from domain.instance import (
+from domain.message import Command, Envelope, Event, Recorded
+from domain.registry import service as s
+from domain.registry.instance import (
     InstanceAddressChanged,
     InstanceCheckChanged,
     InstanceChecksChanged,
@@ -28,11 +28,25 @@ from domain.instance import (
     LeaseExpired,
     Spec,
 )
-from domain.message import Command, Envelope, Event, Recorded
-from infra.chain import Chain, term_started
-from infra.codec import CloudEventMapper, Draft
-from infra.log import START, Batch, Cursor
-from workers.partition import Partition
+from infra.log.chain import (
+    Chain,
+    term_started,
+)
+from infra.log.codec import (
+    CloudEventMapper,
+    Draft,
+)
+from infra.log.port import (
+    START,
+    Batch,
+    Cursor,
+)
+from muster.wire.check import (
+    HttpCheck,
+    TcpCheck,
+    TtlCheck,
+)
+from workers.machine.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

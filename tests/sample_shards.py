@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from domain import keyspace as k
-from domain import node as n
 from domain import saga as s
-from domain import shard_map as m
 from domain.message import Command, Event
+from domain.shards import keyspace as k
+from domain.shards import node as n
+from domain.shards import shard as m
 
 MOVE: Final = "keyspace/users/migration/17"
 _FACTS: Final = {

@@ -12,13 +12,13 @@ import shlex
 from datetime import timedelta
 from typing import Any
 
-from domain import service as s
-from domain.error import MusterError
 from domain.message import Command, Envelope, Recorded
+from domain.registry import service as s
+from muster.wire.error import MusterError
 from tests.machine import Machine, facts
 from tests.sample import NOON
-from workers.partition import Partition
-from workers.view import Views
+from workers.machine.partition import Partition
+from workers.views.views import Views
 
 COMMANDS = {
     "deregister": s.DeregisterInstance,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.move_scenario import MoveScenario
+from tests.moves.move_scenario import MoveScenario
 from tests.scenario import Scenario
 
 FILES = sorted((Path(__file__).parent / "scenarios").rglob("*.txt"))

@@ -19,9 +19,9 @@ from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.screen import Screen
 from examples.demo.story import Servers, play
-from infra.child_process import LocalServerFailed
-from infra.local_kafka import LocalKafka
-from infra.local_postgres import LocalPostgres
+from infra.local.child import LocalServerFailed
+from infra.local.kafka import LocalKafka
+from infra.local.postgres import LocalPostgres
 from infra.settings import LOCAL
 
 STORY_SECONDS_MAX: Final = 240.0

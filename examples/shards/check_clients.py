@@ -3,11 +3,11 @@
 from math import inf
 from typing import Final
 
-from domain.driver import ShardId
 from examples.shards.check_nodes import Copies
 from examples.shards.findings import Findings
 from examples.shards.journal import Operation, Told
-from infra.shard_store import ids_max
+from infra.shards.store import ids_max
+from muster.wire.driver import ShardId
 
 Ends = dict[ShardId, list[tuple[int, int]]]
 """By shard, of each of its committed moves: the source's epoch, and the last change that the target took over."""

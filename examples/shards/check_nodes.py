@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from domain.driver import Extent, ShardId
-from domain.shard import shard_of
-from domain.shard_map import Keyspace, Shard
+from domain.shards.shard import (
+    Keyspace,
+    Shard,
+)
 from examples.shards.findings import Findings
-from infra.shard_record import ShardRecord, digest_hex
-from infra.shard_store import ShardStore
+from infra.shards.record import (
+    ShardRecord,
+    digest_hex,
+)
+from infra.shards.store import ShardStore
+from muster.wire.driver import (
+    Extent,
+    ShardId,
+)
+from muster.wire.key import shard_of
 
 _READABLE: Final = ("serving", "fenced")
 

@@ -22,20 +22,24 @@ from typing import Final
 
 import orjson
 
-from domain import keyspace
-from domain.driver import ShardId
 from domain.message import Recorded, root
 from domain.saga import SagaCompensated, SagaCompleted, StepSucceeded
-from domain.shard_map import EVENTS, Keyspace, ShardMoved
+from domain.shards import keyspace
+from domain.shards.shard import (
+    EVENTS,
+    Keyspace,
+    ShardMoved,
+)
 from examples.shards.check_clients import Ends, check_clients
 from examples.shards.check_nodes import check_nodes, read_nodes
 from examples.shards.findings import Findings
 from examples.shards.journal import told_by
-from infra.codec import CloudEventMapper
-from infra.embedded import open_embedded
-from infra.kafka_engine import open_kafka
-from infra.log import START
-from sagas.invariants import Invariants
+from infra.kafka.engine import open_kafka
+from infra.log.codec import CloudEventMapper
+from infra.log.port import START
+from infra.sqlite.engine import open_embedded
+from muster.wire.driver import ShardId
+from sagas.invariants.log import Invariants
 
 _SHARD_EVENTS: Final = frozenset(EVENTS)
 

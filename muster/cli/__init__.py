@@ -8,14 +8,14 @@ import click
 from muster import __version__
 
 _COMMANDS_OF: Final = {
-    "write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat"),
-    "read": ("services", "instances", "discover", "watch", "history", "events", "status"),
-    "log": ("replay", "verify"),
-    "keyspace": ("keyspace", "keyspaces", "shards", "route", "pin", "unpin"),
-    "data": ("put", "get", "delete", "scan"),
-    "node": ("node", "nodes", "limits"),
-    "migration": ("move", "migrations", "migration"),
-    "server": ("doctor", "up"),
+    "muster.cli.registry.write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat"),
+    "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "events", "status"),
+    "workers.cli.log": ("replay", "verify"),
+    "muster.cli.shards.keyspace": ("keyspace", "keyspaces", "shards", "route", "pin", "unpin"),
+    "muster.cli.shards.data": ("put", "get", "delete", "scan"),
+    "muster.cli.shards.node": ("node", "nodes", "limits"),
+    "muster.cli.shards.migration": ("move", "migrations", "migration"),
+    "workers.cli.server": ("doctor", "up"),
 }
 _MODULE_OF: Final = {command: module for module, commands in _COMMANDS_OF.items() for command in commands}
 
@@ -30,7 +30,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click."""
         module = _MODULE_OF.get(cmd_name)
-        return None if module is None else getattr(import_module(f"muster.cli.{module}"), cmd_name)
+        return None if module is None else getattr(import_module(module), cmd_name)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

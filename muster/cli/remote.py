@@ -10,9 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from muster.answer import Written
 from muster.cli.outcome import json_option, run, show
-from muster.client import DEFAULT_URL, Client
+from muster.client.client import (
+    DEFAULT_URL,
+    Client,
+)
+from muster.wire.registry import Written
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

@@ -10,9 +10,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from muster.answer import Event, HistoryEntry, Instance, Mark, Service, Written
 from muster.cli.outcome import document
-from muster.watch import Appeared, Change, Changed, Removed, Snapshot
+from muster.client.watch import (
+    Appeared,
+    Change,
+    Changed,
+    Removed,
+    Snapshot,
+)
+from muster.wire.registry import (
+    Event,
+    HistoryEntry,
+    Instance,
+    Mark,
+    Service,
+    Written,
+)
 
 _WIDTH_OF_PIPES: Final = 200
 _COLOURS: Final = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}

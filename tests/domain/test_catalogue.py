@@ -2,12 +2,18 @@
 
 import pytest
 
-from domain import error, instance, saga, service, shard_map
-from domain import node as nodes
+from domain import saga
 from domain.catalogue import COMMANDS, EVENTS, INTERNAL_COMMANDS, KIND_OF, command_from, command_from_json
-from domain.error import InvalidCommand, InvalidInstance
 from domain.message import Event
-from infra.codec import event_from
+from domain.registry import instance, service
+from domain.shards import node as nodes
+from domain.shards import shard as shard_map
+from infra.log.codec import event_from
+from muster.wire import error
+from muster.wire.error import (
+    InvalidCommand,
+    InvalidInstance,
+)
 from tests import sample_shards
 from tests.sample import COMMANDS as INSTANCE_COMMANDS
 from tests.sample import EVENTS as INSTANCE_EVENTS

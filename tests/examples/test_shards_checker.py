@@ -14,13 +14,23 @@ import lmdb
 import orjson
 import pytest
 
-from domain.driver import Location, ShardId, ShardLimits
-from domain.shard import shard_of
 from examples.shards.checker import check
 from examples.shards.journal import Journal, told_by
-from infra.shard_record import ShardRecord, Write, decode_record, encode_record, shard_key
-from infra.shard_store import ShardStore
+from infra.shards.record import (
+    ShardRecord,
+    Write,
+    decode_record,
+    encode_record,
+    shard_key,
+)
+from infra.shards.store import ShardStore
 from muster import Client, Keyspace
+from muster.wire.driver import (
+    Location,
+    ShardId,
+    ShardLimits,
+)
+from muster.wire.key import shard_of
 from tests.muster.controller import controller
 from tests.muster.data_node import data_node
 

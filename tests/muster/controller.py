@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infra.settings import Settings
 from muster import Client
-from workers.controller import running
+from workers.controller.process import running
 
 
 def free_port() -> int:

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from muster.node_process import NodeSettings, agent_of
 from workers.node.node import DataNode
+from workers.node.process import (
+    NodeSettings,
+    agent_of,
+)
 
 
 @asynccontextmanager

@@ -12,15 +12,24 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from domain.error import InstanceNotFound, NotReady, Timeout, TooLarge, Unreachable
-from domain.instance import Spec
 from domain.message import Envelope
-from domain.service import Heartbeat, RegisterInstance
-from infra.route import partition_of
+from domain.registry.instance import Spec
+from domain.registry.service import (
+    Heartbeat,
+    RegisterInstance,
+)
 from infra.settings import Settings
 from muster import Client, KafkaCommands, to_service
-from tests.fixtures_servers import SharedKafka
-from workers.controller import running
+from muster.wire.error import (
+    InstanceNotFound,
+    NotReady,
+    Timeout,
+    TooLarge,
+    Unreachable,
+)
+from muster.wire.route import partition_of
+from tests.servers import SharedKafka
+from workers.controller.process import running
 
 pytestmark = pytest.mark.kafka
 PARTITIONS = 3

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from domain.check import TtlCheck
-from domain.instance import (
+from domain.message import Event
+from domain.registry.instance import (
     CheckStatus,
     Instance,
     InstanceCheckChanged,
@@ -19,7 +19,7 @@ from domain.instance import (
     LeaseExpired,
     Mark,
 )
-from domain.message import Event
+from muster.wire.check import TtlCheck
 from projections.history import HISTORY, HistoryRow, transitions_max
 from projections.instances import INSTANCES
 from projections.projection import Projection

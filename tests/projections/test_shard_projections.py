@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from domain.message import Recorded
-from domain.node import CordonNode, RemoveNode
-from infra.codec import CloudEventMapper
-from infra.embedded import open_embedded
-from infra.log import START
+from domain.shards.node import (
+    CordonNode,
+    RemoveNode,
+)
+from infra.log.codec import CloudEventMapper
+from infra.log.port import START
+from infra.sqlite.engine import open_embedded
 from projections.data_nodes import DATA_NODES
 from projections.migrations import MIGRATIONS
 from projections.projection import Key, Projection
 from projections.shards import SHARDS
-from tests.workers.participants import controller
+from tests.workers.sagas.participants import controller
 
 
 def folded(projection: Projection[Any], events: list[Recorded]) -> dict[Key, Any]:

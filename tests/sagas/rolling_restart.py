@@ -9,12 +9,26 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
-from domain import service
-from domain.instance import Spec
+from domain.registry import service
+from domain.registry.instance import Spec
+from domain.registry.service import (
+    ClearMaintenance,
+    RegisterInstance,
+    SetMaintenance,
+)
 from domain.saga import Saga
-from domain.service import ClearMaintenance, RegisterInstance, SetMaintenance
-from sagas.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait
-from sagas.engine import Root
+from sagas.engine.decide import Root
+from sagas.engine.definition import (
+    Action,
+    Apply,
+    Ask,
+    Definition,
+    Definitions,
+    Heard,
+    Step,
+    Task,
+    Wait,
+)
 from tests.sample import evolved
 
 NAME: Final = "rolling_restart"

@@ -8,12 +8,16 @@ import orjson
 import pytest
 
 from domain import saga as s
-from domain.error import Refused
 from domain.message import Command, Event
 from domain.saga import ExpireStep, ReportStep, Saga
-from sagas import engine
-from sagas.definition import Definitions
-from sagas.engine import Root, SagaTimer, Told
+from muster.wire.error import Refused
+from sagas.engine import decide as engine
+from sagas.engine.decide import (
+    Root,
+    SagaTimer,
+    Told,
+)
+from sagas.engine.definition import Definitions
 
 STARTING = s.SagaStarted
 

@@ -2,9 +2,17 @@
 
 import pytest
 
-from domain.service import SetMaintenance
+from domain.registry.service import SetMaintenance
 from sagas.catalogue import DEFINITIONS
-from sagas.definition import Apply, Definition, Step, Task, Unsound, Wait, newest
+from sagas.engine.definition import (
+    Apply,
+    Definition,
+    Step,
+    Task,
+    Unsound,
+    Wait,
+    newest,
+)
 from tests.sagas.rolling_restart import LATER, V1
 
 

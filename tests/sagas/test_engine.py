@@ -5,9 +5,8 @@ from functools import reduce
 
 import pytest
 
-from domain import service
-from domain.error import MigrationNotFound, VerbNotAllowed
-from domain.instance import (
+from domain.registry import service
+from domain.registry.instance import (
     InstanceDeregistered,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
@@ -40,9 +39,22 @@ from domain.saga import (
     UpgradeSaga,
     evolve,
 )
-from sagas import engine
-from sagas.definition import Task, Wait
-from sagas.engine import pause_seconds, pending, renews, start, task_id
+from muster.wire.error import (
+    MigrationNotFound,
+    VerbNotAllowed,
+)
+from sagas.engine import decide as engine
+from sagas.engine.decide import (
+    pause_seconds,
+    pending,
+    renews,
+    start,
+    task_id,
+)
+from sagas.engine.definition import (
+    Task,
+    Wait,
+)
 from tests.sagas import rolling_restart as saga
 from tests.sagas.story import Story, expire
 from tests.sample import evolved, registered

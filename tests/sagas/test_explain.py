@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from immutables import Map
 
-from domain import cluster as c
-from domain.cluster import Cluster
-from domain.node import (
+from domain.saga import Saga
+from domain.shards import cluster as c
+from domain.shards.cluster import Cluster
+from domain.shards.node import (
     MoveLimitsChanged,
     NodeJoined,
     NodeLost,
@@ -17,8 +18,7 @@ from domain.node import (
     SlotsGranted,
     SlotsQueued,
 )
-from domain.saga import Saga
-from sagas.explain import waits_for
+from sagas.engine.explain import waits_for
 from sagas.shard_migration import SHARD_MIGRATION
 
 ID = "keyspace/users/migration/7"

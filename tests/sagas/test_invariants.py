@@ -6,7 +6,6 @@ from functools import cache
 import pytest
 
 from domain.message import Event, Recorded
-from domain.node import NodeSilenceAttested, SlotsGranted, SlotsQueued, SlotsReleased
 from domain.saga import (
     AbortSaga,
     CompensationStarted,
@@ -18,7 +17,13 @@ from domain.saga import (
     StepSkipped,
     StepSucceeded,
 )
-from domain.shard_map import (
+from domain.shards.node import (
+    NodeSilenceAttested,
+    SlotsGranted,
+    SlotsQueued,
+    SlotsReleased,
+)
+from domain.shards.shard import (
     CleanupDone,
     CleanupIntended,
     ShardFenced,
@@ -29,7 +34,7 @@ from domain.shard_map import (
     ShardReclaimed,
     ShardsAssigned,
 )
-from sagas.invariants import Invariants
+from sagas.invariants.log import Invariants
 from tests.simulation.faults import play
 from tests.simulation.moves import Moves
 

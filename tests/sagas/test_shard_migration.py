@@ -5,20 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from domain import cluster, keyspace
-from domain.error import KeyspaceNotFound, MoveInProgress, ShardNotFound, ShardPinned, VerbNotAllowed
-from domain.keyspace import MoveShard
-from domain.node import (
-    AttestSilence,
-    NodeJoined,
-    NodeLost,
-    NodeRemoved,
-    NodeSilenceAttested,
-    ReleaseSlots,
-    ReserveSlots,
-    SlotsGranted,
-    SlotsQueued,
-)
 from domain.saga import (
     INITIAL,
     AbortSaga,
@@ -34,7 +20,20 @@ from domain.saga import (
     SkipStep,
     StepSucceeded,
 )
-from domain.shard_map import (
+from domain.shards import cluster, keyspace
+from domain.shards.keyspace import MoveShard
+from domain.shards.node import (
+    AttestSilence,
+    NodeJoined,
+    NodeLost,
+    NodeRemoved,
+    NodeSilenceAttested,
+    ReleaseSlots,
+    ReserveSlots,
+    SlotsGranted,
+    SlotsQueued,
+)
+from domain.shards.shard import (
     CleanupIntended,
     KeyspaceCreated,
     ShardFenced,
@@ -46,9 +45,20 @@ from domain.shard_map import (
     ShardReclaimed,
     ShardsAssigned,
 )
+from muster.wire.error import (
+    KeyspaceNotFound,
+    MoveInProgress,
+    ShardNotFound,
+    ShardPinned,
+    VerbNotAllowed,
+)
 from sagas.catalogue import DEFINITIONS, started
-from sagas.definition import Ask, Task, Wait
-from sagas.engine import Root
+from sagas.engine.decide import Root
+from sagas.engine.definition import (
+    Ask,
+    Task,
+    Wait,
+)
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.sagas.story import Story, expire
 

@@ -17,21 +17,25 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from domain import service as s
 from domain.catalogue import Answer
-from domain.check import TtlCheck
-from domain.error import MusterError, NotReady, Refused
-from domain.instance import Spec
 from domain.message import Command, Envelope, Recorded
-from infra.chain import Chain
-from infra.codec import CloudEventMapper
-from infra.log import START
+from domain.registry import service as s
+from domain.registry.instance import Spec
+from infra.log.chain import Chain
+from infra.log.codec import CloudEventMapper
+from infra.log.port import START
+from muster.wire.check import TtlCheck
+from muster.wire.error import (
+    MusterError,
+    NotReady,
+    Refused,
+)
 from tests.machine import facts
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store
 from tests.simulation.loop import VirtualLoop
-from workers.partition import Partition
-from workers.view import Views
+from workers.machine.partition import Partition
+from workers.views.views import Views
 
 STEPS = 1_500
 STREAMS = ("service/orders", "service/users")

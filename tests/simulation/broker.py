@@ -15,12 +15,25 @@ from typing import Final
 from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, KafkaError, OutOfOrderSequenceNumber
 
-from domain.error import CursorRefused, NotReady
-from infra.chain import Chain, link
-from infra.kafka_appends import Identity
-from infra.log import Batch, Cursor
+from infra.kafka.appends import Identity
+from infra.kafka.topic import (
+    EVENTS,
+    LIVENESS,
+    topic_name,
+)
+from infra.log.chain import (
+    Chain,
+    link,
+)
+from infra.log.port import (
+    Batch,
+    Cursor,
+)
 from infra.read_ahead import ReadAhead
-from infra.topic import EVENTS, LIVENESS, topic_name
+from muster.wire.error import (
+    CursorRefused,
+    NotReady,
+)
 
 Record = tuple[bytes, bytes]
 

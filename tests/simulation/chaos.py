@@ -5,14 +5,20 @@ from dataclasses import replace
 from random import Random
 
 from domain.catalogue import Answer
-from domain.cluster import Cluster
 from domain.message import Recorded
-from domain.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, Saga, SkipStep
+from domain.shards.cluster import Cluster
+from domain.shards.node import (
+    CordonNode,
+    DrainNode,
+    SetMoveLimits,
+    UncordonNode,
+    UndrainNode,
+)
 from sagas.catalogue import DEFINITIONS
-from sagas.engine import allowed
+from sagas.engine.decide import allowed
 from tests.simulation.moves import Fault, Message, Moves
-from workers.shard_view import TaskRow
+from workers.views.shards import TaskRow
 
 SHARDS, NODES, turns = 5, 4, 900
 

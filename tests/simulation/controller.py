@@ -4,15 +4,15 @@ import asyncio
 from datetime import datetime, timedelta
 from random import Random
 
-from infra.codec import CloudEventMapper
-from infra.kafka_log import KafkaLog
-from infra.snapshot import Snapshot
+from infra.kafka.log import KafkaLog
+from infra.log.codec import CloudEventMapper
+from infra.log.snapshot import Snapshot
 from tests.sample import NOON
 from tests.simulation.broker import Broker
-from workers.partition import Partition
-from workers.snapshotter import Snapshotter
-from workers.view import Views
-from workers.writer import Writer
+from workers.machine.partition import Partition
+from workers.views.snapshotter import Snapshotter
+from workers.views.views import Views
+from workers.writer.writer import Writer
 
 skew_seconds = 60.0
 

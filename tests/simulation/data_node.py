@@ -11,8 +11,41 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from domain.catalogue import Answer
-from domain.driver import Extent, Location, ShardId, ShardLimits
-from domain.error import (
+from domain.message import Command
+from domain.saga import ReportStep
+from domain.shards.keyspace import (
+    ReportDropped,
+    ReportOpened,
+)
+from domain.shards.node import (
+    JoinNode,
+    RenewNode,
+)
+from domain.shards.shard import Shard
+from infra.shards import ownership
+from infra.shards.record import (
+    Change,
+    Checkpoint,
+    ShardRecord,
+    digest_hex,
+    pair_digest,
+)
+from muster.agent.settle import (
+    Activate,
+    Distrust,
+    Drop,
+    Fence,
+    LocalShard,
+    Retire,
+    correction,
+)
+from muster.wire.driver import (
+    Extent,
+    Location,
+    ShardId,
+    ShardLimits,
+)
+from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
     MusterError,
@@ -22,15 +55,7 @@ from domain.error import (
     StaleEpoch,
     Transient,
 )
-from domain.keyspace import ReportDropped, ReportOpened
-from domain.message import Command
-from domain.node import JoinNode, RenewNode
-from domain.saga import ReportStep
-from domain.shard_map import Shard
-from infra import shard_ownership as ownership
-from infra.shard_record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
-from muster.agent_map import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
-from workers.shard_view import TaskRow
+from workers.views.shards import TaskRow
 
 lease_seconds = 5.0
 renew_seconds = 1.0

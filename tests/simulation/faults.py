@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Final
 from zlib import crc32
 
-from domain import cluster
-from domain.keyspace import MoveShard
 from domain.message import Recorded
-from domain.node import SlotsGranted, SlotsReleased
 from domain.saga import AbortSaga, ExpireStep, PauseSaga, ResumeSaga, Saga, StepSucceeded
+from domain.shards import cluster
+from domain.shards.keyspace import MoveShard
+from domain.shards.node import (
+    SlotsGranted,
+    SlotsReleased,
+)
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.simulation.moves import KEYSPACE, Fault, Message, Moves
-from workers.shard_view import TaskRow
+from workers.views.shards import TaskRow
 
 FORWARD: Final = tuple(step.name for step in SHARD_MIGRATION.steps)
 BACK: Final = tuple(step.name for step in SHARD_MIGRATION.compensations)

@@ -12,16 +12,22 @@ from itertools import count
 from typing import Final
 
 from domain.catalogue import Answer
-from domain.error import Timeout
 from domain.message import Command, Envelope, Recorded, root
 from domain.saga import Saga
-from infra.chain import Chain, term_started
-from infra.codec import CloudEventMapper
+from infra.log.chain import (
+    Chain,
+    term_started,
+)
+from infra.log.codec import CloudEventMapper
+from muster.wire.error import Timeout
 from tests.sample import NOON
 from tests.simulation.loop import VirtualLoop
-from workers.partition import Folded, Partition
-from workers.saga_driver import SagaDriver
-from workers.shard_view import ShardViews
+from workers.machine.partition import (
+    Folded,
+    Partition,
+)
+from workers.sagas.driver import SagaDriver
+from workers.views.shards import ShardViews
 
 Told = Callable[[Answer], None]
 Post = Callable[[Envelope, Told], None]

@@ -10,19 +10,34 @@ from dataclasses import dataclass
 from random import Random
 
 from domain.catalogue import Answer
-from domain.driver import ShardId
-from domain.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
-from domain.keyspace import CreateKeyspace, MoveShard
 from domain.message import Command, Envelope, Recorded
-from domain.node import RemoveNode
 from domain.saga import ForceComplete, ResumeSaga, RetryStep, Saga, SkipStep, StepSucceeded
-from domain.shard_map import Shard, ShardMoved, ShardReclaimed, ShardsAssigned
+from domain.shards.keyspace import (
+    CreateKeyspace,
+    MoveShard,
+)
+from domain.shards.node import RemoveNode
+from domain.shards.shard import (
+    Shard,
+    ShardMoved,
+    ShardReclaimed,
+    ShardsAssigned,
+)
+from muster.wire.driver import ShardId
+from muster.wire.error import (
+    DataUnavailable,
+    NotOwner,
+    ReadFailed,
+    Refused,
+    StaleEpoch,
+    Transient,
+)
 from sagas.catalogue import DEFINITIONS
-from sagas.engine import allowed
-from sagas.invariants import Invariants
+from sagas.engine.decide import allowed
+from sagas.invariants.log import Invariants
 from tests.simulation.data_node import DataNode
 from tests.simulation.move_controller import Crashed, MoveController
-from workers.shard_view import TaskRow
+from workers.views.shards import TaskRow
 
 turn_seconds = 0.25
 KEYSPACE = "keyspace/users"

@@ -14,21 +14,29 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from domain.error import InvalidCommand, MusterError
-from infra.codec import CloudEventMapper
-from workers.control import Control
-from workers.http import keyspaces, migrations, nodes, operation, past, query, registry, shard_watch, tasks
-from workers.http.audience import Audience
-from workers.http.encoded import Encoded
+from infra.log.codec import CloudEventMapper
+from muster.wire.error import (
+    InvalidCommand,
+    MusterError,
+)
+from workers.gateway import Control
+from workers.http import operation
+from workers.http.audit import events as past
 from workers.http.exchange import Reply, Request, problem, problem_of
 from workers.http.metric import Metrics, Requests
 from workers.http.openapi import with_hot_routes
 from workers.http.reading import Reader, Unready
+from workers.http.registry import reads as query
+from workers.http.registry import writes as registry
+from workers.http.registry.encoded import Encoded
+from workers.http.registry.watch import Hub
 from workers.http.routing import Handler, Routes
-from workers.http.shard_watch import ShardHub
-from workers.http.stream import Watching
-from workers.http.watch import Hub
-from workers.view import Views
+from workers.http.shards import keyspaces, migrations, nodes, tasks
+from workers.http.shards import watch as shard_watch
+from workers.http.shards.watch import ShardHub
+from workers.http.watch.stream import Watching
+from workers.http.watch.subscribers import Audience
+from workers.views.views import Views
 
 LOG: Final = logging.getLogger("muster.http")
 _VERBS: Final = frozenset(("health", "heartbeat", "maintenance", "drain"))

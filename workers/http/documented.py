@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from domain.service import (
+from domain.registry.service import (
     ClearMaintenance,
     DeregisterInstance,
     DrainInstance,
@@ -17,7 +17,7 @@ from domain.service import (
 )
 from workers.http.exchange import Reading
 from workers.http.model import CommandBatch, InstanceList, InstanceWhole, OutcomeList, ServiceList, Written
-from workers.http.query import InstancesQuery
+from workers.http.registry.reads import InstancesQuery
 
 _INSTANCE: Final = "/v1/services/{service}/instances/{instance}"
 

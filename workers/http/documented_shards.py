@@ -2,8 +2,13 @@
 
 from typing import Final
 
-from domain.keyspace import MoveShard, PinShard, UnpinShard
-from domain.node import (
+from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, UpgradeSaga
+from domain.shards.keyspace import (
+    MoveShard,
+    PinShard,
+    UnpinShard,
+)
+from domain.shards.node import (
     CordonNode,
     DrainNode,
     JoinNode,
@@ -13,11 +18,11 @@ from domain.node import (
     UncordonNode,
     UndrainNode,
 )
-from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, UpgradeSaga
-from workers.http import keyspaces, migrations, nodes, shard_watch, tasks
 from workers.http.documented import Operation
 from workers.http.model import OutcomeList, Written
-from workers.http.shard_model import (
+from workers.http.shards import keyspaces, migrations, nodes, tasks
+from workers.http.shards import watch as shard_watch
+from workers.http.shards.model import (
     AssignBody,
     ClusterItem,
     Joined,

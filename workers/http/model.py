@@ -5,7 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from domain.check import Check, Health
+from muster.wire.check import (
+    Check,
+    Health,
+)
 
 
 class Shape(BaseModel):

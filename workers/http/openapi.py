@@ -6,14 +6,14 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from domain.instance import Spec
 from domain.message import NAME_PATTERN, Command
-from domain.service import RegisterInstance
+from domain.registry.instance import Spec
+from domain.registry.service import RegisterInstance
 from workers.http.documented import HOT, Operation
 from workers.http.documented_shards import SHARDS
 from workers.http.exchange import Reading
 from workers.http.model import CommandBatch, ProblemShape, Written
-from workers.http.shard_model import ReportBatch
+from workers.http.shards.model import ReportBatch
 
 _REF: Final = "#/components/schemas/{model}"
 TABLE: Final = (*HOT, *SHARDS)

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from workers.control import Control
+from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reply
 from workers.http.metric import Metrics
 from workers.http.reading import Reader

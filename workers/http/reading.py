@@ -13,10 +13,16 @@ from typing import Final
 
 import orjson
 
-from domain.error import NotReady, Timeout
-from workers.control import Control
+from muster.wire.error import (
+    NotReady,
+    Timeout,
+)
+from muster.wire.token import (
+    format_token,
+    parse_token,
+)
+from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
-from workers.token import format_token, parse_token
 
 Unready = Callable[[], str | None]
 """Why the controller cannot answer yet and what to do; None when it can."""

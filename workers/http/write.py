@@ -12,14 +12,27 @@ from typing import Any, Final
 import orjson
 
 from domain.catalogue import Answer, command_from
-from domain.error import InvalidCommand, Timeout
 from domain.message import Command, Envelope
-from domain.value import value
-from workers.control import Control
+from muster.wire.error import (
+    InvalidCommand,
+    Timeout,
+)
+from muster.wire.token import (
+    Token,
+    format_token,
+    parse_token,
+)
+from muster.wire.value import value
+from workers.gateway import Control
 from workers.http.exchange import Headers, Reply, Request, problem
-from workers.request import Told
-from workers.token import Token, format_token, parse_token
-from workers.wire import actor_from, command_id, outcome, outcome_of_error, reason_from
+from workers.writer.published import (
+    actor_from,
+    command_id,
+    outcome,
+    outcome_of_error,
+    reason_from,
+)
+from workers.writer.request import Told
 
 DUPLICATE: Final = (b"muster-duplicate", b"true")
 

@@ -11,13 +11,31 @@ from typing import Any, Final
 
 import grpc
 
-from domain.driver import CopyLimits, Extent, Location, Progress, ShardId, ShardLimits, Told
-from domain.error import ChecksumMismatch, DataUnavailable
-from infra.rpc import node_pb2_grpc
-from infra.shard_record import ShardRecord
-from infra.shard_store import ShardStore
-from workers.node.giving import Giving
-from workers.node.pull import Patience, Pull, Seen, complete, consistent, hidden
+from infra.shards.record import ShardRecord
+from infra.shards.store import ShardStore
+from muster.wire.driver import (
+    CopyLimits,
+    Extent,
+    Location,
+    Progress,
+    ShardId,
+    ShardLimits,
+    Told,
+)
+from muster.wire.error import (
+    ChecksumMismatch,
+    DataUnavailable,
+)
+from muster.wire.rpc import node_pb2_grpc
+from workers.node.incoming import (
+    Patience,
+    Pull,
+    Seen,
+    complete,
+    consistent,
+    hidden,
+)
+from workers.node.outgoing import Giving
 from workers.node.threads import Threads
 
 patience_seconds: Final = 10.0
@@ -36,7 +54,7 @@ Work = Callable[[], Coroutine[Any, Any, ShardRecord]]
 
 
 class LmdbDriver:
-    """See `domain.driver.ShardDriver`. Belongs to the event loop in which its node runs; `close` ends what it follows.
+    """See `muster.wire.driver.ShardDriver`. Belongs to the event loop in which its node runs; `close` ends what it follows.
 
     A source that cannot be reached for `patience_seconds` is a matter of trying the step again.
     """

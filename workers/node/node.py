@@ -8,13 +8,13 @@ from typing import Any, Final, Self
 
 import grpc
 
-from domain.driver import Location
-from domain.error import NotReady
-from infra.rpc import node_pb2_grpc
-from infra.shard_commits import Commits
-from infra.shard_store import ShardStore
-from workers.node.giving import Giving
+from infra.shards.commits import Commits
+from infra.shards.store import ShardStore
+from muster.wire.driver import Location
+from muster.wire.error import NotReady
+from muster.wire.rpc import node_pb2_grpc
 from workers.node.lmdb_driver import LmdbDriver, patience_seconds
+from workers.node.outgoing import Giving
 from workers.node.service import NodeService
 from workers.node.threads import Threads
 

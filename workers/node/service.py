@@ -1,18 +1,33 @@
-"""The gRPC service of a data node: clients' reads and writes, and copies for other nodes; `infra/rpc/node.proto`."""
+"""The gRPC service of a data node: clients' reads and writes, and copies for other nodes; `muster/wire/rpc/node.proto`."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from domain.driver import ShardId
-from domain.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
-from infra.rpc import node_pb2, node_pb2_grpc
-from infra.rpc.problem import problem, refuse
-from infra.shard_commits import Commits
-from infra.shard_record import Write, Written
-from infra.shard_store import ShardStore
-from workers.node.giving import Giving, part_bytes_max
+from infra.shards.commits import Commits
+from infra.shards.record import (
+    Write,
+    Written,
+)
+from infra.shards.store import ShardStore
+from muster.wire.driver import ShardId
+from muster.wire.error import (
+    DataUnavailable,
+    InvalidCommand,
+    MusterError,
+    ShardNotFound,
+    TooLarge,
+)
+from muster.wire.rpc import node_pb2, node_pb2_grpc
+from muster.wire.rpc.problem import (
+    problem,
+    refuse,
+)
+from workers.node.outgoing import (
+    Giving,
+    part_bytes_max,
+)
 from workers.node.threads import Threads
 
 operations_max: Final = 10_000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
-from domain.error import DataUnavailable
+from muster.wire.error import DataUnavailable
 
 threads_max: Final = 16
 P = ParamSpec("P")

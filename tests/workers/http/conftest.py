@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from infra.settings import Settings
-from workers.control import Control
-from workers.controller import running
+from workers.controller.process import running
+from workers.gateway import Control
 
 INSTANCE = "/v1/services/orders/instances/a"
 SPEC = {"address": "10.0.0.7", "port": 8080}

@@ -7,11 +7,15 @@ from typing import Any
 
 import grpc
 
-from domain.driver import Extent, Location, ShardId
-from domain.error import ShardNotFound
-from infra.rpc import node_pb2, node_pb2_grpc
-from infra.rpc.problem import error_of
-from infra.shard_copy import prefix
+from infra.shards.copy import prefix
+from muster.wire.driver import (
+    Extent,
+    Location,
+    ShardId,
+)
+from muster.wire.error import ShardNotFound
+from muster.wire.rpc import node_pb2, node_pb2_grpc
+from muster.wire.rpc.problem import error_of
 from workers.node.lmdb_driver import LmdbDriver
 from workers.node.node import DataNode
 

@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from infra.rpc.node_pb2 import WriteId
-from workers.node.ahead import gathered
+from muster.wire.rpc.node_pb2 import WriteId
+from workers.node.prefetch import gathered
 from workers.node.throttle import Throttle
 
 SIZE = WriteId(id="x" * 98).ByteSize()

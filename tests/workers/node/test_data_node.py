@@ -11,8 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
-from domain.driver import CopyLimits, Location, ShardId, ShardLimits
-from domain.error import (
+from muster.wire.driver import (
+    CopyLimits,
+    Location,
+    ShardId,
+    ShardLimits,
+)
+from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
     InvalidShardKey,
@@ -23,9 +28,14 @@ from domain.error import (
     ShardNotFound,
     StaleEpoch,
 )
-from infra.rpc import node_pb2, node_pb2_grpc
-from infra.rpc.problem import METADATA, error_from, error_of, problem
-from tests.driver_stage import (
+from muster.wire.rpc import node_pb2, node_pb2_grpc
+from muster.wire.rpc.problem import (
+    METADATA,
+    error_from,
+    error_of,
+    problem,
+)
+from tests.drivers.driver_stage import (
     ELSEWHERE,
     LIMITS,
     OTHER,
@@ -40,8 +50,8 @@ from tests.driver_stage import (
     unheard,
 )
 from tests.workers.node.lmdb_node import LmdbNode, wire
-from workers.node.giving import heartbeat_seconds
 from workers.node.node import DataNode, stop_seconds_max
+from workers.node.outgoing import heartbeat_seconds
 
 Started = Callable[..., Any]
 

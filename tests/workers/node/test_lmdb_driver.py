@@ -1,4 +1,4 @@
-"""LMDB's driver keeps what `domain.driver` promises: three data nodes with their gRPC servers, driven by the shared suite."""
+"""LMDB's driver keeps what `muster.wire.driver` promises: three data nodes with their gRPC servers, in the shared suite."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver_contract import DriverContract
-from tests.driver_stage import Nodes
+from tests.drivers.driver_contract import DriverContract
+from tests.drivers.driver_stage import Nodes
 from tests.workers.node.lmdb_node import LmdbNode
 
 

@@ -1,0 +1,1 @@
+"""The processes that benchmarks put beside a controller: load, targets, participants, floors."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the log: starts, projector, verification, memory, failover."""

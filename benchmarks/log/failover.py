@@ -1,0 +1,102 @@
+"""Failover on Kafka: the writer of a partition is killed; how long until the other controller acknowledges a write."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Final
+
+from benchmarks.bench import KAFKA, Bench
+from benchmarks.controller import HOST, Controller, controller
+from benchmarks.data import spec
+from benchmarks.load.load import request
+from benchmarks.table import Row
+from muster.wire.route import partition_of
+
+_EVERY_SECONDS: Final = 0.005
+_ANSWER_SECONDS_MAX: Final = 30.0
+_SHARE_SECONDS_MAX: Final = 30.0
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    """Two controllers with partitions each; no target was set. Rivals: ZooKeeper 0.40, etcd 0.28-1.1, Consul 2.1-10 s."""
+    if KAFKA not in bench.engines:
+        return
+    yield Row(
+        "failover",
+        "SIGKILL of the writer to the next acknowledged write",
+        KAFKA,
+        "through the other",
+        "s",
+        [_survived(bench) for _ in range(bench.runs)],
+        notes={"rival: ZooKeeper s": 0.40, "rival: etcd tuned s": 0.28, "rival: Consul tuned s": 2.1},
+    )
+
+
+def _survived(bench: Bench) -> float:
+    with ExitStack() as stack:
+        place = stack.enter_context(bench.place(KAFKA))
+        one = stack.enter_context(place.controller())
+        one.wait_until_reigning()
+        other = stack.enter_context(controller(place.data / "other", *place.options()))
+        victim = _shared(one, other)
+        survivor = other if victim is one else one
+        name = _service_in(min(victim.reigned()), _partitions(one))
+        written: float = asyncio.run(_written(victim, survivor, name))
+        return written
+
+
+def _service_in(partition: int, partitions: int) -> str:
+    """A service whose stream lives in the partition."""
+    names = (f"s{number}" for number in itertools.count())
+    return next(name for name in names if partition_of(f"service/{name}", partitions) == partition)
+
+
+def _partitions(one: Controller) -> int:
+    return len(one.status()["partitions"])
+
+
+def _shared(one: Controller, other: Controller) -> Controller:
+    """Wait until both write; the one that writes more: its partitions take longest."""
+    deadline = time.monotonic() + _SHARE_SECONDS_MAX
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            shares = one.reigned(), other.reigned()
+            if all(shares) and len(shares[0]) + len(shares[1]) == _partitions(one):
+                return max(zip(map(len, shares), (0, 1), (one, other), strict=True))[2]
+        time.sleep(0.1)
+    raise RuntimeError("the two controllers do not share the partitions")
+
+
+async def _written(victim: Controller, survivor: Controller, service: str) -> float:
+    """Kill; then a new write every 5 ms, each on a connection of its own, until one is acknowledged."""
+    if not await _put(survivor.port, service, 0):
+        raise RuntimeError("the write through the other controller is refused while both live")
+    acknowledged = asyncio.get_running_loop().create_future()
+
+    async def attempt(number: int) -> None:
+        with suppress(OSError):
+            if await _put(survivor.port, service, number) and not acknowledged.done():
+                acknowledged.set_result(time.perf_counter())
+
+    victim.process.kill()
+    began = time.perf_counter()
+    attempts = set()
+    async with asyncio.timeout(_ANSWER_SECONDS_MAX):
+        while not acknowledged.done():
+            attempts.add(asyncio.create_task(attempt(len(attempts) + 1)))
+            await asyncio.wait([acknowledged], timeout=_EVERY_SECONDS)
+    for task in attempts:
+        task.cancel()
+    await asyncio.gather(*attempts, return_exceptions=True)
+    return float(acknowledged.result()) - began
+
+
+async def _put(port: int, service: str, number: int) -> bool:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(request("PUT", f"/v1/services/{service}/instances/i{number}", spec(number)))
+        return (await reader.readline()).split()[1:2] == [b"200"]
+    finally:
+        writer.close()

@@ -1,0 +1,1 @@
+"""Benchmarks of registrations, watches, discovery and checks."""

@@ -1,0 +1,1 @@
+"""Benchmarks of keyspaces, moves and sagas."""

@@ -1,0 +1,1 @@
+"""Keyspaces, their shards, data nodes, and the slots of moves."""

@@ -1,0 +1,318 @@
+"""The aggregate of data nodes, and of the slots that limit concurrent moves; the one stream `cluster`.
+
+Commands   JoinNode · RenewNode · RemoveNode · CordonNode · UncordonNode · DrainNode · UndrainNode · SetMoveLimits;
+           from inside: ReserveSlots · ReleaseSlots · AttestSilence · ExpireNode
+Events     NodeJoined · NodeRejoined · NodeLost · NodeReturned · NodeRemoved · NodeCordonSet · NodeCordonCleared ·
+           NodeDrainStarted · NodeDrainEnded · MoveLimitsChanged · SlotsQueued · SlotsGranted · SlotsReleased ·
+           NodeSilenceAttested
+State      `Cluster`: the nodes by id, the moves that hold or wait for slots, the attested silences
+
+A node joins with an incarnation of its own and holds a lease, which it renews; a renewal is no event, losing the lease is.
+A move takes a slot of its source and one of its target, and one of the cluster's; who must wait waits in the order of asking.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Final, Literal, NamedTuple
+
+from immutables import Map
+
+from domain.message import Command, Event
+from domain.shards.node import (
+    AttestSilence,
+    CordonNode,
+    DataNode,
+    DrainNode,
+    ExpireNode,
+    JoinNode,
+    MoveLimitsChanged,
+    NodeCommand,
+    NodeCordonCleared,
+    NodeCordonSet,
+    NodeDrainEnded,
+    NodeDrainStarted,
+    NodeEvent,
+    NodeJoined,
+    NodeLost,
+    NodeRejoined,
+    NodeRemoved,
+    NodeReturned,
+    NodeSilenceAttested,
+    ReleaseSlots,
+    RemoveNode,
+    RenewNode,
+    ReserveSlots,
+    SetMoveLimits,
+    SlotsGranted,
+    SlotsQueued,
+    SlotsReleased,
+    UncordonNode,
+    UndrainNode,
+    joined,
+)
+from domain.shards.node import evolve as changed
+from muster.wire.error import (
+    NodeCordoned,
+    NodeNotFound,
+    NodeTaken,
+    StaleIncarnation,
+)
+from muster.wire.value import value
+
+KIND: Final = "cluster"
+STREAM: Final = "cluster"
+
+
+@value
+class Reservation:
+    """A move's slots: one on its source, one on its target."""
+
+    source: str
+    target: str
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes with a slot each."""
+        return frozenset((self.source, self.target))
+
+
+@value
+class Cluster:
+    """All nodes, and those that were removed; the moves that hold slots, and those that wait for some in the order of asking
+    (`queue`); by move the node whose silence was attested to it.
+    """
+
+    version: int
+    nodes: Map[str, DataNode]
+    held: Map[str, Reservation]
+    waiting: Map[str, Reservation]
+    queue: tuple[str, ...]
+    silences: Map[str, str]
+    removed: frozenset[str] = frozenset()
+    node_moves_max: int = 1
+    cluster_moves_max: int = 4
+
+
+INITIAL: Final = Cluster(0, Map(), Map(), Map(), (), Map())
+
+
+def decide(command: Command, state: Cluster) -> list[Event]:
+    """What the command makes happen. Raises NodeNotFound, NodeCordoned or StaleIncarnation; empty: already so."""
+    match command:
+        case JoinNode():
+            return _join(command, state)
+        case RemoveNode():
+            return [NodeRemoved(node=command.node)] if command.node in state.nodes else []
+        case SetMoveLimits():
+            if (command.node_moves_max, command.cluster_moves_max) == (state.node_moves_max, state.cluster_moves_max):
+                return []
+            changed = MoveLimitsChanged(
+                node_moves_max=command.node_moves_max, cluster_moves_max=command.cluster_moves_max
+            )
+            return [changed, *_granted(evolve(state, changed))]
+        case ReserveSlots():
+            return _reserve(command, state)
+        case ReleaseSlots():
+            if command.saga not in state.held and command.saga not in state.waiting:
+                return []
+            released = SlotsReleased(saga=command.saga)
+            return [released, *_granted(evolve(state, released))]
+        case AttestSilence():
+            node = state.nodes.get(command.node)
+            known = state.silences.get(command.saga) == command.node
+            # A move that holds no slots any more asks too late: nobody would forget the answer.
+            if known or command.saga not in state.held or (node is not None and node.alive):
+                return []
+            return [NodeSilenceAttested(node=command.node, saga=command.saga)]
+        case ExpireNode():
+            node = state.nodes.get(command.node)
+            if node is None or node.incarnation != command.incarnation or not node.alive:
+                return []
+            return [NodeLost(node=node.id, incarnation=node.incarnation, lease_seconds=node.lease_seconds)]
+        case NodeCommand():
+            return _known_node(command, node_of(state, command.node))
+        case _:
+            raise AssertionError(f"no decision for {type(command).__name__}")
+
+
+def _known_node(command: NodeCommand, node: DataNode) -> list[Event]:
+    match command:
+        case RenewNode():
+            if command.incarnation != node.incarnation:
+                raise StaleIncarnation(
+                    f"{node.id} is at incarnation {node.incarnation}, not {command.incarnation}: another process has joined",
+                    incarnation=node.incarnation,
+                )
+            return [] if node.alive else [NodeReturned(node=node.id)]
+        case CordonNode():
+            return [] if node.cordoned else [NodeCordonSet(node=node.id)]
+        case UncordonNode():
+            return [NodeCordonCleared(node=node.id)] if node.cordoned else []
+        case DrainNode():
+            return [] if node.draining else [NodeDrainStarted(node=node.id)]
+        case UndrainNode():
+            return [NodeDrainEnded(node=node.id)] if node.draining else []
+        case _:
+            raise AssertionError(f"no decision for {type(command).__name__}")
+
+
+def node_of(state: Cluster, node: str) -> DataNode:
+    """The node. Raises NodeNotFound."""
+    found = state.nodes.get(node)
+    if found is None:
+        raise NodeNotFound(f"the cluster has no data node {node}", node=node)
+    return found
+
+
+def _join(command: JoinNode, state: Cluster) -> list[Event]:
+    facts = command.model_dump()
+    known = state.nodes.get(command.node)
+    if known is None:
+        return [NodeJoined(**facts)]
+    if known.store != command.store:
+        raise NodeTaken(
+            f"data node {known.id} is known with another store ({known.store}); remove it first, or choose another id",
+            node=known.id,
+        )
+    same = (known.process, known.address) == (command.process, command.address)
+    return [] if known.alive and same else [NodeRejoined(**facts)]
+
+
+def _reserve(command: ReserveSlots, state: Cluster) -> list[Event]:
+    if command.saga in state.held or command.saga in state.waiting:
+        return []
+    target = node_of(state, command.target)
+    node_of(state, command.source)
+    if target.cordoned or target.draining:
+        what = "cordoned" if target.cordoned else "being drained"
+        raise NodeCordoned(f"data node {target.id} is {what}: it takes no new shards", node=target.id)
+    queued = SlotsQueued(saga=command.saga, source=command.source, target=command.target)
+    return [queued, *_granted(evolve(state, queued))]
+
+
+def _granted(state: Cluster) -> list[Event]:
+    """Grants for those in the queue that fit now. One that waits for a busy node holds up only who needs that node too."""
+    used: dict[str, int] = {}
+    for reservation in state.held.values():
+        for node in reservation.nodes:
+            used[node] = used.get(node, 0) + 1
+    held, events = len(state.held), list[Event]()
+    for saga in state.queue:
+        if held >= state.cluster_moves_max:
+            break
+        wanted = state.waiting[saga]
+        fits = all(used.get(node, 0) < state.node_moves_max for node in wanted.nodes)
+        for node in wanted.nodes:
+            used[node] = used.get(node, 0) + 1
+        if fits:
+            held += 1
+            events.append(SlotsGranted(saga=saga, source=wanted.source, target=wanted.target))
+    return events
+
+
+def evolve(state: Cluster, event: Event) -> Cluster:
+    """The cluster after the event."""
+    version = state.version + 1
+    if isinstance(event, NodeJoined | NodeRejoined):
+        nodes = state.nodes.set(event.node, joined(state.nodes.get(event.node), event, state.version))
+        return replace(state, version=version, nodes=nodes, removed=state.removed - {event.node})
+    if isinstance(event, NodeRemoved):
+        assert event.node in state.nodes, f"{event.node} was removed, but never joined"
+        nodes = state.nodes.delete(event.node)
+        return replace(state, version=version, nodes=nodes, removed=state.removed | {event.node})
+    if isinstance(event, NodeSilenceAttested):
+        return replace(state, version=version, silences=state.silences.set(event.saga, event.node))
+    if isinstance(event, NodeEvent):
+        node = state.nodes.get(event.node)
+        assert node is not None, f"{event.type} of {event.node}, which is not here"
+        return replace(state, version=version, nodes=state.nodes.set(node.id, changed(node, event, state.version)))
+    return _slots(replace(state, version=version), event)
+
+
+def _slots(state: Cluster, event: Event) -> Cluster:
+    match event:
+        case MoveLimitsChanged():
+            return replace(state, node_moves_max=event.node_moves_max, cluster_moves_max=event.cluster_moves_max)
+        case SlotsQueued():
+            assert event.saga not in state.waiting, f"{event.saga} queued twice"
+            waiting = state.waiting.set(event.saga, Reservation(event.source, event.target))
+            return replace(state, waiting=waiting, queue=(*state.queue, event.saga))
+        case SlotsGranted():
+            assert event.saga not in state.held, f"{event.saga} was granted slots twice"
+            held = state.held.set(event.saga, state.waiting[event.saga])
+            return replace(_left(state, event.saga), held=held)
+        case SlotsReleased():
+            held = state.held.delete(event.saga) if event.saga in state.held else state.held
+            silences = state.silences.delete(event.saga) if event.saga in state.silences else state.silences
+            return replace(_left(state, event.saga), held=held, silences=silences)
+        case _:
+            raise AssertionError(f"unknown event {event.type}")
+
+
+def _left(state: Cluster, saga: str) -> Cluster:
+    """The cluster with the move out of the queue."""
+    if saga not in state.waiting:
+        return state
+    return replace(
+        state, waiting=state.waiting.delete(saga), queue=tuple(other for other in state.queue if other != saga)
+    )
+
+
+class NodeTimer(NamedTuple):
+    """A node's lease, which runs out after `seconds` unless renewed."""
+
+    node: str
+    incarnation: int
+    seconds: float
+    kind: Literal["lease"] = "lease"
+    name: str = ""
+
+
+def items(state: Cluster) -> Iterator[str]:
+    """All that can have timers, in an order that is the same in every process."""
+    return iter(sorted(state.nodes))
+
+
+def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
+    """What can run out for the node now; for the cluster as a whole, nothing."""
+    if not isinstance(part, DataNode) or not part.alive:
+        return ()
+    return (NodeTimer(part.id, part.incarnation, part.lease_seconds),)
+
+
+def renews(command: Command) -> Callable[[NodeTimer], bool] | None:
+    """Which timers the command, once answered, gives their full length again; None: none at all."""
+    return (lambda _lease: True) if isinstance(command, RenewNode | JoinNode) else None
+
+
+def expire(timer: NodeTimer) -> Command:
+    """The command to give when the timer has run out."""
+    return ExpireNode(node=timer.node, incarnation=timer.incarnation)
+
+
+def dump(state: Cluster) -> dict[str, Any]:
+    """The state as plain JSON, for snapshots."""
+    return {
+        "version": state.version,
+        "nodes": dict(state.nodes),
+        "held": dict(state.held),
+        "waiting": {saga: state.waiting[saga] for saga in state.queue},
+        "silences": dict(state.silences),
+        "removed": sorted(state.removed),
+        "limits": [state.node_moves_max, state.cluster_moves_max],
+    }
+
+
+def load(plain: dict[str, Any]) -> Cluster:
+    """The state of what `dump` gave."""
+    waiting = {saga: Reservation(**slots) for saga, slots in plain["waiting"].items()}
+    return Cluster(
+        plain["version"],
+        Map({id_: DataNode(**node) for id_, node in plain["nodes"].items()}),
+        Map({saga: Reservation(**slots) for saga, slots in plain["held"].items()}),
+        Map(waiting),
+        tuple(waiting),
+        Map(plain["silences"]),
+        frozenset(plain["removed"]),
+        *plain["limits"],
+    )

@@ -1,0 +1,349 @@
+"""The aggregate of a keyspace: its shards, who owns them, and what has to be cleaned up; stream `keyspace/<name>`.
+
+Commands   CreateKeyspace · AssignShards · MoveShard · PinShard · UnpinShard; from nodes: ReportOpened · ReportDropped;
+           from a move: StartMove · IntendCleanup · FenceShard · CommitMove · ReclaimShard · EndMove; from inside: AbandonCleanup
+Events     see `domain.shards.shard`
+State      `Keyspace`
+
+`MoveShard` is answered by the saga that it starts (`sagas.shard_migration`); the commands from a move are its steps here.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from domain.message import Command, Event, Name
+from domain.shards.shard import (
+    EVENTS,
+    INITIAL,
+    CleanupAbandoned,
+    CleanupDone,
+    CleanupIntended,
+    Keyspace,
+    KeyspaceCreated,
+    Migration,
+    Number,
+    Outcome,
+    Shard,
+    ShardFenced,
+    ShardMoved,
+    ShardMoveEnded,
+    ShardMoveStarted,
+    ShardOpened,
+    ShardPinCleared,
+    ShardPinSet,
+    ShardReclaimed,
+    ShardsAssigned,
+    dump,
+    evolve,
+    load,
+)
+from muster.wire.error import (
+    KeyspaceNotFound,
+    MoveInProgress,
+    NoShardsAvailable,
+    NotOwner,
+    ShardNotFound,
+    ShardPinned,
+    StaleEpoch,
+    VersionConflict,
+)
+from muster.wire.key import shards_max
+
+KIND: Final = "keyspace"
+
+__all__ = ["COMMANDS", "EVENTS", "INITIAL", "INTERNAL_COMMANDS", "KIND", "Keyspace", "decide", "dump", "evolve", "load"]
+
+Nodes = Annotated[tuple[Name, ...], Field(max_length=1_000)]
+Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]
+
+
+class CreateKeyspace(Command):
+    """Have a keyspace of so many shards, spread evenly over the nodes. None given: to be assigned later."""
+
+    type = "muster.keyspace.create.v1"
+    shards: Annotated[int, Field(strict=True, ge=1, le=shards_max)]
+    nodes: Nodes = ()
+    value_bytes_max: Annotated[int, Field(strict=True, ge=1, le=64 << 20)] = 1 << 20
+    shard_bytes_max: Annotated[int, Field(strict=True, ge=1, le=1 << 40)] = 4 << 30
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "CreateKeyspace":
+        if len(set(self.nodes)) < len(self.nodes):
+            raise ValueError("nodes: one is named twice")
+        return self
+
+
+class AssignShards(Command):
+    """Spread the shards that nobody owns over the nodes."""
+
+    type = "muster.keyspace.assign_shards.v1"
+    nodes: Annotated[Nodes, Field(min_length=1)]
+
+
+class ShardCommand(Command):
+    """What all commands to a shard carry."""
+
+    shard: Number
+
+
+class MoveShard(ShardCommand):
+    """Move the shard to the target, live.
+
+    `bytes_per_second` throttles the copying; before the cut-over the move waits for `not_before`, or with `hold` for an
+    operator's `resume`; `soak_seconds` after it the source's copy is kept for, and `cleanup_seconds` more.
+    """
+
+    type = "muster.shard.move.v1"
+    target: Name
+    bytes_per_second: Annotated[float, Field(ge=1_000, le=1e12)] | None = None
+    hold: bool = False
+    not_before: AwareDatetime | None = None
+    soak_seconds: Seconds = 1.0
+    cleanup_seconds: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _one_gate(self) -> "MoveShard":
+        if self.hold and self.not_before is not None:
+            raise ValueError("hold: an operator decides, not the clock; leave out not_before")
+        return self
+
+
+class PinShard(ShardCommand):
+    """Keep the shard where it is."""
+
+    type = "muster.shard.pin.v1"
+
+
+class UnpinShard(ShardCommand):
+    """The shard may be moved again."""
+
+    type = "muster.shard.unpin.v1"
+
+
+class ReportOpened(ShardCommand):
+    """The owner serves the fresh shard."""
+
+    type = "muster.shard.report_opened.v1"
+    node: Name
+    epoch: int
+
+
+class ReportDropped(ShardCommand):
+    """The node holds nothing of the shard any more."""
+
+    type = "muster.shard.report_dropped.v1"
+    node: Name
+    migration: Migration
+
+
+class MoveCommand(ShardCommand):
+    """What all steps of a move carry: `epoch` is the shard's when the move was planned."""
+
+    migration: Migration
+    epoch: int
+
+
+class StartMove(MoveCommand):
+    """Take the shard for a move."""
+
+    type = "muster.shard.start_move.v1"
+    target: Name
+
+
+class IntendCleanup(MoveCommand):
+    """Say that what will be on the node has to go, before it is there."""
+
+    type = "muster.shard.intend_cleanup.v1"
+    node: Name
+
+
+class FenceShard(MoveCommand):
+    """Stop the owner."""
+
+    type = "muster.shard.fence.v1"
+
+
+class CommitMove(MoveCommand):
+    """Make the target the owner, if the fence still stands."""
+
+    type = "muster.shard.commit_move.v1"
+    target: Name
+
+
+class ReclaimShard(MoveCommand):
+    """Let the source go on, if the fence still stands."""
+
+    type = "muster.shard.reclaim.v1"
+
+
+class EndMove(MoveCommand):
+    """The move is over."""
+
+    type = "muster.shard.end_move.v1"
+    outcome: Outcome
+    cleaned: bool
+
+
+class AbandonCleanup(ShardCommand):
+    """The node has left the cluster for good."""
+
+    type = "muster.shard.abandon_cleanup.v1"
+    node: Name
+
+
+COMMANDS: Final = (CreateKeyspace, AssignShards, MoveShard, PinShard, UnpinShard, ReportOpened, ReportDropped)
+INTERNAL_COMMANDS: Final = (
+    StartMove,
+    IntendCleanup,
+    FenceShard,
+    CommitMove,
+    ReclaimShard,
+    EndMove,
+    AbandonCleanup,
+)
+
+
+def decide(command: Command, state: Keyspace) -> list[Event]:
+    """What the command makes happen. Raises a `Refused`; an empty list: already so."""
+    if isinstance(command, CreateKeyspace):
+        return _create(command, state)
+    if isinstance(command, AssignShards):
+        _check_created(state)
+        return _assigned([number for number in range(state.count) if state.shard(number).owner is None], command.nodes)
+    assert isinstance(command, ShardCommand)
+    shard = shard_for(command, state)
+    match command:
+        case PinShard():
+            return [] if shard.pinned else [ShardPinSet(shard=shard.id)]
+        case UnpinShard():
+            return [ShardPinCleared(shard=shard.id)] if shard.pinned else []
+        case ReportOpened():
+            return _opened(command, shard)
+        case ReportDropped():
+            due = state.cleanups.get((shard.id, command.node))
+            meant = due is not None and due.due and due.migration == command.migration
+            return [CleanupDone(shard=shard.id, node=command.node)] if meant else []
+        case AbandonCleanup():
+            due = state.cleanups.get((shard.id, command.node))
+            return [CleanupAbandoned(shard=shard.id, node=command.node)] if due and due.due else []
+        case StartMove():
+            return _start(command, shard, state)
+        case MoveCommand():
+            return _step(command, shard, state)
+        case _:
+            raise AssertionError(f"no decision for {type(command).__name__}")
+
+
+def shard_for(command: ShardCommand, state: Keyspace) -> Shard:
+    """The shard that the command is about. Raises KeyspaceNotFound, ShardNotFound."""
+    _check_created(state)
+    if command.shard >= state.count:
+        raise ShardNotFound(f"there are {state.count} shards, from 0 on", shard=command.shard)
+    return state.shard(command.shard)
+
+
+def _check_created(state: Keyspace) -> None:
+    if state.count == 0:
+        raise KeyspaceNotFound("there is no such keyspace; create it first")
+
+
+def _create(command: CreateKeyspace, state: Keyspace) -> list[Event]:
+    limits = (command.value_bytes_max, command.shard_bytes_max)
+    if state.count:
+        if (state.count, state.limits.value_bytes_max, state.limits.shard_bytes_max) == (command.shards, *limits):
+            return []
+        raise VersionConflict(
+            f"the keyspace has {state.count} shards and limits of its own; neither can be changed", shards=state.count
+        )
+    created = KeyspaceCreated(shards=command.shards, value_bytes_max=limits[0], shard_bytes_max=limits[1])
+    return [created, *_assigned(range(command.shards), command.nodes)]
+
+
+def _assigned(numbers: "range | list[int]", nodes: tuple[str, ...]) -> list[Event]:
+    """The shards dealt out in turn, one event for each node."""
+    dealt = [tuple(numbers[index :: len(nodes)]) for index in range(len(nodes))]
+    return [ShardsAssigned(node=node, shards=shards) for node, shards in zip(nodes, dealt, strict=True) if shards]
+
+
+def _opened(command: ReportOpened, shard: Shard) -> list[Event]:
+    if (shard.owner, shard.epoch) != (command.node, command.epoch):
+        raise NotOwner(
+            f"shard {shard.id} is {shard.owner}'s with epoch {shard.epoch}", epoch=shard.epoch, owner=shard.owner
+        )
+    if shard.status != "inactive":
+        return []
+    return [ShardOpened(shard=shard.id, node=command.node, epoch=command.epoch)]
+
+
+def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[Event]:
+    if shard.migration is not None:
+        raise MoveInProgress(f"shard {shard.id} is being moved already", migration=shard.migration)
+    if shard.pinned:
+        raise ShardPinned(f"shard {shard.id} is pinned to {shard.owner}; unpin it first", shard=shard.id)
+    if shard.owner is None or shard.status != "active":
+        raise NoShardsAvailable(f"shard {shard.id} is not open yet", shard=shard.id)
+    if cleanup := state.cleanups.get((shard.id, command.target)):
+        detail = f"{command.target} still has to clean up after the move before; wait for that"
+        raise MoveInProgress(detail, migration=cleanup.migration)
+    _same_epoch(command, shard)
+    started = ShardMoveStarted(
+        shard=shard.id, migration=command.migration, epoch=shard.epoch, source=shard.owner, target=command.target
+    )
+    return [started]
+
+
+def _step(command: MoveCommand, shard: Shard, state: Keyspace) -> list[Event]:
+    if shard.migration != command.migration:
+        if isinstance(command, EndMove):
+            return []
+        raise MoveInProgress(f"shard {shard.id} is not moved by {command.migration}", migration=shard.migration)
+    assert shard.owner is not None, "a shard that is being moved has an owner"
+    match command:
+        case IntendCleanup():
+            if (shard.id, command.node) in state.cleanups:
+                return []
+            epoch = command.epoch + 1
+            return [CleanupIntended(shard=shard.id, node=command.node, epoch=epoch, migration=command.migration)]
+        case FenceShard():
+            _same_epoch(command, shard)
+            return [] if shard.fenced else [ShardFenced(shard=shard.id, migration=command.migration, epoch=shard.epoch)]
+        case CommitMove():
+            if (shard.epoch, shard.owner) == (command.epoch + 1, command.target):
+                return []
+            _fence_stands(command, shard)
+            moved = ShardMoved(
+                shard=shard.id,
+                migration=command.migration,
+                epoch=shard.epoch + 1,
+                owner=command.target,
+                was=shard.owner,
+            )
+            return [moved]
+        case ReclaimShard():
+            if not shard.fenced and shard.owner != shard.target:
+                return []
+            _fence_stands(command, shard)
+            return [
+                ShardReclaimed(shard=shard.id, migration=command.migration, epoch=shard.epoch + 1, owner=shard.owner)
+            ]
+        case EndMove():
+            ended = ShardMoveEnded(
+                shard=shard.id, migration=command.migration, outcome=command.outcome, cleaned=command.cleaned
+            )
+            return [ended]
+        case _:
+            raise AssertionError(f"no decision for {type(command).__name__}")
+
+
+def _same_epoch(command: MoveCommand, shard: Shard) -> None:
+    if shard.epoch != command.epoch:
+        raise StaleEpoch(
+            f"shard {shard.id} is at epoch {shard.epoch}, not {command.epoch}", epoch=shard.epoch, owner=shard.owner
+        )
+
+
+def _fence_stands(command: MoveCommand, shard: Shard) -> None:
+    _same_epoch(command, shard)
+    if not shard.fenced:
+        raise StaleEpoch(f"shard {shard.id} is not fenced any more", epoch=shard.epoch, owner=shard.owner)

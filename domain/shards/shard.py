@@ -1,0 +1,323 @@
+"""What happens to the shards of a keyspace: its events, and the state that they fold into.
+
+    unassigned ──ShardsAssigned──▶ inactive ──ShardOpened──▶ active ◀──────────────────────────┐
+                                                               │ ShardMoveStarted              │ ShardMoveEnded
+                                                               ▼                               │
+                                              migrating ──ShardFenced──▶ fenced ──ShardMoved─────▶ the target's, epoch + 1
+                                                                            └────ShardReclaimed──▶ the source's, epoch + 1
+
+Of `ShardMoved` and `ShardReclaimed` only one can follow a fence: both compare the epoch, and both raise it.
+Whatever a move leaves on a node has a clean-up intent from before it exists until it is gone, or somebody's.
+"""
+
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal
+
+from immutables import Map
+from pydantic import Field, StringConstraints
+
+from domain.message import Event, Name
+from muster.wire.driver import ShardLimits
+from muster.wire.key import shards_max
+from muster.wire.value import value
+
+Status = Literal["active", "migrating", "inactive"]
+Outcome = Literal["completed", "aborted"]
+Number = Annotated[int, Field(strict=True, ge=0, lt=shards_max)]
+Migration = Annotated[str, StringConstraints(max_length=400)]
+
+
+@value
+class Shard:
+    """A shard: who owns it with which epoch. `fenced`: its owner acknowledges nothing any more; `migration`: the move under
+    way, to `target`; `latest`: the newest move, also when it has ended.
+    """
+
+    id: int
+    epoch: int = 0
+    owner: str | None = None
+    status: Status = "inactive"
+    fenced: bool = False
+    pinned: bool = False
+    migration: str | None = None
+    target: str | None = None
+    latest: str | None = None
+
+
+@value
+class Cleanup:
+    """A copy of a shard on a node that must go: at once when `due`, else when its move says so. `epoch`: up to which."""
+
+    shard: int
+    node: str
+    epoch: int
+    migration: str
+    due: bool
+
+
+@value
+class Keyspace:
+    """A keyspace: `count` shards (0: there is none yet), those with an event so far, open clean-up intents, moves so far."""
+
+    version: int
+    count: int
+    limits: ShardLimits
+    shards: Map[int, Shard]
+    cleanups: Map[tuple[int, str], Cleanup]
+    moves: int = 0
+
+    def shard(self, number: int) -> Shard:
+        """The shard, also when nothing has happened to it yet."""
+        return self.shards.get(number) or Shard(number)
+
+
+INITIAL: Final = Keyspace(0, 0, ShardLimits(), Map(), Map())
+
+
+class KeyspaceCreated(Event):
+    """There is a keyspace, with shards that nobody owns yet."""
+
+    type = "muster.keyspace.created.v1"
+    shards: int
+    value_bytes_max: int
+    shard_bytes_max: int
+
+
+class ShardsAssigned(Event):
+    """The node is to open these shards, empty, with the epoch 1."""
+
+    type = "muster.keyspace.shards_assigned.v1"
+    node: Name
+    shards: tuple[Number, ...]
+
+
+class ShardEvent(Event):
+    """Something about one shard."""
+
+    shard: Number
+
+
+class ShardOpened(ShardEvent):
+    """The owner serves the shard for the first time."""
+
+    type = "muster.shard.opened.v1"
+    node: Name
+    epoch: int
+
+
+class ShardPinSet(ShardEvent):
+    """The shard stays where it is."""
+
+    type = "muster.shard.pin_set.v1"
+
+
+class ShardPinCleared(ShardEvent):
+    """The shard may be moved again."""
+
+    type = "muster.shard.pin_cleared.v1"
+
+
+class ShardMoveStarted(ShardEvent):
+    """A move of the shard is under way."""
+
+    type = "muster.shard.move_started.v1"
+    migration: Migration
+    epoch: int
+    source: Name
+    target: Name
+
+
+class CleanupIntended(ShardEvent):
+    """Whatever is, or will be, on the node of this shard with an epoch up to this one has to go, unless it comes to own it."""
+
+    type = "muster.shard.cleanup_intended.v1"
+    node: Name
+    epoch: int
+    migration: Migration
+
+
+class ShardFenced(ShardEvent):
+    """The owner is to acknowledge nothing any more at or below the epoch."""
+
+    type = "muster.shard.fenced.v1"
+    migration: Migration
+    epoch: int
+
+
+class ShardMoved(ShardEvent):
+    """The commit: the shard has another owner, with the next epoch. What the old one holds has to go."""
+
+    type = "muster.shard.moved.v1"
+    migration: Migration
+    epoch: int
+    owner: Name
+    was: Name
+
+
+class ShardReclaimed(ShardEvent):
+    """The abort of a fenced move: the shard stays with its owner, with the next epoch."""
+
+    type = "muster.shard.reclaimed.v1"
+    migration: Migration
+    epoch: int
+    owner: Name
+
+
+class ShardMoveEnded(ShardEvent):
+    """The move is over. `cleaned`: it has left nothing behind; else its clean-up intent is due."""
+
+    type = "muster.shard.move_ended.v1"
+    migration: Migration
+    outcome: Outcome
+    cleaned: bool
+
+
+class CleanupDone(ShardEvent):
+    """The node holds nothing of the shard any more."""
+
+    type = "muster.shard.cleanup_done.v1"
+    node: Name
+
+
+class CleanupAbandoned(ShardEvent):
+    """The node is no longer part of the cluster: there is nothing to clean up."""
+
+    type = "muster.shard.cleanup_abandoned.v1"
+    node: Name
+
+
+EVENTS: Final = (
+    KeyspaceCreated,
+    ShardsAssigned,
+    ShardOpened,
+    ShardPinSet,
+    ShardPinCleared,
+    ShardMoveStarted,
+    CleanupIntended,
+    ShardFenced,
+    ShardMoved,
+    ShardReclaimed,
+    ShardMoveEnded,
+    CleanupDone,
+    CleanupAbandoned,
+)
+
+
+def evolve(state: Keyspace, event: Event) -> Keyspace:
+    """The keyspace after the event."""
+    version = state.version + 1
+    match event:
+        case KeyspaceCreated():
+            assert state.count == 0, "the keyspace was created twice"
+            return replace(
+                state,
+                version=version,
+                count=event.shards,
+                limits=ShardLimits(event.value_bytes_max, event.shard_bytes_max),
+            )
+        case ShardsAssigned():
+            shards = state.shards.mutate()
+            for number in event.shards:
+                assert state.shard(number).owner is None, f"shard {number} was assigned twice"
+                shards[number] = replace(state.shard(number), owner=event.node, epoch=1)
+            return replace(state, version=version, shards=shards.finish())
+        case ShardEvent():
+            return replace(_shard_event(state, event), version=version)
+        case _:
+            raise AssertionError(f"unknown event {event.type}")
+
+
+def _shard_event(state: Keyspace, event: ShardEvent) -> Keyspace:
+    shard = state.shard(event.shard)
+    match event:
+        case CleanupIntended():
+            cleanup = Cleanup(event.shard, event.node, event.epoch, event.migration, due=False)
+            return replace(state, cleanups=state.cleanups.set((event.shard, event.node), cleanup))
+        case CleanupDone() | CleanupAbandoned():
+            return replace(state, cleanups=_without(state.cleanups, event.shard, event.node))
+        case ShardMoveStarted():
+            assert shard.migration is None, f"shard {shard.id} is being moved by {shard.migration}"
+            assert (shard.epoch, shard.owner) == (event.epoch, event.source), f"shard {shard.id}: not its owner's move"
+            moving = replace(
+                shard, status="migrating", migration=event.migration, target=event.target, latest=event.migration
+            )
+            return replace(state, moves=state.moves + 1, shards=state.shards.set(shard.id, moving))
+        case ShardMoved():
+            _assert_next(shard, event.epoch)
+            assert shard.owner == event.was, f"shard {shard.id} was {shard.owner}'s, not {event.was}'s"
+            cleanups = _without(state.cleanups, shard.id, event.owner)
+            left = Cleanup(shard.id, event.was, shard.epoch, event.migration, due=False)
+            moved = replace(shard, epoch=event.epoch, owner=event.owner, fenced=False)
+            return replace(
+                state, shards=state.shards.set(shard.id, moved), cleanups=cleanups.set((shard.id, event.was), left)
+            )
+        case ShardMoveEnded():
+            return _ended(state, shard, event)
+        case _:
+            return replace(state, shards=state.shards.set(shard.id, _changed(shard, event)))
+
+
+def _changed(shard: Shard, event: ShardEvent) -> Shard:
+    match event:
+        case ShardOpened():
+            assert (shard.owner, shard.epoch) == (event.node, event.epoch), f"shard {shard.id}: opened by a stranger"
+            return replace(shard, status="active")
+        case ShardPinSet():
+            return replace(shard, pinned=True)
+        case ShardPinCleared():
+            return replace(shard, pinned=False)
+        case ShardFenced():
+            assert not shard.fenced, f"shard {shard.id} was fenced twice"
+            assert shard.epoch == event.epoch, f"epoch gap: shard {shard.id} is at {shard.epoch}"
+            return replace(shard, fenced=True)
+        case ShardReclaimed():
+            _assert_next(shard, event.epoch)
+            return replace(shard, epoch=event.epoch, fenced=False)
+        case _:
+            raise AssertionError(f"unknown event {event.type}")
+
+
+def _assert_next(shard: Shard, epoch: int) -> None:
+    assert shard.fenced, f"shard {shard.id} changed its epoch without a fence"
+    assert epoch == shard.epoch + 1, f"epoch gap: shard {shard.id} went from {shard.epoch} to {epoch}"
+
+
+def _ended(state: Keyspace, shard: Shard, event: ShardMoveEnded) -> Keyspace:
+    assert shard.migration == event.migration, f"shard {shard.id} is moved by {shard.migration}, not {event.migration}"
+    assert not shard.fenced, f"shard {shard.id} would stay fenced for ever"
+    cleanups = state.cleanups
+    for place, cleanup in cleanups.items():
+        if cleanup.migration == event.migration:
+            cleanups = cleanups.delete(place) if event.cleaned else cleanups.set(place, replace(cleanup, due=True))
+    shards = state.shards.set(shard.id, replace(shard, status="active", migration=None, target=None))
+    return replace(state, shards=shards, cleanups=cleanups)
+
+
+def _without(cleanups: Map[tuple[int, str], Cleanup], shard: int, node: str) -> Map[tuple[int, str], Cleanup]:
+    place = (shard, node)
+    return cleanups.delete(place) if place in cleanups else cleanups
+
+
+def dump(state: Keyspace) -> dict[str, Any]:
+    """The state as plain JSON, for snapshots."""
+    return {
+        "version": state.version,
+        "count": state.count,
+        "limits": state.limits,
+        "shards": list(state.shards.values()),
+        "cleanups": list(state.cleanups.values()),
+        "moves": state.moves,
+    }
+
+
+def load(plain: dict[str, Any]) -> Keyspace:
+    """The state of what `dump` gave."""
+    cleanups = [Cleanup(**cleanup) for cleanup in plain["cleanups"]]
+    return Keyspace(
+        plain["version"],
+        plain["count"],
+        ShardLimits(**plain["limits"]),
+        Map({shard["id"]: Shard(**shard) for shard in plain["shards"]}),
+        Map({(cleanup.shard, cleanup.node): cleanup for cleanup in cleanups}),
+        plain["moves"],
+    )

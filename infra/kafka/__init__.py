@@ -1,0 +1,1 @@
+"""The log, the commands and the snapshots as Kafka topics."""

@@ -1,0 +1,1 @@
+"""Real servers as our children, for trying out and for tests."""

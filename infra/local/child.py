@@ -1,0 +1,210 @@
+"""A server that runs as our child: it dies with us, stops within a bound, and holds its folder while it lives.
+
+    folder/lock         locked by every process of the server, through a descriptor they inherit; says the pid
+    folder/server.log   what the server wrote to stdout and stderr, all starts one after the other
+
+The lock is let go when the last process of the server is gone, however it went; so whoever gets it knows that
+nothing of an earlier server still writes to the folder.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from muster.wire.error import MusterError
+
+POLL_SECONDS: Final = 0.03
+LOCK_WAIT_SECONDS: Final = 2.0
+LOG_LINES_MAX: Final = 20
+_PR_SET_PDEATHSIG: Final = 1
+
+libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class LocalServerFailed(MusterError):
+    """A local server could not start or has died; the detail ends with the newest lines of its log."""
+
+
+class LocalServerUnavailable(LocalServerFailed):
+    """What a local server is made of cannot be had here: a package, a jar or a Java runtime."""
+
+
+class ChildProcess:
+    """The one process of server `name` over `folder` (created if missing), started any number of times.
+
+    Spawn from a thread that lives as long as the server is wanted: Linux takes the end of that *thread* for
+    the parent's death.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder.absolute()
+        self.log = self.folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while the server runs, else None."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @contextmanager
+    def folder_held(self) -> Iterator[None]:
+        """Hold the folder to prepare it and to spawn; raises LocalServerFailed if a running server has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._take_lock()
+        try:
+            yield
+        finally:
+            os.close(self._lock)  # a spawned server goes on holding its own copy
+            self._lock = None
+
+    def spawn(self, command: Sequence[str | Path], *, prepare: Callable[[], None] | None = None) -> None:
+        """Start `command` in the folder, within `folder_held`; `prepare` runs first, in the child."""
+        assert self._lock is not None, "spawn without the folder's lock"
+        parent = os.getpid()
+
+        def in_child() -> None:
+            if prepare:
+                prepare()
+            _die_with_parent(parent)  # after `prepare`: a change of user would clear it
+
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lock],
+                preexec_fn=in_child,
+                start_new_session=True,  # Ctrl-C is for us; we then stop the server in order
+            )
+        os.truncate(self._lock, 0)
+        os.pwrite(self._lock, str(self._process.pid).encode(), 0)
+
+    async def ready(
+        self, ask: Callable[[], Awaitable[None]], not_yet: tuple[type[Exception], ...], timeout_seconds: float
+    ) -> None:
+        """Call `ask` until it raises no `not_yet`; else kill the server and raise LocalServerFailed with its log."""
+        refusal: Exception | None = None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    try:
+                        return await ask()
+                    except not_yet as error:
+                        refusal = error
+                    if self.pid is None:
+                        raise self.failure("ended before it was ready")
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            self.kill()
+            raise self.failure(f"was not ready within {timeout_seconds:g} s ({refusal!r})") from refusal
+        except BaseException:  # cancelled, too
+            self.kill()
+            raise
+
+    async def stop(self, number: signal.Signals, timeout_seconds: float) -> None:
+        """Ask the server to end with signal `number`, and kill it if it has not within `timeout_seconds`."""
+        if self._process is None:
+            return
+        self._send(signal.SIGCONT)  # a suspended server would never hear the next one
+        self._send(number)
+        try:
+            await asyncio.to_thread(self._process.wait, timeout_seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end; nothing happens if the server does not run."""
+        if self._process:
+            self._send(signal.SIGKILL)
+            self._process.wait()
+
+    def suspend(self) -> None:
+        """SIGSTOP: the server keeps its sockets and says nothing."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: the server goes on where it was."""
+        self._send(signal.SIGCONT)
+
+    def failure(self, what: str) -> LocalServerFailed:
+        """The error "server `what`", with what the server wrote since it was last spawned."""
+        written = b""
+        if self.log.exists():
+            with self.log.open("rb") as log:
+                log.seek(self._log_start)
+                written = log.read()
+        lines = written.decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+        said = "\n  ".join([f". The last lines of {self.log}:", *lines]) if lines else ". It wrote nothing."
+        return LocalServerFailed(f"{self.name} in {self.folder} {what}{said}")
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(number)
+
+    def _take_lock(self) -> int:
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(lock, LOCK_WAIT_SECONDS)
+        except TimeoutError:
+            holder = os.pread(lock, 20, 0).decode() or "not yet known"
+            os.close(lock)
+            raise LocalServerFailed(
+                f"{self.name}: the folder {self.folder} is in use by a server that runs (pid {holder}). "
+                "Stop that one, or choose another folder."
+            ) from None
+        return lock
+
+
+def free_port() -> int:
+    """A free TCP port of the loopback address, below those that the system gives to clients (32768 and up).
+
+    Thus no client's connection can take it between this call and the server's own bind.
+    """
+    for port in random.sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise LocalServerFailed("no free TCP port on 127.0.0.1 between 15000 and 32000")
+
+
+def _flock(descriptor: int, timeout_seconds: float) -> None:
+    """Lock exclusively; a server that was just killed needs a moment to let go."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError from None
+            time.sleep(POLL_SECONDS)
+
+
+def _die_with_parent(parent: int) -> None:
+    """In the child: be killed when `parent` dies (Linux; elsewhere only an orderly end stops the server)."""
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)

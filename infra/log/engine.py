@@ -1,0 +1,24 @@
+"""An engine: what stores the log. Embedded (SQLite) or Kafka; everything above sees only this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from infra.log.port import (
+    Archive,
+    EventLog,
+)
+from infra.log.snapshot import SnapshotStore
+
+
+class PartitionLog(EventLog, Archive, Protocol):
+    """One partition, for writing, following and random reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An open engine: one log per partition, and the snapshots. `description` is for status answers."""
+
+    description: str
+    logs: Mapping[int, PartitionLog]
+    snapshots: SnapshotStore

@@ -1,0 +1,1 @@
+"""The store of a data node, on LMDB."""

@@ -1,0 +1,1 @@
+"""The log and the snapshots in a folder of this machine."""

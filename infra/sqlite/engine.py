@@ -1,0 +1,198 @@
+"""The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from infra.log.call_thread import CallThread
+from infra.log.engine import Engine
+from infra.log.port import (
+    Batch,
+    Cursor,
+)
+from infra.log.recorder import RecorderLog
+from infra.log.snapshot import (
+    Snapshot,
+    assembled,
+    manifest,
+    opened,
+)
+from infra.read_ahead import ReadAhead, is_long
+from infra.sqlite.log import (
+    LogRecorder,
+    SqliteLog,
+)
+from muster.wire.error import NotReady
+
+LOG_FILE: Final = "log.sqlite"
+SNAPSHOT_FILE: Final = "snapshots.sqlite"
+LOCK_FILE: Final = "lock"
+ENGINE_FILE: Final = "engine.json"
+
+
+class EmbeddedLog(SqliteLog):
+    """A partition in a data folder. A long stretch is read by a process of its own, beside the fold of what was read."""
+
+    def __init__(self, folder: Path, ahead: ReadAhead, recorder: LogRecorder, partition: int, **options: Any) -> None:
+        super().__init__(recorder, partition, **options)
+        self._folder, self._ahead = folder, ahead
+
+    async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
+        """See `EventLog.read`."""
+        reading, last = super().read, await self._last_position()
+        source = ("embedded", str(self._folder), self.partition)
+        ahead = self._ahead.read(source, reading, after, last) if is_long(after, last) else reading(after)
+        async with aclosing(ahead) as batches:
+            async for batch in batches:
+                yield batch
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; it goes with the process, however that ends."""
+    with open(folder / LOCK_FILE, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise NotReady(f"the data folder {folder} is held by {holder}; stop it, or use another --data") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _prepare(folder: Path, *, read_only: bool) -> None:
+    if read_only and not (folder / LOG_FILE).exists():
+        raise NotReady(f"{folder} holds no log of muster")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _partitions(folder: Path, wanted: int | None) -> int:
+    """How many partitions the folder was made with. A stream's partition follows from it, so it never changes."""
+    path = folder / ENGINE_FILE
+    if not path.exists():
+        path.write_bytes(orjson.dumps({"partitions": wanted or 1}))
+    found = int(orjson.loads(path.read_bytes())["partitions"])
+    if wanted not in (None, found):
+        raise NotReady(f"{folder} was made with --partitions {found}; leave the option out, or use another --data")
+    return found
+
+
+@asynccontextmanager
+async def open_embedded(
+    folder: Path,
+    *,
+    partitions: int | None = None,
+    cluster: str = "default",
+    read_only: bool = False,
+    alone: bool = False,
+) -> AsyncIterator[Engine]:
+    """The data folder, made if missing; `partitions` of a new one (1). Raises NotReady with its holder when another
+    process has it, and when it was made with another number of partitions.
+
+    `read_only`: for replay and verification beside a running controller; takes no lock and must not append. `alone`: start
+    no process for reading long stretches.
+    """
+    _prepare(folder, read_only=read_only)
+    # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
+    with (
+        closing(LogRecorder(folder / LOG_FILE)) as recorder,
+        closing(CallThread("log")) as writing,
+        closing(CallThread("log-read")) as reading,
+    ):
+        if read_only:
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
+            return
+        with _held(folder):
+            recorder.create_table()
+            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
+
+
+def _opened(
+    folder: Path,
+    recorder: LogRecorder,
+    partitions: int,
+    cluster: str,
+    writing: CallThread,
+    reading: CallThread,
+    *,
+    alone: bool,
+) -> Engine:
+    log = SqliteLog if alone else partial(EmbeddedLog, folder, ReadAhead())
+    logs: dict[int, RecorderLog] = {
+        partition: log(recorder, partition, source=f"/muster/{cluster}", thread=writing, read_thread=reading)
+        for partition in range(partitions)
+    }
+    return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
+
+
+class SqliteSnapshots:
+    """Snapshots in a SQLite file of their own, so that they never wait for the log or make it wait."""
+
+    def __init__(self, path: Path, thread: CallThread) -> None:
+        self._path = path
+        self._thread = thread
+
+    async def load(self, partition: int) -> Snapshot | None:
+        """See `SnapshotStore.load`."""
+        return await self._thread.call(partial(self._load, partition))
+
+    async def save(self, partition: int, snapshot: Snapshot) -> None:
+        """See `SnapshotStore.save`."""
+        await self._thread.call(partial(self._save, partition, snapshot))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS snapshot (partition INTEGER, generation INTEGER, manifest BLOB, "
+            "PRIMARY KEY (partition, generation))"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS chunk (partition INTEGER, generation INTEGER, number INTEGER, data BLOB, "
+            "PRIMARY KEY (partition, generation, number)) WITHOUT ROWID"
+        )
+        return connection
+
+    def _load(self, partition: int) -> Snapshot | None:
+        connection = self._connect()
+        try:
+            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
+            found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
+            for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
+                chunks = connection.execute(
+                    "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
+                )
+                snapshot = assembled(document, [data for (data,) in chunks])
+                if snapshot is not None:
+                    return snapshot
+            return None
+        finally:
+            connection.close()
+
+    def _save(self, partition: int, snapshot: Snapshot) -> None:
+        connection = self._connect()
+        try:
+            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
+            number = max((document["number"] for _, kept in rows if (document := opened(kept))), default=0) + 1
+            generation = number % 2
+            where = (partition, generation)
+            with connection:
+                connection.execute("DELETE FROM snapshot WHERE partition=? AND generation=?", where)
+                connection.execute("DELETE FROM chunk WHERE partition=? AND generation=?", where)
+                connection.executemany(
+                    "INSERT INTO chunk VALUES (?,?,?,?)",
+                    [(*where, index, chunk) for index, chunk in enumerate(snapshot.chunks)],
+                )
+            with connection:
+                connection.execute("INSERT INTO snapshot VALUES (?,?,?)", (*where, manifest(snapshot, number)))
+        finally:
+            connection.close()

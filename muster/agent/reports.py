@@ -1,0 +1,105 @@
+"""What became of a data node's tasks, told to the controller: many in one request, each until it was heard."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, Literal
+
+import orjson
+
+from muster.client.transport import (
+    Transport,
+    backoff_seconds,
+    path_of,
+)
+from muster.wire.command import new_id
+from muster.wire.driver import Progress
+from muster.wire.error import (
+    MusterError,
+    Transient,
+)
+
+progress_seconds: Final = 0.5
+reports_max: Final = 200
+error_chars_max: Final = 2_000
+_LOG: Final = logging.getLogger("muster.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a task, by its id. `error` is `Name: detail`; `final`: no other try mends it."""
+
+    id: str
+    outcome: Literal["done", "failed", "progress"]
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    final: bool = False
+
+
+class Reports:
+    """Sends what is ready together; progress at most every `progress_seconds`, and only the newest of each task."""
+
+    def __init__(self, transport: Transport, node: str) -> None:
+        self._transport = transport
+        self._node = node
+        self._ready: dict[str, Report] = {}
+        self._progress: dict[str, Progress] = {}
+        self._waiting = asyncio.Event()
+
+    def add(self, report: Report) -> None:
+        """The task is over."""
+        self._progress.pop(report.id, None)
+        error = report.error and report.error[:error_chars_max]
+        self._ready[report.id] = replace(report, error=error)
+        self._waiting.set()
+
+    def progress(self, task: str, progress: Progress) -> None:
+        """The task has come so far."""
+        self._progress[task] = progress
+
+    async def run(self) -> None:
+        """Send, for ever."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(progress_seconds):
+                    await self._waiting.wait()
+            self._waiting.clear()
+            told, self._progress = self._progress, {}
+            if told:
+                await self._sent([Report(id_, "progress", asdict(progress)) for id_, progress in told.items()])
+            await self._send_ready()
+
+    async def _send_ready(self) -> None:
+        tries = 0
+        while reports := list(islice(self._ready.values(), reports_max)):
+            heard = await self._sent(reports)
+            for report in reports:
+                if report.id in heard and self._ready.get(report.id) is report:
+                    del self._ready[report.id]
+            tries = 0 if heard else tries + 1
+            if not heard:
+                await asyncio.sleep(backoff_seconds(tries))
+
+    async def _sent(self, reports: list[Report]) -> frozenset[str]:
+        """The ids of those that the controller has heard. What it refuses it wants again, as far as it does."""
+        ids = frozenset(report.id for report in reports)
+        try:
+            outcomes = await self._post(reports)
+        except Transient as error:
+            _LOG.warning("%d reports have yet to be heard: %s", len(reports), error.detail)
+            return frozenset()
+        except MusterError as error:
+            _LOG.error("%d reports were refused: %s: %s", len(reports), error.name, error.detail)
+            return ids
+        for outcome in outcomes:
+            if outcome["status"] == "refused":
+                _LOG.warning("the report on %s was refused: %s", outcome["id"], outcome.get("error"))
+        return ids - {outcome["id"] for outcome in outcomes if outcome["status"] == "unknown"}
+
+    async def _post(self, reports: list[Report]) -> list[dict[str, Any]]:
+        body = {"node": self._node, "reports": [asdict(report) for report in reports]}
+        reply = await self._transport.write("POST", path_of("tasks"), body, command_id=new_id())
+        items: list[dict[str, Any]] = orjson.loads(reply.body)["items"]
+        return items

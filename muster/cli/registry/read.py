@@ -1,0 +1,168 @@
+"""Commands that only look: services, instances, discover, watch, history, events, status."""
+
+from typing import Any, Final
+
+import click
+
+from muster.cli.outcome import show
+from muster.cli.remote import Remote, remote
+from muster.cli.table import (
+    change_document,
+    show_change,
+    show_events,
+    show_history,
+    show_instances,
+    show_services,
+    table,
+)
+from muster.client.client import (
+    Client,
+    Consistency,
+)
+from muster.wire.check import Health
+
+_consistency: Final = click.option(
+    "--consistency",
+    type=click.Choice(["eventual", "strong"]),
+    default="eventual",
+    show_default=True,
+    help="strong: proven to be the newest.",
+)
+
+
+@click.command()
+@_consistency
+@remote
+def services(remote: Remote, consistency: Consistency) -> None:
+    """List all services, with their instances counted by health."""
+    page = remote.call(lambda client: client.services(consistency=consistency))
+    if remote.json:
+        show(page)
+    else:
+        show_services(page.items)
+
+
+@click.command()
+@click.argument("service")
+@click.option("--health", type=click.Choice(["healthy", "unhealthy", "unknown"]))
+@click.option("--tag")
+@click.option("--zone")
+@_consistency
+@remote
+def instances(
+    remote: Remote, service: str, health: Health | None, tag: str | None, zone: str | None, consistency: Consistency
+) -> None:
+    """List the instances of SERVICE."""
+    page = remote.call(
+        lambda client: client.instances(service, health=health, tag=tag, zone=zone, consistency=consistency)
+    )
+    if remote.json:
+        show(page)
+    else:
+        show_instances(page.items)
+
+
+@click.command()
+@click.argument("service")
+@_consistency
+@remote
+def discover(remote: Remote, service: str, consistency: Consistency) -> None:
+    """List the instances of SERVICE that can take traffic now."""
+    page = remote.call(lambda client: client.discover_page(service, consistency=consistency))
+    if remote.json:
+        show(page)
+    else:
+        show_instances(page.items)
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--changes", type=click.IntRange(min=1), help="End after so many changes.")
+@remote
+def watch(remote: Remote, service: str | None, changes: int | None) -> None:
+    """Show the instances of SERVICE (or of all services), then every change as it comes. With --json one per line."""
+
+    async def follow(client: Client) -> None:
+        seen = -1  # the snapshot is no change
+        async for change in client.watch(service):
+            if remote.json:
+                show(change_document(change))
+            else:
+                show_change(change)
+            seen += 1
+            if seen == changes:
+                return
+
+    remote.call(follow)
+
+
+@click.command()
+@click.argument("service")
+@click.argument("instance")
+@remote
+def history(remote: Remote, service: str, instance: str) -> None:
+    """Show what happened to INSTANCE of SERVICE: what, when, by whom and why. Also after it has gone."""
+    page = remote.call(lambda client: client.history(service, instance))
+    if remote.json:
+        show(page)
+    else:
+        show_history(page.items)
+
+
+@click.command()
+@click.option("--stream", help="Only of this stream: service/orders.")
+@click.option("--type", "type_", help="Only of this type: muster.instance.registered.v1.")
+@click.option("--partition", type=click.IntRange(min=0), help="By default the stream's, or 0.")
+@click.option("--after", type=int, default=-1, help="Behind this position: next_after of the page before.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@remote
+def events(
+    remote: Remote, stream: str | None, type_: str | None, partition: int | None, after: int, limit: int
+) -> None:
+    """List recorded events, oldest first."""
+    page = remote.call(
+        lambda client: client.events(stream=stream, type=type_, partition=partition, after=after, limit=limit)
+    )
+    if remote.json:
+        show(page)
+    else:
+        show_events(page.items)
+
+
+@click.command()
+@remote
+def status(remote: Remote) -> None:
+    """Show the controller's own account: role, log, partitions, positions, lags."""
+    account = remote.call(lambda client: client.status())
+    if remote.json:
+        show(account)
+        return
+    plain = {name: value for name, value in account.items() if not _is_rows(value)}
+    table(("", ""), [(name, _cell(value)) for name, value in plain.items()])
+    for name in account.keys() - plain.keys():
+        _show_turned(name, account[name])
+
+
+def _show_turned(name: str, rows: list[dict[str, Any]]) -> None:
+    """A column per row: there are few rows and many fields."""
+    fields = list(dict.fromkeys(field for row in rows for field in row))
+    first, rest = fields[0], fields[1:]
+    click.echo()
+    table(
+        (name, *(f"{first} {_cell(row.get(first))}" for row in rows)),
+        [(field, *(_cell(row.get(field)) for row in rows)) for field in rest],
+    )
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else str(value)

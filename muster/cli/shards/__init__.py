@@ -1,0 +1,1 @@
+"""Commands about keyspaces, data nodes, migrations, and the values in keyspaces."""

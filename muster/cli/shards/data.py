@@ -1,0 +1,115 @@
+"""Commands on keys and values: put, get, delete, scan."""
+
+import sys
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from muster.cli.outcome import REFUSED, run, show
+from muster.cli.remote import Remote, remote
+
+if TYPE_CHECKING:
+    from muster.keyspace.keyspace import Keyspace
+    from muster.keyspace.operation import Applied
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("key")
+@click.argument("value")
+@click.option("--write-id", help="May be repeated with the same id, and is applied once.")
+@remote
+def put(remote: Remote, keyspace: str, key: str, value: str, write_id: str | None) -> None:
+    """Set KEY of KEYSPACE to VALUE (- for standard input)."""
+    data = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
+    _applied(remote, keyspace, key, lambda opened: opened.put(key, data, write_id=write_id))
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("key")
+@remote
+def get(remote: Remote, keyspace: str, key: str) -> None:
+    """Write the value of KEY of KEYSPACE to standard output, as it is. Exit code 1: there is none."""
+    value = _call(remote, keyspace, lambda opened: opened.get(key))
+    if remote.json:
+        show({"key": key, "found": value is not None, **_document(value)})
+    elif value is None:
+        click.echo(f"{keyspace} holds nothing under {key}", err=True)
+    else:
+        click.echo(value, nl=sys.stdout.isatty())
+    if value is None:
+        sys.exit(REFUSED)
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("key")
+@click.option("--write-id", help="May be repeated with the same id, and is applied once.")
+@remote
+def delete(remote: Remote, keyspace: str, key: str, write_id: str | None) -> None:
+    """Remove KEY of KEYSPACE; one that is not there is fine."""
+    _applied(remote, keyspace, key, lambda opened: opened.delete(key, write_id=write_id))
+
+
+@click.command()
+@click.argument("keyspace")
+@click.option("--limit", type=click.IntRange(min=1), help="End after so many.")
+@remote
+def scan(remote: Remote, keyspace: str, limit: int | None) -> None:
+    """Write all keys and values of KEYSPACE, a line each; shard by shard, in key order within each."""
+
+    async def work(opened: "Keyspace") -> None:
+        count = 0
+        async with aclosing(opened.scan()) as pairs:
+            async for key, value in pairs:
+                if remote.json:
+                    show({"key": key, **_document(value)})
+                else:
+                    click.echo(f"{_line(key.encode())}\t{_line(value)}")
+                count += 1
+                if count == limit:
+                    return
+
+    _call(remote, keyspace, work)
+
+
+def _call(remote: Remote, keyspace: str, work: "Callable[[Keyspace], Awaitable[T]]") -> T:
+    from muster.keyspace.keyspace import Keyspace
+
+    async def opened() -> T:
+        seconds = remote.timeout_seconds
+        async with Keyspace(keyspace, remote.url, hold_seconds=seconds, timeout_seconds=seconds) as found:
+            return await work(found)
+
+    return run(opened, json=remote.json)
+
+
+def _applied(remote: Remote, keyspace: str, key: str, work: "Callable[[Keyspace], Awaitable[Applied]]") -> None:
+    applied = _call(remote, keyspace, work)
+    if remote.json:
+        show(applied)
+        return
+    again = ", as before" if applied.duplicate else ""
+    click.echo(f"written{again}: {keyspace}/{applied.shard} {key}, change {applied.position}, epoch {applied.epoch}")
+
+
+def _document(value: bytes | None) -> dict[str, Any]:
+    """The value for JSON: as text when it is text."""
+    if value is None:
+        return {"value": None}
+    try:
+        return {"value": value.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": b64encode(value).decode()}
+
+
+def _line(data: bytes) -> str:
+    """The bytes as text on one line; what cannot be printed is escaped as in Python."""
+    text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

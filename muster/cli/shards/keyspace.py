@@ -1,0 +1,154 @@
+"""Commands about keyspaces: keyspace create|assign, keyspaces, shards, route, pin, unpin."""
+
+import click
+from rich.text import Text
+
+from muster.cli.outcome import show
+from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.table import table
+from muster.wire.shards import (
+    Shard,
+    Status,
+)
+
+_COLOURS = {"active": "green", "migrating": "yellow", "inactive": "red"}
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
+
+
+@click.group()
+def keyspace() -> None:
+    """Create a keyspace, or give its shards to data nodes."""
+
+
+@keyspace.command()
+@click.argument("keyspace")
+@click.option("--shards", type=int, required=True, help="How many; cannot be changed later.")
+@click.option("--nodes", metavar="N1,N2", help="Who gets them.  [default: all data nodes that can take some]")
+@click.option("--value-bytes-max", type=int, metavar="BYTES", help="The largest value.  [default: 1 MiB]")
+@click.option(
+    "--shard-bytes-max", type=int, metavar="BYTES", help="Of all keys and values of a shard.  [default: 4 GiB]"
+)
+@reason_option
+@remote
+def create(
+    remote: Remote,
+    keyspace: str,
+    shards: int,
+    nodes: str | None,
+    value_bytes_max: int | None,
+    shard_bytes_max: int | None,
+    reason: str | None,
+) -> None:
+    """Have KEYSPACE, and spread its shards over data nodes."""
+    tell(
+        remote,
+        f"keyspace {keyspace}, {shards} shards",
+        lambda client: client.shards.create_keyspace(
+            keyspace,
+            shards,
+            nodes=_names(nodes),
+            value_bytes_max=value_bytes_max,
+            shard_bytes_max=shard_bytes_max,
+            reason=reason,
+        ),
+    )
+
+
+@keyspace.command()
+@click.argument("keyspace")
+@click.option("--nodes", metavar="N1,N2", help="Who gets them.  [default: all data nodes that can take some]")
+@reason_option
+@remote
+def assign(remote: Remote, keyspace: str, nodes: str | None, reason: str | None) -> None:
+    """Spread the shards of KEYSPACE that nobody owns yet over data nodes."""
+    tell(
+        remote,
+        f"assign keyspace {keyspace}",
+        lambda client: client.shards.assign(keyspace, _names(nodes), reason=reason),
+    )
+
+
+@click.command()
+@remote
+def keyspaces(remote: Remote) -> None:
+    """List the keyspaces, with their shards counted by status."""
+    page = remote.call(lambda client: client.shards.keyspaces())
+    if remote.json:
+        show(page)
+        return
+    rows = [
+        (row.keyspace, *map(str, (row.shards, row.active, row.migrating, row.inactive, row.moves, row.cleanups)))
+        for row in page.items
+    ]
+    table(("KEYSPACE", "SHARDS", "ACTIVE", "MIGRATING", "INACTIVE", "MOVES", "CLEANUPS"), rows)
+
+
+@click.command()
+@click.argument("keyspace")
+@click.option("--owner", metavar="NODE")
+@click.option("--status", type=click.Choice(["active", "migrating", "inactive"]))
+@remote
+def shards(remote: Remote, keyspace: str, owner: str | None, status: Status | None) -> None:
+    """List the shards of KEYSPACE: who owns them, with which epoch."""
+    page = remote.call(lambda client: client.shards.shard_map(keyspace, owner=owner, status=status))
+    if remote.json:
+        show(page)
+        return
+    table(
+        ("SHARD", "OWNER", "ADDRESS", "EPOCH", "STATUS", "PINNED", "MOVE", "FIRST HASH", "LAST HASH"),
+        [
+            (
+                str(row.shard),
+                row.owner or "-",
+                row.address or "-",
+                str(row.epoch),
+                Text(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status]),
+                "yes" if row.pinned else "",
+                _move(row),
+                row.first_hash,
+                row.last_hash,
+            )
+            for row in page.items
+        ],
+    )
+
+
+def _move(shard: Shard) -> str:
+    return f"to {shard.target} ({shard.migration})" if shard.migration else ""
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("key")
+@remote
+def route(remote: Remote, keyspace: str, key: str) -> None:
+    """Say where KEY of KEYSPACE is: its hash, its shard, who owns that."""
+    found = remote.call(lambda client: client.shards.route(keyspace, key))
+    if remote.json:
+        show(found)
+        return
+    where = f"{found.owner} at {found.address or 'no known address'}" if found.owner else "nobody"
+    click.echo(f"{keyspace}/{found.shard}, {found.status}: {where}, epoch {found.epoch} (hash {found.hash})")
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("shard", type=int)
+@reason_option
+@remote
+def pin(remote: Remote, keyspace: str, shard: int, reason: str | None) -> None:
+    """Keep SHARD of KEYSPACE where it is."""
+    tell(remote, f"pin {keyspace}/{shard}", lambda client: client.shards.pin(keyspace, shard, reason=reason))
+
+
+@click.command()
+@click.argument("keyspace")
+@click.argument("shard", type=int)
+@reason_option
+@remote
+def unpin(remote: Remote, keyspace: str, shard: int, reason: str | None) -> None:
+    """Let SHARD of KEYSPACE be moved again."""
+    tell(remote, f"unpin {keyspace}/{shard}", lambda client: client.shards.unpin(keyspace, shard, reason=reason))

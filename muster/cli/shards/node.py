@@ -1,0 +1,151 @@
+"""Commands about data nodes: node run, node drain|undrain|cordon|uncordon|remove, nodes, limits."""
+
+import sys
+from collections.abc import Awaitable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from muster.cli.outcome import REFUSED, show
+from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.table import table
+from muster.client.client import (
+    DEFAULT_URL,
+    Client,
+)
+from muster.client.shards import Mark
+from muster.wire.error import MusterError
+from muster.wire.registry import Written
+from muster.wire.shards import Node
+
+
+@click.group()
+def node() -> None:
+    """Run a data node, or say what is to become of one."""
+
+
+@node.command()
+@click.option("--id", "node", required=True, envvar="MUSTER_NODE", help="What it is called, for ever.")
+@click.option("--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Its folder.")
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0: a free one.")
+@click.option("--advertise", metavar="HOST:PORT", help="Where others reach it.  [default: where it listens]")
+@click.option("--zone", default="", help="Where it stands.")
+@click.option("--capacity", default=1.0, show_default=True, help="How much it takes, compared with others.")
+@click.option("--lease-seconds", default=5.0, show_default=True, help="For so long it may serve unheard.")
+@click.option("--serve-bytes-per-second", type=float, help="At most, to all who copy shards from it.")
+@click.option("--url", envvar="MUSTER_URL", default=DEFAULT_URL, show_default=True, help="The controller.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
+@click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
+def run(log_json: bool, **options: Any) -> None:
+    """Be a data node, in the foreground, until SIGTERM: hold shards, and take part in their moves."""
+    import uvloop
+
+    from infra.diagnostics import configure
+    from workers.node.process import (
+        NodeSettings,
+        serve,
+    )
+
+    configure(as_json=log_json)
+    try:
+        uvloop.run(serve(NodeSettings(**options)))
+    except MusterError as error:
+        click.echo(f"{error.name}: {error.detail}", err=True)
+        sys.exit(REFUSED)
+
+
+def _marking(name: str, mark: Mark, *, sets: bool, help: str) -> click.Command:
+    @click.command(name, help=help)
+    @click.argument("node")
+    @reason_option
+    @remote
+    def command(remote: Remote, node: str, reason: str | None) -> None:
+        def work(client: Client) -> Awaitable[Written]:
+            change = client.shards.set_mark if sets else client.shards.clear_mark
+            return change(node, mark, reason=reason)
+
+        tell(remote, f"{name} {node}", work)
+
+    return command
+
+
+node.add_command(_marking("cordon", "cordon", sets=True, help="Let no new shards come to NODE."))
+node.add_command(_marking("uncordon", "cordon", sets=False, help="Shards may come to NODE again."))
+node.add_command(_marking("drain", "drain", sets=True, help="Move all shards away from NODE, and let none come."))
+node.add_command(_marking("undrain", "drain", sets=False, help="NODE stays after all. Moves under way go on."))
+
+
+@node.command()
+@click.argument("node")
+@click.option("--force", is_flag=True, help="Though it owns shards: they are given up.")
+@reason_option
+@remote
+def remove(remote: Remote, node: str, force: bool, reason: str | None) -> None:
+    """NODE will not come back: forget it. Stop its process first: one that runs joins again."""
+    tell(remote, f"remove {node}", lambda client: client.shards.remove(node, force=force, reason=reason))
+
+
+@click.command()
+@remote
+def nodes(remote: Remote) -> None:
+    """List the data nodes."""
+    page = remote.call(lambda client: client.shards.nodes())
+    if remote.json:
+        show(page)
+        return
+    columns = ("NODE", "ADDRESS", "ZONE", "CAPACITY", "LEASE", "STATE", "SHARDS", "MOVES", "INCARNATION")
+    table(
+        columns,
+        [
+            (
+                row.node,
+                row.address,
+                row.zone,
+                f"{row.capacity:g}",
+                f"{row.lease_seconds:g}s",
+                _state(row),
+                str(row.shards),
+                str(row.moves),
+                str(row.incarnation),
+            )
+            for row in page.items
+        ],
+    )
+
+
+def _state(node: Node) -> Text:
+    marks = [name for name, is_so in (("cordoned", node.cordoned), ("draining", node.draining)) if is_so]
+    colour = "red" if not node.alive else "yellow" if marks else "green"
+    return Text(", ".join(["alive" if node.alive else "lost", *marks]), colour)
+
+
+@click.command()
+@click.option("--node-moves", type=click.IntRange(min=1), help="How many moves a data node takes part in at a time.")
+@click.option("--cluster-moves", type=click.IntRange(min=1), help="How many moves there are at a time.")
+@reason_option
+@remote
+def limits(remote: Remote, node_moves: int | None, cluster_moves: int | None, reason: str | None) -> None:
+    """Show the limits of concurrent moves, or change them."""
+
+    async def work(client: Client) -> Any:
+        now = await client.shards.cluster()
+        if node_moves is None and cluster_moves is None:
+            return now
+        wanted = replace(
+            now,
+            node_moves_max=node_moves or now.node_moves_max,
+            cluster_moves_max=cluster_moves or now.cluster_moves_max,
+        )
+        await client.shards.set_move_limits(
+            node_moves_max=wanted.node_moves_max, cluster_moves_max=wanted.cluster_moves_max, reason=reason
+        )
+        return wanted
+
+    found = remote.call(work)
+    if remote.json:
+        show(found)
+    else:
+        click.echo(f"moves at a time: {found.node_moves_max} per data node, {found.cluster_moves_max} in all")

@@ -1,0 +1,111 @@
+"""Reading a watch: server-sent events, taken up again where they broke off."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Final, TypeVar
+
+from muster.client.transport import (
+    TOKEN,
+    Transport,
+    backoff_seconds,
+)
+from muster.client.watch import OutOfStep
+from muster.wire.error import (
+    Transient,
+    Unreachable,
+)
+
+Told = TypeVar("Told")
+_END: Final = b"\n\n"
+
+
+class EventParser:
+    """Server-sent events from chunks of bytes: (id, event, data). An id holds until the next one; lines end in LF."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._searched = 0
+        self._id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, str, bytes]]:
+        """The events that end within the chunk."""
+        self._rest += chunk
+        while (end := self._rest.find(_END, self._searched)) >= 0:
+            block = bytes(self._rest[:end])
+            del self._rest[: end + 2]
+            self._searched = 0
+            event, data = self._parsed(block)
+            if data is not None or event == "reset":
+                yield self._id, event, data or b""
+        self._searched = max(0, len(self._rest) - 1)
+
+    def _parsed(self, block: bytes) -> tuple[str, bytes | None]:
+        event, data = "message", None
+        for line in block.split(b"\n"):
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"event":
+                event = value.decode()
+            elif name == b"id":
+                self._id = value.decode()
+            elif name == b"data":
+                data = value if data is None else data + b"\n" + value
+        return event, data
+
+
+async def follow(
+    transport: Transport,
+    path: str,
+    query: Mapping[str, str],
+    take: Callable[[str, bytes, str], Iterable[Told]],
+    reconnect_seconds_max: float,
+) -> AsyncGenerator[Told, None]:
+    """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
+
+    Taken up behind the last event that came whole, or anew when `take` raises OutOfStep. Raises refusals, and
+    Unreachable when no controller answers: first within the transport's time, later within `reconnect_seconds_max`.
+    """
+    seen, begun, tries = "", False, 0
+    loop = asyncio.get_running_loop()
+    gives_up_at = loop.time() + transport.timeout_seconds
+    while True:
+        token = transport.token if not begun else ""
+        try:
+            async with aclosing(_events(transport, path, query, token, seen)) as events:
+                async for id_, event, data in events:
+                    # Until the snapshot behind a reset is whole, there is nothing to resume from.
+                    seen = "" if event == "reset" else id_
+                    begun, tries, gives_up_at = True, 0, math.inf
+                    transport.observe(id_)
+                    for told in take(event, data, id_):
+                        yield told
+        except OutOfStep:
+            seen = ""
+        except Transient:
+            if gives_up_at == math.inf:
+                gives_up_at = loop.time() + reconnect_seconds_max
+            pause = backoff_seconds(tries)
+            tries += 1
+            if loop.time() + pause >= gives_up_at:
+                raise
+            await asyncio.sleep(pause)
+
+
+async def _events(
+    transport: Transport, path: str, query: Mapping[str, str], token: str, seen: str
+) -> AsyncGenerator[tuple[str, str, bytes], None]:
+    """One connection's events: resumed behind `seen`, or from a snapshot that is at least as new as `token`."""
+    query, headers = dict(query), {}
+    if seen:
+        headers["Last-Event-ID"] = seen
+    elif token:
+        headers[TOKEN] = token
+        query.setdefault("consistency", "session")
+    parser = EventParser()
+    async with transport.stream(path, query, headers) as content:
+        async for chunk in content.iter_any():
+            for event in parser.feed(chunk):
+                yield event
+    raise Unreachable(f"{transport.url} ended the watch")

@@ -1,0 +1,100 @@
+"""Staying registered: register, heartbeat at a third of the lease, deregister at the end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from domain.registry.instance import (
+    InstanceDeregistered,
+    Spec,
+)
+from muster.wire.error import (
+    InstanceNotFound,
+    MusterError,
+    Refused,
+    ServiceNotFound,
+    StaleIncarnation,
+    Transient,
+)
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
+
+_LOG: Final = logging.getLogger("muster.client.registration")
+
+
+class Registration:
+    """A held registration. `incarnation` grows when a lease that ran out is taken again; `lost`: others took us out."""
+
+    def __init__(self, service: str, instance: str, incarnation: int | None) -> None:
+        self.service = service
+        self.instance = instance
+        self.incarnation = incarnation
+        self.lost = asyncio.Event()
+
+
+@asynccontextmanager
+async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) -> AsyncIterator[Registration]:
+    """Registered while the block runs; see `Client.registered`. The spec must have a lease."""
+    written = await client.register_spec(service, instance, spec)
+    registration = Registration(service, instance, written.incarnation)
+    heart = asyncio.create_task(_beat(client, registration, spec), name=f"heartbeat {service}/{instance}")
+    try:
+        yield registration
+    finally:
+        heart.cancel()
+        await asyncio.wait([heart])  # not `await heart`: that could not tell its cancellation from ours
+        await _leave(client, registration)
+
+
+async def _beat(client: "Client", registration: Registration, spec: Spec) -> None:
+    assert spec.lease_seconds is not None, "a registration that is kept alive has a lease"
+    service, instance, pause = registration.service, registration.instance, spec.lease_seconds / 3
+    while not registration.lost.is_set():
+        await asyncio.sleep(pause)
+        try:
+            # A connection that hangs must not cost the lease: the next heartbeat takes another one.
+            async with asyncio.timeout(max(1.0, pause)):
+                await client.heartbeat(service, instance, incarnation=registration.incarnation)
+        except (ServiceNotFound, InstanceNotFound, StaleIncarnation):
+            await _return(client, registration, spec)
+        except Refused as error:
+            _LOG.error("%s/%s cannot be kept registered: %s", service, instance, error.detail)
+            registration.lost.set()
+        except (MusterError, TimeoutError) as error:
+            _LOG.warning("heartbeat of %s/%s failed, the next one follows: %s", service, instance, error)
+
+
+async def _return(client: "Client", registration: Registration, spec: Spec) -> None:
+    """Register again, unless the last removal was somebody's wish."""
+    try:
+        if await _taken_out(client, registration):
+            registration.lost.set()
+            return
+        written = await client.register_spec(registration.service, registration.instance, spec)
+        registration.incarnation = written.incarnation
+    except Transient as error:
+        _LOG.warning("%s/%s is not registered: %s", registration.service, registration.instance, error.detail)
+
+
+async def _taken_out(client: "Client", registration: Registration) -> bool:
+    history = await client.history(registration.service, registration.instance)
+    last = history.items[-1] if history.items else None
+    if last is None or last.type != InstanceDeregistered.type:
+        return last is not None  # somebody else holds the name now
+    return bool(last.data.get("cause") == "requested")
+
+
+async def _leave(client: "Client", registration: Registration) -> None:
+    if registration.lost.is_set():
+        return
+    try:
+        await client.deregister(registration.service, registration.instance, incarnation=registration.incarnation)
+    except Refused as error:
+        _LOG.info("%s/%s was not deregistered: %s", registration.service, registration.instance, error.detail)
+    except Transient as error:
+        _LOG.warning(
+            "%s/%s stays until its lease runs out: %s", registration.service, registration.instance, error.detail
+        )

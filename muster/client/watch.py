@@ -1,0 +1,139 @@
+"""What a watcher holds, and how the wire's events change it. Pure; `muster.client.event_stream` does the reading.
+
+snapshot  the first one is yielded; a later one (after a reset) is compared with what is held, and only
+          the differences are yielded
+delta     put, patch and remove, each skipped when what is held is as new already
+reset     the controller cannot resume where we were: a snapshot follows
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import orjson
+
+from muster.wire.error import Transient
+from muster.wire.registry import (
+    INSTANCE,
+    Instance,
+)
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All instances as the watch begins; always first, and only once."""
+
+    instances: tuple[Instance, ...]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Appeared:
+    """An instance has been registered."""
+
+    instance: Instance
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An instance has changed: the whole of it now and before; `fields` names what differs for a reader."""
+
+    instance: Instance
+    before: Instance
+    token: str
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that differ, without version and position."""
+        names = (field.name for field in fields(Instance) if field.name not in ("version", "position"))
+        return frozenset(name for name in names if getattr(self.instance, name) != getattr(self.before, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An instance is gone: as it was last, and why (None: it left while no controller could be heard)."""
+
+    instance: Instance
+    cause: str | None
+    token: str
+
+
+Change = Snapshot | Appeared | Changed | Removed
+
+
+class OutOfStep(Transient):
+    """A patch for an instance that is not held: the watch must begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An instance as it came, for patching, and as it is handed out."""
+
+    raw: dict[str, Any]
+    instance: Instance
+
+
+class Follower:
+    """The instances that a watch has told of so far."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, _Held] = {}
+        self._begun = False
+
+    def take(self, event: str, data: bytes, token: str) -> Iterator[Change]:
+        """The changes that one event of the wire brings. Raises OutOfStep."""
+        if event == "snapshot":
+            yield from self._snapshot(orjson.loads(data)["items"], token)
+        elif event == "delta":
+            for change in orjson.loads(data)["changes"]:
+                yield from self._delta(change, token)
+
+    def _snapshot(self, items: Iterable[dict[str, Any]], token: str) -> Iterator[Change]:
+        before, self._held = self._held, {}
+        for raw in items:
+            held = before.get(_key(raw))
+            same = held is not None and held.raw == raw
+            self._held[_key(raw)] = held if same and held is not None else _hold(raw)
+        if not self._begun:
+            self._begun = True
+            yield Snapshot(tuple(held.instance for held in self._held.values()), token)
+            return
+        for key, held in before.items():
+            if key not in self._held:
+                yield Removed(held.instance, None, token)
+        for key, held in list(self._held.items()):
+            known = before.get(key)
+            if known is None:
+                yield Appeared(held.instance, token)
+            elif known is not held:
+                yield Changed(held.instance, known.instance, token)
+
+    def _delta(self, change: dict[str, Any], token: str) -> Iterator[Change]:
+        raw = change["item"] if change["op"] == "put" else change
+        key, held = _key(raw), self._held.get(_key(raw))
+        if held is not None and raw["position"] <= held.instance.position:
+            return
+        if change["op"] == "remove":
+            if held is not None:
+                del self._held[key]
+                yield Removed(held.instance, change.get("cause"), token)
+            return
+        after = self._held[key] = _hold(raw if change["op"] == "put" else _patched(held, change))
+        yield Changed(after.instance, held.instance, token) if held is not None else Appeared(after.instance, token)
+
+
+def _patched(held: _Held | None, change: dict[str, Any]) -> dict[str, Any]:
+    if held is None:
+        raise OutOfStep(f"a patch for {change['service']}/{change['instance']}, which is not held")
+    return {**held.raw, **change["set"], "version": change["version"], "position": change["position"]}
+
+
+def _hold(raw: dict[str, Any]) -> _Held:
+    return _Held(raw, INSTANCE.validate_python(raw))
+
+
+def _key(raw: dict[str, Any]) -> Key:
+    return raw["service"], raw["instance"]

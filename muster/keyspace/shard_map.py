@@ -1,0 +1,87 @@
+"""Which node serves which shard, as far as a client knows: from the map that it watches, and from nodes' refusals.
+
+snapshot  {items, shards}: all shards; what is held with a newer epoch stays
+delta     {items}: the shards that have changed
+refusal   StaleEpoch and NotOwner carry a newer epoch, the owner and its address
+
+Whatever the source, a shard never goes back to a lower epoch. Pure; `muster.keyspace.router` does the watching.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+
+class Place(NamedTuple):
+    """Where a shard is served, and with which epoch; without an `address` nobody serves it."""
+
+    shard: int
+    epoch: int = 0
+    owner: str = ""
+    address: str = ""
+    status: str = "inactive"
+    fenced: bool = False
+
+    def is_behind(self, other: "Place") -> bool:
+        """Whether the other is served elsewhere, or with a newer epoch."""
+        return (self.epoch, self.address) != (other.epoch, other.address) and other.epoch >= self.epoch
+
+
+class ShardMap:
+    """The places of all shards of one keyspace; `shards` is 0 until the first snapshot."""
+
+    def __init__(self) -> None:
+        self.shards = 0
+        self._places: list[Place] = []
+        self._uses: Counter[str] = Counter()
+
+    def __getitem__(self, shard: int) -> Place:
+        return self._places[shard]
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """The addresses that serve a shard."""
+        return frozenset(self._uses)
+
+    def take(self, event: str, data: bytes, _token: str) -> Iterator[frozenset[int]]:
+        """Take an event of the watch in; yields the shards that can be tried anew now."""
+        if event not in ("snapshot", "delta"):
+            return
+        told = orjson.loads(data)
+        if event == "snapshot":
+            self._grow(told["shards"])
+        yield frozenset(item["shard"] for item in told["items"] if self._take(_place(item)))
+
+    def learn(self, shard: int, epoch: int, owner: str, address: str) -> bool:
+        """Take in what a node's refusal says, when it is newer than what is held; whether it was."""
+        if not address or epoch <= self._places[shard].epoch:
+            return False
+        return self._take(Place(shard, epoch, owner, address, "active"))
+
+    def _grow(self, shards: int) -> None:
+        assert self.shards in (0, shards), f"a keyspace of {self.shards} shards cannot have {shards}"
+        if not self.shards:
+            self.shards, self._places = shards, [Place(shard) for shard in range(shards)]
+
+    def _take(self, place: Place) -> bool:
+        before = self._places[place.shard]
+        if place.epoch < before.epoch:
+            return False
+        self._places[place.shard] = place
+        if place.address != before.address:
+            self._uses[place.address] += 1
+            self._uses[before.address] -= 1
+            self._uses = +self._uses
+            del self._uses[""]
+        return bool(place.address) and (before.is_behind(place) or _is_freed(before, place))
+
+
+def _is_freed(before: Place, place: Place) -> bool:
+    return (before.fenced and not place.fenced) or (before.status == "inactive" != place.status)
+
+
+def _place(item: dict[str, Any]) -> Place:
+    owner, address = item["owner"] or "", item["address"] or ""
+    return Place(item["shard"], item["epoch"], owner, address, item["status"], item["fenced"])

@@ -1,0 +1,1 @@
+"""The published language: what clients, data nodes and controllers say to each other. Pure."""

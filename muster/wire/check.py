@@ -1,0 +1,110 @@
+"""Health checks: what is asked of an instance, how often, and how results become a status.
+
+A check is `http`, `tcp` or `ttl`. The first result decides an unknown check; afterwards `healthy_after` successes
+in a row make it healthy and `unhealthy_after` failures in a row make it unhealthy. An instance's health is the worst
+of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
+"""
+
+from collections.abc import Collection
+from dataclasses import field, replace
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
+
+from domain.message import Name
+from muster.wire.value import value
+
+Health = Literal["healthy", "unhealthy", "unknown"]
+
+REPORTED: Final = "reported"
+"""The name of the check that `ReportHealth` sets when it names none."""
+
+_WORST_FIRST: Final[tuple[Health, ...]] = ("unhealthy", "unknown", "healthy")
+
+
+def worst(statuses: Collection[Health]) -> Health:
+    """The worst of the statuses; healthy when there are none."""
+    for status in _WORST_FIRST:
+        if status in statuses:
+            return status
+    return "healthy"
+
+
+URL_PATTERN: Final = (
+    r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)"
+    r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?([/?#]\S*)?$"
+)
+Url = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATTERN)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Interval = Annotated[float, Field(ge=0.1, le=86_400)]
+Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
+Count = Annotated[int, Field(strict=True, ge=1, le=100)]
+
+_FORBID: Final = ConfigDict(extra="forbid")
+
+
+@value(kw_only=True)
+class HttpCheck:
+    """Healthy when `url` answers with `expected_status` (any 2xx when None) and, if asked, a body that contains `body_match`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    url: Url
+    kind: Literal["http"] = "http"
+    name: Name = "http"
+    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    expected_status: Annotated[int, Field(strict=True, ge=100, le=599)] | None = None
+    body_match: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    interval_seconds: Interval = 10.0
+    timeout_seconds: Timeout = 2.0
+    healthy_after: Count = 1
+    unhealthy_after: Count = 2
+
+
+@value(kw_only=True)
+class TcpCheck:
+    """Healthy when a connection to `host`:`port` is accepted."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    host: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    port: Port
+    kind: Literal["tcp"] = "tcp"
+    name: Name = "tcp"
+    interval_seconds: Interval = 10.0
+    timeout_seconds: Timeout = 2.0
+    healthy_after: Count = 1
+    unhealthy_after: Count = 2
+
+
+@value(kw_only=True)
+class TtlCheck:
+    """Healthy as long as the instance sends a heartbeat, or a report of this check, every `ttl_seconds`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
+    kind: Literal["ttl"] = "ttl"
+    name: Name = "ttl"
+
+
+Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
+
+CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])
+
+
+def named(checks: tuple[HttpCheck | TcpCheck | TtlCheck, ...]) -> tuple[HttpCheck | TcpCheck | TtlCheck, ...]:
+    """The checks, each with a name of its own. One that was given no name is called by its kind: `http`, `http-2`, …"""
+    names = [check.name for check in checks]
+    if REPORTED in names:
+        raise ValueError(f"the name {REPORTED!r} is kept for reported health")
+    if len(set(names)) == len(names):
+        return checks
+    taken, result = set(names), []
+    for index, check in enumerate(checks):
+        if check.name in names[:index]:
+            if check.name != check.kind:
+                raise ValueError(f"two checks are called {check.name!r}")
+            number = next(n for n in range(2, len(checks) + 2) if f"{check.kind}-{n}" not in taken)
+            check = replace(check, name=f"{check.kind}-{number}")
+            taken.add(check.name)
+        result.append(check)
+    return tuple(result)

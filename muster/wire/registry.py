@@ -1,0 +1,194 @@
+"""What a controller answers, as frozen dataclasses. Instants are UTC; fields of newer controllers are ignored."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+from muster.wire.check import (
+    Check,
+    Health,
+)
+from muster.wire.problem import error_from
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a write; it is durable. `unchanged`: it was already so. `duplicate`: the answer to an earlier try.
+
+    `position` is the place of its last event in `partition`; `version` and `incarnation` are those of the instance.
+    """
+
+    status: Literal["accepted", "unchanged"]
+    partition: int
+    position: int
+    version: int | None = None
+    incarnation: int | None = None
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a published command. `unknown`: no writer has answered; publish it again with the same id.
+
+    `error` is the problem of a refused or unknown one, as it stands on the wire: `{name, detail, status, …}`.
+    """
+
+    id: str
+    status: Literal["accepted", "unchanged", "refused", "unknown"]
+    partition: int | None = None
+    position: int | None = None
+    version: int | None = None
+    incarnation: int | None = None
+    error: dict[str, Any] | None = None
+    duplicate: bool = False
+
+    def written(self) -> Written:
+        """The write of an accepted or unchanged one; else raises its error, by its name."""
+        if self.error is not None:
+            raise error_from(self.error)
+        assert self.status in ("accepted", "unchanged"), f"{self.status} without an error"
+        assert self.partition is not None, "a write without its partition"
+        assert self.position is not None, "a write without its position"
+        return Written(
+            status="accepted" if self.status == "accepted" else "unchanged",
+            partition=self.partition,
+            position=self.position,
+            version=self.version,
+            incarnation=self.incarnation,
+            duplicate=self.duplicate,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """What one check last said, why, and since when."""
+
+    status: Health
+    cause: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Who took an instance out of discovery, why, and since when."""
+
+    actor: str
+    reason: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A registered instance as readers see it. `version` serves as `expected_version`.
+
+    `check_output` is what its checks last put out; only `Client.instance` has it.
+    """
+
+    service: str
+    instance: str
+    address: str
+    port: int
+    health: Health
+    discoverable: bool
+    incarnation: int
+    version: int
+    position: int
+    registered_at: datetime
+    health_since: datetime
+    cause: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    zone: str = ""
+    weight: int = 1
+    checks: tuple[Check, ...] = ()
+    check_status: dict[str, CheckState] = field(default_factory=dict)
+    maintenance: Mark | None = None
+    draining: Mark | None = None
+    lease_seconds: float | None = None
+    deregister_after_seconds: float | None = None
+    check_output: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        """`address:port`, an IPv6 address in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service and its instances by health."""
+
+    service: str
+    instances: int
+    healthy: int
+    unhealthy: int
+    unknown: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One thing that happened to an instance: when, what, by whom and why. `data` is the event's body."""
+
+    position: int
+    at: datetime
+    type: str
+    data: dict[str, Any]
+    actor: str | None = None
+    reason: str | None = None
+    command_id: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(HistoryEntry):
+    """One recorded fact, with its place in the log."""
+
+    partition: int
+    stream: str
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[Item]):
+    """A list as a controller answers it: the items, how far its view was (`token`), and how old that is.
+
+    `parked` names rows in it that stand still, because an event could not be folded into them.
+    """
+
+    items: tuple[Item, ...]
+    token: str
+    age_seconds: float
+    parked: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The newest events of an instance, oldest first; `count` says how many it has had."""
+
+    items: tuple[HistoryEntry, ...]
+    count: int
+    token: str
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPage:
+    """Events of one partition in order; the next ones stand behind position `next_after`."""
+
+    items: tuple[Event, ...]
+    next_after: int
+    token: str
+
+
+WRITTEN: Final = TypeAdapter(Written)
+OUTCOME: Final = TypeAdapter(Outcome)
+INSTANCE: Final = TypeAdapter(Instance)
+SERVICE_PAGE: Final = TypeAdapter(Page[Service])
+INSTANCE_PAGE: Final = TypeAdapter(Page[Instance])
+HISTORY: Final = TypeAdapter(History)
+EVENT_PAGE: Final = TypeAdapter(EventPage)

@@ -1,0 +1,183 @@
+"""What a controller answers about keyspaces, data nodes and migrations, as frozen dataclasses; see `muster.answer`."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
+
+from muster.wire.registry import (
+    Page,
+    Written,
+)
+
+Status = Literal["active", "migrating", "inactive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyspaceState:
+    """A keyspace and its shards by status. `cleanups`: copies that still have to go; `moves`: begun so far."""
+
+    keyspace: str
+    shards: int
+    active: int
+    migrating: int
+    inactive: int
+    value_bytes_max: int
+    shard_bytes_max: int
+    cleanups: int
+    moves: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A shard: who owns it with which epoch. `fenced`: it takes no writes just now; `migration`: the move to `target`;
+    `first_hash` and `last_hash`: of the keys in it, 16 hex digits.
+    """
+
+    keyspace: str
+    shard: int
+    owner: str | None
+    address: str | None
+    epoch: int
+    status: Status
+    fenced: bool = False
+    migration: str | None = None
+    target: str | None = None
+    pinned: bool = False
+    first_hash: str = ""
+    last_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a key is: its hash, its shard, and who owns that."""
+
+    keyspace: str
+    key: str
+    hash: str
+    shard: int
+    owner: str | None
+    address: str | None
+    epoch: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A data node. `alive`: it holds its lease; `shards` and `moves`: how many it owns, and takes part in."""
+
+    node: str
+    address: str
+    zone: str
+    capacity: float
+    lease_seconds: float
+    alive: bool
+    cordoned: bool
+    draining: bool
+    incarnation: int
+    version: int
+    shards: int
+    moves: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """How many moves a data node may take part in at a time, and the cluster have."""
+
+    node_moves_max: int
+    cluster_moves_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveProgress:
+    """How far a copy has come; `seconds_left` is an estimate."""
+
+    bytes: int | None = None
+    bytes_total: int | None = None
+    records: int | None = None
+    lag_records: int | None = None
+    bytes_per_second: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStep:
+    """One step of a migration's story. `undoes`: the step that it takes back."""
+
+    name: str
+    attempts: int
+    began_at: datetime
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+    undoes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A move of a shard: where it stands. `waits_for` says what it waits for, `allowed` which verbs it takes now.
+
+    Lists leave out the `steps`.
+    """
+
+    id: str
+    keyspace: str
+    shard: int
+    source: str
+    target: str
+    phase: str
+    standing: str
+    paused: bool
+    step: str | None
+    attempt: int
+    started_at: datetime
+    error: str | None = None
+    cause: str | None = None
+    stalled: str | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    actor: str | None = None
+    reason: str | None = None
+    events: int = 0
+    steps: tuple[MigrationStep, ...] = ()
+    waits_for: str | None = None
+    allowed: tuple[str, ...] = ()
+    progress: MoveProgress | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.step is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveStarted(Written):
+    """A move is under way, as `migration`; `unchanged`: the shard's newest, None when it is where it has always been."""
+
+    migration: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a data node is wanted to do; `saga` is None for what the shard map wants by itself."""
+
+    id: str
+    kind: str
+    keyspace: str
+    shard: int
+    params: dict[str, Any] = field(default_factory=dict)
+    saga: str | None = None
+
+
+KEYSPACE: Final = TypeAdapter(KeyspaceState)
+KEYSPACE_PAGE: Final = TypeAdapter(Page[KeyspaceState])
+SHARD_PAGE: Final = TypeAdapter(Page[Shard])
+ROUTE: Final = TypeAdapter(Route)
+NODE_PAGE: Final = TypeAdapter(Page[Node])
+CLUSTER: Final = TypeAdapter(ClusterState)
+MIGRATION: Final = TypeAdapter(Migration)
+MIGRATION_PAGE: Final = TypeAdapter(Page[Migration])
+MOVE_STARTED: Final = TypeAdapter(MoveStarted)
+TASK: Final = TypeAdapter(Task)

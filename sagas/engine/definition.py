@@ -1,0 +1,183 @@
+"""What a saga's author writes: steps as data, and pure functions that say what each of them wants.
+
+A step wants one or more of four actions, and is over when the first that decides it is answered:
+
+    Apply   a command to the root stream's own aggregate, decided at once, in the same batch as the saga's event
+    Task    something that a participant does; it watches its tasks and answers with commands
+    Ask     a command to another stream, whose effect is heard in that stream's state
+    Wait    time to pass, or an operator
+
+`Definition` refuses what would break the promise of the pivot: before it only steps that can be undone, or that leave nothing
+to undo and say why; after it none that is undone. The engine runs the undoing in reverse order, by the same rules as the rest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from domain.message import Command
+from domain.saga import Saga
+from domain.shards.cluster import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Decide this command at the root's aggregate now. A refusal fails the step for good."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Have a participant do something. `assist`: it is wanted, but does not decide the step."""
+
+    node: str
+    kind: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    assist: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What another stream's state says about a step: done with this result, or failed for good with this error."""
+
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send the command (None: only listen) to the cluster's stream, until `heard` finds its effect there; without `heard`
+    its answer, accepted or already so, is the effect.
+
+    `heard` may conclude from what it finds only, never from what is missing: the state that it sees may be an old one.
+    `decisive`: a refusal of the command fails the step; else it is tried again.
+    """
+
+    command: Command | None
+    heard: Callable[[Cluster], Heard | None] | None = None
+    decisive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let so many seconds pass, or an instant come (neither: until an operator resumes the saga or skips the step)."""
+
+    why: str
+    seconds: float | None = None
+    until: datetime | None = None
+
+
+Action = Apply | Task | Ask | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. `act` gives what it wants, as a function of the saga; `check` a reason to take no participant's result.
+
+    An attempt that takes `timeout_seconds` (None: as long as it takes) fails; a failed one is repeated after a pause that
+    doubles from `backoff_seconds` to `backoff_seconds_max`, up to `attempts_max` times in all; then the saga turns back
+    (before the pivot), or is blocked until an operator helps. After `stalled_seconds` the saga is said to be stalled.
+    `undo` are the steps that take its effect back, in order; `harmless` says why there is nothing to take back.
+    """
+
+    name: str
+    act: Callable[[Saga], tuple[Action, ...]]
+    undo: tuple["Step", ...] = ()
+    harmless: str = ""
+    pivot: bool = False
+    skippable: bool = False
+    pausable: bool = True
+    timeout_seconds: float | None = 30.0
+    attempts_max: int = 5
+    backoff_seconds: float = 0.2
+    backoff_seconds_max: float = 10.0
+    stalled_seconds: float = 60.0
+    check: Callable[[Saga, Mapping[str, Any]], str | None] = lambda _saga, _result: None
+
+
+class Unsound(ValueError):
+    """The definition would break a promise of the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A saga's steps in order. `window` names the first step of the stretch up to the pivot that must not take longer than
+    `window_seconds`: then the saga turns back by itself. Raises Unsound.
+    """
+
+    name: str
+    version: int
+    steps: tuple[Step, ...]
+    window: str | None = None
+    window_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Hold the definition against the engine's promises."""
+        names = [step.name for step in (*self.steps, *(undo for step in self.steps for undo in step.undo))]
+        if len(set(names)) < len(names):
+            raise Unsound(f"{self.name}: two steps have the same name")
+        pivots = [index for index, step in enumerate(self.steps) if step.pivot]
+        if len(pivots) != 1:
+            raise Unsound(f"{self.name}: needs exactly one pivot, has {len(pivots)}")
+        for step in self.steps[: pivots[0]]:
+            if bool(step.undo) == bool(step.harmless):
+                raise Unsound(
+                    f"{self.name}: {step.name} stands before the pivot: it needs an undo, or why it needs none"
+                )
+        for step in self.steps[pivots[0] :]:
+            if step.undo:
+                raise Unsound(f"{self.name}: {step.name} cannot be undone: it does not stand before the pivot")
+        if any(step.undo for step in self.compensations):
+            raise Unsound(f"{self.name}: what undoes cannot be undone itself")
+        if self.steps[pivots[0]].skippable:
+            raise Unsound(f"{self.name}: the pivot cannot be left out")
+        if self.window is not None and self.window not in [step.name for step in self.steps[: pivots[0]]]:
+            raise Unsound(f"{self.name}: the window must begin at a step before the pivot")
+        if any(step.pausable and self.in_window(step.name) for step in self.steps):
+            raise Unsound(f"{self.name}: a pause within the window would let it last for ever")
+
+    @property
+    def compensations(self) -> tuple[Step, ...]:
+        """All steps that undo."""
+        return tuple(undo for step in self.steps for undo in step.undo)
+
+    @property
+    def pivot(self) -> int:
+        """The pivot's index."""
+        return next(index for index, step in enumerate(self.steps) if step.pivot)
+
+    def index(self, name: str) -> int:
+        """Where the forward step of this name stands."""
+        return next(index for index, step in enumerate(self.steps) if step.name == name)
+
+    def step(self, name: str) -> Step:
+        """The step of this name, forward or undoing."""
+        return next(step for step in (*self.steps, *self.compensations) if step.name == name)
+
+    def after(self, name: str) -> str | None:
+        """The name of the forward step behind this one."""
+        behind = self.index(name) + 1
+        return self.steps[behind].name if behind < len(self.steps) else None
+
+    def undoing(self, up_to: str, *, tried: bool) -> tuple[str, ...]:
+        """What undoes the steps before `up_to`, and it too if it was `tried`: in reverse order of the steps."""
+        reached = self.steps[: self.index(up_to) + tried]
+        return tuple(undo.name for step in reversed(reached) for undo in step.undo)
+
+    def in_window(self, name: str) -> bool:
+        """Whether the forward step lies in the stretch that must be quick."""
+        if self.window is None or all(step.name != name for step in self.steps):
+            return False
+        return self.index(self.window) <= self.index(name) <= self.pivot
+
+
+Definitions = Mapping[tuple[str, int], Definition]
+"""All definitions that may have sagas running, by name and version."""
+
+
+def newest(definitions: Definitions, name: str) -> Definition:
+    """The definition that new sagas get."""
+    version: Final = max(number for found, number in definitions if found == name)
+    return definitions[name, version]

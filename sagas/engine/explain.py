@@ -1,0 +1,99 @@
+"""What a saga waits for now, and on whom: one sentence for an operator, from states alone."""
+
+from collections.abc import Sequence
+
+from domain.saga import Saga
+from domain.shards.cluster import Cluster
+from domain.shards.node import ReserveSlots
+from sagas.engine.decide import (
+    allowed,
+    pending,
+)
+from sagas.engine.definition import (
+    Action,
+    Ask,
+    Definition,
+    Task,
+    Wait,
+)
+
+shown_moves_max = 4
+
+
+def waits_for(
+    saga: Saga, definition: Definition, cluster: Cluster, *, waited_seconds: float = 0.0, paused_by: str | None = None
+) -> str | None:
+    """The sentence; None: the saga has ended.
+
+    `waited_seconds` have passed since the attempt began or, between attempts, since the last one failed.
+    """
+    if saga.step is None:
+        return None
+    if saga.standing == "blocked":
+        return f"an operator: blocked: {saga.error}; allowed: {', '.join(allowed(saga, definition))}"
+    if saga.paused:
+        return "an operator: paused" + (f" by {paused_by}" if paused_by else "")
+    if saga.standing == "retrying":
+        left = max(0.0, (saga.retry_seconds or 0.0) - waited_seconds)
+        return f"the next attempt, in about {left:.1f} s"
+    actions = pending(saga, definition)
+    for action in actions:
+        if isinstance(action, Wait):
+            return _time(action, waited_seconds)
+        if isinstance(action, Ask) and isinstance(action.command, ReserveSlots):
+            return _slot(saga.id, cluster)
+    return _nodes(saga, actions, cluster) or f"the cluster to answer to {_plain(saga.step)}"
+
+
+def _time(wait: Wait, waited_seconds: float) -> str:
+    if wait.until is not None:
+        return f"{wait.until.isoformat()}: {wait.why}"
+    if wait.seconds is not None:
+        return f"{max(0.0, wait.seconds - waited_seconds):.1f} s more to pass: {wait.why}"
+    return f"an operator: {wait.why}"
+
+
+def _slot(id_: str, cluster: Cluster) -> str:
+    wanted = cluster.waiting.get(id_)
+    if wanted is None:
+        return "the cluster to queue it for slots"
+    before = f"{cluster.queue.index(id_)} before it"
+    if len(cluster.held) >= cluster.cluster_moves_max:
+        return f"a slot: {_taken(list(cluster.held), cluster.cluster_moves_max)}, {before}"
+    for node in (wanted.source, wanted.target):
+        there = [move for move, held in cluster.held.items() if node in held.nodes]
+        if len(there) >= cluster.node_moves_max:
+            return f"a slot of {node}: {_taken(there, cluster.node_moves_max)}, {before}"
+    return f"a slot: {before}"
+
+
+def _taken(moves: Sequence[str], moves_max: int) -> str:
+    named = sorted(moves)[:shown_moves_max]
+    more = f" and {len(moves) - len(named)} more" if len(moves) > len(named) else ""
+    verb = "is" if len(moves) == 1 else "are"
+    return f"{len(moves)} of {moves_max} {verb} taken, by {', '.join(named)}{more}"
+
+
+def _nodes(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> str | None:
+    """The participants whose answers decide the step; or the first that cannot do its part, and why."""
+    tasks = [action for action in actions if isinstance(action, Task) and not action.assist]
+    for task in tasks:
+        for node in (task.node, task.params.get("source")):
+            if isinstance(node, str) and (why := _absence(node, cluster)):
+                return f"{_role(saga, node)}{node}, {why}"
+    return " and ".join(f"{task.node} to {_plain(task.kind)}" for task in tasks) or None
+
+
+def _absence(node: str, cluster: Cluster) -> str | None:
+    found = cluster.nodes.get(node)
+    if found is not None:
+        return None if found.alive else "whose lease is over"
+    return "which has been removed" if node in cluster.removed else "which has not joined"
+
+
+def _role(saga: Saga, node: str) -> str:
+    return next((f"its {role} " for role in ("source", "target") if saga.data.get(role) == node), "")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,1 @@
+"""What must hold for every saga and shard at every position of the log."""

@@ -1,0 +1,109 @@
+"""The benchmarks' harness, not their figures: the smallest size of one case, from processes to the written file."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from benchmarks.bench import EMBEDDED, Bench
+from benchmarks.process import job
+from benchmarks.table import Row, at_least, at_most, show, write
+
+
+@pytest.mark.process
+def test_a_case_runs_in_processes_of_its_own_and_its_rows_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.registry import http
+
+    bench = Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,))
+    rows = list(http.run(bench))
+    assert [(row.engine, row.figure) for row in rows][:3] == [
+        (EMBEDDED, "p50"),
+        (EMBEDDED, "p99"),
+        (EMBEDDED, "per second"),
+    ]
+    assert all(row.median > 0 and row.floor for row in rows)
+    write(tmp_path / "results.json", rows, scale=bench.scale)
+    document = orjson.loads((tmp_path / "results.json").read_bytes())
+    assert len(document["rows"]) == len(rows) == 6
+    assert document["machine"]["cores"] >= 1
+    show(rows)
+    assert "64 in flight" in capsys.readouterr().out
+
+
+@pytest.mark.process
+def test_a_flip_reaches_a_watcher_in_another_process(tmp_path: Path) -> None:
+    from benchmarks.registry import watch
+
+    rows = list(watch.run_fanout(Bench(tmp_path, runs=1, scale=0.002, engines=(EMBEDDED,))))
+    assert [row.figure for row in rows] == ["last watcher", "bytes in all"]
+    assert all(row.median > 0 for row in rows)
+
+
+@pytest.mark.process
+def test_values_are_put_and_got_through_a_data_node_beside_bare_grpc_and_a_raw_disk(tmp_path: Path) -> None:
+    from benchmarks.shards import keyspace
+
+    rows = list(keyspace.run(Bench(tmp_path, runs=1, scale=0.001)))
+    assert [row.title[:3] for row in rows] == ["put", "get", "put", "get"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_a_move_copies_what_its_driver_alone_copies(tmp_path: Path) -> None:
+    from benchmarks.shards import copying
+
+    rows = list(copying.run(Bench(tmp_path, runs=1, scale=0.001)))
+    assert [row.figure for row in rows] == ["of the floor", "per second"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_a_shard_moves_to_and_fro_under_writes_and_none_fails(tmp_path: Path) -> None:
+    from benchmarks.shards import cutover
+
+    p50, p99, errors = cutover.run(Bench(tmp_path, runs=1, scale=0.001))
+    assert 0 < p50.median <= p99.median
+    assert errors.median == 0
+
+
+@pytest.mark.process
+def test_sagas_go_through_when_their_participants_answer_at_once(tmp_path: Path) -> None:
+    from benchmarks.shards import sagas
+
+    rows = list(sagas.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,))))
+    assert [row.figure for row in rows] == ["steps per second", "migrations per second", "wanted to recorded p99"]
+    assert all(row.median > 0 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_live_sagas_go_on_when_their_controller_was_killed(tmp_path: Path) -> None:
+    from benchmarks.shards import live_sagas
+
+    [row] = live_sagas.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
+    assert row.title.startswith("16 live sagas")
+    assert row.median >= row.notes["tasks offered again s"] > 0
+
+
+def test_the_median_is_judged_by_its_target() -> None:
+    row = Row("c", "title", "any", "p50", "ms", [3.0, 1.0, 2.0], at_most(2.0), floor=0.5)
+    assert (row.median, row.reached, row.ratio) == (2.0, True, 4.0)
+    assert Row("c", "title", "any", "rate", "/s", [1.0], at_least(2.0)).reached is False
+
+
+def test_rows_of_cases_that_did_not_run_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    write(
+        file,
+        [Row("one", "title", "any", "p50", "ms", [1.0]), Row("two", "title", "any", "p50", "ms", [2.0])],
+        scale=1.0,
+    )
+    write(file, [Row("two", "title", "any", "p50", "ms", [3.0])], scale=1.0)
+    rows = orjson.loads(file.read_bytes())["rows"]
+    assert [(row["case"], row["median"]) for row in rows] == [("one", 1.0), ("two", 3.0)]
+
+
+def test_a_job_that_fails_raises() -> None:
+    with pytest.raises(Exception, match="non-zero exit status"):
+        job("benchmarks.load.load", "127.0.0.1", 1, 1)

@@ -1,0 +1,84 @@
+"""The views alone: whom they tell what, and when, and that skimming leads to the same as reading."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.message import Recorded
+from domain.registry import service as s
+from domain.registry.instance import evolve
+from infra.log.port import (
+    START,
+    Cursor,
+)
+from tests.sample import NOON, recorded, registered
+from tests.workers.writer.history import (
+    HISTORIES,
+    Told,
+)
+from workers.machine.partition import Folded
+from workers.views.views import (
+    Change,
+    Views,
+)
+
+
+def cursor(position: int) -> Cursor:
+    return Cursor(position, position, START.head, 1, "w")
+
+
+def test_listeners_miss_what_was_skimmed_and_nothing_behind_it() -> None:
+    views, told = Views([0]), list[int]()
+
+    def listen(partition: int, cursor: Cursor, changes: list[Change]) -> None:
+        told.extend(change.recorded.position for change in changes)
+
+    views.listen(listen)
+    state = s.INITIAL
+    for number in range(4):
+        event = recorded(registered(f"i{number}", incarnation=number), number, number)
+        if number == 2:
+            views.complete(0, {"service/orders": state})
+        state = s.evolve(state, event)
+        (views.skim if number < 2 else views.apply)(0, [(event, evolve(None, event))], cursor(number))
+    assert told == [2, 3]
+    assert list(views.instances["orders"]) == ["i0", "i1", "i2", "i3"]
+    assert views.services["orders"].instances == 4
+
+
+@given(HISTORIES, st.data())
+def test_what_is_skimmed_and_completed_is_as_if_it_had_been_read(
+    batches: list[list[Told]], data: st.DataObject
+) -> None:
+    skimmed = data.draw(st.integers(0, len(batches)))
+    completed = data.draw(st.sets(st.integers(0, skimmed)), label="for snapshots, in the middle")
+    read, fast, states = Views([0]), Views([0]), dict[str, Any]()
+    position = 0
+    for index, batch in enumerate(batches):
+        if index == skimmed or index in completed:
+            fast.complete(0, states)
+            assert (fast.services, fast.history, _in_order(fast)) == (read.services, read.history, _in_order(read))
+        folded = list[Folded]()
+        for stream, event in batch:
+            version = states.get(stream, s.INITIAL).version
+            told = Recorded(
+                0, position, stream, version, NOON, event, f"e{position}", f"c{position}", None, "ann", None
+            )
+            states[stream], part = s.fold(states.get(stream, s.INITIAL), told)
+            folded.append((told, part))
+            position += 1
+        read.apply(0, folded, cursor(position - 1))
+        (fast.skim if index < skimmed else fast.apply)(0, folded, cursor(position - 1))
+    fast.complete(0, states)
+    assert (fast.services, fast.history, fast.cursors, fast.terms) == (
+        read.services,
+        read.history,
+        read.cursors,
+        read.terms,
+    )
+    assert _in_order(fast) == _in_order(read)
+
+
+def _in_order(views: Views) -> dict[str, list[Any]]:
+    return {service: list(instances.values()) for service, instances in views.instances.items()}

@@ -1,0 +1,1 @@
+"""The log read by a stranger to it: replayed and verified."""

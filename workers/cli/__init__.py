@@ -1,0 +1,1 @@
+"""The commands that run the server's own code; `muster` finds them by their entry points."""

@@ -1,0 +1,98 @@
+"""Commands that run the server's own code: up and doctor. They import it only when they are called."""
+
+import asyncio
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from muster.cli.outcome import REFUSED, json_option, run, show
+from muster.wire.error import MusterError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from workers.doctor.examine import Finding
+
+data_option: Final = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    envvar="MUSTER_DATA",
+    show_default=True,
+    help="The data folder.",
+)
+prefix_option: Final = click.option("--prefix", default="muster", show_default=True, help="Of the topics on Kafka.")
+
+
+@click.command()
+@data_option
+@click.option("--http", default="127.0.0.1:8740", envvar="MUSTER_HTTP", show_default=True, help="Where to listen.")
+@click.option("--kafka", metavar="local|HOST:PORT", envvar="MUSTER_KAFKA", help="Log and commands on Kafka.")
+@click.option("--postgres", metavar="local|DSN", envvar="MUSTER_POSTGRES", help="Also fill tables in PostgreSQL.")
+@click.option("--partitions", type=click.IntRange(min=1), help="Of a new log.  [default: 1, on Kafka 8]")
+@click.option("--cluster", default="default", show_default=True, help="The cluster's name in the events.")
+@prefix_option
+@click.option("--advertise", metavar="URL", help="Where other controllers reach this one.  [default: where it listens]")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
+@click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
+def up(**options: Any) -> None:
+    """Start a controller: by default one process that keeps its log in a folder."""
+    from infra.local.child import (
+        LocalServerFailed,
+        LocalServerUnavailable,
+    )
+    from infra.settings import Settings
+
+    try:
+        _serve(Settings(**options))
+    except (LocalServerUnavailable, LocalServerFailed) as error:
+        click.echo(f"NotReady: {error}", err=True)
+        sys.exit(REFUSED)
+    except MusterError as error:
+        click.echo(f"{error.name}: {error.detail}", err=True)
+        sys.exit(REFUSED)
+
+
+def _serve(settings: "Settings") -> None:
+    # The hundreds of modules that follow stay for good: the controller turns it on again once it has recovered.
+    gc.disable()
+    import uvloop
+
+    from infra.diagnostics import configure
+    from workers.controller.process import serve
+
+    configure(as_json=settings.log_json)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+@click.command()
+@click.option("--kafka", metavar="HOST:PORT", help="The broker to examine.")
+@click.option("--postgres", metavar="DSN", help="The database to examine.")
+@click.option("--partitions", type=click.IntRange(min=1), help="What the topics should have.  [default: 8]")
+@prefix_option
+@json_option
+def doctor(kafka: str | None, postgres: str | None, partitions: int | None, prefix: str, json: bool) -> None:
+    """Check a broker and a database for what muster needs, and say what to change. Exit code 1: it cannot run."""
+    from workers.doctor.examine import examine
+
+    if kafka is None and postgres is None:
+        raise click.UsageError("name what to examine: --kafka HOST:PORT, --postgres DSN, or both")
+    findings = run(lambda: examine(kafka, postgres, partitions=partitions, prefix=prefix), json=json)
+    if json:
+        show({"ok": not any(finding.verdict == "fault" for finding in findings), "findings": findings})
+    else:
+        _show_findings(findings)
+    if any(finding.verdict == "fault" for finding in findings):
+        sys.exit(REFUSED)
+
+
+def _show_findings(findings: "list[Finding]") -> None:
+    from muster.cli.table import table
+
+    table(
+        ("", "WHAT", "FOUND", "TO DO"),
+        [(finding.verdict, finding.subject, finding.found, finding.remedy) for finding in findings],
+    )

@@ -1,0 +1,1 @@
+"""Examines what muster stands on, and says what to change."""

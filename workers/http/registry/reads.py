@@ -1,0 +1,114 @@
+"""Reads of the present: discovery, one instance, instances, services."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import orjson
+from pydantic import Field
+
+from domain.registry.instance import (
+    Instance,
+    Tag,
+    Zone,
+)
+from muster.wire.check import Health
+from muster.wire.error import NotReady
+from projections.instances import item
+from projections.services import ServiceRow
+from workers.http.exchange import Reading, Reply, Request
+from workers.http.reading import Reader
+from workers.http.registry.encoded import (
+    Encoded,
+    encode,
+)
+from workers.http.routing import Handlers
+from workers.writer.published import check_name
+
+
+class InstancesQuery(Reading):
+    """Which instances of a service are wanted, and how current they have to be."""
+
+    health: Annotated[Health | None, Field(description="Only those of this health")] = None
+    tag: Annotated[Tag | None, Field(description="Only those with this tag")] = None
+    zone: Annotated[Zone | None, Field(description="Only those in this zone")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The reads of the local views."""
+
+    reader: Reader
+    encoded: Encoded
+
+    async def discover(self, request: Request) -> Reply:
+        """Who can take traffic."""
+        partition = await self._settled(request)
+        items = self.encoded.discoverable(request.service)
+        return self.reader.listing(items, (partition,), self._parked(request.service))
+
+    async def instance(self, request: Request) -> Reply:
+        """One instance, with what its checks last put out."""
+        check_name("instance", request.instance)
+        partition = await self._settled(request)
+        control, service, instance = self.reader.control, request.service, request.instance
+        parked = control.views.parked.get(("instances", (service, instance)))
+        if parked is not None:
+            raise NotReady(
+                f"{service}/{instance} is parked: the event at position {parked.position} could not be folded "
+                f"({parked.reason}); rebuild the view with a version of muster that can",
+                position=parked.position,
+            )
+        found = control.views.instance(service, instance)
+        whole = {**item(found), "check_output": control.check_output(f"service/{service}", instance)}
+        return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
+
+    async def instances(self, request: Request) -> Reply:
+        """The instances that match; an empty list is an answer too."""
+        service, asked = request.name("service"), request.asked(InstancesQuery)
+        partition = self.reader.control.partition_of(f"service/{service}")
+        await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
+        instances = self.reader.control.views.instances.get(service, {})
+        items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
+        return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
+
+    async def services(self, request: Request) -> Reply:
+        """All services with instances, by name."""
+        views, partitions = self.reader.control.views, tuple(range(self.reader.control.partitions))
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        rows = sorted(views.services.values(), key=lambda row: row.service)
+        parked = [key[0] for name, key in views.parked if name == "services"]
+        return self.reader.listing(orjson.dumps([_service(row) for row in rows]), partitions, parked)
+
+    async def _settled(self, request: Request) -> int:
+        check_name("service", request.service)
+        partition = self.reader.control.partition_of(f"service/{request.service}")
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
+        return partition
+
+    def _parked(self, service: str) -> list[str]:
+        parked = self.reader.control.views.parked
+        return [key[1] for name, key in parked if name == "instances" and key[0] == service] if parked else []
+
+
+def _matches(instance: Instance, query: InstancesQuery) -> bool:
+    return (
+        (query.health is None or instance.health == query.health)
+        and (query.tag is None or query.tag in instance.spec.tags)
+        and (query.zone is None or instance.spec.zone == query.zone)
+    )
+
+
+def _service(row: ServiceRow) -> dict[str, object]:
+    return {
+        "service": row.service,
+        "instances": row.instances,
+        "healthy": row.healthy,
+        "unhealthy": row.unhealthy,
+        "unknown": row.unknown,
+        "position": row.position,
+    }
+
+
+def routes(present: Present) -> Handlers:
+    """The reads of lists, by method and template."""
+    return {("GET", "/v1/services"): present.services, ("GET", "/v1/services/{service}/instances"): present.instances}

@@ -1,0 +1,1 @@
+"""Keyspaces, data nodes, migrations and tasks over HTTP."""

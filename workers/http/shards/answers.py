@@ -1,0 +1,263 @@
+"""Keyspaces, shards, data nodes, migrations and tasks as API users see them: from the views' rows to plain JSON."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from heapq import nlargest
+from itertools import chain
+from typing import Any, Final
+
+from domain.saga import Saga
+from domain.shards.cluster import Cluster
+from domain.shards.node import DataNode
+from domain.shards.shard import Keyspace
+from muster.wire.key import (
+    hash_range,
+    key_hash,
+    shard_of,
+)
+from projections.migrations import MigrationRow, StepRow
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.decide import allowed
+from sagas.engine.definition import Definition
+from sagas.engine.explain import waits_for
+from workers.views.shards import (
+    ShardViews,
+    TaskRow,
+)
+
+Item = dict[str, Any]
+
+_PROGRESS: Final = ("bytes", "bytes_total", "records", "lag_records", "bytes_per_second", "seconds_left")
+
+
+def keyspace_item(name: str, keyspace: Keyspace) -> Item:
+    """A keyspace: its shards by status, limits, open clean-up intents, and how many moves it has had."""
+    statuses = Counter(shard.status for shard in keyspace.shards.values())
+    return {
+        "keyspace": name,
+        "shards": keyspace.count,
+        "active": statuses["active"],
+        "migrating": statuses["migrating"],
+        "inactive": keyspace.count - statuses["active"] - statuses["migrating"],
+        "value_bytes_max": keyspace.limits.value_bytes_max,
+        "shard_bytes_max": keyspace.limits.shard_bytes_max,
+        "cleanups": len(keyspace.cleanups),
+        "moves": keyspace.moves,
+    }
+
+
+def shard_item(name: str, keyspace: Keyspace, number: int, cluster: Cluster) -> Item:
+    """A shard; hashes are 16 hex digits."""
+    shard = keyspace.shard(number)
+    first, last = hash_range(number, keyspace.count)
+    return {
+        "keyspace": name,
+        "shard": number,
+        "owner": shard.owner,
+        "address": _address(cluster, shard.owner),
+        "epoch": shard.epoch,
+        "status": shard.status,
+        "fenced": shard.fenced,
+        "migration": shard.migration,
+        "target": shard.target,
+        "pinned": shard.pinned,
+        "first_hash": f"{first:016x}",
+        "last_hash": f"{last:016x}",
+    }
+
+
+def route_item(name: str, keyspace: Keyspace, key: str, cluster: Cluster) -> Item:
+    """Where a key is served. Raises InvalidShardKey."""
+    shard = keyspace.shard(shard_of(key, keyspace.count))
+    return {
+        "keyspace": name,
+        "key": key,
+        "hash": f"{key_hash(key):016x}",
+        "shard": shard.id,
+        "owner": shard.owner,
+        "address": _address(cluster, shard.owner),
+        "epoch": shard.epoch,
+        "status": shard.status,
+    }
+
+
+def _address(cluster: Cluster, node: str | None) -> str | None:
+    found = cluster.nodes.get(node) if node is not None else None
+    return found.address if found is not None else None
+
+
+def owned(keyspaces: Iterable[Keyspace]) -> Counter[str]:
+    """How many shards each node owns."""
+    shards = chain.from_iterable(keyspace.shards.values() for keyspace in keyspaces)
+    return Counter(shard.owner for shard in shards if shard.owner is not None)
+
+
+def held(cluster: Cluster) -> Counter[str]:
+    """How many slots for moves are taken on each node."""
+    return Counter(node for reservation in cluster.held.values() for node in reservation.nodes)
+
+
+def node_item(node: DataNode, shards: int, moves: int) -> Item:
+    """A data node, with how many shards it owns, and in how many moves it takes part."""
+    return {
+        "node": node.id,
+        "address": node.address,
+        "zone": node.zone,
+        "capacity": node.capacity,
+        "lease_seconds": node.lease_seconds,
+        "alive": node.alive,
+        "cordoned": node.cordoned,
+        "draining": node.draining,
+        "incarnation": node.incarnation,
+        "version": node.version,
+        "shards": shards,
+        "moves": moves,
+    }
+
+
+def cluster_item(cluster: Cluster) -> Item:
+    """The limits, the moves that hold slots, and those that wait for some, in their order."""
+    return {
+        "node_moves_max": cluster.node_moves_max,
+        "cluster_moves_max": cluster.cluster_moves_max,
+        "held": [
+            {"migration": id_, "source": slots.source, "target": slots.target} for id_, slots in cluster.held.items()
+        ],
+        "waiting": [
+            {"migration": id_, "source": cluster.waiting[id_].source, "target": cluster.waiting[id_].target}
+            for id_ in cluster.queue
+        ],
+    }
+
+
+def task_item(task: TaskRow, cluster: Cluster) -> Item:
+    """A task, with the addresses of the nodes that it names as they are now."""
+    named = {
+        name: {"node": task.params[name], "address": _address(cluster, task.params[name])}
+        for name in ("source", "owner")
+        if isinstance(task.params.get(name), str)
+    }
+    return {
+        "id": task.id,
+        "node": task.node,
+        "kind": task.kind,
+        "keyspace": task.keyspace,
+        "shard": task.shard,
+        "params": {**task.params, **named},
+        "saga": task.saga,
+        "step": task.step,
+        "attempt": task.attempt,
+        "since": task.since,
+    }
+
+
+def newest_first(rows: Iterable[MigrationRow], rows_max: int) -> list[MigrationRow]:
+    """The newest migrations."""
+    return nlargest(rows_max, rows, key=lambda row: (row.started_at, int(row.migration.rpartition("/")[2])))
+
+
+def migration_item(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
+    """A migration in a row: where it stands, what it waits for, what may be done, how far its step has come."""
+    data, saga = row.data, views.sagas.get(row.migration)
+    ended = saga is None or saga.ended
+    return {
+        "id": row.migration,
+        "keyspace": data.get("keyspace"),
+        "shard": data.get("shard"),
+        "source": data.get("source"),
+        "target": data.get("target"),
+        "phase": row.phase,
+        "standing": row.standing,
+        "paused": row.paused,
+        "step": row.step,
+        "attempt": row.attempt,
+        "error": row.error,
+        "cause": row.cause,
+        "stalled": saga.stalled if saga is not None else None,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "seconds": _seconds(row.started_at, row.ended_at or now),
+        "actor": row.actor,
+        "reason": row.reason,
+        "events": row.events,
+        "waits_for": None if ended or saga is None else _waits_for(saga, row, views.cluster, now),
+        "allowed": [] if ended or saga is None else list(allowed(saga, _definition(saga))),
+        "progress": _progress(views, row),
+    }
+
+
+def migration_whole(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
+    """A migration with every step that it has come to."""
+    undone = {undo.name: step.name for step in _definition(row).steps for undo in step.undo}
+    return {**migration_item(views, row, now), "steps": [_step(step, undone, now) for step in row.steps]}
+
+
+def _step(step: StepRow, undone: Mapping[str, str], now: datetime) -> Item:
+    return {
+        "name": step.step,
+        "attempts": step.attempts,
+        "began_at": step.began_at,
+        "ended_at": step.ended_at,
+        "seconds": _seconds(step.began_at, step.ended_at or now),
+        "outcome": step.outcome,
+        "error": step.error,
+        "undoes": undone.get(step.step),
+    }
+
+
+def _definition(of: Saga | MigrationRow) -> Definition:
+    return DEFINITIONS[of.definition, of.definition_version if isinstance(of, Saga) else of.version]
+
+
+def _waits_for(saga: Saga, row: MigrationRow, cluster: Cluster, now: datetime) -> str | None:
+    since = row.steps[-1].ended_at if saga.standing == "retrying" else row.step_at
+    waited = _seconds(since or row.step_at, now)
+    return waits_for(saga, _definition(saga), cluster, waited_seconds=waited, paused_by=row.paused_by)
+
+
+def _progress(views: ShardViews, row: MigrationRow) -> Item | None:
+    told = views.progress.get(row.migration)
+    if told is None or told["step"] != row.step:
+        return None
+    return {name: told.get(name) for name in _PROGRESS}
+
+
+def _seconds(since: datetime, until: datetime) -> float:
+    # Instants of the log come from its writer's clock, `now` from ours.
+    return max(0.0, round((until - since).total_seconds(), 3))
+
+
+def progressed(before: Item | None, step: str, attempt: int, facts: Item) -> Item:
+    """What is known of a step's progress after a participant's report, with its rate over the last few seconds."""
+    now = time.monotonic()
+    told: Item = {"step": step, "attempt": attempt, "at": now}
+    told |= {name: _count(facts.get(name)) for name in ("bytes", "bytes_total", "records", "lag_records")}
+    told |= {"rate_at": now, "rate_bytes": told["bytes"], "bytes_per_second": None, "seconds_left": None}
+    if before is not None and (before["step"], before["attempt"]) == (step, attempt):
+        told |= _rate(before, told)
+    rate, total, done = told["bytes_per_second"], told["bytes_total"], told["bytes"]
+    if rate and total is not None and done is not None:
+        told["seconds_left"] = round(max(0, total - done) / rate, 1)
+    return told
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _rate(before: Item, told: Item) -> Item:
+    """The smoothed rate: what was measured since the last time counts the more, the longer ago that was."""
+    elapsed, was, done = told["at"] - before["rate_at"], before["rate_bytes"], told["bytes"]
+    if was is None or done is None or done < was:
+        return {}
+    if elapsed < rate_seconds_min:
+        return {name: before[name] for name in ("rate_at", "rate_bytes", "bytes_per_second")}
+    measured, known = (done - was) / elapsed, before["bytes_per_second"]
+    weight = min(1.0, elapsed / rate_window_seconds)
+    return {"bytes_per_second": round(measured if known is None else known + (measured - known) * weight, 1)}
+
+
+rate_seconds_min: Final = 0.2
+rate_window_seconds: Final = 5.0

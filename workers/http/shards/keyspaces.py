@@ -1,0 +1,226 @@
+"""Keyspaces over HTTP: create, assign, pin and move shards; read keyspaces, shards, and where a key is."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from os import urandom
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import Field
+
+from domain.catalogue import Answer, command_from
+from domain.message import Command, Name
+from domain.shards import cluster
+from domain.shards.keyspace import (
+    AssignShards,
+    CreateKeyspace,
+    MoveShard,
+    PinShard,
+    UnpinShard,
+)
+from domain.shards.shard import (
+    Keyspace,
+    Status,
+)
+from muster.wire.error import (
+    InvalidCommand,
+    NodeCordoned,
+    NodeNotFound,
+)
+from workers.gateway import Control
+from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.reading import Reader
+from workers.http.registry.encoded import slices
+from workers.http.routing import Handler
+from workers.http.shards.answers import (
+    keyspace_item,
+    route_item,
+    shard_item,
+)
+from workers.http.write import Write, begun, execute, give, told
+
+slice_items_max: Final = 1_024
+_KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
+
+
+class ShardsQuery(Reading):
+    """Which shards of a keyspace are wanted."""
+
+    owner: Annotated[Name | None, Field(description="Only this node's")] = None
+    status: Annotated[Status | None, Field(description="Only those")] = None
+
+
+class RouteQuery(Reading):
+    """Which key is to be found."""
+
+    key: Annotated[str, Field(max_length=1_000, description="The key")]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspaces:
+    """The routes of keyspaces and shards."""
+
+    control: Control
+    reader: Reader
+
+    async def create(self, request: Request) -> Reply:
+        """Have a keyspace. Without `nodes` all that are eligible get the shards, by a command of its own: the first one
+        says only what the caller said, so a repeat of it is known as one, whichever nodes there are by then.
+        """
+        stream = _stream(request)
+        write, fields = await begun(request)
+        nodes = self._eligible() if fields.get("nodes") is None else ()
+        created = await execute(
+            self.control, write.envelope(stream, command_from(CreateKeyspace.type, _named(fields))), write.seconds
+        )
+        if created.error is None and nodes:
+            assigned = await self._assigned(stream, nodes, write)
+            if assigned.error is not None:
+                return told(assigned, write.known)
+            created = replace(created, position=max(created.position, assigned.position))
+        return told(created, write.known)
+
+    async def assign(self, request: Request) -> Reply:
+        """Spread the shards that nobody owns; without `nodes` over all that are eligible, whatever the request's key."""
+        stream = _stream(request)
+        write, fields = await begun(request)
+        if fields.get("nodes") is not None:
+            command = command_from(AssignShards.type, fields)
+            return told(await execute(self.control, write.envelope(stream, command), write.seconds), write.known)
+        if unknown := fields.keys() - {"nodes"}:
+            raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+        nodes = self._eligible()
+        if not nodes:
+            raise NodeNotFound("no data node can take shards now; let one join, or name some in `nodes`")
+        return told(await self._assigned(stream, nodes, write), write.known)
+
+    def _eligible(self) -> tuple[str, ...]:
+        nodes = self.control.views.shards.cluster.nodes.values()
+        return tuple(sorted(node.id for node in nodes if node.eligible))
+
+    async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
+        # Which nodes these are is our word, not the caller's, so it goes under an id of its own.
+        own = replace(write, key=urandom(16).hex(), expected_version=None)
+        return await execute(self.control, own.envelope(stream, AssignShards(nodes=nodes)), write.seconds)
+
+    def pin(self, command: type[Command]) -> Handler:
+        """The route of a pin, set or cleared."""
+
+        async def run(request: Request) -> Reply:
+            in_path = {"shard": request.number("shard")}
+            return await give(self.control, request, _stream(request), command, in_path, reasoned=True)
+
+        return run
+
+    async def move(self, request: Request) -> Reply:
+        """Move a shard; the answer names the migration."""
+        name, stream = request.name("keyspace"), _stream(request)
+        write, fields = await begun(request)
+        if "to" in fields:
+            if "target" in fields:
+                raise InvalidCommand("to: `target` says the same; leave one out", field="to")
+            fields["target"] = fields.pop("to")
+        command = command_from(MoveShard.type, fields)
+        assert isinstance(command, MoveShard), "a move"
+        await self._check_target(name, command, write)
+        answer = await execute(self.control, write.envelope(stream, command), write.seconds)
+        return told(answer, write.known, migration=await self._migration(name, command, answer))
+
+    async def _check_target(self, name: str, command: MoveShard, write: Write) -> None:
+        """A quick and clear refusal; who decides is the cluster. Of a move that is under way, or done, nothing is asked."""
+        views = self.control.views
+        keyspace = views.shards.keyspaces.get(name)
+        shard = keyspace.shard(command.shard) if keyspace is not None else None
+        if shard is not None and command.target in (shard.target, shard.owner):
+            return
+        if write.known and command.target not in views.shards.cluster.nodes:
+            await views.reach(write.known, _seconds(write))
+        target = views.shards.node(command.target)
+        if target.cordoned or target.draining:
+            what = "cordoned" if target.cordoned else "being drained"
+            raise NodeCordoned(f"data node {target.id} is {what}: it takes no new shards", node=target.id)
+
+    async def _migration(self, name: str, command: MoveShard, answer: Answer) -> str | None:
+        """The migration that the answer is about; when nothing was to be done, the shard's newest."""
+        if answer.error is not None:
+            return None
+        if answer.incarnation is not None:
+            return f"keyspace/{name}/migration/{answer.incarnation}"
+        views = self.control.views
+        await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
+        return views.shards.keyspace(name).shard(command.shard).latest
+
+    async def list(self, request: Request) -> Reply:
+        """All keyspaces, by name."""
+        partitions = tuple(range(self.control.partitions))
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        keyspaces = sorted(self.control.views.shards.keyspaces.items())
+        items = [keyspace_item(name, keyspace) for name, keyspace in keyspaces]
+        return self.reader.listing(orjson.dumps(items), partitions)
+
+    async def one(self, request: Request) -> Reply:
+        """One keyspace."""
+        name, keyspace, partitions = await self._settled(request, request.reading())
+        version = (b"etag", b'"%d"' % (keyspace.version - 1))
+        return self.reader.whole(keyspace_item(name, keyspace), partitions, [version])
+
+    async def shards(self, request: Request) -> Reply:
+        """The keyspace's shards that match, by number."""
+        query = request.asked(ShardsQuery)
+        name, keyspace, partitions = await self._settled(request, query)
+        parts = []
+        for part in slices(self._encoded(name, keyspace, query), slice_items_max):
+            parts.append(part)
+            await asyncio.sleep(0)  # A long list lets others run between its pieces.
+        return self.reader.listing(b"[%b]" % b"".join(parts), partitions)
+
+    def _encoded(self, name: str, keyspace: Keyspace, query: ShardsQuery) -> Iterator[bytes]:
+        found = self.control.views.shards.cluster
+        for number in range(keyspace.count):
+            shard = keyspace.shard(number)
+            if query.owner in (None, shard.owner) and query.status in (None, shard.status):
+                yield orjson.dumps(shard_item(name, keyspace, number, found), option=JSON_OPTIONS)
+
+    async def route(self, request: Request) -> Reply:
+        """Where a key is served."""
+        query = request.asked(RouteQuery)
+        name, keyspace, partitions = await self._settled(request, query)
+        found = route_item(name, keyspace, query.key, self.control.views.shards.cluster)
+        return self.reader.whole(found, partitions)
+
+    async def _settled(self, request: Request, reading: Reading) -> tuple[str, Keyspace, tuple[int, ...]]:
+        name = request.name("keyspace")
+        # Addresses are the cluster's to know.
+        partitions = {self.control.partition_of(stream) for stream in (f"keyspace/{name}", cluster.STREAM)}
+        await self.reader.settle(reading, request.header(b"muster-token"), tuple(partitions))
+        return name, self.control.views.shards.keyspace(name), tuple(partitions)
+
+
+def _stream(request: Request) -> str:
+    return f"keyspace/{request.name('keyspace')}"
+
+
+def _named(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields without `nodes` when it is null: then it was left out."""
+    return {name: found for name, found in fields.items() if name != "nodes" or found is not None}
+
+
+def _seconds(write: Write) -> float:
+    return Reading().timeout_seconds if write.seconds is None else write.seconds
+
+
+def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
+    """All routes of keyspaces and shards."""
+    keyspaces = Keyspaces(control, reader)
+    return {
+        ("GET", "/v1/keyspaces"): keyspaces.list,
+        ("GET", _KEYSPACE): keyspaces.one,
+        ("PUT", _KEYSPACE): keyspaces.create,
+        ("POST", f"{_KEYSPACE}/assign"): keyspaces.assign,
+        ("GET", f"{_KEYSPACE}/shards"): keyspaces.shards,
+        ("GET", f"{_KEYSPACE}/route"): keyspaces.route,
+        ("PUT", f"{_KEYSPACE}/shards/{{shard}}/pin"): keyspaces.pin(PinShard),
+        ("DELETE", f"{_KEYSPACE}/shards/{{shard}}/pin"): keyspaces.pin(UnpinShard),
+        ("POST", f"{_KEYSPACE}/moves"): keyspaces.move,
+    }

@@ -1,0 +1,122 @@
+"""Migrations over HTTP: what each does, what it waits for, and the verbs that an operator may use."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+import orjson
+from pydantic import Field
+
+from domain.catalogue import command_from
+from domain.message import Command, Name
+from domain.saga import VERBS, SkipStep, UpgradeSaga
+from domain.shards import cluster
+from projections.migrations import MigrationRow
+from workers.gateway import Control
+from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.reading import Reader
+from workers.http.routing import Handler
+from workers.http.shards.answers import (
+    migration_item,
+    migration_whole,
+    newest_first,
+)
+from workers.http.write import begun, execute, give, told
+
+_MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"
+
+
+class MigrationsQuery(Reading):
+    """Which migrations are wanted: `running` are all that have not ended, blocked and paused ones too."""
+
+    keyspace: Annotated[Name | None, Field(description="Only this keyspace's")] = None
+    state: Annotated[
+        Literal["running", "blocked", "paused", "ended"] | None,
+        Field(description="Only those; `running` are all that have not ended"),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=1_000, description="How many at most")] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The routes of migrations."""
+
+    control: Control
+    reader: Reader
+
+    async def list(self, request: Request) -> Reply:
+        """The newest migrations that match, newest first."""
+        query, partitions = request.asked(MigrationsQuery), tuple(range(self.control.partitions))
+        await self.reader.settle(query, request.header(b"muster-token"), partitions)
+        views, now = self.control.views.shards, datetime.now(UTC)
+        rows = newest_first((row for row in views.migrations.values() if _matches(row, query)), query.limit)
+        items = [migration_item(views, row, now) for row in rows]
+        return self.reader.listing(orjson.dumps(items, option=JSON_OPTIONS), partitions)
+
+    async def one(self, request: Request) -> Reply:
+        """One migration, with its steps."""
+        id_ = _stream(request)
+        # What it waits for may be the cluster's to say.
+        partitions = tuple({self.control.partition_of(stream) for stream in (id_, cluster.STREAM)})
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        views = self.control.views.shards
+        found = migration_whole(views, views.migration(id_), datetime.now(UTC))
+        return self.reader.whole(found, partitions)
+
+    def verb(self, command: type[Command]) -> Handler:
+        """The route of a verb."""
+
+        async def run(request: Request) -> Reply:
+            return await give(self.control, request, _stream(request), command, {}, reasoned=True)
+
+        return run
+
+    async def skip(self, request: Request) -> Reply:
+        """Leave a step out: the one that the body names, else the one under way."""
+        stream = _stream(request)
+        write, fields = await begun(request, reasoned=True)
+        if fields.get("step") is not None:
+            steps = [fields["step"]]
+        else:
+            # A repeat comes when another step is under way: it is known by the step that the first one has named.
+            rows = self.control.views.shards.migration(stream).steps
+            steps = list(dict.fromkeys(row.step for row in reversed(rows)))
+        for step in steps:
+            command = command_from(SkipStep.type, {**fields, "step": step})
+            answer = await execute(self.control, write.envelope(stream, command), write.seconds)
+            if answer.error is None or answer.error["name"] != "IdempotencyConflict":
+                break
+        return told(answer, write.known)
+
+
+def _matches(row: MigrationRow, query: MigrationsQuery) -> bool:
+    if query.keyspace not in (None, row.data.get("keyspace")):
+        return False
+    match query.state:
+        case "running":
+            return row.ended_at is None
+        case "ended":
+            return row.ended_at is not None
+        case "blocked":
+            return row.standing == "blocked"
+        case "paused":
+            return row.paused and row.ended_at is None
+        case None:
+            return True
+
+
+def _stream(request: Request) -> str:
+    return f"keyspace/{request.name('keyspace')}/migration/{request.number('number')}"
+
+
+def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
+    """All routes of migrations."""
+    migrations = Migrations(control, reader)
+    verbs = {("POST", f"{_MIGRATION}/{verb}"): migrations.verb(command) for verb, command in VERBS.items()}
+    return {
+        ("GET", "/v1/migrations"): migrations.list,
+        ("GET", _MIGRATION): migrations.one,
+        **verbs,
+        ("POST", f"{_MIGRATION}/skip"): migrations.skip,
+        ("POST", f"{_MIGRATION}/upgrade"): migrations.verb(UpgradeSaga),
+    }

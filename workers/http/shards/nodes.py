@@ -1,0 +1,149 @@
+"""Data nodes over HTTP: join, renew, remove, cordon and drain them; limit the moves that run at a time."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import orjson
+from pydantic import Field
+
+from domain.catalogue import Answer, command_from
+from domain.message import Command
+from domain.shards.cluster import STREAM
+from domain.shards.node import (
+    CordonNode,
+    DrainNode,
+    JoinNode,
+    RemoveNode,
+    RenewNode,
+    SetMoveLimits,
+    UncordonNode,
+    UndrainNode,
+)
+from muster.wire.error import (
+    InvalidCommand,
+    VerbNotAllowed,
+)
+from workers.gateway import Control
+from workers.http.exchange import Reading, Reply, Request
+from workers.http.reading import Reader
+from workers.http.routing import Handler
+from workers.http.shards.answers import (
+    cluster_item,
+    held,
+    node_item,
+    owned,
+)
+from workers.http.write import begun, execute, give, told
+
+_NODE: Final = "/v1/nodes/{node}"
+
+
+class RemoveQuery(Reading):
+    """Whether the node is given up together with the shards that it owns."""
+
+    force: Annotated[bool, Field(description="Although it owns shards, or is alive")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The routes of data nodes and of the cluster."""
+
+    control: Control
+    reader: Reader
+
+    async def join(self, request: Request) -> Reply:
+        """Be a data node. The answer has the lease that was granted; the node counts it from when it sent the request."""
+        node = request.name("node")
+        write, fields = await begun(request)
+        if "node" in fields:
+            raise InvalidCommand("node: it stands in the path", field="node")
+        command = command_from(JoinNode.type, {**fields, "node": node})
+        assert isinstance(command, JoinNode), "a join"
+        answer = await execute(self.control, write.envelope(STREAM, command), write.seconds)
+        return told(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
+
+    async def _lease_seconds(self, command: JoinNode, answer: Answer) -> float:
+        """The lease of the node's reign: who has joined already has the one that it joined with."""
+        if answer.status != "unchanged":
+            return command.lease_seconds
+        views = self.control.views
+        await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
+        return views.shards.node(command.node).lease_seconds
+
+    def write(self, command: type[Command], *, reasoned: bool = True) -> Handler:
+        """The route of a command to one node."""
+
+        async def run(request: Request) -> Reply:
+            in_path = {"node": request.name("node")}
+            return await give(self.control, request, STREAM, command, in_path, reasoned=reasoned)
+
+        return run
+
+    async def remove(self, request: Request) -> Reply:
+        """Give the node up. While it is alive, or owns shards, that has to be said: `force`."""
+        node, query = request.name("node"), request.asked(RemoveQuery)
+        shards = owned(self.control.views.shards.keyspaces.values())[node]
+        if shards and not query.force and node in self.control.views.shards.cluster.nodes:
+            raise VerbNotAllowed(
+                f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
+                "gives up what only it holds",
+                allowed="drain",
+            )
+        found = self.control.views.shards.cluster.nodes.get(node)
+        if found is not None and found.alive and not query.force:
+            raise VerbNotAllowed(
+                f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
+                f"({found.lease_seconds:g} s), or remove it by force (`--force`, `?force=true`)",
+                allowed="",
+            )
+        in_path = {"node": node}
+        return await give(
+            self.control, request, STREAM, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
+        )
+
+    async def limit(self, request: Request) -> Reply:
+        """How many moves a node may take part in, and the cluster have, at a time."""
+        return await give(self.control, request, STREAM, SetMoveLimits, {}, reasoned=True)
+
+    async def list(self, request: Request) -> Reply:
+        """All data nodes, by name."""
+        partitions = tuple(range(self.control.partitions))
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        views = self.control.views.shards
+        shards, moves = owned(views.keyspaces.values()), held(views.cluster)
+        nodes = sorted(views.cluster.nodes.values(), key=lambda node: node.id)
+        items = [node_item(node, shards[node.id], moves[node.id]) for node in nodes]
+        return self.reader.listing(orjson.dumps(items), partitions)
+
+    async def one(self, request: Request) -> Reply:
+        """One data node."""
+        name, partitions = request.name("node"), tuple(range(self.control.partitions))
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        views = self.control.views.shards
+        node = views.node(name)
+        item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name])
+        return self.reader.whole(item, partitions, [(b"etag", b'"%d"' % node.version)])
+
+    async def cluster(self, request: Request) -> Reply:
+        """The limits of moves, and who holds slots or waits for some."""
+        partitions = (self.control.partition_of(STREAM),)
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
+        return self.reader.whole(cluster_item(self.control.views.shards.cluster), partitions)
+
+
+def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
+    """All routes of data nodes and of the cluster."""
+    nodes = Nodes(control, reader)
+    return {
+        ("GET", "/v1/nodes"): nodes.list,
+        ("GET", _NODE): nodes.one,
+        ("PUT", _NODE): nodes.join,
+        ("DELETE", _NODE): nodes.remove,
+        ("POST", f"{_NODE}/renew"): nodes.write(RenewNode, reasoned=False),
+        ("PUT", f"{_NODE}/cordon"): nodes.write(CordonNode),
+        ("DELETE", f"{_NODE}/cordon"): nodes.write(UncordonNode),
+        ("PUT", f"{_NODE}/drain"): nodes.write(DrainNode),
+        ("DELETE", f"{_NODE}/drain"): nodes.write(UndrainNode),
+        ("GET", "/v1/cluster"): nodes.cluster,
+        ("PUT", "/v1/cluster/limits"): nodes.limit,
+    }

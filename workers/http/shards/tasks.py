@@ -1,0 +1,205 @@
+"""Tasks over HTTP: what data nodes are wanted to do, and what they report.
+
+A report is answered with the outcome of the command that it stands for. Of a task that is not wanted any more it changes
+nothing, and a task that is still wanted stays in the list, whatever was reported: nothing is lost.
+
+    <saga>/<step>/<attempt>                    done, failed ▶ ReportStep   progress ▶ ReportProgress
+    keyspace/<name>/shard/<number>/open/<epoch>       done  ▶ ReportOpened
+    <migration>/cleanup/<node>                        done  ▶ ReportDropped
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from os import urandom
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from domain import saga
+from domain.catalogue import STREAMS, Answer, refusal
+from domain.message import NAME_PATTERN, Command, Envelope, Name
+from domain.saga import ReportProgress, ReportStep, Text
+from domain.shards.keyspace import (
+    ReportDropped,
+    ReportOpened,
+)
+from muster.wire.error import (
+    InvalidCommand,
+    MusterError,
+    TooLarge,
+)
+from workers.gateway import Control
+from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.reading import Reader
+from workers.http.routing import Handler
+from workers.http.shards.answers import (
+    progressed,
+    task_item,
+)
+from workers.http.write import begun, outcomes, run_all
+from workers.writer.published import (
+    check_name,
+    outcome,
+    outcome_of_error,
+)
+
+log = logging.getLogger(__name__)
+reports_max: Final = 1_000
+id_chars_max: Final = 200
+_NAME: Final = NAME_PATTERN[1:-1]
+_STEP: Final = re.compile(f"({STREAMS[saga.KIND]})/({_NAME})/([1-9][0-9]{{0,8}})")
+_OPEN: Final = re.compile(f"(keyspace/{_NAME})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")
+_CLEANUP: Final = re.compile(f"({STREAMS[saga.KIND]})/cleanup/({_NAME})")
+
+Progressed = Callable[[str], None]
+"""Told the id of a migration whose progress is known anew."""
+
+
+class TasksQuery(Reading):
+    """Whose tasks are wanted; all without a node."""
+
+    node: Annotated[Name | None, Field(description="Only this node's")] = None
+
+
+class Report(BaseModel):
+    """What a node says of a task."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Annotated[str, Field(min_length=1, max_length=700)]
+    outcome: Literal["done", "failed", "progress"]
+    result: dict[str, Any] | None = None
+    error: Text | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The routes of tasks."""
+
+    control: Control
+    reader: Reader
+    progressed: Progressed
+
+    async def list(self, request: Request) -> Reply:
+        """The tasks of a node, or of all."""
+        query, partitions = request.asked(TasksQuery), tuple(range(self.control.partitions))
+        await self.reader.settle(query, request.header(b"muster-token"), partitions)
+        views = self.control.views.shards
+        wanted = views.tasks if query.node is None else {query.node: views.tasks.get(query.node, {})}
+        items = [task_item(task, views.cluster) for tasks in wanted.values() for task in tasks.values()]
+        return self.reader.listing(orjson.dumps(items, option=JSON_OPTIONS), partitions)
+
+    async def report(self, request: Request) -> Reply:
+        """Take a node's reports; outcomes in their order, by the tasks' ids."""
+        write, fields = await begun(request)
+        node, entries = _reports(fields)
+        found = [self._envelope(node, entry, write.actor or node) for entry in entries]
+        answered = await run_all(self.control, found)
+        return outcomes([{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)])
+
+    def _envelope(self, node: str, entry: object, actor: str) -> Envelope | dict[str, Any]:
+        """The command that the report stands for; or its outcome, when there is nothing to be told, or it is malformed."""
+        try:
+            report = _report(entry)
+            stream, command = self._command(node, report)
+        except MusterError as error:
+            return outcome_of_error(error, "", None)
+        if command is None:
+            partition = self.control.partition_of(stream)
+            return outcome(Answer("", "unchanged", partition, self.control.views.cursors[partition].position))
+        id_ = urandom(16).hex() if report.outcome == "progress" else f"report/{report.id}/{node}/{report.outcome}"
+        if len(id_) > id_chars_max:
+            id_ = f"report/{sha256(id_.encode()).hexdigest()}"
+        return Envelope(id_, stream, command, actor)
+
+    def _command(self, node: str, report: Report) -> tuple[str, Command | None]:
+        """The stream and the command of a report; none: it changes nothing. Raises InvalidCommand."""
+        if found := _CLEANUP.fullmatch(report.id):
+            return self._dropped(node, found[1], found[2], report)
+        if found := _OPEN.fullmatch(report.id):
+            stream, shard, epoch = found[1], int(found[2]), int(found[3])
+            if report.outcome == "done":
+                return stream, ReportOpened(shard=shard, node=node, epoch=epoch)
+            _note(node, report)
+            return stream, None
+        if found := _STEP.fullmatch(report.id):
+            return found[1], self._stepped(node, found[1], found[2], int(found[3]), report)
+        raise InvalidCommand(f"id: {report.id[:140]!r} is no task's", field="id")
+
+    def _dropped(self, node: str, migration: str, whose: str, report: Report) -> tuple[str, Command | None]:
+        stream = migration.rpartition("/migration/")[0]
+        if whose != node:
+            raise InvalidCommand(f"id: the task is {whose}'s, not {node}'s", field="id")
+        if report.outcome != "done":
+            _note(node, report)
+            return stream, None
+        views = self.control.views.shards
+        task, row = views.tasks.get(node, {}).get(report.id), views.migrations.get(migration)
+        # The node may have been told by a controller whose views are ahead of ours; whose the copy was never changes.
+        shard = task.shard if task is not None else row.data.get("shard") if row is not None else None
+        return stream, None if shard is None else ReportDropped(shard=shard, node=node, migration=migration)
+
+    def _stepped(self, node: str, saga_id: str, step: str, attempt: int, report: Report) -> Command:
+        result = report.result or {}
+        if report.outcome == "progress":
+            self._keep(saga_id, step, attempt, result)
+            return ReportProgress(step=step, attempt=attempt, node=node, progress=result)
+        return ReportStep(
+            step=step,
+            attempt=attempt,
+            node=node,
+            outcome=report.outcome,
+            result=result,
+            error=report.error,
+            final=report.final,
+        )
+
+    def _keep(self, saga_id: str, step: str, attempt: int, facts: dict[str, Any]) -> None:
+        views = self.control.views.shards
+        found = views.sagas.get(saga_id)
+        if found is None or (found.step, found.attempt) != (step, attempt):
+            return
+        views.progress[saga_id] = progressed(views.progress.get(saga_id), step, attempt, facts)
+        self.progressed(saga_id)
+
+
+def _note(node: str, report: Report) -> None:
+    """The shard map knows no failures: the task stays wanted, until it is done."""
+    if report.outcome == "failed":
+        log.warning("%s failed at %s", node, report.id, extra={"reason": report.error})
+
+
+def _reports(fields: dict[str, Any]) -> tuple[str, list[object]]:
+    if unknown := fields.keys() - {"node", "reports"}:
+        raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+    node, reports = fields.get("node"), fields.get("reports")
+    if not isinstance(node, str):
+        raise InvalidCommand("node: is missing or no text", field="node")
+    check_name("node", node)
+    if not isinstance(reports, list):
+        raise InvalidCommand("reports: must be a list of reports", field="reports")
+    if len(reports) > reports_max:
+        raise TooLarge(f"there may be {reports_max} reports, not {len(reports)}", reports_max=reports_max)
+    return node, reports
+
+
+def _report(entry: object) -> Report:
+    try:
+        return Report.model_validate(entry)
+    except ValidationError as error:
+        raise refusal(error, ReportStep) from None
+
+
+def _claimed_id(entry: object) -> str:
+    found = entry.get("id") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def routes(control: Control, reader: Reader, progressed: Progressed) -> dict[tuple[str, str], Handler]:
+    """All routes of tasks."""
+    tasks = Tasks(control, reader, progressed)
+    return {("GET", "/v1/tasks"): tasks.list, ("POST", "/v1/tasks"): tasks.report}

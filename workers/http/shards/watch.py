@@ -1,0 +1,272 @@
+"""Watches of shards, tasks and migrations: what changes, encoded once, and told to everyone who watches it.
+
+    views.shards ──on_batch──▶ one frame per keyspace, node or migration that is watched ──▶ its audience
+
+`snapshot` {items, …}: all that is there; `delta` {items[, gone]}: what is new or has changed, whole; `reset`: the snapshot
+that follows replaces all that was known. Deltas are not kept: who resumes from an older token gets a snapshot.
+
+How far a step has come, and what a migration waits for in the cluster, changes without an event of its own: watchers are told
+at most once in `refresh_seconds`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import orjson
+from pydantic import Field
+
+from domain.message import Name
+from muster.wire.token import (
+    Token,
+    format_token,
+)
+from workers.http.exchange import JSON_OPTIONS, Reading, Request
+from workers.http.reading import Reader
+from workers.http.registry.watch import (
+    NOTHING_MISSED,
+    snapshot,
+)
+from workers.http.routing import Handler
+from workers.http.shards.answers import (
+    migration_item,
+    newest_first,
+    shard_item,
+    task_item,
+)
+from workers.http.watch.stream import (
+    settled,
+    stream,
+)
+from workers.http.watch.subscribers import (
+    Audience,
+    Subscriber,
+    Topic,
+)
+from workers.views.shards import Changed
+from workers.views.views import Views
+
+refresh_seconds: Final = 1.0
+refreshed_waiting_max: Final = 100
+ended_migrations_max: Final = 100
+
+
+def _encode(item: object) -> bytes:
+    return orjson.dumps(item, option=JSON_OPTIONS)
+
+
+class ShardHub:
+    """What happens to shards, tasks and migrations, for those who watch them. The views' `shards` call `on_batch`."""
+
+    def __init__(self, views: Views, audience: Audience) -> None:
+        self._views = views
+        self._audience = audience
+        self._due: set[str] = set()
+        self._refreshing: asyncio.TimerHandle | None = None
+
+    def on_batch(self, partition: int, token: Token, changed: Changed) -> None:
+        """Tell those who watch what one batch has changed."""
+        if not len(self._audience):
+            return
+        now = format_token(self._views.token())
+        if changed.shards:
+            self._tell_shards(changed.shards, now)
+        if changed.tasks:
+            self._tell_tasks(changed.tasks, now)
+        if changed.migrations:
+            self._tell_migrations(changed.migrations, now)
+        if (changed.asked or changed.nodes) and (
+            self._audience.watches("migrations") or self._audience.watches("migration")
+        ):
+            self._refresh(self._waiting(changed))
+
+    def progressed(self, migration: str) -> None:
+        """A participant has said how far it has come."""
+        if len(self._audience):
+            self._refresh((migration,))
+
+    def close(self) -> None:
+        """Refresh nothing any more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+
+    def shards(self, keyspace: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
+        """A watcher of the keyspace's shards (None: of all) and its first frames. Raises KeyspaceNotFound."""
+        views = self._views.shards
+        spaces = dict(views.keyspaces) if keyspace is None else {keyspace: views.keyspace(keyspace)}
+        cluster = views.cluster
+        items = (
+            _encode(shard_item(name, space, number, cluster))
+            for name, space in spaces.items()
+            for number in range(space.count)
+        )
+        head = b'"shards":%d,' % sum(space.count for space in spaces.values())
+        return self._join(("shards", keyspace), after, items, head)
+
+    def tasks(self, node: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
+        """A watcher of the node's tasks (None: of all nodes') and its first frames."""
+        views = self._views.shards
+        wanted = views.tasks.values() if node is None else [views.tasks.get(node, {})]
+        rows, cluster = [task for tasks in wanted for task in tasks.values()], views.cluster
+        return self._join(("tasks", node), after, (_encode(task_item(row, cluster)) for row in rows))
+
+    def migrations(
+        self, keyspace: str | None, migration: str | None, after: Token | None
+    ) -> tuple[Subscriber, Iterator[bytes]]:
+        """A watcher of one migration, or of a keyspace's (None: of all), and its first frames: those that run, and the
+        newest that have ended, newest first. Raises MigrationNotFound.
+        """
+        views, now = self._views.shards, datetime.now(UTC)
+        if migration is not None:
+            rows = [views.migration(migration)]
+        else:
+            found = [row for row in views.migrations.values() if keyspace in (None, row.data.get("keyspace"))]
+            running = newest_first((row for row in found if row.ended_at is None), len(found))
+            rows = running + newest_first((row for row in found if row.ended_at is not None), ended_migrations_max)
+        topic: Topic = ("migrations", keyspace) if migration is None else ("migration", migration)
+        return self._join(topic, after, (_encode(migration_item(views, row, now)) for row in rows))
+
+    def _join(
+        self, topic: Topic, after: Token | None, items: Iterator[bytes], head: bytes = b""
+    ) -> tuple[Subscriber, Iterator[bytes]]:
+        now = self._views.token()
+        subscriber = self._audience.admit(topic, format_token(now))
+        if after == now:
+            return subscriber, iter([NOTHING_MISSED])
+        return subscriber, snapshot(head, format_token(now), items, reset=after is not None)
+
+    def _tell_shards(self, changed: Iterable[tuple[str, int]], token: str) -> None:
+        views, everyone = self._views.shards, ("shards", None) in self._audience
+        told: dict[Topic, list[bytes]] = {}
+        for name, number in sorted(changed):
+            if everyone or ("shards", name) in self._audience:
+                item = _encode(shard_item(name, views.keyspaces[name], number, views.cluster))
+                told.setdefault(("shards", name), []).append(item)
+                told.setdefault(("shards", None), []).append(item)
+        for topic, items in told.items():
+            self._tell(topic, token, items)
+
+    def _tell_tasks(self, changed: Iterable[tuple[str, str]], token: str) -> None:
+        views, everyone = self._views.shards, ("tasks", None) in self._audience
+        told: dict[Topic, tuple[list[bytes], list[str]]] = {}
+        for node, id_ in changed:
+            if not everyone and ("tasks", node) not in self._audience:
+                continue
+            task = views.tasks.get(node, {}).get(id_)
+            item = None if task is None else _encode(task_item(task, views.cluster))
+            both: tuple[Topic, Topic] = (("tasks", node), ("tasks", None))
+            for topic in both:
+                items, gone = told.setdefault(topic, ([], []))
+                if item is None:
+                    gone.append(id_)
+                else:
+                    items.append(item)
+        for topic, (items, gone) in told.items():
+            self._tell(topic, token, items, b',"gone":%b' % orjson.dumps(gone))
+
+    def _tell_migrations(self, changed: Iterable[str], token: str) -> None:
+        views, now, told = self._views.shards, datetime.now(UTC), dict[Topic, list[bytes]]()
+        for id_ in changed:
+            row = views.migrations.get(id_)
+            if row is None:
+                continue
+            every: tuple[Topic, ...] = (("migrations", None), ("migrations", id_.split("/")[1]), ("migration", id_))
+            if topics := [topic for topic in every if topic in self._audience]:
+                item = _encode(migration_item(views, row, now))
+                for topic in topics:
+                    told.setdefault(topic, []).append(item)
+        for topic, items in told.items():
+            self._tell(topic, token, items)
+
+    def _tell(self, topic: Topic, token: str, items: list[bytes], more: bytes = b"") -> None:
+        frame = b'id: %b\nevent: delta\ndata: {"items":[%b]%b}\n\n' % (token.encode(), b",".join(items), more)
+        self._audience.tell(topic, frame, token)
+
+    def _waiting(self, changed: Changed) -> Iterator[str]:
+        """Whom the change in the cluster may let wait for something else: who has or wants slots, and whose nodes changed."""
+        cluster, migrations = self._views.shards.cluster, self._views.shards.migrations
+        yield from cluster.held
+        yield from cluster.queue[:refreshed_waiting_max]
+        if changed.nodes:
+            for id_, row in migrations.items():
+                if row.ended_at is None and not changed.nodes.isdisjoint(
+                    (row.data.get("source"), row.data.get("target"))
+                ):
+                    yield id_
+
+    def _refresh(self, migrations: Iterable[str]) -> None:
+        self._due.update(migrations)
+        if self._due and self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().call_later(refresh_seconds, self._refreshed)
+
+    def _refreshed(self) -> None:
+        due, self._due, self._refreshing = self._due, set(), None
+        self._tell_migrations(due, format_token(self._views.token()))
+
+
+OfKeyspace = Annotated[Name | None, Field(description="Only this keyspace's")]
+After = Annotated[str | None, Field(description="The token to resume from")]
+
+
+class ShardsQuery(Reading):
+    """Which shards are watched, and from which token on."""
+
+    keyspace: OfKeyspace = None
+    after: After = None
+
+
+class TasksQuery(Reading):
+    """Whose tasks are watched, and from which token on."""
+
+    node: Annotated[Name | None, Field(description="Only this node's")] = None
+    after: After = None
+
+
+class MigrationsQuery(Reading):
+    """Which migrations are watched, and from which token on. A migration is named by its id."""
+
+    keyspace: OfKeyspace = None
+    migration: Annotated[str | None, Field(description="Only this one, by its id")] = None
+    after: After = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWatching:
+    """The watch routes. They answer by themselves: a stream has no reply."""
+
+    reader: Reader
+    audience: Audience
+    hub: ShardHub
+
+    async def shards(self, request: Request) -> None:
+        """Stream a keyspace's shards, or all."""
+        query = request.asked(ShardsQuery)
+        after = await self._settled(request, query, query.after)
+        await stream(request, self.audience, *self.hub.shards(query.keyspace, after))
+
+    async def tasks(self, request: Request) -> None:
+        """Stream a node's tasks, or all."""
+        query = request.asked(TasksQuery)
+        after = await self._settled(request, query, query.after)
+        await stream(request, self.audience, *self.hub.tasks(query.node, after))
+
+    async def migrations(self, request: Request) -> None:
+        """Stream one migration, a keyspace's, or all."""
+        query = request.asked(MigrationsQuery)
+        after = await self._settled(request, query, query.after)
+        await stream(request, self.audience, *self.hub.migrations(query.keyspace, query.migration, after))
+
+    async def _settled(self, request: Request, reading: Reading, after: str | None) -> Token | None:
+        return await settled(self.reader, request, reading, after, range(self.reader.control.partitions))
+
+
+def routes(reader: Reader, audience: Audience, hub: ShardHub) -> dict[tuple[str, str], Handler]:
+    """All routes of watches of shards, tasks and migrations."""
+    watching = ShardWatching(reader, audience, hub)
+    return {
+        ("GET", "/v1/watch/shards"): watching.shards,
+        ("GET", "/v1/watch/tasks"): watching.tasks,
+        ("GET", "/v1/watch/migrations"): watching.migrations,
+    }

@@ -1,0 +1,110 @@
+"""Watches: a subscriber's frames as a stream of server-sent events, straight onto ASGI; and `GET /v1/watch` itself."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import Receive
+
+from muster.wire.error import (
+    InvalidCommand,
+    Timeout,
+)
+from muster.wire.token import (
+    Token,
+    parse_token,
+)
+from workers.http.exchange import Reading, Request, reading_from
+from workers.http.reading import Reader
+from workers.http.registry.watch import Hub
+from workers.http.watch.subscribers import (
+    Audience,
+    Subscriber,
+)
+from workers.writer.published import check_name
+
+HEADERS: Final = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The route of the instances' watch. It answers by itself: a stream has no reply."""
+
+    reader: Reader
+    audience: Audience
+    hub: Hub
+
+    async def watch(self, request: Request) -> None:
+        """Stream the service's instances (all services' without `service`), from `Last-Event-ID` or `after` on."""
+        query = request.query()
+        service, after = query.pop("service", None), query.pop("after", None)
+        reading = reading_from(query)
+        if service is not None:
+            check_name("service", service)
+        control = self.reader.control
+        every = tuple(range(control.partitions))
+        concerned = every if service is None else (control.partition_of(f"service/{service}"),)
+        seen = await settled(self.reader, request, reading, after, concerned)
+        subscriber, frames = self.hub.join(service, seen)
+        await stream(request, self.audience, subscriber, frames)
+
+
+async def settled(
+    reader: Reader, request: Request, reading: Reading, after: str | None, partitions: Sequence[int]
+) -> Token | None:
+    """Wait until the views are as current as asked, and at the token that the watcher resumes from, if it does: the token."""
+    text = request.header(b"last-event-id") or after
+    seen = parse_token(text) if text else None
+    await reader.settle(reading, request.header(b"muster-token"), partitions)
+    if seen is not None:
+        control = reader.control
+        if unknown := seen.keys() - set(range(control.partitions)):
+            raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
+        # A view that is only late catches up; if it does not, the token is of another history: a reset.
+        with contextlib.suppress(Timeout):
+            await control.views.reach(seen, reading.timeout_seconds)
+    return seen
+
+
+async def stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
+    """Send the first frames, then all that the subscriber is told, until it goes, is cut off, or all streams end."""
+    subscriber.task = asyncio.current_task()
+    gone = asyncio.create_task(_until_gone(request.receive, subscriber))
+    try:
+        await _stream(request, subscriber, frames)
+    except asyncio.CancelledError:
+        if not subscriber.over:
+            raise
+    finally:
+        audience.leave(subscriber)
+        gone.cancel()
+        await asyncio.wait([gone])  # Not awaited: our own cancellation must not pass for its.
+
+
+async def _stream(request: Request, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
+    send = request.send
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    for frame in frames:
+        if subscriber.over:
+            # Half a frame without its blank line is none: the client starts anew.
+            return await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        # A long snapshot lets others run between its pieces.
+        await asyncio.sleep(0)
+    while taken := await subscriber.take():
+        await send({"type": "http.response.body", "body": taken, "more_body": True})
+    last = b": cut off for reading too slowly; resume after %b\n\n" % subscriber.token.encode()
+    return await send({"type": "http.response.body", "body": last if subscriber.cut else b""})
+
+
+async def _until_gone(receive: Receive, subscriber: Subscriber) -> None:
+    message: dict[str, Any] = {"type": ""}
+    while message["type"] != "http.disconnect":
+        message = dict(await receive())
+    subscriber.close()

@@ -1,0 +1,1 @@
+"""The partition machine: commands in, events and answers out. Pure and synchronous."""

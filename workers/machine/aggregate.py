@@ -1,0 +1,215 @@
+"""The aggregates that a partition holds, as one literal table: what the partition machine must know of each of them.
+
+A service's events go to its own stream. A saga's commands give events for two streams, its own and its root's
+(`keyspace/users` of `keyspace/users/migration/17`), and some of a keyspace's commands start a saga: so every decision here
+names the stream of each event. All streams of a root are in its partition, so one batch holds them all.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+from domain import saga
+from domain.message import Command, Event, Recorded, root
+from domain.registry import service
+from domain.registry.service import ObserveCheck
+from domain.shards import cluster, keyspace, node
+from sagas import catalogue
+from sagas.engine import decide as engine
+from sagas.engine.decide import (
+    Root,
+    Told,
+)
+
+States = Mapping[str, Any]
+"""The partition's states by stream; a stream without events has none."""
+
+Placed = tuple[str, Event]
+"""An event, and the stream that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What the partition machine knows of a kind of stream.
+
+    An event and a command are about an *item* of the stream (a service's instance, a node of the cluster, else the whole
+    stream, ""), and `part` gives the item as it stands (None: gone); `fold` gives the state behind an event, with the part
+    that the event is about. `version` and `incarnation` of a part go into answers; `timers` tells what can run out for it, and
+    `keeps_timers` which events, of a part that is still there, surely leave that as it was.
+    """
+
+    kind: str
+    initial: Any
+    commands: tuple[type[Command], ...]
+    events: tuple[type[Event], ...]
+    decide: Callable[[Command, str, States], list[Placed]]
+    fold: Callable[[Any, Recorded], tuple[Any, Any]]
+    item: Callable[[Any], str]
+    items: Callable[[Any], Iterable[str]]
+    part: Callable[[Any, str], Any]
+    version: Callable[[Any], int | None]
+    incarnation: Callable[[Any], int | None]
+    timers: Callable[[Any], tuple[Any, ...]] = lambda _part: ()
+    keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
+    renews: Callable[[Command], Callable[[Any], bool] | None] = lambda _command: None
+    expire: Callable[[Any], Command] | None = None
+    dump: Callable[[Any], dict[str, Any]] = lambda _state: {}
+    load: Callable[[dict[str, Any]], Any] = lambda _plain: None
+
+
+def _decide_service(command: Command, stream: str, states: States) -> list[Placed]:
+    events = service.decide(command, states.get(stream, service.INITIAL))
+    return [(stream, event) for event in events]
+
+
+def _decide_cluster(command: Command, stream: str, states: States) -> list[Placed]:
+    return [(stream, event) for event in cluster.decide(command, states.get(stream, cluster.INITIAL))]
+
+
+def _decide_keyspace(command: Command, stream: str, states: States) -> list[Placed]:
+    state = states.get(stream, keyspace.INITIAL)
+    if isinstance(command, catalogue.STARTS):
+        saga_stream, told = catalogue.started(command, stream, _root(state))
+        return _placed(told, stream, saga_stream)
+    return [(stream, event) for event in keyspace.decide(command, state)]
+
+
+def _decide_saga(command: Command, stream: str, states: States) -> list[Placed]:
+    over = root(stream)
+    state = states.get(stream, saga.INITIAL)
+    told = engine.decide(command, state, _root(states.get(over, keyspace.INITIAL)), catalogue.DEFINITIONS)
+    return _placed(told, over, stream)
+
+
+def _root(state: keyspace.Keyspace) -> Root:
+    return Root(state, keyspace.decide, keyspace.evolve)
+
+
+def _placed(told: list[Told], root_stream: str, saga_stream: str) -> list[Placed]:
+    return [(root_stream if of_root else saga_stream, event) for of_root, event in told]
+
+
+def _saga_timers(state: saga.Saga) -> tuple[Any, ...]:
+    if state.ended:
+        return ()
+    return engine.timers(state, catalogue.DEFINITIONS[state.definition, state.definition_version])
+
+
+def _whole(_of: Any) -> str:
+    return ""
+
+
+def _folding_whole(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, Recorded], tuple[Any, Any]]:
+    def fold(state: Any, recorded: Recorded) -> tuple[Any, Any]:
+        after = evolve(state, recorded.event)
+        return after, after
+
+    return fold
+
+
+def _fold_cluster(state: cluster.Cluster, recorded: Recorded) -> tuple[cluster.Cluster, Any]:
+    after = cluster.evolve(state, recorded.event)
+    return after, CLUSTER.part(after, CLUSTER.item(recorded.event))
+
+
+def _last_version(state: Any) -> int | None:
+    return state.version - 1 if state.version else None
+
+
+SERVICE: Final = Aggregate(
+    kind=service.KIND,
+    initial=service.INITIAL,
+    commands=(*service.COMMANDS, *service.INTERNAL_COMMANDS),
+    events=service.EVENTS,
+    decide=_decide_service,
+    fold=service.fold,
+    item=lambda about: about.instance,
+    items=lambda state: state.instances,
+    part=lambda state, instance: state.instances.get(instance),
+    version=lambda instance: instance.version if instance is not None else None,
+    incarnation=attrgetter("incarnation"),
+    timers=service.timers,
+    keeps_timers=service.keeps_timers,
+    renews=service.renews,
+    expire=service.expire,
+)
+KEYSPACE: Final = Aggregate(
+    kind=keyspace.KIND,
+    initial=keyspace.INITIAL,
+    commands=(*keyspace.COMMANDS, *keyspace.INTERNAL_COMMANDS),
+    events=keyspace.EVENTS,
+    decide=_decide_keyspace,
+    fold=_folding_whole(keyspace.evolve),
+    item=_whole,
+    items=lambda _state: (),
+    part=lambda state, _item: state,
+    version=_last_version,
+    incarnation=lambda _state: None,
+    dump=keyspace.dump,
+    load=keyspace.load,
+)
+CLUSTER: Final = Aggregate(
+    kind=cluster.KIND,
+    initial=cluster.INITIAL,
+    commands=(*node.COMMANDS, *node.INTERNAL_COMMANDS),
+    events=node.EVENTS,
+    decide=_decide_cluster,
+    fold=_fold_cluster,
+    item=lambda about: getattr(about, "node", ""),
+    items=cluster.items,
+    part=lambda state, item: state.nodes.get(item) if item else state,
+    version=lambda part: part.version if part is not None else None,
+    incarnation=lambda part: getattr(part, "incarnation", None),
+    timers=cluster.timers,
+    renews=cluster.renews,
+    expire=cluster.expire,
+    dump=cluster.dump,
+    load=cluster.load,
+)
+SAGA: Final = Aggregate(
+    kind=saga.KIND,
+    initial=saga.INITIAL,
+    commands=(*saga.COMMANDS, *saga.INTERNAL_COMMANDS),
+    events=saga.EVENTS,
+    decide=_decide_saga,
+    fold=_folding_whole(saga.evolve),
+    item=_whole,
+    items=lambda _state: ("",),
+    part=lambda state, _item: state,
+    version=_last_version,
+    incarnation=lambda state: int(state.id.rpartition("/")[2]) if state.id else None,
+    timers=_saga_timers,
+    renews=engine.renews,
+    expire=engine.expire,
+    dump=saga.dump,
+    load=saga.load,
+)
+
+AGGREGATES: Final = (SERVICE, KEYSPACE, CLUSTER, SAGA)
+OF_EVENT: Final[dict[type[Event], Aggregate]] = {event: kind for kind in AGGREGATES for event in kind.events}
+OF_COMMAND: Final[dict[type[Command], Aggregate]] = {command: kind for kind in AGGREGATES for command in kind.commands}
+
+
+def of_stream(stream: str) -> Aggregate:
+    """The kind of a stream."""
+    first, *rest = stream.split("/")
+    if first == service.KIND:
+        return SERVICE
+    if first == cluster.KIND:
+        return CLUSTER
+    return SAGA if len(rest) > 1 else KEYSPACE
+
+
+def inside_id(command: Command, stream: str) -> str:
+    """What a command from inside is called; the stream's version, added to it, makes it unique."""
+    if isinstance(command, ObserveCheck):
+        return f"check/{stream}/{command.instance}/{command.check}"
+    return f"{command.type}/{stream}"
+
+
+def incarnation_behind(recorded: Recorded, part: Any) -> int | None:
+    """The incarnation that the event's command is answered with; of an item that is gone behind it, what the event names."""
+    if part is None:
+        return getattr(recorded.event, "incarnation", None)
+    return OF_EVENT[type(recorded.event)].incarnation(part)

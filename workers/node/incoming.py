@@ -1,0 +1,251 @@
+"""A shard on its way here: the source's snapshot and changes, received and installed.
+
+What has come while the disk was busy is installed together, so a copy is limited by the slower of network and disk, and
+each transaction moves the durable checkpoint. A source that goes away is waited for; from a checkpoint it goes on.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+import grpc
+
+from infra.shards.record import (
+    Change,
+    ShardRecord,
+)
+from infra.shards.store import (
+    LogTrimmed,
+    ShardStore,
+)
+from muster.wire.driver import (
+    CopyLimits,
+    Location,
+    Progress,
+    ShardId,
+    Told,
+)
+from muster.wire.error import (
+    MusterError,
+    ReadFailed,
+    ShardNotFound,
+    StaleEpoch,
+    Transient,
+)
+from muster.wire.rpc import node_pb2, node_pb2_grpc
+from muster.wire.rpc.problem import error_of
+from workers.node.outgoing import part_bytes_max
+from workers.node.prefetch import gathered
+from workers.node.threads import Threads
+from workers.node.throttle import Throttle
+
+ahead_bytes_max: Final = 4 << 20
+pause_seconds_min: Final = 0.05
+pause_seconds_max: Final = 1.0
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long nothing may come from a source: `seconds` since something of it was installed, or there was nothing new."""
+
+    seconds: float
+    heard_at: float = field(default_factory=time.monotonic)
+    pause_seconds: float = pause_seconds_min
+
+    def heard(self) -> None:
+        """Something came, and is safe here."""
+        self.heard_at, self.pause_seconds = time.monotonic(), pause_seconds_min
+
+    async def wait(self, error: Transient) -> None:
+        """Pause before the next try, longer each time. Raises the error when the patience is at its end."""
+        if time.monotonic() - self.heard_at + self.pause_seconds > self.seconds:
+            raise error
+        await asyncio.sleep(self.pause_seconds)
+        self.pause_seconds = min(2 * self.pause_seconds, pause_seconds_max)
+
+    def endless(self) -> None:
+        """From now on wait for ever: nobody waits for us."""
+        self.seconds = inf
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a follower is: its record, and the source's newest position, digest, and whether it is fenced there."""
+
+    record: ShardRecord
+    head: int
+    digest: str
+    fenced: bool
+
+    @property
+    def lag_records(self) -> int:
+        """How many changes of the source are not here."""
+        return self.head - self.record.position
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Brings `shard` from `source` into the store's hidden copy of it. One at a time for a shard."""
+
+    store: ShardStore
+    threads: Threads
+    shard: ShardId
+    source: Location
+    stub: node_pb2_grpc.ShardNodeStub
+
+    async def copy(self, limits: CopyLimits, told: Told, patience: Patience) -> ShardRecord:
+        """Return when the snapshot is installed to its end."""
+        throttle = Throttle(limits.bytes_per_second)
+        while not complete(record := await self.threads.run(hidden, self.store, self.shard)):
+            try:
+                await self._snapshot(record, throttle, told, patience)
+            except LogTrimmed:
+                await self.threads.run(self.store.restart, self.shard, record.copy)
+            except Transient as error:
+                await patience.wait(error)
+        return record
+
+    async def follow(
+        self, limits: CopyLimits, told: Told, patience: Patience, seen: Callable[[Seen], bool]
+    ) -> ShardRecord:
+        """Apply the source's changes until `seen`, which is asked behind each step, says that it is enough."""
+        while True:
+            record = await self.copy(limits, told, patience)
+            try:
+                return await self._tail(record, patience, seen)
+            except LogTrimmed:
+                await self.threads.run(self.store.restart, self.shard, record.copy)
+            except Transient as error:
+                await patience.wait(error)
+
+    async def digest_at(self, position: int, patience: Patience) -> str | None:
+        """The source's digest behind change number `position`; None when its log does not reach so far back."""
+        while True:
+            try:
+                return await self._digest_at(position)
+            except Transient as error:
+                await patience.wait(error)
+
+    async def _digest_at(self, position: int) -> str | None:
+        try:
+            found = await self._first_changes(max(position - 1, 0))
+        except LogTrimmed:
+            found = await self._first_changes(position)
+        if found.head == position:
+            return found.digest
+        return next((change.digest for change in found.changes if change.position == position), None)
+
+    async def _snapshot(self, record: ShardRecord, throttle: Throttle, told: Told, patience: Patience) -> None:
+        checkpoint = record.checkpoint
+        request = node_pb2.SnapshotRequest(
+            shard=_shard(self.shard),
+            after=checkpoint.last_key if checkpoint else "",
+            first=checkpoint.first if checkpoint else None,
+            part_bytes=throttle.part_bytes(part_bytes_max),
+        )
+        position = size = 0
+        async with (
+            self._calling(self.stub.Snapshot(request)) as parts,
+            aclosing(gathered(parts, throttle, ahead_bytes_max)) as lists,
+        ):
+            async for some in lists:
+                if some[0].digest:
+                    position, size = some[0].position, some[0].bytes
+                record = await self.threads.run(_install, self.store, self.shard, record.copy, position, some)
+                patience.heard()
+                told(Progress(record.bytes, size, record.records))
+        await self.threads.run(self.store.install, self.shard, record.copy, position=position, done=True)
+
+    async def _tail(self, record: ShardRecord, patience: Patience, seen: Callable[[Seen], bool]) -> ShardRecord:
+        request = node_pb2.TailRequest(shard=_shard(self.shard), after=record.position)
+        async with (
+            self._calling(self.stub.Tail(request)) as messages,
+            aclosing(gathered(messages, Throttle(None), ahead_bytes_max)) as lists,
+        ):
+            async for some in lists:
+                if any(message.changes for message in some):
+                    record = await self.threads.run(_replay, self.store, self.shard, record.copy, some)
+                patience.heard()
+                last = some[-1]
+                if seen(Seen(record, last.head, last.digest, last.fenced)):
+                    return record
+        raise ReadFailed(f"{self.source.address} has ended the tail of {self.shard}")
+
+    async def _first_changes(self, after: int) -> node_pb2.Changes:
+        request = node_pb2.TailRequest(shard=_shard(self.shard), after=after)
+        async with self._calling(self.stub.Tail(request)) as messages:
+            message: node_pb2.Changes
+            async for message in messages:
+                return message
+        raise ReadFailed(f"{self.source.address} has ended the tail of {self.shard}")
+
+    @asynccontextmanager
+    async def _calling(self, call: Any) -> AsyncIterator[Any]:
+        """The call's messages; its failures as errors of ours, and cancelled at the end."""
+        try:
+            yield call
+        except grpc.aio.AioRpcError as failed:
+            raise self._error(failed) from failed
+        finally:
+            call.cancel()
+
+    def _error(self, failed: grpc.aio.AioRpcError) -> MusterError:
+        error = error_of(failed, self.source.address)
+        if failed.code() is grpc.StatusCode.OUT_OF_RANGE:
+            return LogTrimmed(error.detail)
+        return error
+
+
+def hidden(store: ShardStore, shard: ShardId) -> ShardRecord:
+    """The record of the hidden copy. Raises ShardNotFound, and StaleEpoch when the shard is here otherwise."""
+    record = store.record(shard)
+    if record is None or not record.copy:
+        raise ShardNotFound(f"no copy of {shard} was prepared here")
+    if record.state != "hidden":
+        raise StaleEpoch(f"{shard} is {record.state} here: nothing is copied into it", epoch=record.epoch)
+    return record
+
+
+def complete(record: ShardRecord) -> bool:
+    """Whether the whole snapshot is here."""
+    return record.checkpoint is not None and record.checkpoint.done
+
+
+def consistent(record: ShardRecord) -> bool:
+    """Whether the copy is what the source was at its position, and no mixture of two snapshots."""
+    return record.checkpoint is not None and record.checkpoint.done and record.position >= record.checkpoint.newest
+
+
+def _install(
+    store: ShardStore, shard: ShardId, copy: int, position: int, parts: Sequence[node_pb2.SnapshotPart]
+) -> ShardRecord:
+    return store.install(
+        shard,
+        copy,
+        position=position,
+        write_ids=[(one.id, one.position) for part in parts for one in part.write_ids],
+        pairs=[(pair.key, pair.value) for part in parts for pair in part.pairs],
+    )
+
+
+def _replay(store: ShardStore, shard: ShardId, copy: int, messages: Sequence[node_pb2.Changes]) -> ShardRecord:
+    changes = [
+        Change(
+            change.position,
+            change.key,
+            change.value if change.HasField("value") else None,
+            change.write_id,
+            int(change.digest, 16),
+        )
+        for message in messages
+        for change in message.changes
+    ]
+    return store.replay(shard, copy, changes)
+
+
+def _shard(shard: ShardId) -> node_pb2.Shard:
+    return node_pb2.Shard(keyspace=shard.keyspace, number=shard.shard)

@@ -1,0 +1,154 @@
+"""What a node gives to another one: a shard as of one moment, and what changes from then on.
+
+Log entries that a reader still needs are pinned while it reads, and for a while after, so that one whose connection broke,
+or whose process was restarted, finds its place again.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from infra.shards.record import (
+    Changes,
+    digest_hex,
+)
+from infra.shards.snapshot import Snapshot
+from infra.shards.store import (
+    LogTrimmed,
+    ShardStore,
+)
+from muster.wire.driver import ShardId
+from muster.wire.error import DataUnavailable
+from muster.wire.rpc import node_pb2
+from workers.node.threads import Threads, ended
+from workers.node.throttle import Throttle
+
+part_bytes_max: Final = 512 << 10
+heartbeat_seconds: Final = 1.0
+gather_seconds: Final = 0.002
+pin_linger_seconds: Final = 60.0
+
+
+class Giving:
+    """Serves snapshots and tails of the store's shards, snapshots at up to `bytes_per_second` in all.
+
+    `sent_bytes` counts what has gone out, since the start.
+    """
+
+    def __init__(self, store: ShardStore, threads: Threads, bytes_per_second: float | None) -> None:
+        self._store = store
+        self._threads = threads
+        self._throttle = Throttle(bytes_per_second)
+        self._waiting: dict[ShardId, set[asyncio.Event]] = {}
+        self._closing = False
+        self.sent_bytes = 0
+
+    def close(self) -> None:
+        """End what is being given: the readers may ask again when the node is back."""
+        self._closing = True
+        for shard in self._waiting:
+            self.changed(shard)
+
+    def changed(self, shard: ShardId) -> None:
+        """Something happened to the shard: tails of it look again."""
+        for event in self._waiting.get(shard, ()):
+            event.set()
+
+    async def snapshot(self, request: node_pb2.SnapshotRequest, context: Any) -> None:
+        """Write the shard's snapshot, from behind a key on, as parts to the call."""
+        shard = ShardId(request.shard.keyspace, request.shard.number)
+        with self._store.snapshot(shard, epoch=request.epoch) as snapshot:
+            position = snapshot.extent.position
+            first = request.first if request.HasField("first") else position
+            with self._pinned(shard, first) as pin:
+                await self._check_log(shard, pin.after)
+                size_max = self._throttle.part_bytes(min(request.part_bytes or part_bytes_max, part_bytes_max))
+                parts = _parts(snapshot, request.after, size_max)
+                coming = self._threads.start(next, parts, None)
+                try:
+                    while (part := await asyncio.shield(coming)) is not None:
+                        coming = self._threads.start(next, parts, None)
+                        size = part.ByteSize()
+                        await self._throttle.take(size)
+                        await self._send(part, size, context)
+                finally:
+                    await ended(coming)
+
+    async def _send(self, message: node_pb2.SnapshotPart | node_pb2.Changes, size: int, context: Any) -> None:
+        if self._closing:
+            raise DataUnavailable("the node is stopping")
+        self.sent_bytes += size
+        await context.write(message)
+
+    async def _check_log(self, shard: ShardId, first: int) -> None:
+        """Raise LogTrimmed now rather than when all pairs have travelled."""
+        record = await self._threads.run(self._store.record, shard)
+        if record is not None and record.log_first > first + 1:
+            raise LogTrimmed(f"the log of {shard} begins at {record.log_first}", after=first, first=record.log_first)
+
+    async def tail(self, request: node_pb2.TailRequest, context: Any) -> None:
+        """Write the shard's changes to the call as they come; what there is is told at once, and again each second."""
+        shard = ShardId(request.shard.keyspace, request.shard.number)
+        moved = asyncio.Event()
+        self._waiting.setdefault(shard, set()).add(moved)
+        try:
+            with self._pinned(shard, request.after) as pin:
+                while True:
+                    moved.clear()
+                    found = await self._threads.run(
+                        self._store.changes, shard, pin.after, epoch=request.epoch, bytes_max=part_bytes_max
+                    )
+                    message = _message(found)
+                    await self._send(message, message.ByteSize(), context)
+                    if found.changes:
+                        pin.after = found.changes[-1].position
+                    if pin.after == found.head:
+                        await _soon(moved)
+        finally:
+            self._waiting[shard].discard(moved)
+            if not self._waiting[shard]:
+                del self._waiting[shard]
+
+    @contextmanager
+    def _pinned(self, shard: ShardId, after: int) -> Iterator[Any]:
+        pin = self._store.pin(shard, after)
+        try:
+            yield pin
+        finally:
+            asyncio.get_running_loop().call_later(pin_linger_seconds, self._store.unpin, pin)
+
+
+async def _soon(moved: asyncio.Event) -> None:
+    """Wait for news, a little longer for what comes with them, and for no news as long as a heartbeat."""
+    try:
+        async with asyncio.timeout(heartbeat_seconds):
+            await moved.wait()
+        await asyncio.sleep(gather_seconds)
+    except TimeoutError:
+        pass
+
+
+def _parts(snapshot: Snapshot, after: str, bytes_max: int) -> Iterator[node_pb2.SnapshotPart]:
+    extent = snapshot.extent
+    yield node_pb2.SnapshotPart(
+        position=extent.position, digest=extent.digest, records=extent.records, bytes=extent.bytes
+    )
+    if not after:
+        for ids in snapshot.write_ids():
+            part = node_pb2.SnapshotPart()
+            for write_id, position in ids:
+                part.write_ids.add(id=write_id, position=position)
+            yield part
+    for pairs in snapshot.pairs(after, bytes_max):
+        part = node_pb2.SnapshotPart()
+        for key, value in pairs:
+            part.pairs.add(key=key, value=value)
+        yield part
+
+
+def _message(found: Changes) -> node_pb2.Changes:
+    message = node_pb2.Changes(head=found.head, fenced=found.fenced, digest=digest_hex(found.digest))
+    for position, key, value, write_id, digest in found.changes:
+        message.changes.add(position=position, key=key, value=value, write_id=write_id, digest=digest_hex(digest))
+    return message

@@ -1,0 +1,104 @@
+"""A data node as a process: the store in a folder, its gRPC server, and the participant that the controller knows it by."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from infra.settings import check_loopback
+from muster.agent.agent import Agent
+from muster.agent.settle import LocalShard
+from muster.wire.driver import Location
+from workers.node.node import DataNode
+
+STORE_FILE: Final = "store.id"
+_LOG: Final = logging.getLogger("muster.node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """`advertise`: where others reach it (`host:port`), when that is not where it listens."""
+
+    node: str
+    data: Path
+    url: str
+    listen: str = "127.0.0.1:0"
+    advertise: str | None = None
+    zone: str = ""
+    capacity: float = 1.0
+    lease_seconds: float = 5.0
+    serve_bytes_per_second: float | None = None
+    insecure: bool = False
+
+
+async def serve(settings: NodeSettings) -> None:
+    """Be a data node until SIGTERM or SIGINT.
+
+    Raises NotReady when another process has the folder or the port, or when it must not listen there; StaleIncarnation when
+    another one has joined as this node; NodeTaken when the id belongs to another folder.
+    """
+    check_loopback("--listen", settings.listen, insecure=settings.insecure)
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    async with DataNode(
+        settings.data, settings.node, listen=settings.listen, bytes_per_second=settings.serve_bytes_per_second
+    ) as node:
+        agent = agent_of(node, settings)
+        taking_part = asyncio.create_task(agent.run(), name=f"node {settings.node}")
+        asked = asyncio.create_task(stopped.wait())
+        await asyncio.wait((taking_part, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not taking_part.done():
+            _LOG.info("%s stops", settings.node)
+            taking_part.cancel()
+            await asyncio.wait([taking_part])
+        if not taking_part.cancelled():
+            taking_part.result()
+
+
+def agent_of(node: DataNode, settings: NodeSettings) -> Agent:
+    """The participant for a node that is open already."""
+    address = settings.advertise or node.address
+    node.store.here = Location(settings.node, address)
+
+    async def local() -> Sequence[LocalShard]:
+        records = await asyncio.to_thread(node.store.records)
+        return [LocalShard(shard, record.epoch, record.state) for shard, record in records]
+
+    _LOG.info("%s listens at %s, for others at %s; its data is in %s", node.name, node.address, address, settings.data)
+    return Agent(
+        node.driver,
+        node=settings.node,
+        address=address,
+        store=store_id(settings.data),
+        on_lease=node.serve_until,
+        local=local,
+        url=settings.url,
+        zone=settings.zone,
+        capacity=settings.capacity,
+        lease_seconds=settings.lease_seconds,
+    )
+
+
+def store_id(folder: Path) -> str:
+    """What tells this folder's data from others: made once, by whoever holds the folder."""
+    file = folder / STORE_FILE
+    if not file.exists():
+        fresh = file.with_suffix(".new")
+        with fresh.open("w") as writing:
+            writing.write(uuid4().hex)
+            writing.flush()
+            os.fsync(writing.fileno())
+        fresh.replace(file)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    return file.read_text()

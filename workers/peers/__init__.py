@@ -1,0 +1,1 @@
+"""Several controllers: who is there, who writes what, and what they ask of each other."""

@@ -1,0 +1,1 @@
+"""The read models in PostgreSQL, kept up with the log."""

@@ -1,0 +1,178 @@
+"""The projector: keeps the read models in PostgreSQL up with the log, each event exactly once.
+
+    state of a partition        what it means
+    ─────────────────────       ─────────────────────────────────────────────────────────────
+    starting                    the stored cursor is being read
+    catching up                 behind the log's end as it was at the start
+    current                     every new batch is written as it comes
+    waiting                     the database is away, or another projector is ahead; tried again with backoff
+    corrupt                     the log is damaged, or an event cannot be decoded; it stops there
+    rebuild                     the log contradicts the stored cursor: call `rebuild`
+
+Whatever goes wrong, the memory of the lane is dropped and it starts again from the cursor that the database holds; that
+cursor and the rows are always of the same moment.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from infra.log.codec import CloudEventMapper
+from infra.log.port import (
+    Cursor,
+    EventLog,
+)
+from infra.postgres.store import (
+    UNAVAILABLE,
+    ReadStore,
+)
+from muster.wire.error import (
+    Corrupt,
+    CursorRefused,
+    Transient,
+)
+from projections.catalogue import PROJECTIONS
+from projections.projection import Projection
+from workers.projector.pipeline import (
+    Lane,
+    Limits,
+)
+
+RETRY_SECONDS_FIRST: Final = 0.1
+RETRY_SECONDS_MAX: Final = 5.0
+
+_logger: Final = logging.getLogger("muster.projector")
+
+
+class Projector:
+    """Projects the logs, one per partition, into the store. `run` runs it; `status` tells how it is."""
+
+    def __init__(
+        self,
+        logs: Sequence[EventLog],
+        store: ReadStore,
+        mapper: CloudEventMapper,
+        projections: Sequence[Projection[Any]] = PROJECTIONS,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self._logs, self._store, self._mapper, self._projections = logs, store, mapper, projections
+        self._limits = limits or Limits()
+        self._building: list[Projection[Any]] = []
+        self._current: set[tuple[int, str]] = set()
+        self._lanes: dict[tuple[int, str], Lane] = {}
+        self._states: dict[tuple[int, str], tuple[str, str | None]] = {}
+        self._again: dict[int, asyncio.Event] = {log.partition: asyncio.Event() for log in logs}
+
+    async def run(self) -> None:
+        """Project for ever. Raises SchemaTaken when the store's schema serves something else."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for log in self._logs:
+                    group.create_task(self._keep(log, self._projections))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def rebuild(self, partition: int) -> None:
+        """Throw away what the store holds of the partition and project it again from the log's start."""
+        await self._store.reset(partition, self._projections)
+        self._again[partition].set()
+
+    def status(self) -> dict[str, Any]:
+        """By partition and projection: `{state, detail, position, lag, parked, events_per_second}`.
+
+        `lag` is in records; None: unknown.
+        """
+        return {
+            str(log.partition): {
+                projection.name: self._status(log.partition, projection) for projection in self._projections
+            }
+            for log in self._logs
+        }
+
+    def _status(self, partition: int, projection: Projection[Any]) -> dict[str, Any]:
+        place = partition, projection.name
+        state, detail = self._states.get(place, ("starting", None))
+        lane = self._lanes.get(place)
+        if lane is None:
+            return {
+                "state": state,
+                "detail": detail,
+                "position": None,
+                "lag": None,
+                "parked": 0,
+                "events_per_second": 0.0,
+            }
+        return {
+            "state": state,
+            "detail": detail,
+            "position": lane.cursor.position,
+            "lag": lane.read - lane.cursor.position if lane.caught_up else None,
+            "parked": lane.parked(projection),
+            "events_per_second": round(lane.events_per_second, 1),
+        }
+
+    async def _keep(self, log: EventLog, projections: Sequence[Projection[Any]]) -> None:
+        """Keep projections of one partition going, whatever happens."""
+        delay = RETRY_SECONDS_FIRST
+        while True:
+            lane = None
+            try:
+                # Each time anew: a newer muster may have taken the schema over meanwhile.
+                self._building = await self._store.prepare(self._projections)
+                groups = await self._groups(log, projections)
+                if len(groups) > 1:
+                    await self._keep_all(log, groups.values())
+                [cursor] = groups
+                lane = self._lane(log, projections)
+                await lane.run(cursor)
+            except Corrupt as error:
+                self._tell(log, projections, "rebuild" if isinstance(error, CursorRefused) else "corrupt", error.detail)
+                self._again[log.partition].clear()
+                await self._again[log.partition].wait()
+            except (Transient, *UNAVAILABLE) as error:
+                self._tell(log, projections, "waiting", f"{type(error).__name__}: {error}")
+                delay = RETRY_SECONDS_FIRST if lane is not None and lane.events else min(2 * delay, RETRY_SECONDS_MAX)
+                await asyncio.sleep(delay)
+
+    async def _groups(
+        self, log: EventLog, projections: Sequence[Projection[Any]]
+    ) -> dict[Cursor, list[Projection[Any]]]:
+        """The projections by the cursor that the store holds."""
+        cursors = await self._store.cursors(log.partition, projections)
+        groups: dict[Cursor, list[Projection[Any]]] = {}
+        for projection in projections:
+            groups.setdefault(cursors[projection.name], []).append(projection)
+        return groups
+
+    async def _keep_all(self, log: EventLog, groups: Collection[Sequence[Projection[Any]]]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for projections in groups:
+                tasks.create_task(self._keep(log, projections))
+
+    def _lane(self, log: EventLog, projections: Sequence[Projection[Any]]) -> Lane:
+        lane = Lane(log, self._store, self._mapper, projections, self._limits, self._caught_up)
+        for projection in projections:
+            self._lanes[log.partition, projection.name] = lane
+            self._current.discard((log.partition, projection.name))
+        self._tell(log, projections, "catching up", None)
+        return lane
+
+    async def _caught_up(self, lane: Lane) -> None:
+        """The lane has come to the log's end; a projection that has done so everywhere is shown to readers."""
+        for projection in lane.projections:
+            self._current.add((lane.partition, projection.name))
+            everywhere = all((log.partition, projection.name) in self._current for log in self._logs)
+            if projection in self._building and everywhere:
+                await self._store.switch(projection)
+                self._building = [other for other in self._building if other is not projection]
+                _logger.info("%s shows revision %d now", projection.name, projection.revision)
+            self._states[lane.partition, projection.name] = ("current", None)
+
+    def _tell(self, log: EventLog, projections: Sequence[Projection[Any]], state: str, detail: str | None) -> None:
+        for projection in projections:
+            place = log.partition, projection.name
+            if detail is not None and self._states.get(place) != (state, detail):
+                _logger.warning("%s of partition %d: %s: %s", projection.name, log.partition, state, detail)
+            self._states[place] = (state, detail)

@@ -1,0 +1,1 @@
+"""The read models of a controller in memory, and their snapshots."""

@@ -1,0 +1,263 @@
+"""The read models of keyspaces, data nodes, migrations and tasks; fed by `Views` with what is not about services.
+
+A task is what a data node is wanted to do: by a saga's step, or by the shard map itself (`open` a shard that was assigned,
+`drop` a copy whose clean-up is due). Tasks are derived from states, never stored: a node that restarts sees what is wanted now.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from domain.message import Recorded
+from domain.saga import Saga
+from domain.shards import cluster
+from domain.shards.node import (
+    DataNode,
+    NodeEvent,
+    NodeJoined,
+    NodeLost,
+    NodeRejoined,
+    NodeRemoved,
+)
+from domain.shards.shard import (
+    Keyspace,
+    ShardEvent,
+    ShardsAssigned,
+)
+from muster.wire.error import (
+    KeyspaceNotFound,
+    MigrationNotFound,
+    NodeNotFound,
+)
+from muster.wire.token import Token
+from muster.wire.value import value
+from projections.migrations import MigrationRow
+from projections.migrations import evolve as evolve_migration
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.decide import (
+    pending,
+    task_id,
+)
+from sagas.engine.definition import (
+    Action,
+    Task,
+)
+
+ended_migrations_max: Final = 10_000
+
+
+@value
+class TaskRow:
+    """What a node is wanted to do. `saga`, `step` and `attempt` are empty for what the shard map wants by itself."""
+
+    id: str
+    node: str
+    kind: str
+    keyspace: str
+    shard: int
+    params: dict[str, Any]
+    since: datetime
+    saga: str | None = None
+    step: str | None = None
+    attempt: int = 0
+
+
+@dataclass(slots=True)
+class Changed:
+    """What one applied batch changed, by key; readers look up what is there now. `asked`: the sagas to which the cluster's
+    stream said something; `nodes_away`: a node was lost or removed.
+    """
+
+    shards: set[tuple[str, int]] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+    tasks: set[tuple[str, str]] = field(default_factory=set)
+    migrations: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    nodes_away: bool = False
+
+
+ShardListener = Callable[[int, Token, Changed], None]
+
+
+class ShardViews:
+    """`keyspaces` by name, `cluster`, `sagas` and `migrations` by id, `tasks` by node and id."""
+
+    def __init__(self) -> None:
+        self.keyspaces: dict[str, Keyspace] = {}
+        self.cluster: cluster.Cluster = cluster.INITIAL
+        self.sagas: dict[str, Saga] = {}
+        self.migrations: dict[str, MigrationRow] = {}
+        self.tasks: dict[str, dict[str, TaskRow]] = {}
+        self.progress: dict[str, dict[str, Any]] = {}
+        self._of: dict[str, list[tuple[str, str]]] = {}
+        self._ended: deque[str] = deque()
+        self._listeners: list[ShardListener] = []
+
+    def listen(self, listener: ShardListener) -> None:
+        """Call the listener after each applied batch that changed something here."""
+        self._listeners.append(listener)
+
+    def apply(self, partition: int, token: Token, told: Sequence[tuple[Recorded, Any]]) -> None:
+        """Take in what one batch says, as the partition has folded it."""
+        changed = Changed()
+        for recorded, part in told:
+            self._fold(recorded, part, changed)
+        for listener in self._listeners:
+            listener(partition, token, changed)
+
+    def _fold(self, recorded: Recorded, part: Any, changed: Changed) -> None:
+        event, stream = recorded.event, recorded.stream
+        if isinstance(part, Saga):
+            self._saga(recorded, part, changed)
+        elif isinstance(part, Keyspace):
+            name = stream.partition("/")[2]
+            self.keyspaces[name] = part
+            numbers = _touched(event, part)
+            changed.shards.update((name, number) for number in numbers)
+            for number in numbers:
+                self._standing(name, number, recorded.at, changed)
+        else:
+            self.cluster = cluster.evolve(self.cluster, event)
+            if (asked := getattr(event, "saga", None)) is not None:
+                changed.asked.add(asked)
+            if isinstance(event, NodeEvent):
+                changed.nodes.add(event.node)
+                changed.nodes_away |= isinstance(event, NodeLost | NodeRemoved)
+            if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):
+                self._relocated(event.node, changed)
+
+    def _saga(self, recorded: Recorded, saga: Saga, changed: Changed) -> None:
+        id_ = recorded.stream
+        self.sagas[id_] = saga
+        row = evolve_migration(self.migrations.get(id_), recorded)
+        assert row is not None, "a migration's row stays"
+        self.migrations[id_] = row
+        changed.migrations.add(id_)
+        self._place(id_, list(self.tasks_of(saga, row.step_at)), changed)
+        if saga.ended:
+            self.progress.pop(id_, None)
+            self._ended.append(id_)
+            while len(self._ended) > ended_migrations_max:
+                old = self._ended.popleft()
+                del self.sagas[old], self.migrations[old]
+
+    def tasks_of(self, saga: Saga, since: datetime) -> Iterator[TaskRow]:
+        """What the saga wants of nodes now."""
+        for action in actions_of(saga):
+            if isinstance(action, Task):
+                params = {key: found for key, found in action.params.items() if key not in ("keyspace", "shard")}
+                yield TaskRow(
+                    task_id(saga),
+                    action.node,
+                    action.kind,
+                    action.params["keyspace"],
+                    action.params["shard"],
+                    params,
+                    since,
+                    saga.id,
+                    saga.step,
+                    saga.attempt,
+                )
+
+    def _standing(self, keyspace: str, number: int, at: datetime, changed: Changed) -> None:
+        state = self.keyspaces[keyspace]
+        shard, wanted = state.shard(number), list[TaskRow]()
+        name = f"keyspace/{keyspace}/shard/{number}"
+        if shard.owner is not None and shard.status == "inactive":
+            limits = {
+                "value_bytes_max": state.limits.value_bytes_max,
+                "shard_bytes_max": state.limits.shard_bytes_max,
+            }
+            params = {"epoch": shard.epoch, "limits": limits}
+            wanted.append(TaskRow(f"{name}/open/{shard.epoch}", shard.owner, "open", keyspace, number, params, at))
+        for cleanup in state.cleanups.values():
+            if cleanup.due and cleanup.shard == number:
+                params = {"epoch": cleanup.epoch, "migration": cleanup.migration}
+                id_ = f"{cleanup.migration}/cleanup/{cleanup.node}"
+                wanted.append(TaskRow(id_, cleanup.node, "drop", keyspace, number, params, at))
+        self._place(name, wanted, changed)
+
+    def _place(self, whose: str, wanted: Sequence[TaskRow], changed: Changed) -> None:
+        """Make these the tasks of a saga, or of a shard."""
+        before = self._of.pop(whose, ())
+        for node, id_ in before:
+            self.tasks[node].pop(id_, None)
+            changed.tasks.add((node, id_))
+            if not self.tasks[node]:
+                del self.tasks[node]
+        for task in wanted:
+            self.tasks.setdefault(task.node, {})[task.id] = task
+            changed.tasks.add((task.node, task.id))
+        if wanted:
+            self._of[whose] = [(task.node, task.id) for task in wanted]
+
+    def _relocated(self, node: str, changed: Changed) -> None:
+        """The node has another address: whoever is told addresses has to be told again."""
+        for name, keyspace in self.keyspaces.items():
+            changed.shards.update((name, shard.id) for shard in keyspace.shards.values() if shard.owner == node)
+        for tasks in self.tasks.values():
+            for task in tasks.values():
+                if node in (task.params.get("source"), task.params.get("owner")):
+                    changed.tasks.add((task.node, task.id))
+
+    def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
+        """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""
+        nobody = Changed()
+        self.migrations.update((row.migration, row) for row in migrations)
+        self._ended.extend(row.migration for row in migrations if row.ended_at is not None)
+        for stream, state in streams.items():
+            if isinstance(state, cluster.Cluster):
+                self.cluster = state
+            elif isinstance(state, Saga):
+                self.sagas[stream] = state
+                self._place(stream, list(self.tasks_of(state, self.migrations[stream].step_at)), nobody)
+            elif isinstance(state, Keyspace):
+                name = stream.partition("/")[2]
+                self.keyspaces[name] = state
+                for number in state.shards:
+                    self._standing(name, number, at, nobody)
+
+    def keyspace(self, name: str) -> Keyspace:
+        """The keyspace. Raises KeyspaceNotFound."""
+        found = self.keyspaces.get(name)
+        if found is None:
+            raise KeyspaceNotFound(f"there is no keyspace {name}", keyspace=name)
+        return found
+
+    def node(self, node: str) -> DataNode:
+        """The data node. Raises NodeNotFound."""
+        found = self.cluster.nodes.get(node)
+        if found is None:
+            raise NodeNotFound(f"the cluster has no data node {node}", node=node)
+        return found
+
+    def migration(self, id_: str) -> MigrationRow:
+        """The migration. Raises MigrationNotFound."""
+        found = self.migrations.get(id_)
+        if found is None:
+            raise MigrationNotFound(f"there is no migration {id_}", migration=id_)
+        return found
+
+    def address(self, node: str | None) -> str | None:
+        """Where the node listens; None: nobody knows."""
+        found = self.cluster.nodes.get(node) if node is not None else None
+        return found.address if found is not None else None
+
+
+def actions_of(saga: Saga) -> tuple[Action, ...]:
+    """What the saga wants now, of whomever."""
+    if saga.ended:
+        return ()
+    return pending(saga, DEFINITIONS[saga.definition, saga.definition_version])
+
+
+def _touched(event: object, state: Keyspace) -> Sequence[int]:
+    match event:
+        case ShardEvent():
+            return (event.shard,)
+        case ShardsAssigned():
+            return event.shards
+        case _:
+            return range(state.count)

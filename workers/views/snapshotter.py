@@ -1,0 +1,251 @@
+"""Takes and restores snapshots of a partition: its decider state, its views and its command ids, all at one cursor.
+
+Rows are immutable, so a snapshot begins with copies of references and is encoded piece by piece while the partition goes on.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from datetime import datetime
+from functools import lru_cache, partial
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
+from typing import Any, Final, TypeVar
+
+import orjson
+from cramjam import zstd
+from pydantic import TypeAdapter
+
+from domain.registry.instance import (
+    CheckStatus,
+    Instance,
+    Mark,
+    Spec,
+)
+from domain.registry.service import Service
+from infra.log.decoded import checks_of
+from infra.log.snapshot import (
+    Snapshot,
+    SnapshotStore,
+    chunk_bytes_max,
+)
+from muster.wire.check import Health
+from projections.catalogue import PROJECTIONS
+from projections.history import HistoryRow
+from projections.migrations import MigrationRow
+from projections.services import ServiceRow
+from workers.machine.aggregate import of_stream
+from workers.machine.command_ids import Piece
+from workers.machine.partition import Partition
+from workers.views.views import Views
+
+REVISION: Final = "5:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
+events_between: Final = 50_000
+recovering_seconds_between: Final = 60.0
+rows_chunk_max: Final = 100
+"""What a restore parses and builds at a time stays in the processor's cache: with 500 it takes a fifth longer."""
+
+small_rows_chunk_max: Final = 4_000
+built_max: Final = 1_024
+
+_SERVICES: Final = TypeAdapter(list[ServiceRow])
+_MIGRATIONS: Final = TypeAdapter(list[MigrationRow])
+T = TypeVar("T")
+
+
+def _pieces(rows: Sequence[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(rows)
+    while piece := list(islice(iterator, size)):
+        yield piece
+
+
+def _packed(chunk: bytes) -> bytes:
+    """Compressed: all chunks are held until the manifest can name them, and they would be a fifth of all memory."""
+    return bytes(zstd.compress(chunk, 1))
+
+
+def _unpacked(chunk: bytes) -> bytes:
+    return bytes(zstd.decompress(chunk))
+
+
+def _rows(chunk: bytes) -> Any:
+    return orjson.loads(_unpacked(chunk))["rows"]
+
+
+def _instances(rows: list[Instance]) -> Iterator[bytes]:
+    """The instances as one chunk, or as several where one would be too large to be stored."""
+    encoded = orjson.dumps(rows, option=orjson.OPT_UTC_Z)
+    if len(encoded) <= chunk_bytes_max or len(rows) == 1:
+        yield b'{"kind":"instances","rows":%b}' % encoded
+    else:
+        half = len(rows) // 2
+        yield from _instances(rows[:half])
+        yield from _instances(rows[half:])
+
+
+_service: Final = attrgetter("service")
+_in_status: Final = itemgetter(*(field.name for field in fields(CheckStatus)))
+_in_instance: Final = itemgetter(*(field.name for field in fields(Instance)))
+
+
+# Of neighbours in a snapshot many are equal: to look for what was built last takes less than to build it, and to keep it.
+_at: Final = lru_cache(built_max)(datetime.fromisoformat)
+
+
+@lru_cache(built_max)
+def _status(status: Health, cause: str | None, since: str) -> CheckStatus:
+    return CheckStatus(status, cause, _at(since))
+
+
+def _instance(plain: dict[str, Any]) -> Instance:
+    """The instance of its JSON object. The hashes in the manifest vouch for it, so it is built and not validated: 100,000
+    in one second instead of two.
+    """
+    id_, service, spec, incarnation, version, health, cause, since, statuses, registered, position, *marks = (
+        _in_instance(plain)
+    )
+    spec["tags"] = tuple(spec["tags"])
+    spec["checks"] = checks_of(orjson.dumps(spec["checks"]))
+    checks = {name: _status(*_in_status(told)) for name, told in statuses.items()}
+    spec, marks = Spec(**spec), map(_mark, marks)
+    return Instance(
+        id_, service, spec, incarnation, version, health, cause, _at(since), checks, _at(registered), position, *marks
+    )
+
+
+def _mark(plain: dict[str, Any] | None) -> Mark | None:
+    return None if plain is None else Mark(plain["actor"], plain["reason"], datetime.fromisoformat(plain["since"]))
+
+
+def is_due(events: int, seconds: float, *, recovered: bool) -> bool:
+    """Whether to take a snapshot, so many events and seconds after the last one.
+
+    While the log is read, one is obsolete a moment later: they are for a recovery so long that it must not begin anew.
+    """
+    return events >= events_between and (recovered or seconds >= recovering_seconds_between)
+
+
+class Snapshotter:
+    """Keeps a store supplied with snapshots of one partition."""
+
+    def __init__(self, store: SnapshotStore, partition: Partition, views: Views) -> None:
+        self._store = store
+        self._partition = partition
+        self._views = views
+        self._taken_at = -1
+        self._since = time.monotonic()  # When the last one was taken; before the first one, when this began.
+        self.last_seconds = 0.0
+
+    @property
+    def position(self) -> int:
+        """The position of the newest snapshot; -1: none."""
+        return self._taken_at
+
+    async def restore(self) -> bool:
+        """Bring the empty partition and views to the newest snapshot; whether there was a usable one."""
+        snapshot = await self._store.load(self._partition.number)
+        if snapshot is None or snapshot.revision != REVISION:
+            return False
+        self._restore(snapshot)
+        self._taken_at = snapshot.cursor.position
+        return True
+
+    async def take_if_due(self, *, recovered: bool) -> None:
+        """Take a snapshot when one `is_due`. `recovered`: the log was read to its end once."""
+        events = self._partition.cursor.position - self._taken_at
+        if is_due(events, time.monotonic() - self._since, recovered=recovered):
+            await self.take()
+
+    async def take(self) -> None:
+        """Take a snapshot of now, in the background of whatever else runs."""
+        if self._partition.cursor.position == self._taken_at or self._views.parked:
+            return  # A row that stands still must not be taken for the truth at a later start.
+        began = time.monotonic()
+        number, cursor = self._partition.number, self._partition.cursor
+        assert cursor == self._views.cursors[number], "views and partition move together"
+        streams = self._partition.committed()
+        self._views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
+        services_of = [stream for stream in streams if stream.startswith("service/")]
+        rows = [row for stream in services_of for row in self._views.instances.get(stream[8:], {}).values()]
+        history = [
+            (service, instance, row.count, row.positions)
+            for (service, instance), row in self._views.history.items()
+            if f"service/{service}" in streams
+        ]
+        ids = list(self._partition.ids.recorded())
+        services = [row for stream in services_of if (row := self._views.services.get(stream[8:])) is not None]
+        others = [(stream, state) for stream, state in streams.items() if not stream.startswith("service/")]
+        versions = [(stream, streams[stream].version) for stream in services_of]
+        del streams  # An older version of a service holds all that has replaced it since.
+        moved = self._views.shards.migrations
+        migrations = [moved[stream] for stream, _ in others if stream in moved]
+        facts = {
+            "last_at": self._partition.last_at.isoformat(),
+            "ids_since": (self._partition.ids.since() or self._partition.last_at).isoformat(),
+            "commands_offset": self._partition.commands_offset,
+            "voids": self._views.voids[number],
+            "terms": list(self._views.terms[number]),
+        }
+        chunks: list[bytes] = []
+        for kind, listed in (
+            ("versions", versions),
+            ("history", history),
+            ("ids", ids),
+        ):
+            for piece in _pieces(listed, small_rows_chunk_max):
+                chunks.append(_packed(orjson.dumps({"kind": kind, "rows": piece})))
+                await asyncio.sleep(0)
+        for counted in _pieces(services, small_rows_chunk_max):
+            chunks.append(_packed(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(counted)))
+        for states in _pieces(others, rows_chunk_max):
+            plain = [(stream, of_stream(stream).dump(state)) for stream, state in states]
+            chunks.append(_packed(orjson.dumps({"kind": "states", "rows": plain})))
+            await asyncio.sleep(0)
+        for piece_of in _pieces(migrations, rows_chunk_max):
+            chunks.append(_packed(b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(piece_of)))
+            await asyncio.sleep(0)
+        for some in _pieces(rows, rows_chunk_max):
+            chunks.extend(map(_packed, _instances(some)))
+            await asyncio.sleep(0)
+        await self._store.save(number, Snapshot(cursor, REVISION, facts, chunks))
+        self._taken_at, self._since = cursor.position, time.monotonic()
+        self.last_seconds = self._since - began
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        partition, views = self._partition, self._views
+        versions: dict[str, int] = {}
+        migrations: list[MigrationRow] = []
+        ids: list[Piece] = []
+        for packed in snapshot.chunks:
+            chunk = _unpacked(packed)
+            kind = bytes(chunk[9 : chunk.index(b'"', 9)])
+            if kind == b"ids":
+                ids.append(partial(_rows, packed))
+                continue
+            if kind == b"instances":
+                for service, some in groupby(map(_instance, orjson.loads(chunk)["rows"]), _service):
+                    views.instances.setdefault(service, {}).update((instance.id, instance) for instance in some)
+                continue
+            plain = orjson.loads(chunk)["rows"]
+            if kind == b"versions":
+                versions.update(plain)
+            elif kind == b"history":
+                for service, instance, count, positions in plain:
+                    views.history[service, instance] = HistoryRow(count, tuple(positions))
+            elif kind == b"services":
+                views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
+            elif kind == b"states":
+                partition.streams.update((stream, of_stream(stream).load(state)) for stream, state in plain)
+            elif kind == b"migrations":
+                migrations += _MIGRATIONS.validate_python(plain)
+        partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))
+        partition.restored()
+        views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
+        for stream, version in versions.items():
+            partition.streams[stream] = Service(version, dict(views.instances.get(stream[8:], {})))
+        partition.cursor = views.cursors[partition.number] = snapshot.cursor
+        partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
+        partition.commands_offset = snapshot.facts["commands_offset"]
+        views.voids[partition.number] = snapshot.facts["voids"]
+        views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]

@@ -1,0 +1,151 @@
+"""Published commands as anyone may write them, and their outcomes: the one place that reads and writes this JSON.
+
+{id, type, stream, data, actor?, reason?, expected_version?}  →  Envelope
+Answer  →  {id, status, partition, position, version, incarnation, error[, duplicate]}
+"""
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from domain.catalogue import KIND_OF, STREAMS, Answer, command_from
+from domain.message import Envelope
+from muster.wire.error import (
+    InvalidCommand,
+    MusterError,
+    TooLarge,
+)
+
+command_bytes_max: Final = 524_288
+reason_chars_max: Final = 1_024
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a service and an instance may be called; as `domain.message.Name`."""
+
+_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
+_FORM_OF: Final = {
+    "service": "service/<name>",
+    "keyspace": "keyspace/<name>",
+    "cluster": "cluster",
+    "saga": "keyspace/<name>/migration/<number>",
+}
+_STREAM_OF: Final = {type_name: re.compile(STREAMS[kind]) for type_name, kind in KIND_OF.items()}
+
+
+def envelope_from_json(value: bytes) -> Envelope:
+    """The command in these bytes. Raises TooLarge, InvalidCommand or InvalidInstance."""
+    if len(value) > command_bytes_max:
+        raise TooLarge(f"a command may have {command_bytes_max} bytes, not {len(value)}", bytes_max=command_bytes_max)
+    return envelope_from(json_from(value))
+
+
+def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
+    """The command in this JSON value; nothing in it goes unread; `inside`: it comes from a controller.
+
+    Raises InvalidCommand or InvalidInstance, with the field.
+    """
+    if not isinstance(obj, dict):
+        raise InvalidCommand("a command is a JSON object", field="command")
+    if not obj.keys() <= _FIELDS:
+        unknown = min(str(name) for name in obj.keys() - _FIELDS)
+        raise InvalidCommand(f"{unknown}: commands have no such field", field=unknown)
+    type_name, stream = obj.get("type"), obj.get("stream")
+    if not isinstance(type_name, str):
+        raise InvalidCommand("type: is missing or no text", field="type")
+    command = command_from(type_name, obj.get("data"), inside=inside)
+    return Envelope(
+        command_id(obj.get("id")),
+        _stream(stream, type_name),
+        command,
+        actor_from(obj.get("actor", "anonymous")),
+        reason_from(obj.get("reason")),
+        _version(obj.get("expected_version")),
+    )
+
+
+def json_from(value: bytes) -> Any:
+    """The JSON value. Raises InvalidCommand, also when it is nested too deeply or holds a NUL, which SQL text cannot."""
+    if b"\\u0000" in value:
+        raise InvalidCommand("text must not hold NUL characters", field="body")
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise InvalidCommand(f"not JSON: {error}", field="body") from None
+
+
+def check_name(field: str, name: str) -> None:
+    """Raises InvalidCommand when it is no name."""
+    if not NAME.fullmatch(name):
+        raise InvalidCommand(f"{field}: {name[:140]!r} is no name: 1 to 128 letters, digits, . _ -", field=field)
+
+
+def command_id(value: object) -> str:
+    """An id of a command. Raises InvalidCommand."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
+    return value
+
+
+def actor_from(value: object) -> str:
+    """Who asks. Raises InvalidCommand."""
+    if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
+        raise InvalidCommand("actor: must be 1 to 128 printable characters", field="actor")
+    return value
+
+
+def reason_from(value: object) -> str | None:
+    """Why; None when it was not said. Raises InvalidCommand."""
+    if value is None or (isinstance(value, str) and len(value) <= reason_chars_max):
+        return value
+    raise InvalidCommand(f"reason: must be text of at most {reason_chars_max} characters", field="reason")
+
+
+def _stream(value: object, type_name: str) -> str:
+    if isinstance(value, str) and _STREAM_OF[type_name].fullmatch(value):
+        return value
+    wanted = _FORM_OF[KIND_OF[type_name]]
+    raise InvalidCommand(f"stream: a command of this type is for {wanted}", field="stream")
+
+
+def _version(value: object) -> int | None:
+    # JSON's true is an int in Python, but no version.
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    raise InvalidCommand("expected_version: must be a whole number from 0 on", field="expected_version")
+
+
+def claimed_id(obj: object) -> str:
+    """The id that a malformed command gives itself, so that its sender finds the outcome; empty when it gives none."""
+    found = obj.get("id") if isinstance(obj, dict) else None
+    return found if isinstance(found, str) and _ID.fullmatch(found) else ""
+
+
+def outcome(answer: Answer) -> dict[str, Any]:
+    """What became of a command, for its sender."""
+    told: dict[str, Any] = {
+        "id": answer.id,
+        "status": answer.status,
+        "partition": answer.partition,
+        "position": answer.position,
+        "version": answer.version,
+        "incarnation": answer.incarnation,
+        "error": answer.error,
+    }
+    if answer.duplicate:
+        told["duplicate"] = True
+    return told
+
+
+def outcome_of_error(error: MusterError, command_id: str, partition: int | None) -> dict[str, Any]:
+    """The outcome of a command that no writer has answered: malformed (refused), or not known (`unknown`)."""
+    return {
+        "id": command_id,
+        "status": "unknown" if error.status >= 500 else "refused",
+        "partition": partition,
+        "position": None,
+        "version": None,
+        "incarnation": None,
+        "error": error.facts(),
+    }

@@ -18,10 +18,7 @@ from benchmarks.controller import Controller, controller
 from benchmarks.log import history
 from benchmarks.process import Usage, usage
 from infra.kafka.engine import open_kafka
-from infra.kafka.topic import (
-    TOPICS,
-    topic_name,
-)
+from infra.kafka.topic import TOPICS, topic_name
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 from infra.sqlite.engine import open_embedded

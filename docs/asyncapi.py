@@ -11,21 +11,12 @@ from docs.example import SOURCE, WRITER, run
 from domain import catalogue
 from domain.message import Command, Event
 from infra.kafka import topic
-from infra.log.chain import (
-    TERM_STARTED,
-    TERM_STREAM,
-)
+from infra.log.chain import TERM_STARTED, TERM_STREAM
 from muster import __version__
-from muster.wire.error import (
-    BY_NAME,
-    Refused,
-)
+from muster.wire.error import BY_NAME, Refused
 from workers.http.model import Outcome
 from workers.machine import aggregate
-from workers.writer.published import (
-    command_bytes_max,
-    reason_chars_max,
-)
+from workers.writer.published import command_bytes_max, reason_chars_max
 
 Json = dict[str, Any]
 

@@ -9,17 +9,11 @@ import orjson
 from domain import saga
 from domain.registry import service
 from domain.shards import keyspace, node
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
+from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from workers.machine.partition import Partition
-from workers.writer.published import (
-    envelope_from,
-    outcome,
-)
+from workers.writer.published import envelope_from, outcome
 
 SOURCE: Final = "/muster/default"
 WRITER: Final = "controller-1/5f0c3a9e"

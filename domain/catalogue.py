@@ -9,10 +9,7 @@ from domain.message import NAME_PATTERN, Command, Event
 from domain.registry import service
 from domain.shards import cluster, keyspace, node
 from muster.wire.check import URL_PATTERN
-from muster.wire.error import (
-    InvalidCommand,
-    InvalidInstance,
-)
+from muster.wire.error import InvalidCommand, InvalidInstance
 from muster.wire.value import value
 
 _COMMANDS_OF: Final[dict[str, tuple[type[Command], ...]]] = {

@@ -19,19 +19,9 @@ from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
-from infra.log.decoded import (
-    DecodedRecords,
-    row_of,
-)
-from infra.log.port import (
-    Batch,
-    Cursor,
-)
-from muster.wire.error import (
-    BY_NAME,
-    Corrupt,
-    NotReady,
-)
+from infra.log.decoded import DecodedRecords, row_of
+from infra.log.port import Batch, Cursor
+from muster.wire.error import BY_NAME, Corrupt, NotReady
 
 records_min: Final = 50_000
 patience_seconds: Final = 1.0

@@ -15,27 +15,11 @@ if TYPE_CHECKING:
     from muster.agent.settle import LocalShard
     from muster.client.client import Client
     from muster.client.registration import Registration
-    from muster.client.watch import (
-        Appeared,
-        Change,
-        Changed,
-        Removed,
-        Snapshot,
-    )
+    from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
-    from muster.keyspace.operation import (
-        Applied,
-        Delete,
-        Get,
-        KeyspaceStatistics,
-        Put,
-    )
-    from muster.wire.check import (
-        HttpCheck,
-        TcpCheck,
-        TtlCheck,
-    )
+    from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
+    from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
     from muster.wire.command import to_service
     from muster.wire.error import (
         ChecksumMismatch,

@@ -18,19 +18,8 @@ from pydantic import ValidationError
 
 from domain.message import Envelope, root
 from muster.wire.command import document_of
-from muster.wire.error import (
-    MusterError,
-    NotReady,
-    Refused,
-    Timeout,
-    TooLarge,
-    Unreachable,
-)
-from muster.wire.registry import (
-    OUTCOME,
-    Outcome,
-    Written,
-)
+from muster.wire.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
+from muster.wire.registry import OUTCOME, Outcome, Written
 from muster.wire.route import partition_of
 
 COMMAND_BYTES_MAX: Final = 524_288

@@ -4,15 +4,7 @@ from typing import Final, NamedTuple
 
 from domain.message import Recorded
 from domain.shards.cluster import STREAM
-from domain.shards.node import (
-    DataNode,
-    NodeEvent,
-    NodeJoined,
-    NodeRejoined,
-    NodeRemoved,
-    NodeSilenceAttested,
-    joined,
-)
+from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved, NodeSilenceAttested, joined
 from domain.shards.node import evolve as evolve_node
 from projections.projection import Key, Projection
 

@@ -6,18 +6,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from domain.message import Recorded
-from domain.registry.instance import (
-    CheckStatus,
-    Instance,
-    InstanceEvent,
-    Mark,
-    Spec,
-    evolve,
-)
-from muster.wire.check import (
-    Check,
-    Health,
-)
+from domain.registry.instance import CheckStatus, Instance, InstanceEvent, Mark, Spec, evolve
+from muster.wire.check import Check, Health
 from projections.projection import Key, Projection, Rest
 
 

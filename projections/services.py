@@ -5,12 +5,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
-from domain.registry.instance import (
-    Instance,
-    InstanceDeregistered,
-    InstanceHealthChanged,
-    InstanceRegistered,
-)
+from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from muster.wire.check import Health
 from muster.wire.value import value
 from projections.projection import Key, Projection, Rest

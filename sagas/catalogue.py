@@ -3,17 +3,10 @@
 from typing import Final
 
 from domain.message import Command
-from domain.shards.keyspace import (
-    MoveShard,
-    shard_for,
-)
+from domain.shards.keyspace import MoveShard, shard_for
 from domain.shards.shard import Keyspace
 from sagas import shard_migration
-from sagas.engine.decide import (
-    Root,
-    Told,
-    start,
-)
+from sagas.engine.decide import Root, Told, start
 from sagas.engine.definition import Definitions
 from sagas.shard_migration import SHARD_MIGRATION
 

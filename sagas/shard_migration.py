@@ -17,31 +17,10 @@ from typing import Any, Final
 
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
-from domain.shards.keyspace import (
-    CommitMove,
-    EndMove,
-    FenceShard,
-    IntendCleanup,
-    MoveShard,
-    ReclaimShard,
-    StartMove,
-)
-from domain.shards.node import (
-    AttestSilence,
-    ReleaseSlots,
-    ReserveSlots,
-)
+from domain.shards.keyspace import CommitMove, EndMove, FenceShard, IntendCleanup, MoveShard, ReclaimShard, StartMove
+from domain.shards.node import AttestSilence, ReleaseSlots, ReserveSlots
 from domain.shards.shard import Keyspace
-from sagas.engine.definition import (
-    Action,
-    Apply,
-    Ask,
-    Definition,
-    Heard,
-    Step,
-    Task,
-    Wait,
-)
+from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
 
 NAME: Final = "shard_migration"
 cutover_seconds: Final = 10.0

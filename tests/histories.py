@@ -4,11 +4,7 @@ from hypothesis import strategies as st
 
 from domain.registry import service as s
 from domain.registry.instance import Spec
-from muster.wire.check import (
-    HttpCheck,
-    TcpCheck,
-    TtlCheck,
-)
+from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
 
 names = st.sampled_from(["a", "b", "c"])
 incarnations = st.none() | st.integers(0, 6)

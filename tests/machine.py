@@ -7,10 +7,7 @@ from typing import Any
 
 from domain.catalogue import Answer
 from domain.message import Envelope, Recorded, root
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
+from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
 from tests.sample import NOON
 from workers.machine.partition import Partition

@@ -28,24 +28,10 @@ from domain.registry.instance import (
     LeaseExpired,
     Spec,
 )
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-)
-from muster.wire.check import (
-    HttpCheck,
-    TcpCheck,
-    TtlCheck,
-)
+from infra.log.chain import Chain, term_started
+from infra.log.codec import CloudEventMapper, Draft
+from infra.log.port import START, Batch, Cursor
+from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
 from workers.machine.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

@@ -7,10 +7,7 @@ from typing import Any, Protocol
 from domain.catalogue import Answer
 from domain.message import Envelope
 from infra.log.port import Archive
-from muster.wire.error import (
-    MusterError,
-    NotReady,
-)
+from muster.wire.error import MusterError, NotReady
 from muster.wire.route import partition_of
 from workers.views.views import Views
 from workers.writer.request import Told

@@ -19,11 +19,7 @@ from typing import Final, cast
 import uvloop
 
 from benchmarks.process import usage
-from domain.registry.instance import (
-    CheckStatus,
-    Instance,
-    Spec,
-)
+from domain.registry.instance import CheckStatus, Instance, Spec
 from domain.registry.service import ObserveCheck
 from muster.wire.check import HttpCheck
 from workers.health.checker import Checker

@@ -24,14 +24,8 @@ from benchmarks.log import history
 from benchmarks.process import python, running
 from domain.message import Event, Recorded
 from infra.local.child import free_port
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
+from infra.log.chain import Chain, term_started
+from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START
 
 BATCHES: Final = 300

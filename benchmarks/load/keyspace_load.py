@@ -20,11 +20,7 @@ import uvloop
 
 from benchmarks.data import key, value
 from muster.keyspace.keyspace import Keyspace
-from muster.keyspace.operation import (
-    Applied,
-    Get,
-    Put,
-)
+from muster.keyspace.operation import Applied, Get, Put
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 
 IN_FLIGHT: Final = 64

@@ -25,10 +25,7 @@ import orjson
 import uvloop
 
 from muster.client.event_stream import follow
-from muster.client.transport import (
-    Transport,
-    path_of,
-)
+from muster.client.transport import Transport, path_of
 from muster.wire.command import new_id
 
 LEASE_SECONDS: Final = 3_600.0

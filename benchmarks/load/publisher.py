@@ -16,10 +16,7 @@ from pydantic import TypeAdapter
 from benchmarks.data import REPORTS, service, spec
 from domain.message import Command, Envelope
 from domain.registry.instance import Spec
-from domain.registry.service import (
-    RegisterInstance,
-    ReportHealth,
-)
+from domain.registry.service import RegisterInstance, ReportHealth
 from muster.kafka_commands import KafkaCommands
 
 

@@ -9,21 +9,9 @@ from pydantic import TypeAdapter
 
 from benchmarks.data import service, spec
 from domain.message import Recorded
-from domain.registry.instance import (
-    InstanceEvent,
-    InstanceHealthChanged,
-    InstanceRegistered,
-    Spec,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-    EventLog,
-)
+from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered, Spec
+from infra.log.codec import CloudEventMapper, Draft
+from infra.log.port import START, Cursor, EventLog
 from muster.wire.route import partition_of
 
 Told = tuple[str, InstanceEvent]

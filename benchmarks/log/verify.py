@@ -9,10 +9,7 @@ from statistics import median
 import orjson
 
 from benchmarks.bench import EMBEDDED, Bench, Place
-from benchmarks.log.restart import (
-    EVENTS,
-    REGISTRATIONS,
-)
+from benchmarks.log.restart import EVENTS, REGISTRATIONS
 from benchmarks.process import python, watched
 from benchmarks.table import Row, at_least
 from infra.sqlite.engine import LOG_FILE

@@ -9,11 +9,7 @@ from benchmarks.bench import EMBEDDED, Bench
 from benchmarks.controller import Controller
 from benchmarks.data import spec
 from benchmarks.load import floor, load
-from benchmarks.registry.http import (
-    measured,
-    notes,
-    sent,
-)
+from benchmarks.registry.http import measured, notes, sent
 from benchmarks.table import Row, Target, at_least, at_most
 
 _SMALL: Final = 10

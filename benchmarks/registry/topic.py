@@ -8,10 +8,7 @@ from benchmarks.bench import KAFKA, Bench
 from benchmarks.data import REPORTS
 from benchmarks.load import floor
 from benchmarks.process import job
-from benchmarks.registry.http import (
-    PER_REQUEST,
-    notes,
-)
+from benchmarks.registry.http import PER_REQUEST, notes
 from benchmarks.table import Row, at_least
 
 

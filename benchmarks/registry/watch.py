@@ -11,10 +11,7 @@ from benchmarks.controller import HOST
 from benchmarks.data import spec
 from benchmarks.load import floor, load
 from benchmarks.process import job, python, running
-from benchmarks.registry.http import (
-    notes,
-    sent,
-)
+from benchmarks.registry.http import notes, sent
 from benchmarks.table import Row, at_most, below
 
 SERVICE: Final = "watched"

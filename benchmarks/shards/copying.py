@@ -7,11 +7,7 @@ from typing import Any, Final
 
 from benchmarks.bench import EMBEDDED, Bench
 from benchmarks.process import job
-from benchmarks.shards.fleet import (
-    Fleet,
-    fleet,
-    step,
-)
+from benchmarks.shards.fleet import Fleet, fleet, step
 from benchmarks.shards.keyspace import loaded
 from benchmarks.table import Row, at_least
 

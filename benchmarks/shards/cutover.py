@@ -10,12 +10,7 @@ import orjson
 
 from benchmarks.bench import EMBEDDED, Bench, middle
 from benchmarks.process import python, running
-from benchmarks.shards.fleet import (
-    Fleet,
-    fleet,
-    instant,
-    step,
-)
+from benchmarks.shards.fleet import Fleet, fleet, instant, step
 from benchmarks.table import Row, at_most
 from sagas.shard_migration import SHARD_MIGRATION
 

@@ -9,16 +9,9 @@ from typing import Any, Final, NamedTuple
 from benchmarks.bench import EMBEDDED, Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.load import floor
-from benchmarks.load.keyspace_load import (
-    BATCH_OPERATIONS,
-    IN_FLIGHT,
-    MESSAGE_OPERATIONS,
-)
+from benchmarks.load.keyspace_load import BATCH_OPERATIONS, IN_FLIGHT, MESSAGE_OPERATIONS
 from benchmarks.process import job, python, running
-from benchmarks.shards.fleet import (
-    Fleet,
-    fleet,
-)
+from benchmarks.shards.fleet import Fleet, fleet
 from benchmarks.table import Row, Target, at_least
 
 KEYSPACE: Final = "users"

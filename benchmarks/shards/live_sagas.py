@@ -12,13 +12,7 @@ from typing import Any, Final
 from benchmarks.bench import Bench, Place, middle
 from benchmarks.controller import Controller
 from benchmarks.shards.fleet import Fleet
-from benchmarks.shards.watchers import (
-    KEYSPACES,
-    Troupe,
-    limit_moves,
-    move_all,
-    troupe,
-)
+from benchmarks.shards.watchers import KEYSPACES, Troupe, limit_moves, move_all, troupe
 from benchmarks.table import Row, at_most
 
 _SAGAS: Final = 10_000

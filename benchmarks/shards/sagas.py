@@ -11,17 +11,8 @@ from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.load import floor, load
 from benchmarks.registry.http import sent
-from benchmarks.shards.fleet import (
-    Fleet,
-    fleet,
-    instant,
-)
-from benchmarks.shards.watchers import (
-    KEYSPACES,
-    limit_moves,
-    move_all,
-    troupe,
-)
+from benchmarks.shards.fleet import Fleet, fleet, instant
+from benchmarks.shards.watchers import KEYSPACES, limit_moves, move_all, troupe
 from benchmarks.table import Row, at_least, at_most
 from domain.message import Event
 from domain.saga import SagaCompleted, SagaStarted, StepSucceeded

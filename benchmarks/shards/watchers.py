@@ -13,10 +13,7 @@ import orjson
 from benchmarks.bench import Bench
 from benchmarks.load import load
 from benchmarks.process import Usage, python, running, usage
-from benchmarks.registry.http import (
-    PER_REQUEST,
-    sent,
-)
+from benchmarks.registry.http import PER_REQUEST, sent
 from benchmarks.shards.fleet import Fleet
 
 NODES: Final = 8

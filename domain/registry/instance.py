@@ -16,16 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from domain.message import Event, Name, Recorded
-from muster.wire.check import (
-    Check,
-    Health,
-    HttpCheck,
-    Port,
-    TcpCheck,
-    TtlCheck,
-    named,
-    worst,
-)
+from muster.wire.check import Check, Health, HttpCheck, Port, TcpCheck, TtlCheck, named, worst
 from muster.wire.value import value
 
 Text = Annotated[str, StringConstraints(max_length=1024)]

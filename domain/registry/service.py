@@ -40,24 +40,9 @@ from domain.registry.instance import (
     carried_over,
     health_of,
 )
-from domain.registry.versions import (
-    INITIAL,
-    Service,
-    evolve,
-    fold,
-)
-from muster.wire.check import (
-    REPORTED,
-    Health,
-    TtlCheck,
-    worst,
-)
-from muster.wire.error import (
-    InstanceNotFound,
-    InvalidCommand,
-    ServiceNotFound,
-    StaleIncarnation,
-)
+from domain.registry.versions import INITIAL, Service, evolve, fold
+from muster.wire.check import REPORTED, Health, TtlCheck, worst
+from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 
 KIND: Final = "service"
 

@@ -51,12 +51,7 @@ from domain.shards.node import (
     joined,
 )
 from domain.shards.node import evolve as changed
-from muster.wire.error import (
-    NodeCordoned,
-    NodeNotFound,
-    NodeTaken,
-    StaleIncarnation,
-)
+from muster.wire.error import NodeCordoned, NodeNotFound, NodeTaken, StaleIncarnation
 from muster.wire.value import value
 
 KIND: Final = "cluster"

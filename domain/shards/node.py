@@ -1,4 +1,4 @@
-"""Data nodes and slots: what can be asked of the cluster, what happens to it, and what a node is. Rules: `domain.shards.cluster`."""
+"""Data nodes and slots: what the cluster can be asked, what happens to it, and what a node is. Rules: `domain.shards.cluster`."""
 
 from dataclasses import replace
 from typing import Annotated, Final

@@ -15,10 +15,7 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from infra.local.child import (
-    ChildProcess,
-    free_port,
-)
+from infra.local.child import ChildProcess, free_port
 
 T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[2]

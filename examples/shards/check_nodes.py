@@ -6,20 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from domain.shards.shard import (
-    Keyspace,
-    Shard,
-)
+from domain.shards.shard import Keyspace, Shard
 from examples.shards.findings import Findings
-from infra.shards.record import (
-    ShardRecord,
-    digest_hex,
-)
+from infra.shards.record import ShardRecord, digest_hex
 from infra.shards.store import ShardStore
-from muster.wire.driver import (
-    Extent,
-    ShardId,
-)
+from muster.wire.driver import Extent, ShardId
 from muster.wire.key import shard_of
 
 _READABLE: Final = ("serving", "fenced")

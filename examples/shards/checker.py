@@ -25,11 +25,7 @@ import orjson
 from domain.message import Recorded, root
 from domain.saga import SagaCompensated, SagaCompleted, StepSucceeded
 from domain.shards import keyspace
-from domain.shards.shard import (
-    EVENTS,
-    Keyspace,
-    ShardMoved,
-)
+from domain.shards.shard import EVENTS, Keyspace, ShardMoved
 from examples.shards.check_clients import Ends, check_clients
 from examples.shards.check_nodes import check_nodes, read_nodes
 from examples.shards.findings import Findings

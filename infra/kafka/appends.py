@@ -25,10 +25,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from infra.kafka.produce import (
-    Landed,
-    Produce,
-)
+from infra.kafka.produce import Landed, Produce
 from infra.kafka.topic import BATCH_BYTES_MAX
 from muster.wire.error import TooLarge
 

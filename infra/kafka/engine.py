@@ -8,10 +8,7 @@ from infra.kafka.appends import Appends
 from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
 from infra.kafka.snapshots import KafkaSnapshots
-from infra.kafka.topic import (
-    PARTITIONS,
-    PREFIX,
-)
+from infra.kafka.topic import PARTITIONS, PREFIX
 from infra.log.engine import Engine
 from infra.read_ahead import ReadAhead
 

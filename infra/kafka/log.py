@@ -19,30 +19,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from eventsourcing.persistence import StoredEvent
 
-from infra.kafka.appends import (
-    Appends,
-    Identity,
-)
+from infra.kafka.appends import Appends, Identity
 from infra.kafka.reader import KafkaReader
-from infra.kafka.topic import (
-    EVENTS,
-    LIVENESS,
-    PREFIX,
-    topic_name,
-)
+from infra.kafka.topic import EVENTS, LIVENESS, PREFIX, topic_name
 from infra.log.chain import term_started
-from infra.log.port import (
-    Batch,
-    Cursor,
-    Document,
-)
+from infra.log.port import Batch, Cursor, Document
 from infra.read_ahead import ReadAhead
-from muster.wire.error import (
-    Fenced,
-    NotReady,
-    TooLarge,
-    Uncertain,
-)
+from muster.wire.error import Fenced, NotReady, TooLarge, Uncertain
 
 _SOURCE: Final = "/muster/default"
 _SEQUENCES: Final = 2**31

@@ -12,13 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from infra.kafka.topic import (
-    PARTITIONS,
-    PREFIX,
-    TOPICS,
-    Topic,
-    topic_name,
-)
+from infra.kafka.topic import PARTITIONS, PREFIX, TOPICS, Topic, topic_name
 from muster.wire.error import NotReady
 
 REPLICATION: Final = 3

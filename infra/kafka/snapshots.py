@@ -8,18 +8,8 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from infra.kafka.topic import (
-    BATCH_BYTES_MAX,
-    PREFIX,
-    SNAPSHOTS,
-    topic_name,
-)
-from infra.log.snapshot import (
-    Snapshot,
-    assembled,
-    manifest,
-    opened,
-)
+from infra.kafka.topic import BATCH_BYTES_MAX, PREFIX, SNAPSHOTS, topic_name
+from infra.log.snapshot import Snapshot, assembled, manifest, opened
 from muster.wire.error import NotReady
 
 _MANIFEST: Final = "manifest"

@@ -20,10 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from infra.local.child import (
-    LocalServerFailed,
-    LocalServerUnavailable,
-)
+from infra.local.child import LocalServerFailed, LocalServerUnavailable
 
 LOCK: Final = Path(__file__).with_name("kafka_jars.lock")
 RELEASE: Final = "4.1.1"

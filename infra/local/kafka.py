@@ -21,11 +21,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from infra.local import jars as kafka_jars
-from infra.local.child import (
-    ChildProcess,
-    LocalServerUnavailable,
-    free_port,
-)
+from infra.local.child import ChildProcess, LocalServerUnavailable, free_port
 
 STOP_TIMEOUT_SECONDS: Final = 10.0
 JAVA_MAJOR_MIN: Final = 17

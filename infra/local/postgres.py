@@ -24,12 +24,7 @@ from typing import Final, Self
 
 import asyncpg
 
-from infra.local.child import (
-    ChildProcess,
-    LocalServerUnavailable,
-    free_port,
-    libc,
-)
+from infra.local.child import ChildProcess, LocalServerUnavailable, free_port, libc
 
 STOP_TIMEOUT_SECONDS: Final = 10.0
 _UNPRIVILEGED: Final = "nobody"

@@ -22,11 +22,7 @@ import orjson
 from eventsourcing.persistence import StoredEvent
 
 from domain.message import root
-from infra.log.port import (
-    Batch,
-    Cursor,
-    Document,
-)
+from infra.log.port import Batch, Cursor, Document
 from muster.wire.error import Corrupt
 
 TERM_STARTED: Final = "muster.term.started.v1"

@@ -18,11 +18,7 @@ from domain.catalogue import EVENTS
 from domain.message import Event, Recorded
 from infra.log.chain import key_of
 from infra.log.decoded import DecodedRecords
-from infra.log.port import (
-    Batch,
-    Cursor,
-    Document,
-)
+from infra.log.port import Batch, Cursor, Document
 from muster.wire.error import Corrupt
 
 

@@ -33,13 +33,7 @@ from domain.registry.instance import (
     Spec,
 )
 from infra.log.port import Document
-from muster.wire.check import (
-    REPORTED,
-    HttpCheck,
-    TcpCheck,
-    TtlCheck,
-    named,
-)
+from muster.wire.check import REPORTED, HttpCheck, TcpCheck, TtlCheck, named
 
 Row = tuple[Any, ...]
 """(position, document), or a decoded event: (position, stream, version, time, type, fields, id, command's id, correlation id,

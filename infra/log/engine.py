@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from infra.log.port import (
-    Archive,
-    EventLog,
-)
+from infra.log.port import Archive, EventLog
 from infra.log.snapshot import SnapshotStore
 
 

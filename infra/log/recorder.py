@@ -17,24 +17,9 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Persi
 
 from domain.message import root
 from infra.log.call_thread import CallThread
-from infra.log.chain import (
-    Chain,
-    link,
-    term_started,
-)
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    Document,
-)
-from muster.wire.error import (
-    Corrupt,
-    CursorRefused,
-    Fenced,
-    NotReady,
-    Uncertain,
-)
+from infra.log.chain import Chain, link, term_started
+from infra.log.port import START, Batch, Cursor, Document
+from muster.wire.error import Corrupt, CursorRefused, Fenced, NotReady, Uncertain
 
 idle_seconds: Final = 1.0
 P = ParamSpec("P")

@@ -21,16 +21,9 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
-from infra.log.port import (
-    START,
-    Cursor,
-)
+from infra.log.port import START, Cursor
 from infra.postgres.table import ReadTable
-from muster.wire.error import (
-    Fenced,
-    NotReady,
-    Refused,
-)
+from muster.wire.error import Fenced, NotReady, Refused
 from projections.projection import Key, Projection
 
 _logger: Final = logging.getLogger("muster.read_store")

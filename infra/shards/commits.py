@@ -14,17 +14,9 @@ from math import inf
 from threading import Condition, Thread
 from typing import Final
 
-from infra.shards.record import (
-    Write,
-    Written,
-)
+from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
-from muster.wire.error import (
-    DataUnavailable,
-    MusterError,
-    Timeout,
-    WriteFailed,
-)
+from muster.wire.error import DataUnavailable, MusterError, Timeout, WriteFailed
 
 group_writes_max: Final = 1_000
 group_bytes_max: Final = 16 << 20

@@ -21,10 +21,7 @@ from infra.shards.record import (
     shard_key,
 )
 from muster.wire.driver import ShardId
-from muster.wire.error import (
-    Corrupt,
-    ShardOverflow,
-)
+from muster.wire.error import Corrupt, ShardOverflow
 
 trim_records_max: Final = 2_000
 

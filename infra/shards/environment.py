@@ -14,11 +14,7 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
-from muster.wire.error import (
-    NotReady,
-    ReadFailed,
-    WriteFailed,
-)
+from muster.wire.error import NotReady, ReadFailed, WriteFailed
 
 T = TypeVar("T")
 

@@ -18,16 +18,8 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from muster.wire.driver import (
-    Extent,
-    Location,
-    ShardId,
-    ShardLimits,
-)
-from muster.wire.error import (
-    Corrupt,
-    InvalidCommand,
-)
+from muster.wire.driver import Extent, Location, ShardId, ShardLimits
+from muster.wire.error import Corrupt, InvalidCommand
 from muster.wire.key import check_key
 from muster.wire.value import value
 

@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.shards import ownership
-from infra.shards.copy import (
-    Copy,
-    delete_slice,
-    prefix,
-    read_changes,
-    read_pairs,
-)
+from infra.shards.copy import Copy, delete_slice, prefix, read_changes, read_pairs
 from infra.shards.environment import Environment
 from infra.shards.record import (
     Change,
@@ -36,22 +30,9 @@ from infra.shards.record import (
     shard_of_key,
     write_id_bytes,
 )
-from infra.shards.snapshot import (
-    Snapshot,
-    part_bytes_max,
-)
-from muster.wire.driver import (
-    Extent,
-    Location,
-    ShardId,
-    ShardLimits,
-)
-from muster.wire.error import (
-    ChecksumMismatch,
-    Corrupt,
-    MusterError,
-    ShardNotFound,
-)
+from infra.shards.snapshot import Snapshot, part_bytes_max
+from muster.wire.driver import Extent, Location, ShardId, ShardLimits
+from muster.wire.error import ChecksumMismatch, Corrupt, MusterError, ShardNotFound
 
 map_bytes_initial: Final = 64 << 30
 log_records_max: Final = 100_000

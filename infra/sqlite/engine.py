@@ -13,22 +13,11 @@ import orjson
 
 from infra.log.call_thread import CallThread
 from infra.log.engine import Engine
-from infra.log.port import (
-    Batch,
-    Cursor,
-)
+from infra.log.port import Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.log.snapshot import (
-    Snapshot,
-    assembled,
-    manifest,
-    opened,
-)
+from infra.log.snapshot import Snapshot, assembled, manifest, opened
 from infra.read_ahead import ReadAhead, is_long
-from infra.sqlite.log import (
-    LogRecorder,
-    SqliteLog,
-)
+from infra.sqlite.log import LogRecorder, SqliteLog
 from muster.wire.error import NotReady
 
 LOG_FILE: Final = "log.sqlite"

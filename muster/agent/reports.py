@@ -9,17 +9,10 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from muster.client.transport import (
-    Transport,
-    backoff_seconds,
-    path_of,
-)
+from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.wire.command import new_id
 from muster.wire.driver import Progress
-from muster.wire.error import (
-    MusterError,
-    Transient,
-)
+from muster.wire.error import MusterError, Transient
 
 progress_seconds: Final = 0.5
 reports_max: Final = 200

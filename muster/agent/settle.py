@@ -7,16 +7,8 @@ from typing import Final, Literal, NamedTuple
 
 from muster.client.shards import ShardControl
 from muster.client.transport import backoff_seconds
-from muster.wire.driver import (
-    Location,
-    ShardDriver,
-    ShardId,
-    ShardLimits,
-)
-from muster.wire.error import (
-    Refused,
-    Transient,
-)
+from muster.wire.driver import Location, ShardDriver, ShardId, ShardLimits
+from muster.wire.error import Refused, Transient
 from muster.wire.shards import Shard
 from muster.wire.value import value
 

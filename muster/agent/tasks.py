@@ -13,23 +13,8 @@ from weakref import WeakValueDictionary
 
 from muster.agent.reports import Report
 from muster.client.transport import backoff_seconds
-from muster.wire.driver import (
-    CopyLimits,
-    Extent,
-    Location,
-    Progress,
-    ShardDriver,
-    ShardId,
-    ShardLimits,
-    Told,
-)
-from muster.wire.error import (
-    ChecksumMismatch,
-    InvalidCommand,
-    MusterError,
-    ShardNotFound,
-    StaleEpoch,
-)
+from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits, Told
+from muster.wire.error import ChecksumMismatch, InvalidCommand, MusterError, ShardNotFound, StaleEpoch
 from muster.wire.shards import Task
 
 _LOG: Final = logging.getLogger("muster.agent")

@@ -15,10 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 from pydantic_core import to_json
 
-from muster.wire.error import (
-    MusterError,
-    Transient,
-)
+from muster.wire.error import MusterError, Transient
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3

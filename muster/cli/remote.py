@@ -11,10 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from muster.cli.outcome import json_option, run, show
-from muster.client.client import (
-    DEFAULT_URL,
-    Client,
-)
+from muster.client.client import DEFAULT_URL, Client
 from muster.wire.registry import Written
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,21 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from muster.cli.outcome import document
-from muster.client.watch import (
-    Appeared,
-    Change,
-    Changed,
-    Removed,
-    Snapshot,
-)
-from muster.wire.registry import (
-    Event,
-    HistoryEntry,
-    Instance,
-    Mark,
-    Service,
-    Written,
-)
+from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
+from muster.wire.registry import Event, HistoryEntry, Instance, Mark, Service, Written
 
 _WIDTH_OF_PIPES: Final = 200
 _COLOURS: Final = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}

@@ -24,30 +24,14 @@ from pydantic import TypeAdapter
 from domain.message import Envelope
 from domain.registry.instance import Spec
 from muster.client.event_stream import follow
-from muster.client.registration import (
-    Registration,
-    keep_alive,
-)
+from muster.client.registration import Registration, keep_alive
 from muster.client.shards import ShardControl
 from muster.client.transport import Consistency as Consistency
-from muster.client.transport import (
-    Transport,
-    backoff_seconds,
-    path_of,
-)
-from muster.client.watch import (
-    Change,
-    Follower,
-)
+from muster.client.transport import Transport, backoff_seconds, path_of
+from muster.client.watch import Change, Follower
 from muster.client.writing import write
-from muster.wire.check import (
-    Check,
-    Health,
-)
-from muster.wire.command import (
-    document_of,
-    new_id,
-)
+from muster.wire.check import Check, Health
+from muster.wire.command import document_of, new_id
 from muster.wire.registry import (
     EVENT_PAGE,
     HISTORY,

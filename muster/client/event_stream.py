@@ -6,16 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from typing import Final, TypeVar
 
-from muster.client.transport import (
-    TOKEN,
-    Transport,
-    backoff_seconds,
-)
+from muster.client.transport import TOKEN, Transport, backoff_seconds
 from muster.client.watch import OutOfStep
-from muster.wire.error import (
-    Transient,
-    Unreachable,
-)
+from muster.wire.error import Transient, Unreachable
 
 Told = TypeVar("Told")
 _END: Final = b"\n\n"

@@ -6,18 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from domain.registry.instance import (
-    InstanceDeregistered,
-    Spec,
-)
-from muster.wire.error import (
-    InstanceNotFound,
-    MusterError,
-    Refused,
-    ServiceNotFound,
-    StaleIncarnation,
-    Transient,
-)
+from domain.registry.instance import InstanceDeregistered, Spec
+from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
 
 if TYPE_CHECKING:
     from muster.client.client import Client

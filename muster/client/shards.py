@@ -19,18 +19,10 @@ from pydantic import TypeAdapter
 
 from muster.client.event_stream import follow
 from muster.client.keyed import Keyed
-from muster.client.transport import (
-    Consistency,
-    Transport,
-    path_of,
-)
+from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
-from muster.wire.registry import (
-    WRITTEN,
-    Page,
-    Written,
-)
+from muster.wire.registry import WRITTEN, Page, Written
 from muster.wire.shards import (
     CLUSTER,
     KEYSPACE,

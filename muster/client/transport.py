@@ -17,13 +17,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-    Timeout,
-    Transient,
-    Unreachable,
-)
+from muster.wire.error import InvalidCommand, MusterError, Timeout, Transient, Unreachable
 from muster.wire.problem import error_from
 
 BACKOFF_FIRST_SECONDS: Final = 0.05

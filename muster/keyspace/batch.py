@@ -12,26 +12,12 @@ from typing import Any, Final
 
 from grpc.aio import EOF, AioRpcError
 
-from muster.keyspace.channel import (
-    error_of,
-    problem_of,
-)
+from muster.keyspace.channel import error_of, problem_of
 from muster.keyspace.gate import pause_seconds
-from muster.keyspace.operation import (
-    Applied,
-    Get,
-    Operation,
-)
-from muster.keyspace.router import (
-    ShardRouter,
-    is_outcome_unknown,
-)
+from muster.keyspace.operation import Applied, Get, Operation
+from muster.keyspace.router import ShardRouter, is_outcome_unknown
 from muster.keyspace.shard_map import Place
-from muster.wire.error import (
-    MusterError,
-    Timeout,
-    Transient,
-)
+from muster.wire.error import MusterError, Timeout, Transient
 from muster.wire.rpc import node_pb2
 
 MESSAGE_OPERATIONS_MAX: Final = 500

@@ -8,12 +8,7 @@ import grpc
 import orjson
 from grpc.aio import AioRpcError
 
-from muster.wire.error import (
-    MusterError,
-    Timeout,
-    TooLarge,
-    Unreachable,
-)
+from muster.wire.error import MusterError, Timeout, TooLarge, Unreachable
 from muster.wire.problem import error_from
 from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
 

@@ -28,36 +28,16 @@ from typing import Any, Final, Self
 import orjson
 
 from muster.client.client import DEFAULT_URL
-from muster.client.transport import (
-    Transport,
-    path_of,
-)
-from muster.keyspace.batch import (
-    Pending,
-    Result,
-    run,
-)
+from muster.client.transport import Transport, path_of
+from muster.keyspace.batch import Pending, Result, run
 from muster.keyspace.channel import NodeChannel
 from muster.keyspace.gate import Held
-from muster.keyspace.operation import (
-    Applied,
-    Delete,
-    Get,
-    KeyspaceStatistics,
-    Operation,
-    Put,
-)
-from muster.keyspace.router import (
-    Attempt,
-    ShardRouter,
-)
+from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Operation, Put
+from muster.keyspace.router import Attempt, ShardRouter
 from muster.keyspace.scan import scan_shard
 from muster.keyspace.shard_map import Place
 from muster.wire.command import new_id
-from muster.wire.error import (
-    InvalidCommand,
-    ShardOverflow,
-)
+from muster.wire.error import InvalidCommand, ShardOverflow
 from muster.wire.key import shard_of
 from muster.wire.rpc import node_pb2
 

@@ -15,23 +15,10 @@ from typing import Final, TypeVar
 from grpc.aio import AioRpcError
 
 from muster.client.event_stream import follow
-from muster.client.transport import (
-    Transport,
-    path_of,
-)
-from muster.keyspace.channel import (
-    NodeChannel,
-    NodeChannels,
-    error_of,
-)
-from muster.keyspace.gate import (
-    Gates,
-    Held,
-)
-from muster.keyspace.shard_map import (
-    Place,
-    ShardMap,
-)
+from muster.client.transport import Transport, path_of
+from muster.keyspace.channel import NodeChannel, NodeChannels, error_of
+from muster.keyspace.gate import Gates, Held
+from muster.keyspace.shard_map import Place, ShardMap
 from muster.wire.error import (
     DataUnavailable,
     KeyspaceNotFound,

@@ -11,10 +11,7 @@ from muster.keyspace.channel import error_of
 from muster.keyspace.gate import pause_seconds
 from muster.keyspace.router import ShardRouter
 from muster.keyspace.shard_map import Place
-from muster.wire.error import (
-    MusterError,
-    Timeout,
-)
+from muster.wire.error import MusterError, Timeout
 from muster.wire.rpc import node_pb2
 
 

@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.wire.error import (
-    BY_NAME,
-    MusterError,
-)
+from muster.wire.error import BY_NAME, MusterError
 
 _URN: Final = "urn:muster:"
 _STANDARD: Final = frozenset(("type", "title", "name", "status", "detail", "instance_uri"))

@@ -6,10 +6,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from muster.wire.check import (
-    Check,
-    Health,
-)
+from muster.wire.check import Check, Health
 from muster.wire.problem import error_from
 
 Item = TypeVar("Item")

@@ -6,10 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
-from muster.wire.registry import (
-    Page,
-    Written,
-)
+from muster.wire.registry import Page, Written
 
 Status = Literal["active", "migrating", "inactive"]
 

@@ -45,22 +45,8 @@ from domain.saga import (
     UpgradeSaga,
     evolve,
 )
-from muster.wire.error import (
-    MigrationNotFound,
-    Refused,
-    VerbNotAllowed,
-)
-from sagas.engine.definition import (
-    Action,
-    Apply,
-    Ask,
-    Definition,
-    Definitions,
-    Step,
-    Task,
-    Wait,
-    newest,
-)
+from muster.wire.error import MigrationNotFound, Refused, VerbNotAllowed
+from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Step, Task, Wait, newest
 
 Decide = Callable[[Command, Any], list[Event]]
 Evolve = Callable[[Any, Event], Any]

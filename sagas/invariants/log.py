@@ -24,10 +24,7 @@ from domain.message import Event, Recorded, root
 from domain.shards import node as n
 from domain.shards import shard as k
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import (
-    Definition,
-    Definitions,
-)
+from sagas.engine.definition import Definition, Definitions
 from sagas.shard_migration import NAME as MIGRATION
 
 _SHARD_EVENTS: Final = (k.ShardsAssigned, k.ShardEvent)

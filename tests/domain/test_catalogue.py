@@ -10,10 +10,7 @@ from domain.shards import node as nodes
 from domain.shards import shard as shard_map
 from infra.log.codec import event_from
 from muster.wire import error
-from muster.wire.error import (
-    InvalidCommand,
-    InvalidInstance,
-)
+from muster.wire.error import InvalidCommand, InvalidInstance
 from tests import sample_shards
 from tests.sample import COMMANDS as INSTANCE_COMMANDS
 from tests.sample import EVENTS as INSTANCE_EVENTS

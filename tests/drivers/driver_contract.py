@@ -9,11 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from muster.wire.driver import (
-    CopyLimits,
-    Extent,
-    ShardLimits,
-)
+from muster.wire.driver import CopyLimits, Extent, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     MusterError,

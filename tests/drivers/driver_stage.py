@@ -7,15 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from muster.wire.driver import (
-    CopyLimits,
-    Extent,
-    Location,
-    Progress,
-    ShardDriver,
-    ShardId,
-    ShardLimits,
-)
+from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits
 from muster.wire.error import MusterError
 
 SHARD = ShardId("users", 3)

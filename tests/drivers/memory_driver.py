@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from muster.wire.driver import (
-    CopyLimits,
-    Extent,
-    Location,
-    Progress,
-    ShardId,
-    ShardLimits,
-    Told,
-)
+from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardId, ShardLimits, Told
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,

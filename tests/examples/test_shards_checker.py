@@ -16,20 +16,10 @@ import pytest
 
 from examples.shards.checker import check
 from examples.shards.journal import Journal, told_by
-from infra.shards.record import (
-    ShardRecord,
-    Write,
-    decode_record,
-    encode_record,
-    shard_key,
-)
+from infra.shards.record import ShardRecord, Write, decode_record, encode_record, shard_key
 from infra.shards.store import ShardStore
 from muster import Client, Keyspace
-from muster.wire.driver import (
-    Location,
-    ShardId,
-    ShardLimits,
-)
+from muster.wire.driver import Location, ShardId, ShardLimits
 from muster.wire.key import shard_of
 from tests.muster.controller import controller
 from tests.muster.data_node import data_node

@@ -13,32 +13,13 @@ from collections.abc import Callable
 from domain.catalogue import Answer
 from domain.message import Command, Envelope, Recorded
 from domain.saga import VERBS, ReportStep, Saga
-from domain.shards.keyspace import (
-    CreateKeyspace,
-    MoveShard,
-    ReportDropped,
-    ReportOpened,
-)
-from domain.shards.node import (
-    CordonNode,
-    JoinNode,
-    RemoveNode,
-    RenewNode,
-)
+from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, ReportOpened
+from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import (
-    allowed,
-    task_id,
-)
-from sagas.engine.definition import (
-    Ask,
-    Task,
-)
+from sagas.engine.decide import allowed, task_id
+from sagas.engine.definition import Ask, Task
 from tests.simulation.move_controller import MoveController
-from workers.views.shards import (
-    TaskRow,
-    actions_of,
-)
+from workers.views.shards import TaskRow, actions_of
 
 KEYSPACE = "keyspace/users"
 HEARINGS, HEARING_SECONDS = 4, 0.6

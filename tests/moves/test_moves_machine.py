@@ -7,10 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ReportStep, ResumeSaga, RetryStep, SkipStep
-from domain.shards.node import (
-    CordonNode,
-    UncordonNode,
-)
+from domain.shards.node import CordonNode, UncordonNode
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from sagas.shard_migration import SHARD_MIGRATION

@@ -9,10 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from workers.node.node import DataNode
-from workers.node.process import (
-    NodeSettings,
-    agent_of,
-)
+from workers.node.process import NodeSettings, agent_of
 
 
 @asynccontextmanager

@@ -12,10 +12,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from infra.local.child import (
-    ChildProcess,
-    free_port,
-)
+from infra.local.child import ChildProcess, free_port
 from muster import Client
 
 ROOT: Final = Path(__file__).parents[2]

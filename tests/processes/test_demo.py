@@ -17,10 +17,7 @@ from examples.demo.cluster import ROOT, Cluster
 from examples.demo.compare import differences, watch_breaches
 from examples.demo.shards import KEYSPACE, LATE, NODES, SHARDS, checked
 from examples.shards.journal import told_by
-from infra.shards.record import (
-    Write,
-    Written,
-)
+from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
 from muster import Appeared, Change, Changed, Client, Event, Instance, Removed, Snapshot
 from muster.wire.driver import ShardId

@@ -8,16 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from infra.kafka.topic import (
-    TOPICS,
-    topic_name,
-)
+from infra.kafka.topic import TOPICS, topic_name
 from muster.cli import main
-from muster.wire.error import (
-    BY_NAME,
-    Refused,
-    Transient,
-)
+from muster.wire.error import BY_NAME, Refused, Transient
 from workers.http.application import openapi_document
 
 ROOT = Path(__file__).parents[2]

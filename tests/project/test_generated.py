@@ -17,11 +17,7 @@ from docs.example import run
 from domain.catalogue import COMMANDS, EVENTS
 from domain.message import root
 from infra.kafka.topic import TOPICS
-from infra.log.chain import (
-    TERM_STARTED,
-    Chain,
-    sealed,
-)
+from infra.log.chain import TERM_STARTED, Chain, sealed
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.settings import Settings

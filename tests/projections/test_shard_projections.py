@@ -4,10 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.message import Recorded
-from domain.shards.node import (
-    CordonNode,
-    RemoveNode,
-)
+from domain.shards.node import CordonNode, RemoveNode
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.sqlite.engine import open_embedded

@@ -11,24 +11,10 @@ from typing import Any, Final
 
 from domain.registry import service
 from domain.registry.instance import Spec
-from domain.registry.service import (
-    ClearMaintenance,
-    RegisterInstance,
-    SetMaintenance,
-)
+from domain.registry.service import ClearMaintenance, RegisterInstance, SetMaintenance
 from domain.saga import Saga
 from sagas.engine.decide import Root
-from sagas.engine.definition import (
-    Action,
-    Apply,
-    Ask,
-    Definition,
-    Definitions,
-    Heard,
-    Step,
-    Task,
-    Wait,
-)
+from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait
 from tests.sample import evolved
 
 NAME: Final = "rolling_restart"

@@ -12,11 +12,7 @@ from domain.message import Command, Event
 from domain.saga import ExpireStep, ReportStep, Saga
 from muster.wire.error import Refused
 from sagas.engine import decide as engine
-from sagas.engine.decide import (
-    Root,
-    SagaTimer,
-    Told,
-)
+from sagas.engine.decide import Root, SagaTimer, Told
 from sagas.engine.definition import Definitions
 
 STARTING = s.SagaStarted

@@ -4,15 +4,7 @@ import pytest
 
 from domain.registry.service import SetMaintenance
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import (
-    Apply,
-    Definition,
-    Step,
-    Task,
-    Unsound,
-    Wait,
-    newest,
-)
+from sagas.engine.definition import Apply, Definition, Step, Task, Unsound, Wait, newest
 from tests.sagas.rolling_restart import LATER, V1
 
 

@@ -39,22 +39,10 @@ from domain.saga import (
     UpgradeSaga,
     evolve,
 )
-from muster.wire.error import (
-    MigrationNotFound,
-    VerbNotAllowed,
-)
+from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
-from sagas.engine.decide import (
-    pause_seconds,
-    pending,
-    renews,
-    start,
-    task_id,
-)
-from sagas.engine.definition import (
-    Task,
-    Wait,
-)
+from sagas.engine.decide import pause_seconds, pending, renews, start, task_id
+from sagas.engine.definition import Task, Wait
 from tests.sagas import rolling_restart as saga
 from tests.sagas.story import Story, expire
 from tests.sample import evolved, registered

@@ -10,14 +10,7 @@ from immutables import Map
 from domain.saga import Saga
 from domain.shards import cluster as c
 from domain.shards.cluster import Cluster
-from domain.shards.node import (
-    MoveLimitsChanged,
-    NodeJoined,
-    NodeLost,
-    NodeRemoved,
-    SlotsGranted,
-    SlotsQueued,
-)
+from domain.shards.node import MoveLimitsChanged, NodeJoined, NodeLost, NodeRemoved, SlotsGranted, SlotsQueued
 from sagas.engine.explain import waits_for
 from sagas.shard_migration import SHARD_MIGRATION
 

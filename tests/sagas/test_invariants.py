@@ -17,12 +17,7 @@ from domain.saga import (
     StepSkipped,
     StepSucceeded,
 )
-from domain.shards.node import (
-    NodeSilenceAttested,
-    SlotsGranted,
-    SlotsQueued,
-    SlotsReleased,
-)
+from domain.shards.node import NodeSilenceAttested, SlotsGranted, SlotsQueued, SlotsReleased
 from domain.shards.shard import (
     CleanupDone,
     CleanupIntended,

@@ -45,20 +45,10 @@ from domain.shards.shard import (
     ShardReclaimed,
     ShardsAssigned,
 )
-from muster.wire.error import (
-    KeyspaceNotFound,
-    MoveInProgress,
-    ShardNotFound,
-    ShardPinned,
-    VerbNotAllowed,
-)
+from muster.wire.error import KeyspaceNotFound, MoveInProgress, ShardNotFound, ShardPinned, VerbNotAllowed
 from sagas.catalogue import DEFINITIONS, started
 from sagas.engine.decide import Root
-from sagas.engine.definition import (
-    Ask,
-    Task,
-    Wait,
-)
+from sagas.engine.definition import Ask, Task, Wait
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.sagas.story import Story, expire
 

@@ -25,11 +25,7 @@ from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from muster.wire.check import TtlCheck
-from muster.wire.error import (
-    MusterError,
-    NotReady,
-    Refused,
-)
+from muster.wire.error import MusterError, NotReady, Refused
 from tests.machine import facts
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store

@@ -16,24 +16,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, KafkaError, OutOfOrderSequenceNumber
 
 from infra.kafka.appends import Identity
-from infra.kafka.topic import (
-    EVENTS,
-    LIVENESS,
-    topic_name,
-)
-from infra.log.chain import (
-    Chain,
-    link,
-)
-from infra.log.port import (
-    Batch,
-    Cursor,
-)
+from infra.kafka.topic import EVENTS, LIVENESS, topic_name
+from infra.log.chain import Chain, link
+from infra.log.port import Batch, Cursor
 from infra.read_ahead import ReadAhead
-from muster.wire.error import (
-    CursorRefused,
-    NotReady,
-)
+from muster.wire.error import CursorRefused, NotReady
 
 Record = tuple[bytes, bytes]
 

@@ -8,13 +8,7 @@ from domain.catalogue import Answer
 from domain.message import Recorded
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, Saga, SkipStep
 from domain.shards.cluster import Cluster
-from domain.shards.node import (
-    CordonNode,
-    DrainNode,
-    SetMoveLimits,
-    UncordonNode,
-    UndrainNode,
-)
+from domain.shards.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from tests.simulation.moves import Fault, Message, Moves

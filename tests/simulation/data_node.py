@@ -13,38 +13,13 @@ from typing import Any, NamedTuple, Protocol
 from domain.catalogue import Answer
 from domain.message import Command
 from domain.saga import ReportStep
-from domain.shards.keyspace import (
-    ReportDropped,
-    ReportOpened,
-)
-from domain.shards.node import (
-    JoinNode,
-    RenewNode,
-)
+from domain.shards.keyspace import ReportDropped, ReportOpened
+from domain.shards.node import JoinNode, RenewNode
 from domain.shards.shard import Shard
 from infra.shards import ownership
-from infra.shards.record import (
-    Change,
-    Checkpoint,
-    ShardRecord,
-    digest_hex,
-    pair_digest,
-)
-from muster.agent.settle import (
-    Activate,
-    Distrust,
-    Drop,
-    Fence,
-    LocalShard,
-    Retire,
-    correction,
-)
-from muster.wire.driver import (
-    Extent,
-    Location,
-    ShardId,
-    ShardLimits,
-)
+from infra.shards.record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
+from muster.agent.settle import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
+from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,

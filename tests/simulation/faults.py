@@ -12,10 +12,7 @@ from domain.message import Recorded
 from domain.saga import AbortSaga, ExpireStep, PauseSaga, ResumeSaga, Saga, StepSucceeded
 from domain.shards import cluster
 from domain.shards.keyspace import MoveShard
-from domain.shards.node import (
-    SlotsGranted,
-    SlotsReleased,
-)
+from domain.shards.node import SlotsGranted, SlotsReleased
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.simulation.moves import KEYSPACE, Fault, Message, Moves
 from workers.views.shards import TaskRow

@@ -14,18 +14,12 @@ from typing import Final
 from domain.catalogue import Answer
 from domain.message import Command, Envelope, Recorded, root
 from domain.saga import Saga
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
+from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
 from muster.wire.error import Timeout
 from tests.sample import NOON
 from tests.simulation.loop import VirtualLoop
-from workers.machine.partition import (
-    Folded,
-    Partition,
-)
+from workers.machine.partition import Folded, Partition
 from workers.sagas.driver import SagaDriver
 from workers.views.shards import ShardViews
 

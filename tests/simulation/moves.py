@@ -12,26 +12,11 @@ from random import Random
 from domain.catalogue import Answer
 from domain.message import Command, Envelope, Recorded
 from domain.saga import ForceComplete, ResumeSaga, RetryStep, Saga, SkipStep, StepSucceeded
-from domain.shards.keyspace import (
-    CreateKeyspace,
-    MoveShard,
-)
+from domain.shards.keyspace import CreateKeyspace, MoveShard
 from domain.shards.node import RemoveNode
-from domain.shards.shard import (
-    Shard,
-    ShardMoved,
-    ShardReclaimed,
-    ShardsAssigned,
-)
+from domain.shards.shard import Shard, ShardMoved, ShardReclaimed, ShardsAssigned
 from muster.wire.driver import ShardId
-from muster.wire.error import (
-    DataUnavailable,
-    NotOwner,
-    ReadFailed,
-    Refused,
-    StaleEpoch,
-    Transient,
-)
+from muster.wire.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from sagas.invariants.log import Invariants

@@ -11,16 +11,8 @@ from typing import Any
 
 from domain.message import Recorded
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    EventLog,
-)
-from infra.postgres.store import (
-    ParkedKey,
-    ReadStore,
-)
+from infra.log.port import START, Batch, Cursor, EventLog
+from infra.postgres.store import ParkedKey, ReadStore
 from muster.wire.error import InvalidCommand
 from projections.catalogue import PROJECTIONS
 from projections.projection import Key, Projection

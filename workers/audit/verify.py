@@ -18,12 +18,7 @@ from typing import Any, Final
 
 from domain.message import Recorded
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    EventLog,
-)
+from infra.log.port import START, Batch, Cursor, EventLog
 from muster.wire.error import Corrupt
 from workers.machine.aggregate import OF_EVENT
 

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    START,
-    EventLog,
-)
+from infra.log.port import START, EventLog
 from sagas.invariants.log import Invariants
 
 BREACHES_MAX: Final = 1_000

@@ -15,17 +15,8 @@ from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import PartitionLog
-from infra.log.port import (
-    START,
-    Cursor,
-    Document,
-)
-from workers.audit.verify import (
-    Report,
-    Segment,
-    report,
-    walk,
-)
+from infra.log.port import START, Cursor, Document
+from workers.audit.verify import Report, Segment, report, walk
 
 OpenLogs = Callable[[], AbstractAsyncContextManager[Sequence[PartitionLog]]]
 Progress = Callable[[int], None]

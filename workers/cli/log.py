@@ -14,10 +14,7 @@ from rich.console import Console
 
 from muster.cli.outcome import REFUSED, json_option, run, show
 from muster.cli.table import instant, table
-from workers.cli.server import (
-    data_option,
-    prefix_option,
-)
+from workers.cli.server import data_option, prefix_option
 
 if TYPE_CHECKING:
     from infra.log.engine import PartitionLog

@@ -39,10 +39,7 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def up(**options: Any) -> None:
     """Start a controller: by default one process that keeps its log in a folder."""
-    from infra.local.child import (
-        LocalServerFailed,
-        LocalServerUnavailable,
-    )
+    from infra.local.child import LocalServerFailed, LocalServerUnavailable
     from infra.settings import Settings
 
     try:

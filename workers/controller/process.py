@@ -26,31 +26,19 @@ from infra.log.engine import Engine
 from infra.postgres.store import ReadStore
 from infra.settings import LOCAL, Settings
 from infra.sqlite.engine import open_embedded
-from muster.wire.error import (
-    NotReady,
-    Transient,
-)
+from muster.wire.error import NotReady, Transient
 from muster.wire.route import partition_of
 from workers.collector import COLLECTOR
 from workers.controller.status import status
-from workers.gateway import (
-    Control,
-    Executor,
-)
+from workers.gateway import Control, Executor
 from workers.health.checker import Checker
 from workers.health.observer import ReignChecks
 from workers.http.application import Application, application
 from workers.http.connection import Connection
 from workers.machine.partition import Partition
 from workers.peers import routes as peer
-from workers.peers.forwarding import (
-    Forwarding,
-    Peers,
-)
-from workers.peers.members import (
-    Member,
-    Members,
-)
+from workers.peers.forwarding import Forwarding, Peers
+from workers.peers.members import Member, Members
 from workers.peers.presence import RollCall
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver

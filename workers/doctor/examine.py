@@ -23,26 +23,10 @@ from domain.message import Recorded
 from domain.registry.instance import InstanceDrainStarted
 from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
-from infra.kafka.topic import (
-    PARTITIONS,
-    PREFIX,
-    TOPICS,
-    topic_name,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-)
-from muster.wire.error import (
-    Fenced,
-    MusterError,
-    NotReady,
-    Uncertain,
-)
+from infra.kafka.topic import PARTITIONS, PREFIX, TOPICS, topic_name
+from infra.log.codec import CloudEventMapper, Draft
+from infra.log.port import START, Cursor
+from muster.wire.error import Fenced, MusterError, NotReady, Uncertain
 
 Verdict = Literal["ok", "warning", "fault"]
 

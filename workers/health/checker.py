@@ -23,21 +23,9 @@ from typing import Final
 
 from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.check import (
-    Health,
-    HttpCheck,
-    TcpCheck,
-    TtlCheck,
-)
-from workers.health.probe import (
-    LATE_SECONDS,
-    Finding,
-    Prober,
-)
-from workers.health.streak import (
-    Streak,
-    after,
-)
+from muster.wire.check import Health, HttpCheck, TcpCheck, TtlCheck
+from workers.health.probe import LATE_SECONDS, Finding, Prober
+from workers.health.streak import Streak, after
 
 TICK_SECONDS: Final = 0.01
 IDLE_SECONDS_MAX: Final = 0.05

@@ -15,10 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from infra.log.codec import CloudEventMapper
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-)
+from muster.wire.error import InvalidCommand, MusterError
 from workers.gateway import Control
 from workers.http import operation
 from workers.http.audit import events as past

@@ -3,11 +3,7 @@
 from typing import Final
 
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, UpgradeSaga
-from domain.shards.keyspace import (
-    MoveShard,
-    PinShard,
-    UnpinShard,
-)
+from domain.shards.keyspace import MoveShard, PinShard, UnpinShard
 from domain.shards.node import (
     CordonNode,
     DrainNode,

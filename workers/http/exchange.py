@@ -10,15 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-    TooLarge,
-)
-from workers.writer.published import (
-    check_name,
-    json_from,
-)
+from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from workers.writer.published import check_name, json_from
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]

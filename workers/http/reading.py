@@ -13,14 +13,8 @@ from typing import Final
 
 import orjson
 
-from muster.wire.error import (
-    NotReady,
-    Timeout,
-)
-from muster.wire.token import (
-    format_token,
-    parse_token,
-)
+from muster.wire.error import NotReady, Timeout
+from muster.wire.token import format_token, parse_token
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
 

@@ -13,25 +13,12 @@ import orjson
 
 from domain.catalogue import Answer, command_from
 from domain.message import Command, Envelope
-from muster.wire.error import (
-    InvalidCommand,
-    Timeout,
-)
-from muster.wire.token import (
-    Token,
-    format_token,
-    parse_token,
-)
+from muster.wire.error import InvalidCommand, Timeout
+from muster.wire.token import Token, format_token, parse_token
 from muster.wire.value import value
 from workers.gateway import Control
 from workers.http.exchange import Headers, Reply, Request, problem
-from workers.writer.published import (
-    actor_from,
-    command_id,
-    outcome,
-    outcome_of_error,
-    reason_from,
-)
+from workers.writer.published import actor_from, command_id, outcome, outcome_of_error, reason_from
 from workers.writer.request import Told
 
 DUPLICATE: Final = (b"muster-duplicate", b"true")

@@ -17,10 +17,7 @@ from domain.registry.service import ObserveCheck
 from domain.shards import cluster, keyspace, node
 from sagas import catalogue
 from sagas.engine import decide as engine
-from sagas.engine.decide import (
-    Root,
-    Told,
-)
+from sagas.engine.decide import Root, Told
 
 States = Mapping[str, Any]
 """The partition's states by stream; a stream without events has none."""

@@ -19,24 +19,9 @@ from eventsourcing.persistence import StoredEvent
 from domain.catalogue import Answer
 from domain.message import Command, Envelope, Recorded
 from domain.saga import Saga
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-    command_hashes,
-    commands_offset,
-)
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-)
-from muster.wire.error import (
-    Corrupt,
-    IdempotencyConflict,
-    Refused,
-    TooLarge,
-    VersionConflict,
-)
+from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
+from infra.log.port import START, Batch, Cursor
+from muster.wire.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
 from workers.machine.aggregate import (
     OF_COMMAND,
     OF_EVENT,
@@ -47,15 +32,8 @@ from workers.machine.aggregate import (
     inside_id,
     of_stream,
 )
-from workers.machine.command_ids import (
-    CommandIds,
-    content_hash,
-    packed_acceptance,
-)
-from workers.machine.deadlines import (
-    Deadlines,
-    Subject,
-)
+from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
+from workers.machine.deadlines import Deadlines, Subject
 
 record_overhead_bytes: Final = 800
 """An upper bound for a record's envelope, names of ordinary length assumed; the batch limit leaves room for more."""

@@ -14,28 +14,10 @@ from typing import Any, Final
 
 import grpc
 
-from infra.shards.record import (
-    Change,
-    ShardRecord,
-)
-from infra.shards.store import (
-    LogTrimmed,
-    ShardStore,
-)
-from muster.wire.driver import (
-    CopyLimits,
-    Location,
-    Progress,
-    ShardId,
-    Told,
-)
-from muster.wire.error import (
-    MusterError,
-    ReadFailed,
-    ShardNotFound,
-    StaleEpoch,
-    Transient,
-)
+from infra.shards.record import Change, ShardRecord
+from infra.shards.store import LogTrimmed, ShardStore
+from muster.wire.driver import CopyLimits, Location, Progress, ShardId, Told
+from muster.wire.error import MusterError, ReadFailed, ShardNotFound, StaleEpoch, Transient
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
 from workers.node.outgoing import part_bytes_max

@@ -13,28 +13,10 @@ import grpc
 
 from infra.shards.record import ShardRecord
 from infra.shards.store import ShardStore
-from muster.wire.driver import (
-    CopyLimits,
-    Extent,
-    Location,
-    Progress,
-    ShardId,
-    ShardLimits,
-    Told,
-)
-from muster.wire.error import (
-    ChecksumMismatch,
-    DataUnavailable,
-)
+from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardId, ShardLimits, Told
+from muster.wire.error import ChecksumMismatch, DataUnavailable
 from muster.wire.rpc import node_pb2_grpc
-from workers.node.incoming import (
-    Patience,
-    Pull,
-    Seen,
-    complete,
-    consistent,
-    hidden,
-)
+from workers.node.incoming import Patience, Pull, Seen, complete, consistent, hidden
 from workers.node.outgoing import Giving
 from workers.node.threads import Threads
 

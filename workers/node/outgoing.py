@@ -9,15 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from infra.shards.record import (
-    Changes,
-    digest_hex,
-)
+from infra.shards.record import Changes, digest_hex
 from infra.shards.snapshot import Snapshot
-from infra.shards.store import (
-    LogTrimmed,
-    ShardStore,
-)
+from infra.shards.store import LogTrimmed, ShardStore
 from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable
 from muster.wire.rpc import node_pb2

@@ -6,28 +6,13 @@ from functools import wraps
 from typing import Any, Final, TypeVar
 
 from infra.shards.commits import Commits
-from infra.shards.record import (
-    Write,
-    Written,
-)
+from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
 from muster.wire.driver import ShardId
-from muster.wire.error import (
-    DataUnavailable,
-    InvalidCommand,
-    MusterError,
-    ShardNotFound,
-    TooLarge,
-)
+from muster.wire.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
 from muster.wire.rpc import node_pb2, node_pb2_grpc
-from muster.wire.rpc.problem import (
-    problem,
-    refuse,
-)
-from workers.node.outgoing import (
-    Giving,
-    part_bytes_max,
-)
+from muster.wire.rpc.problem import problem, refuse
+from workers.node.outgoing import Giving, part_bytes_max
 from workers.node.threads import Threads
 
 operations_max: Final = 10_000

@@ -17,15 +17,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from infra.kafka.topic import (
-    CONTROLLERS,
-    PREFIX,
-    topic_name,
-)
-from workers.peers.members import (
-    Member,
-    Members,
-)
+from infra.kafka.topic import CONTROLLERS, PREFIX, topic_name
+from workers.peers.members import Member, Members
 
 log = logging.getLogger(__name__)
 sign_every_seconds: Final = 0.15

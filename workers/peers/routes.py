@@ -10,10 +10,7 @@ from fastapi import APIRouter, Request, Response
 from muster.wire.error import NotReady
 from muster.wire.route import partition_of
 from workers.http.exchange import JSON_OPTIONS, Reply
-from workers.writer.published import (
-    envelope_from,
-    json_from,
-)
+from workers.writer.published import envelope_from, json_from
 from workers.writer.writer import Writer
 
 

@@ -4,10 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from domain.message import Recorded
-from infra.postgres.store import (
-    Changes,
-    ParkedKey,
-)
+from infra.postgres.store import Changes, ParkedKey
 from projections.projection import Key, Projection
 
 Row = TypeVar("Row")

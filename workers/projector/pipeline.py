@@ -17,12 +17,7 @@ from typing import Any, Literal
 
 from domain.message import Recorded
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    EventLog,
-)
+from infra.log.port import START, Batch, Cursor, EventLog
 from infra.postgres.store import ReadStore
 from muster.wire.error import Corrupt
 from projections.projection import Key, Projection

@@ -19,25 +19,12 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    Cursor,
-    EventLog,
-)
-from infra.postgres.store import (
-    UNAVAILABLE,
-    ReadStore,
-)
-from muster.wire.error import (
-    Corrupt,
-    CursorRefused,
-    Transient,
-)
+from infra.log.port import Cursor, EventLog
+from infra.postgres.store import UNAVAILABLE, ReadStore
+from muster.wire.error import Corrupt, CursorRefused, Transient
 from projections.catalogue import PROJECTIONS
 from projections.projection import Projection
-from workers.projector.pipeline import (
-    Lane,
-    Limits,
-)
+from workers.projector.pipeline import Lane, Limits
 
 RETRY_SECONDS_FIRST: Final = 0.1
 RETRY_SECONDS_MAX: Final = 5.0

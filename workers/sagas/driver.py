@@ -18,26 +18,15 @@ from domain.catalogue import Answer
 from domain.message import Command, Envelope
 from domain.saga import ExpireStep, ReportStep, Saga
 from domain.shards import cluster
-from domain.shards.keyspace import (
-    AbandonCleanup,
-    MoveShard,
-)
+from domain.shards.keyspace import AbandonCleanup, MoveShard
 from domain.shards.node import ReleaseSlots
 from domain.shards.shard import Keyspace
 from muster.wire.error import MusterError
 from muster.wire.token import Token
 from sagas.drain import drain_moves
 from sagas.engine.decide import task_id
-from sagas.engine.definition import (
-    Ask,
-    Heard,
-    Wait,
-)
-from workers.views.shards import (
-    Changed,
-    ShardViews,
-    actions_of,
-)
+from sagas.engine.definition import Ask, Heard, Wait
+from workers.views.shards import Changed, ShardViews, actions_of
 from workers.writer.writer import ChangedItem
 
 log = logging.getLogger(__name__)

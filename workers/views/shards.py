@@ -13,37 +13,16 @@ from typing import Any, Final
 from domain.message import Recorded
 from domain.saga import Saga
 from domain.shards import cluster
-from domain.shards.node import (
-    DataNode,
-    NodeEvent,
-    NodeJoined,
-    NodeLost,
-    NodeRejoined,
-    NodeRemoved,
-)
-from domain.shards.shard import (
-    Keyspace,
-    ShardEvent,
-    ShardsAssigned,
-)
-from muster.wire.error import (
-    KeyspaceNotFound,
-    MigrationNotFound,
-    NodeNotFound,
-)
+from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved
+from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
+from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.token import Token
 from muster.wire.value import value
 from projections.migrations import MigrationRow
 from projections.migrations import evolve as evolve_migration
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import (
-    pending,
-    task_id,
-)
-from sagas.engine.definition import (
-    Action,
-    Task,
-)
+from sagas.engine.decide import pending, task_id
+from sagas.engine.definition import Action, Task
 
 ended_migrations_max: Final = 10_000
 

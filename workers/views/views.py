@@ -11,21 +11,9 @@ from operator import attrgetter
 from typing import Any, Final
 
 from domain.message import Recorded
-from domain.registry.instance import (
-    EVENTS,
-    Instance,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-)
-from muster.wire.error import (
-    InstanceNotFound,
-    NoHealthyInstances,
-    NotReady,
-    ServiceNotFound,
-    Timeout,
-)
+from domain.registry.instance import EVENTS, Instance
+from infra.log.port import START, Cursor
+from muster.wire.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
 from muster.wire.token import Token
 from muster.wire.value import value
 from projections.history import HistoryRow, listed

@@ -19,30 +19,11 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
 from domain.message import Envelope
-from infra.kafka.topic import (
-    COMMANDS,
-    OUTCOMES,
-    PREFIX,
-    topic_name,
-)
-from muster.wire.error import (
-    MusterError,
-    Transient,
-)
-from workers.writer.published import (
-    claimed_id,
-    envelope_from_json,
-    json_from,
-    outcome,
-)
-from workers.writer.request import (
-    Told,
-    answer_of,
-)
-from workers.writer.writer import (
-    ChangedItem,
-    Writer,
-)
+from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
+from muster.wire.error import MusterError, Transient
+from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
+from workers.writer.request import Told, answer_of
+from workers.writer.writer import ChangedItem, Writer
 
 log = logging.getLogger(__name__)
 unanswered_reads_max: Final = 4

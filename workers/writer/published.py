@@ -11,11 +11,7 @@ import orjson
 
 from domain.catalogue import KIND_OF, STREAMS, Answer, command_from
 from domain.message import Envelope
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-    TooLarge,
-)
+from muster.wire.error import InvalidCommand, MusterError, TooLarge
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024

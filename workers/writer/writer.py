@@ -18,31 +18,11 @@ from typing import Any, Final, Literal, Protocol
 
 from domain.catalogue import Answer
 from domain.message import Command, Envelope
-from infra.log.port import (
-    START,
-    Cursor,
-    EventLog,
-)
-from muster.wire.error import (
-    Corrupt,
-    Fenced,
-    NotReady,
-    Timeout,
-    Transient,
-)
-from workers.machine.partition import (
-    Folded,
-    GroupFull,
-    Partition,
-)
+from infra.log.port import START, Cursor, EventLog
+from muster.wire.error import Corrupt, Fenced, NotReady, Timeout, Transient
+from workers.machine.partition import Folded, GroupFull, Partition
 from workers.views.views import Views
-from workers.writer.request import (
-    Request,
-    Told,
-    every,
-    head,
-    only,
-)
+from workers.writer.request import Request, Told, every, head, only
 
 tick_seconds: Final = 0.1
 beat_every_seconds: Final = 1.0

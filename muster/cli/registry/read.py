@@ -15,10 +15,7 @@ from muster.cli.table import (
     show_services,
     table,
 )
-from muster.client.client import (
-    Client,
-    Consistency,
-)
+from muster.client.client import Client, Consistency
 from muster.wire.check import Health
 
 _consistency: Final = click.option(

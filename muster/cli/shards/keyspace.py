@@ -6,10 +6,7 @@ from rich.text import Text
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import table
-from muster.wire.shards import (
-    Shard,
-    Status,
-)
+from muster.wire.shards import Shard, Status
 
 _COLOURS = {"active": "green", "migrating": "yellow", "inactive": "red"}
 

@@ -12,18 +12,10 @@ from rich.live import Live
 
 from muster.cli.outcome import REFUSED, show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.shards.story import (
-    line,
-    overview,
-    story,
-)
+from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
 from muster.client.client import Client
-from muster.client.shards import (
-    State,
-    Verb,
-    parts_of,
-)
+from muster.client.shards import State, Verb, parts_of
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
 from muster.wire.shards import Migration

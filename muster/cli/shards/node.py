@@ -12,10 +12,7 @@ from rich.text import Text
 from muster.cli.outcome import REFUSED, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import table
-from muster.client.client import (
-    DEFAULT_URL,
-    Client,
-)
+from muster.client.client import DEFAULT_URL, Client
 from muster.client.shards import Mark
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
@@ -44,10 +41,7 @@ def run(log_json: bool, **options: Any) -> None:
     import uvloop
 
     from infra.diagnostics import configure
-    from workers.node.process import (
-        NodeSettings,
-        serve,
-    )
+    from workers.node.process import NodeSettings, serve
 
     configure(as_json=log_json)
     try:

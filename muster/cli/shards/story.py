@@ -9,11 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from muster.cli.table import age, instant
-from muster.wire.shards import (
-    Migration,
-    MigrationStep,
-    MoveProgress,
-)
+from muster.wire.shards import Migration, MigrationStep, MoveProgress
 
 _COLOURS: Final = {
     "done": "green",

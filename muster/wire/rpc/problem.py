@@ -5,13 +5,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from muster.wire.error import (
-    BY_NAME,
-    MusterError,
-    ReadFailed,
-    Refused,
-    Transient,
-)
+from muster.wire.error import BY_NAME, MusterError, ReadFailed, Refused, Transient
 
 METADATA: Final = "muster-problem"
 _CODES: Final = {

@@ -41,12 +41,7 @@ from domain.registry.service import (
     timers,
 )
 from muster.wire.check import TtlCheck
-from muster.wire.error import (
-    InstanceNotFound,
-    InvalidCommand,
-    ServiceNotFound,
-    StaleIncarnation,
-)
+from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 from tests.given import given
 from tests.sample import FULL, HTTP, PLAIN, TCP, TTL, registered, spec
 

@@ -32,12 +32,7 @@ from domain.shards.node import (
     UncordonNode,
     UndrainNode,
 )
-from muster.wire.error import (
-    NodeCordoned,
-    NodeNotFound,
-    NodeTaken,
-    StaleIncarnation,
-)
+from muster.wire.error import NodeCordoned, NodeNotFound, NodeTaken, StaleIncarnation
 from tests.given import given
 
 FACTS = {

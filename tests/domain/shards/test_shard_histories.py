@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from domain.shards import cluster as c
 from domain.shards import keyspace as k
 from domain.shards import node as n
-from domain.shards.node import (
-    SlotsGranted,
-    SlotsQueued,
-)
-from domain.shards.shard import (
-    KeyspaceCreated,
-    ShardMoved,
-    ShardReclaimed,
-    ShardsAssigned,
-)
+from domain.shards.node import SlotsGranted, SlotsQueued
+from domain.shards.shard import KeyspaceCreated, ShardMoved, ShardReclaimed, ShardsAssigned
 from infra.log.codec import event_from
 from muster.wire.error import Refused
 

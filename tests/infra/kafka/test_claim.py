@@ -8,10 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from infra.kafka.log import KafkaLog
-from infra.kafka.topic import (
-    LIVENESS,
-    topic_name,
-)
+from infra.kafka.topic import LIVENESS, topic_name
 from infra.log.port import START
 from muster.wire.error import Uncertain
 from tests.simulation.broker import Broker

@@ -7,12 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
 
-from infra.kafka.produce import (
-    API,
-    VERSION,
-    Landed,
-    Produce,
-)
+from infra.kafka.produce import API, VERSION, Landed, Produce
 
 EVENTS, LIVENESS = "muster.events", "müster.liveness"
 BATCHES = {

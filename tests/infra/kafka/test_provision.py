@@ -7,18 +7,9 @@ from collections.abc import Mapping
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra.kafka.provision import (
-    Finding,
-    check,
-    provision,
-)
+from infra.kafka.provision import Finding, check, provision
 from infra.kafka.provision import _Found as Found
-from infra.kafka.topic import (
-    EVENTS,
-    TOPICS,
-    Topic,
-    topic_name,
-)
+from infra.kafka.topic import EVENTS, TOPICS, Topic, topic_name
 from muster.wire.error import NotReady
 from tests.servers import SharedKafka
 

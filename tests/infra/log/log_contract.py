@@ -17,26 +17,10 @@ from eventsourcing.persistence import StoredEvent
 
 from domain.message import Recorded
 from domain.registry.instance import InstanceDrainStarted
-from infra.log.chain import (
-    Chain,
-    term_started,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    EventLog,
-)
-from muster.wire.error import (
-    Corrupt,
-    CursorRefused,
-    Fenced,
-    Uncertain,
-)
+from infra.log.chain import Chain, term_started
+from infra.log.codec import CloudEventMapper, Draft
+from infra.log.port import START, Batch, Cursor, EventLog
+from muster.wire.error import Corrupt, CursorRefused, Fenced, Uncertain
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STREAM = "service/orders"

@@ -4,20 +4,9 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from domain.message import root
-from domain.registry.instance import (
-    InstanceDrainStarted,
-    InstanceMaintenanceSet,
-)
-from infra.log.chain import (
-    Chain,
-    link,
-    sealed,
-    term_started,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-)
+from domain.registry.instance import InstanceDrainStarted, InstanceMaintenanceSet
+from infra.log.chain import Chain, link, sealed, term_started
+from infra.log.port import START, Cursor
 from muster.wire.error import Corrupt
 from tests.sample import NOON, registered, sealed_batch
 

@@ -10,15 +10,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from domain.message import root
 from domain.registry.instance import InstanceWeightChanged
-from infra.log.chain import (
-    Chain,
-    link,
-    term_started,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-)
+from infra.log.chain import Chain, link, term_started
+from infra.log.port import START, Cursor
 from tests.sample import NOON, sealed_batch
 
 writers = st.sampled_from(["w1", "w2", "w3"])

@@ -14,15 +14,8 @@ from domain.catalogue import EVENTS
 from domain.message import root
 from domain.registry.instance import InstanceEvent
 from infra.log import codec
-from infra.log.chain import (
-    Chain,
-    link,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-    event_from,
-)
+from infra.log.chain import Chain, link
+from infra.log.codec import CloudEventMapper, Draft, event_from
 from infra.log.port import Cursor
 from muster.wire.error import Corrupt
 from tests import sample_shards

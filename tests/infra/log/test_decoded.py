@@ -10,21 +10,9 @@ from hypothesis import strategies as st
 
 from domain.message import Event, Recorded
 from domain.registry.instance import Spec
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-    command_hashes,
-    commands_offset,
-)
-from infra.log.decoded import (
-    DecodedRecords,
-    row_of,
-)
-from infra.log.port import (
-    START,
-    Batch,
-    Document,
-)
+from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
+from infra.log.decoded import DecodedRecords, row_of
+from infra.log.port import START, Batch, Document
 from muster.wire.error import Corrupt
 from tests.histories import specs
 from tests.sample import EVENTS, FULL, recorded, registered

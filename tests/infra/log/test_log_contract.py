@@ -14,33 +14,14 @@ from eventsourcing.popo import POPOApplicationRecorder
 
 from infra import read_ahead
 from infra.kafka.log import KafkaLog
-from infra.kafka.topic import (
-    EVENTS,
-    LIVENESS,
-    TOPICS,
-    topic_name,
-)
+from infra.kafka.topic import EVENTS, LIVENESS, TOPICS, topic_name
 from infra.log.decoded import DecodedRecords
-from infra.log.port import (
-    Batch,
-    Cursor,
-    EventLog,
-)
+from infra.log.port import Batch, Cursor, EventLog
 from infra.log.recorder import RecorderLog
 from infra.read_ahead import Child, Read, ReadAhead, Source
-from infra.sqlite.log import (
-    LogRecorder,
-    SqliteLog,
-)
-from tests.infra.log.log_contract import (
-    Engine,
-    LogContract,
-    RawRecord,
-)
-from tests.servers import (
-    SharedKafka,
-    run,
-)
+from infra.sqlite.log import LogRecorder, SqliteLog
+from tests.infra.log.log_contract import Engine, LogContract, RawRecord
+from tests.servers import SharedKafka, run
 
 ORIGINATOR = "muster.events/0"
 KAFKA_PARTITIONS = 180

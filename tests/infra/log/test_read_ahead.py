@@ -15,22 +15,10 @@ import pytest
 
 from infra import read_ahead
 from infra.log.decoded import DecodedRecords
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-    EventLog,
-)
+from infra.log.port import START, Batch, Cursor, EventLog
 from infra.read_ahead import Child
-from infra.sqlite.engine import (
-    LOG_FILE,
-    open_embedded,
-)
-from muster.wire.error import (
-    Corrupt,
-    CursorRefused,
-    NotReady,
-)
+from infra.sqlite.engine import LOG_FILE, open_embedded
+from muster.wire.error import Corrupt, CursorRefused, NotReady
 from tests.infra.log.log_contract import reign
 
 pytestmark = pytest.mark.process

@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from infra.postgres.table import ReadTable
 from muster.wire.value import value
 from projections.projection import Key, Projection, Rest
-from tests.servers import (
-    SharedPostgres,
-    run,
-)
+from tests.servers import SharedPostgres, run
 
 pytestmark = pytest.mark.postgres
 

@@ -10,23 +10,9 @@ from itertools import pairwise
 import lmdb
 import pytest
 
-from infra.shards.record import (
-    Change,
-    Write,
-    Written,
-    digest_hex,
-    pair_digest,
-)
-from infra.shards.store import (
-    LogTrimmed,
-    ShardStore,
-    wipe_records_max,
-)
-from muster.wire.driver import (
-    Location,
-    ShardId,
-    ShardLimits,
-)
+from infra.shards.record import Change, Write, Written, digest_hex, pair_digest
+from infra.shards.store import LogTrimmed, ShardStore, wipe_records_max
+from muster.wire.driver import Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     Corrupt,

@@ -12,10 +12,7 @@ import pytest
 from infra.shards.commits import Commits
 from infra.shards.record import Write
 from infra.shards.store import ShardStore
-from muster.wire.driver import (
-    ShardId,
-    ShardLimits,
-)
+from muster.wire.driver import ShardId, ShardLimits
 from muster.wire.error import NotReady
 
 SHARDS = [ShardId("users", number) for number in range(2)]

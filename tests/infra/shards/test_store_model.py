@@ -9,17 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from infra.shards.record import (
-    Write,
-    Written,
-)
+from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
-from muster.wire.driver import (
-    Extent,
-    Location,
-    ShardId,
-    ShardLimits,
-)
+from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 
 SHARD = ShardId("users", 3)
 KEYS = st.sampled_from(["a", "a\x01", "aa", "b", "bé", "c", "zz", "€" * 100])

@@ -4,10 +4,7 @@ import math
 
 import pytest
 
-from muster.agent.lease import (
-    LEASE_SHARE,
-    Lease,
-)
+from muster.agent.lease import LEASE_SHARE, Lease
 
 
 class Turned:

@@ -4,20 +4,8 @@ from typing import Literal
 
 import pytest
 
-from muster.agent.settle import (
-    Activate,
-    Correction,
-    Distrust,
-    Drop,
-    Fence,
-    LocalShard,
-    Retire,
-    correction,
-)
-from muster.wire.driver import (
-    Location,
-    ShardId,
-)
+from muster.agent.settle import Activate, Correction, Distrust, Drop, Fence, LocalShard, Retire, correction
+from muster.wire.driver import Location, ShardId
 from muster.wire.shards import Shard
 
 USERS = ShardId("users", 0)

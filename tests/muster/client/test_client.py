@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.registry.service import (
-    Heartbeat,
-    SetMaintenance,
-)
+from domain.registry.service import Heartbeat, SetMaintenance
 from muster import Appeared, Changed, Client, Removed, Snapshot, TtlCheck, to_service
 from muster.client.watch import Change
 from muster.wire.error import (

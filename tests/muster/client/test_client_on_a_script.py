@@ -10,26 +10,9 @@ import pytest
 from domain.message import Envelope
 from domain.registry.service import Heartbeat
 from muster import Client
-from muster.client.transport import (
-    backoff_seconds,
-    merged,
-)
-from muster.wire.error import (
-    BY_NAME,
-    InvalidCommand,
-    MusterError,
-    NotReady,
-    Timeout,
-    Unreachable,
-)
-from tests.muster.client.scripted import (
-    answer,
-    hang_up,
-    item,
-    problem,
-    wire,
-    written,
-)
+from muster.client.transport import backoff_seconds, merged
+from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
+from tests.muster.client.scripted import answer, hang_up, item, problem, wire, written
 
 
 async def test_a_transient_problem_is_tried_again_with_the_same_command_id():

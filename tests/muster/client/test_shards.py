@@ -21,10 +21,7 @@ from muster.wire.error import (
 )
 from muster.wire.key import shard_of
 from muster.wire.shards import Migration
-from tests.muster.client.scripted import (
-    wire,
-    written,
-)
+from tests.muster.client.scripted import wire, written
 from tests.muster.controller import controller, free_port
 from tests.muster.data_node import data_node
 from workers.node.node import DataNode

@@ -8,19 +8,9 @@ import pytest
 
 from muster import Appeared, Changed, Client, Removed, Snapshot
 from muster.client.event_stream import EventParser
-from muster.client.watch import (
-    Change,
-    Follower,
-    OutOfStep,
-)
+from muster.client.watch import Change, Follower, OutOfStep
 from muster.wire.error import Unreachable
-from tests.muster.client.scripted import (
-    events,
-    hang_up,
-    item,
-    problem,
-    wire,
-)
+from tests.muster.client.scripted import events, hang_up, item, problem, wire
 
 
 def snapshot(token: str, *items: dict[str, Any]) -> tuple[str, str, object]:

@@ -10,18 +10,9 @@ from typing import Any
 import grpc
 import orjson
 
-from muster.wire.error import (
-    DataUnavailable,
-    MusterError,
-    NotOwner,
-    ShardNotFound,
-    StaleEpoch,
-)
+from muster.wire.error import DataUnavailable, MusterError, NotOwner, ShardNotFound, StaleEpoch
 from muster.wire.rpc import node_pb2
-from muster.wire.rpc.node_pb2_grpc import (
-    ShardNodeServicer,
-    add_ShardNodeServicer_to_server,
-)
+from muster.wire.rpc.node_pb2_grpc import ShardNodeServicer, add_ShardNodeServicer_to_server
 
 STATUS = {
     404: grpc.StatusCode.NOT_FOUND,

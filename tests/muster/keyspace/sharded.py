@@ -7,15 +7,8 @@ from typing import Any
 
 from muster import Keyspace
 from muster.wire.key import shard_of
-from tests.muster.keyspace.map_server import (
-    MapServer,
-    map_server,
-    shard_item,
-)
-from tests.muster.keyspace.shard_node import (
-    Node,
-    nodes,
-)
+from tests.muster.keyspace.map_server import MapServer, map_server, shard_item
+from tests.muster.keyspace.shard_node import Node, nodes
 
 SHARDS = 4
 KEYS = [f"user-{number}" for number in range(40)]

@@ -5,26 +5,11 @@ import asyncio
 import pytest
 
 from muster import Applied, Delete, Get, Put
-from muster.keyspace.batch import (
-    Pending,
-    waves,
-)
-from muster.wire.error import (
-    DataUnavailable,
-    InvalidShardKey,
-    ShardOverflow,
-    Timeout,
-)
+from muster.keyspace.batch import Pending, waves
+from muster.wire.error import DataUnavailable, InvalidShardKey, ShardOverflow, Timeout
 from muster.wire.key import shard_of
 from tests.muster.keyspace.map_server import shard_item
-from tests.muster.keyspace.sharded import (
-    KEY,
-    KEYS,
-    SHARDS,
-    move,
-    until,
-    users,
-)
+from tests.muster.keyspace.sharded import KEY, KEYS, SHARDS, move, until, users
 
 FREE = next(key for key in KEYS if shard_of(key, SHARDS) == 1)
 

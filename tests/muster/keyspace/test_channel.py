@@ -8,32 +8,14 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from muster.client.transport import Transport
-from muster.keyspace.channel import (
-    NodeChannels,
-    error_of,
-)
+from muster.keyspace.channel import NodeChannels, error_of
 from muster.keyspace.gate import Held
 from muster.keyspace.router import ShardRouter
-from muster.wire.error import (
-    MusterError,
-    StaleEpoch,
-    Timeout,
-    TooLarge,
-    Unreachable,
-)
+from muster.wire.error import MusterError, StaleEpoch, Timeout, TooLarge, Unreachable
 from muster.wire.rpc import node_pb2
-from tests.muster.keyspace.map_server import (
-    map_server,
-    shard_item,
-)
+from tests.muster.keyspace.map_server import map_server, shard_item
 from tests.muster.keyspace.shard_node import nodes
-from tests.muster.keyspace.sharded import (
-    KEY,
-    SHARDS,
-    move,
-    until,
-    users,
-)
+from tests.muster.keyspace.sharded import KEY, SHARDS, move, until, users
 
 
 async def test_a_channel_is_closed_when_no_shard_is_at_its_address_any_more():

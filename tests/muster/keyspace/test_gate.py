@@ -4,13 +4,7 @@ import asyncio
 
 import pytest
 
-from muster.keyspace.gate import (
-    AT_ONCE,
-    Gate,
-    Gates,
-    Held,
-    pause_seconds,
-)
+from muster.keyspace.gate import AT_ONCE, Gate, Gates, Held, pause_seconds
 
 
 def later(seconds: float = 5.0) -> float:

@@ -18,19 +18,9 @@ from muster.wire.error import (
     WriteFailed,
 )
 from muster.wire.key import shard_of
-from tests.muster.keyspace.map_server import (
-    map_server,
-    shard_item,
-)
+from tests.muster.keyspace.map_server import map_server, shard_item
 from tests.muster.keyspace.shard_node import nodes
-from tests.muster.keyspace.sharded import (
-    KEY,
-    KEYS,
-    SHARDS,
-    move,
-    until,
-    users,
-)
+from tests.muster.keyspace.sharded import KEY, KEYS, SHARDS, move, until, users
 
 
 async def test_what_is_put_is_got_until_it_is_deleted():

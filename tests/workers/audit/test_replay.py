@@ -6,30 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from domain.registry.instance import (
-    InstanceDeregistered,
-    InstanceDrainStarted,
-)
+from domain.registry.instance import InstanceDeregistered, InstanceDrainStarted
 from infra.log.port import START
 from infra.log.recorder import RecorderLog
-from muster.wire.error import (
-    Corrupt,
-    InvalidCommand,
-)
+from muster.wire.error import Corrupt, InvalidCommand
 from projections.catalogue import PROJECTIONS
 from tests.sample import NOON, registered
 from tests.servers import run
-from tests.workers.writer.history import (
-    HISTORIES,
-    MAPPER,
-    History,
-    Told,
-    batches,
-)
-from workers.audit.replay import (
-    Replayed,
-    replay,
-)
+from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, batches
+from workers.audit.replay import Replayed, replay
 from workers.machine.partition import Partition
 from workers.views.views import Views
 

@@ -12,21 +12,8 @@ from infra.log.port import START
 from infra.log.recorder import RecorderLog
 from tests.sample import registered
 from tests.servers import run
-from tests.workers.writer.history import (
-    HISTORIES,
-    MAPPER,
-    History,
-    Told,
-    batches,
-    open_folder,
-)
-from workers.audit.verify import (
-    Breach,
-    Report,
-    report,
-    verify,
-    walk,
-)
+from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, batches, open_folder
+from workers.audit.verify import Breach, Report, report, verify, walk
 from workers.audit.verify_parallel import verify_in_parallel
 
 ORDERS, USERS = "service/orders", "service/users"

@@ -4,22 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from domain.message import Event, Recorded
-from domain.shards.shard import (
-    KeyspaceCreated,
-    ShardMoved,
-    ShardsAssigned,
-)
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
+from domain.shards.shard import KeyspaceCreated, ShardMoved, ShardsAssigned
+from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START
 from infra.sqlite.engine import open_embedded
 from tests.workers.sagas.participants import controller
-from workers.audit.verify_moves import (
-    MovesReport,
-    verify_moves,
-)
+from workers.audit.verify_moves import MovesReport, verify_moves
 
 
 async def verified(data: Path) -> MovesReport:

@@ -13,10 +13,7 @@ from infra.kafka.provision import provision
 from infra.local.kafka import LocalKafka
 from muster.cli import main
 from tests.servers import SharedKafka
-from workers.doctor.examine import (
-    Finding,
-    examine,
-)
+from workers.doctor.examine import Finding, examine
 
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:

@@ -15,22 +15,9 @@ import pytest
 import trustme
 from aiohttp import web
 
-from domain.registry.instance import (
-    Instance,
-    Spec,
-)
-from domain.registry.service import (
-    INITIAL,
-    DeregisterInstance,
-    ObserveCheck,
-    RegisterInstance,
-    decide,
-)
-from muster.wire.check import (
-    HttpCheck,
-    TcpCheck,
-    TtlCheck,
-)
+from domain.registry.instance import Instance, Spec
+from domain.registry.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide
+from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
 from tests.sample import evolved
 from workers.health.checker import Checker
 

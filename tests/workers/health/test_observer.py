@@ -1,9 +1,6 @@
 """A reign's checks: those, and only those, that somebody must be asked for."""
 
-from domain.registry.instance import (
-    Instance,
-    evolve,
-)
+from domain.registry.instance import Instance, evolve
 from domain.registry.service import INITIAL
 from tests.sample import HTTP, TTL, evolved, recorded, registered
 from workers.health.checker import Checker

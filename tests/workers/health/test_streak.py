@@ -6,10 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.wire.check import Health
-from workers.health.streak import (
-    Streak,
-    after,
-)
+from workers.health.streak import Streak, after
 
 
 def then(status: Health, results: str, *, healthy_after: int = 1, unhealthy_after: int = 1) -> list[Health]:

@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 
 from domain.catalogue import Answer
 from domain.message import Envelope
-from domain.registry.service import (
-    DrainInstance,
-    RegisterInstance,
-)
+from domain.registry.service import DrainInstance, RegisterInstance
 from tests.sample import NOON, PLAIN, envelope, register, spec
-from workers.machine.command_ids import (
-    CommandIds,
-    Piece,
-    content_hash,
-    packed_acceptance,
-)
+from workers.machine.command_ids import CommandIds, Piece, content_hash, packed_acceptance
 
 CONTENT = "0123456789abcdef"
 

@@ -5,10 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.registry.service import Timer
-from workers.machine.deadlines import (
-    Deadlines,
-    step_max_seconds,
-)
+from workers.machine.deadlines import Deadlines, step_max_seconds
 
 A, B = ("service/orders", "a"), ("service/orders", "b")
 LEASE, TTL = Timer("a", 0, "lease", 5.0), Timer("a", 0, "ttl", 3.0, "ttl")

@@ -8,11 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.message import Envelope
-from domain.registry.instance import (
-    InstanceDrainEnded,
-    InstanceDrainStarted,
-    InstanceRegistered,
-)
+from domain.registry.instance import InstanceDrainEnded, InstanceDrainStarted, InstanceRegistered
 from domain.registry.service import (
     DeregisterInstance,
     DrainInstance,
@@ -22,11 +18,7 @@ from domain.registry.service import (
     SetMaintenance,
     UndrainInstance,
 )
-from domain.shards.keyspace import (
-    CreateKeyspace,
-    MoveShard,
-    ReportOpened,
-)
+from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportOpened
 from infra.log.port import Batch
 from muster.wire.error import Corrupt
 from tests.histories import public_commands

@@ -11,12 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from muster.wire.driver import (
-    CopyLimits,
-    Location,
-    ShardId,
-    ShardLimits,
-)
+from muster.wire.driver import CopyLimits, Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -29,12 +24,7 @@ from muster.wire.error import (
     StaleEpoch,
 )
 from muster.wire.rpc import node_pb2, node_pb2_grpc
-from muster.wire.rpc.problem import (
-    METADATA,
-    error_from,
-    error_of,
-    problem,
-)
+from muster.wire.rpc.problem import METADATA, error_from, error_of, problem
 from tests.drivers.driver_stage import (
     ELSEWHERE,
     LIMITS,

@@ -1,11 +1,6 @@
 """Who is alive and who should write what, as one controller sees it."""
 
-from workers.peers.members import (
-    Member,
-    Members,
-    settle_seconds,
-    silent_seconds,
-)
+from workers.peers.members import Member, Members, settle_seconds, silent_seconds
 
 ANNA, BERT, CARL = (Member(name, f"http://{name}") for name in ("anna", "bert", "carl"))
 PARTITIONS = range(64)

@@ -13,41 +13,18 @@ import pytest
 from hypothesis import given, settings
 
 from domain.message import Recorded
-from domain.registry.instance import (
-    InstanceDeregistered,
-    InstanceDrainStarted,
-    InstanceHealthChanged,
-)
+from domain.registry.instance import InstanceDeregistered, InstanceDrainStarted, InstanceHealthChanged
 from infra.local.postgres import LocalPostgres
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-)
+from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.postgres.store import (
-    Changes,
-    Overtaken,
-    ReadStore,
-    SchemaTaken,
-)
+from infra.postgres.store import Changes, Overtaken, ReadStore, SchemaTaken
 from muster.wire.error import NotReady
 from projections.catalogue import PROJECTIONS
 from projections.instances import INSTANCES, key
 from projections.projection import Key, Projection
 from tests.sample import FULL, registered
-from tests.servers import (
-    SharedPostgres,
-    create_database,
-    run,
-)
-from tests.workers.writer.history import (
-    HISTORIES,
-    MAPPER,
-    History,
-    Told,
-    until,
-)
+from tests.servers import SharedPostgres, create_database, run
+from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, until
 from workers.audit.replay import replay
 from workers.collector import Collector
 from workers.projector import pipeline as lane

@@ -10,21 +10,12 @@ from typing import Any
 from domain.catalogue import Answer
 from domain.message import Command, Envelope
 from domain.saga import ReportStep, Saga
-from domain.shards.keyspace import (
-    CreateKeyspace,
-    MoveShard,
-    ReportDropped,
-    ReportOpened,
-)
+from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, ReportOpened
 from domain.shards.node import JoinNode
 from infra.settings import Settings
 from workers.controller.process import running
 from workers.gateway import Control
-from workers.views.shards import (
-    Changed,
-    ShardViews,
-    TaskRow,
-)
+from workers.views.shards import Changed, ShardViews, TaskRow
 
 EXTENT = {"extent": {"position": 3, "digest": "aa", "records": 1, "bytes": 9}}
 WAIT_SECONDS_MAX = 20.0

@@ -4,17 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from domain.saga import AbortSaga, ResumeSaga
-from domain.shards.node import (
-    CordonNode,
-    DrainNode,
-    RemoveNode,
-    ReserveSlots,
-    SetMoveLimits,
-)
-from tests.workers.sagas.participants import (
-    EXTENT,
-    controller,
-)
+from domain.shards.node import CordonNode, DrainNode, RemoveNode, ReserveSlots, SetMoveLimits
+from tests.workers.sagas.participants import EXTENT, controller
 
 
 async def test_a_move_runs_to_its_end_when_participants_answer(tmp_path: Path) -> None:

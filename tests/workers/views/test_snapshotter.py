@@ -9,12 +9,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
-from domain.registry.service import (
-    DeregisterInstance,
-    DrainInstance,
-    ReportHealth,
-    SetMaintenance,
-)
+from domain.registry.service import DeregisterInstance, DrainInstance, ReportHealth, SetMaintenance
 from infra.log.call_thread import CallThread
 from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper

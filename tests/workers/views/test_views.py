@@ -8,20 +8,11 @@ from hypothesis import strategies as st
 from domain.message import Recorded
 from domain.registry import service as s
 from domain.registry.instance import evolve
-from infra.log.port import (
-    START,
-    Cursor,
-)
+from infra.log.port import START, Cursor
 from tests.sample import NOON, recorded, registered
-from tests.workers.writer.history import (
-    HISTORIES,
-    Told,
-)
+from tests.workers.writer.history import HISTORIES, Told
 from workers.machine.partition import Folded
-from workers.views.views import (
-    Change,
-    Views,
-)
+from workers.views.views import Change, Views
 
 
 def cursor(position: int) -> Cursor:

@@ -8,15 +8,9 @@ from domain.registry.instance import InstanceWeightChanged
 from domain.registry.service import Heartbeat
 from infra.kafka.log import KafkaLog
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    Cursor,
-    EventLog,
-)
+from infra.log.port import Cursor, EventLog
 from infra.log.recorder import RecorderLog
-from infra.sqlite.log import (
-    LogRecorder,
-    SqliteLog,
-)
+from infra.sqlite.log import LogRecorder, SqliteLog
 from tests.sample import envelope, register, sealed_batch
 from workers.machine.partition import Partition
 from workers.views.views import Views

@@ -7,16 +7,9 @@ from typing import Literal
 
 from eventsourcing.persistence import StoredEvent
 
-from infra.log.port import (
-    Batch,
-    Cursor,
-)
+from infra.log.port import Batch, Cursor
 from infra.log.recorder import RecorderLog
-from muster.wire.error import (
-    Corrupt,
-    Fenced,
-    Uncertain,
-)
+from muster.wire.error import Corrupt, Fenced, Uncertain
 
 Fault = Literal["lost", "landed", "fenced", "broken"]
 

@@ -14,21 +14,11 @@ from hypothesis import strategies as st
 
 from domain.message import Command, Event, Recorded
 from domain.registry import service as s
-from infra.log.codec import (
-    CloudEventMapper,
-    Draft,
-)
+from infra.log.codec import CloudEventMapper, Draft
 from infra.log.engine import PartitionLog
-from infra.log.port import (
-    START,
-    Batch,
-    Cursor,
-)
+from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.sqlite.engine import (
-    LOG_FILE,
-    open_embedded,
-)
+from infra.sqlite.engine import LOG_FILE, open_embedded
 from muster.wire.error import Refused
 from tests.sample import FULL, NOON, PLAIN, evolved
 

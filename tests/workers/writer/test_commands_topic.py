@@ -18,16 +18,9 @@ from infra.log.recorder import RecorderLog
 from muster.wire.command import document_of
 from tests.sample import envelope, register
 from tests.servers import SharedKafka
-from tests.workers.writer.test_writer import (
-    Running,
-    running,
-    until,
-)
+from tests.workers.writer.test_writer import Running, running, until
 from workers.writer import writer as module
-from workers.writer.commands_topic import (
-    CommandsTopic,
-    read_ms_max,
-)
+from workers.writer.commands_topic import CommandsTopic, read_ms_max
 
 pytestmark = pytest.mark.kafka
 

@@ -7,16 +7,8 @@ import pytest
 
 from domain.catalogue import Answer
 from domain.message import Envelope
-from domain.registry.service import (
-    Heartbeat,
-    RegisterInstance,
-)
-from muster.wire.error import (
-    InvalidCommand,
-    InvalidInstance,
-    NotReady,
-    TooLarge,
-)
+from domain.registry.service import Heartbeat, RegisterInstance
+from muster.wire.error import InvalidCommand, InvalidInstance, NotReady, TooLarge
 from workers.writer.published import (
     claimed_id,
     command_bytes_max,

@@ -22,15 +22,8 @@ from infra.log.call_thread import CallThread
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.log.recorder import RecorderLog
-from infra.sqlite.log import (
-    LogRecorder,
-    SqliteLog,
-)
-from muster.wire.error import (
-    MusterError,
-    NotReady,
-    Timeout,
-)
+from infra.sqlite.log import LogRecorder, SqliteLog
+from muster.wire.error import MusterError, NotReady, Timeout
 from tests.machine import statuses
 from tests.sample import HTTP, NOON, envelope, register
 from tests.workers.writer.faulty_log import FaultyLog

@@ -12,15 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.log.chain import TERM_STARTED
 from infra.log.codec import CloudEventMapper
-from infra.log.port import (
-    Archive,
-    Document,
-)
-from muster.wire.error import (
-    InstanceNotFound,
-    InvalidCommand,
-    NotReady,
-)
+from infra.log.port import Archive, Document
+from muster.wire.error import InstanceNotFound, InvalidCommand, NotReady
 from workers.http.exchange import Reading, Reply
 from workers.http.model import EventList, HistoryList
 from workers.http.reading import Reader

@@ -13,10 +13,7 @@ from domain.registry.instance import Instance
 from infra.log.port import Cursor
 from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS
-from workers.views.views import (
-    Change,
-    Views,
-)
+from workers.views.views import Change, Views
 
 cache_bytes_max: Final = 67_108_864
 

@@ -6,21 +6,14 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
-from domain.registry.instance import (
-    Instance,
-    Tag,
-    Zone,
-)
+from domain.registry.instance import Instance, Tag, Zone
 from muster.wire.check import Health
 from muster.wire.error import NotReady
 from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.reading import Reader
-from workers.http.registry.encoded import (
-    Encoded,
-    encode,
-)
+from workers.http.registry.encoded import Encoded, encode
 from workers.http.routing import Handlers
 from workers.writer.published import check_name
 

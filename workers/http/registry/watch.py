@@ -13,32 +13,15 @@ from typing import Any, Final
 
 import orjson
 
-from domain.registry.instance import (
-    Instance,
-    InstanceDeregistered,
-)
+from domain.registry.instance import Instance, InstanceDeregistered
 from infra.log.port import Cursor
-from muster.wire.token import (
-    Token,
-    format_token,
-)
+from muster.wire.token import Token, format_token
 from muster.wire.value import value
 from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS
-from workers.http.registry.encoded import (
-    Encoded,
-    encode,
-    slices,
-)
-from workers.http.watch.subscribers import (
-    Audience,
-    Subscriber,
-    Topic,
-)
-from workers.views.views import (
-    Change,
-    Views,
-)
+from workers.http.registry.encoded import Encoded, encode, slices
+from workers.http.watch.subscribers import Audience, Subscriber, Topic
+from workers.views.views import Change, Views
 
 ring_changes_max: Final = 16_384
 resume_changes_max: Final = 4_096

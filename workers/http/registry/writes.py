@@ -16,22 +16,11 @@ from domain.registry.service import (
     SetMaintenance,
     UndrainInstance,
 )
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-    TooLarge,
-)
+from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from workers.gateway import Control
 from workers.http.exchange import Reply, Request
 from workers.http.write import execute, outcomes, run_all, told, write_of
-from workers.writer.published import (
-    check_name,
-    claimed_id,
-    envelope_from,
-    json_from,
-    outcome_of_error,
-    reason_from,
-)
+from workers.writer.published import check_name, claimed_id, envelope_from, json_from, outcome_of_error, reason_from
 
 batch_commands_max: Final = 1_000
 batch_bytes_max: Final = 16_777_216

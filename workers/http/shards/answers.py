@@ -12,20 +12,13 @@ from domain.saga import Saga
 from domain.shards.cluster import Cluster
 from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace
-from muster.wire.key import (
-    hash_range,
-    key_hash,
-    shard_of,
-)
+from muster.wire.key import hash_range, key_hash, shard_of
 from projections.migrations import MigrationRow, StepRow
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from sagas.engine.definition import Definition
 from sagas.engine.explain import waits_for
-from workers.views.shards import (
-    ShardViews,
-    TaskRow,
-)
+from workers.views.shards import ShardViews, TaskRow
 
 Item = dict[str, Any]
 

@@ -12,32 +12,15 @@ from pydantic import Field
 from domain.catalogue import Answer, command_from
 from domain.message import Command, Name
 from domain.shards import cluster
-from domain.shards.keyspace import (
-    AssignShards,
-    CreateKeyspace,
-    MoveShard,
-    PinShard,
-    UnpinShard,
-)
-from domain.shards.shard import (
-    Keyspace,
-    Status,
-)
-from muster.wire.error import (
-    InvalidCommand,
-    NodeCordoned,
-    NodeNotFound,
-)
+from domain.shards.keyspace import AssignShards, CreateKeyspace, MoveShard, PinShard, UnpinShard
+from domain.shards.shard import Keyspace, Status
+from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
 from workers.http.registry.encoded import slices
 from workers.http.routing import Handler
-from workers.http.shards.answers import (
-    keyspace_item,
-    route_item,
-    shard_item,
-)
+from workers.http.shards.answers import keyspace_item, route_item, shard_item
 from workers.http.write import Write, begun, execute, give, told
 
 slice_items_max: Final = 1_024

@@ -16,11 +16,7 @@ from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
 from workers.http.routing import Handler
-from workers.http.shards.answers import (
-    migration_item,
-    migration_whole,
-    newest_first,
-)
+from workers.http.shards.answers import migration_item, migration_whole, newest_first
 from workers.http.write import begun, execute, give, told
 
 _MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"

@@ -19,20 +19,12 @@ from domain.shards.node import (
     UncordonNode,
     UndrainNode,
 )
-from muster.wire.error import (
-    InvalidCommand,
-    VerbNotAllowed,
-)
+from muster.wire.error import InvalidCommand, VerbNotAllowed
 from workers.gateway import Control
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.reading import Reader
 from workers.http.routing import Handler
-from workers.http.shards.answers import (
-    cluster_item,
-    held,
-    node_item,
-    owned,
-)
+from workers.http.shards.answers import cluster_item, held, node_item, owned
 from workers.http.write import begun, execute, give, told
 
 _NODE: Final = "/v1/nodes/{node}"

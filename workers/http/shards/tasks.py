@@ -23,29 +23,15 @@ from domain import saga
 from domain.catalogue import STREAMS, Answer, refusal
 from domain.message import NAME_PATTERN, Command, Envelope, Name
 from domain.saga import ReportProgress, ReportStep, Text
-from domain.shards.keyspace import (
-    ReportDropped,
-    ReportOpened,
-)
-from muster.wire.error import (
-    InvalidCommand,
-    MusterError,
-    TooLarge,
-)
+from domain.shards.keyspace import ReportDropped, ReportOpened
+from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
 from workers.http.routing import Handler
-from workers.http.shards.answers import (
-    progressed,
-    task_item,
-)
+from workers.http.shards.answers import progressed, task_item
 from workers.http.write import begun, outcomes, run_all
-from workers.writer.published import (
-    check_name,
-    outcome,
-    outcome_of_error,
-)
+from workers.writer.published import check_name, outcome, outcome_of_error
 
 log = logging.getLogger(__name__)
 reports_max: Final = 1_000

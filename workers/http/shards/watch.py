@@ -19,32 +19,14 @@ import orjson
 from pydantic import Field
 
 from domain.message import Name
-from muster.wire.token import (
-    Token,
-    format_token,
-)
+from muster.wire.token import Token, format_token
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
-from workers.http.registry.watch import (
-    NOTHING_MISSED,
-    snapshot,
-)
+from workers.http.registry.watch import NOTHING_MISSED, snapshot
 from workers.http.routing import Handler
-from workers.http.shards.answers import (
-    migration_item,
-    newest_first,
-    shard_item,
-    task_item,
-)
-from workers.http.watch.stream import (
-    settled,
-    stream,
-)
-from workers.http.watch.subscribers import (
-    Audience,
-    Subscriber,
-    Topic,
-)
+from workers.http.shards.answers import migration_item, newest_first, shard_item, task_item
+from workers.http.watch.stream import settled, stream
+from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.shards import Changed
 from workers.views.views import Views
 

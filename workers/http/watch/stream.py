@@ -8,21 +8,12 @@ from typing import Any, Final
 
 from starlette.types import Receive
 
-from muster.wire.error import (
-    InvalidCommand,
-    Timeout,
-)
-from muster.wire.token import (
-    Token,
-    parse_token,
-)
+from muster.wire.error import InvalidCommand, Timeout
+from muster.wire.token import Token, parse_token
 from workers.http.exchange import Reading, Request, reading_from
 from workers.http.reading import Reader
 from workers.http.registry.watch import Hub
-from workers.http.watch.subscribers import (
-    Audience,
-    Subscriber,
-)
+from workers.http.watch.subscribers import Audience, Subscriber
 from workers.writer.published import check_name
 
 HEADERS: Final = [

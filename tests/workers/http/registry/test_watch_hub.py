@@ -10,16 +10,8 @@ import pytest
 from domain.message import Command, Recorded
 from domain.registry import service
 from domain.registry.instance import Spec
-from domain.registry.service import (
-    DeregisterInstance,
-    RegisterInstance,
-    ReportHealth,
-    Service,
-)
-from infra.log.port import (
-    START,
-    Cursor,
-)
+from domain.registry.service import DeregisterInstance, RegisterInstance, ReportHealth, Service
+from infra.log.port import START, Cursor
 from muster.wire.check import Health
 from muster.wire.error import NotReady
 from workers.gateway import Control
@@ -30,10 +22,7 @@ from workers.http.registry.encoded import Encoded
 from workers.http.registry.watch import Hub
 from workers.http.watch import subscribers as audience
 from workers.http.watch.stream import Watching
-from workers.http.watch.subscribers import (
-    Audience,
-    Subscriber,
-)
+from workers.http.watch.subscribers import Audience, Subscriber
 from workers.views.views import Views
 
 

@@ -4,20 +4,11 @@ from typing import Any
 
 import pytest
 
-from muster.wire.key import (
-    key_hash,
-    shard_of,
-)
+from muster.wire.key import key_hash, shard_of
 from tests.workers.http.cluster import ID, USERS, at, join, move, served, tasks, until, work
 from tests.workers.http.conftest import Api
 from workers.http.model import Written
-from workers.http.shards.model import (
-    KeyspaceItem,
-    KeyspaceList,
-    MoveWritten,
-    RouteItem,
-    ShardList,
-)
+from workers.http.shards.model import KeyspaceItem, KeyspaceList, MoveWritten, RouteItem, ShardList
 
 
 async def owners(api: Api, query: str = "") -> list[str | None]:

@@ -8,11 +8,7 @@ import pytest
 from tests.workers.http.cluster import ID, MOVE, at, ended, move, report, served, until
 from tests.workers.http.conftest import Api, controller
 from workers.http.model import Written
-from workers.http.shards.model import (
-    MigrationItem,
-    MigrationList,
-    MigrationWhole,
-)
+from workers.http.shards.model import MigrationItem, MigrationList, MigrationWhole
 
 
 async def moving(api: Api, step: str = "prepare", **fields: Any) -> None:

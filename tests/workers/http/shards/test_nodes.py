@@ -7,12 +7,7 @@ import pytest
 from tests.workers.http.cluster import ID, at, join, move, node, served, until
 from tests.workers.http.conftest import Api
 from workers.http.model import Written
-from workers.http.shards.model import (
-    ClusterItem,
-    Joined,
-    NodeItem,
-    NodeList,
-)
+from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
 
 N1 = "/v1/nodes/n1"
 

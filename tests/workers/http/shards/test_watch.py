@@ -9,11 +9,7 @@ import pytest
 from tests.workers.http.cluster import EXTENT, ID, USERS, at, ended, join, move, report, served, tasks, until, work
 from tests.workers.http.conftest import Api, Stream, controller
 from workers.http.shards import watch as shard_watch
-from workers.http.shards.model import (
-    MigrationItem,
-    ShardItem,
-    TaskItem,
-)
+from workers.http.shards.model import MigrationItem, ShardItem, TaskItem
 
 
 async def follow(stream: Stream, rows: dict[str, Any], token: str) -> None:

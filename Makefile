@@ -8,11 +8,11 @@ BIN := .venv/bin
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
-.venv/.ready: requirements.lock pyproject.toml
+.venv/.ready: requirements.lock pyproject.toml muster/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "muster needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./muster -e .
 	@touch $@
 
 setup: .venv/.ready ## create .venv
@@ -49,7 +49,7 @@ up: .venv/.ready ## start a controller on the embedded engine
 lock: ## resolve the dependencies anew
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
-		--all-extras --group dev pyproject.toml --custom-compile-command "make lock" -o requirements.lock
+		--all-extras --group dev pyproject.toml muster/pyproject.toml --custom-compile-command "make lock" -o requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove what was built

@@ -9,11 +9,13 @@ from pydantic.json_schema import models_json_schema
 from docs.example import COMMANDS as EXAMPLES
 from docs.example import SOURCE, WRITER, run
 from domain import catalogue
-from domain.message import Command, Event
+from domain.message import Event
 from infra.kafka import topic
 from infra.log.chain import TERM_STARTED, TERM_STREAM
 from muster import __version__
+from muster.wire.command import Command
 from muster.wire.error import BY_NAME, Refused
+from muster.wire.stream import PATTERNS
 from workers.http.model import Outcome
 from workers.machine import aggregate
 from workers.writer.published import command_bytes_max, reason_chars_max
@@ -126,7 +128,7 @@ def _command(command: type[Command]) -> Json:
                     "description": "Makes the command idempotent: a repeat gets the first outcome",
                 },
                 "type": {"const": command.type},
-                "stream": {"type": "string", "pattern": f"^{catalogue.STREAMS[kind]}$"},
+                "stream": {"type": "string", "pattern": f"^{PATTERNS[kind]}$"},
                 "data": _ref(command.__name__),
                 "actor": {
                     "type": "string",

@@ -5,22 +5,24 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from domain import saga
-from domain.message import NAME_PATTERN, Command, Event
+from domain.message import Event
 from domain.registry import service
-from domain.shards import cluster, keyspace, node
-from muster.wire.check import URL_PATTERN
+from domain.shards import keyspace, node
+from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, InvalidInstance
+from muster.wire.problem import first_fault
+from muster.wire.stream import CLUSTER, KEYSPACE, SAGA, SERVICE
 from muster.wire.value import value
 
 _COMMANDS_OF: Final[dict[str, tuple[type[Command], ...]]] = {
-    service.KIND: service.COMMANDS,
-    keyspace.KIND: keyspace.COMMANDS,
-    cluster.KIND: node.COMMANDS,
-    saga.KIND: saga.COMMANDS,
+    SERVICE: service.COMMANDS,
+    KEYSPACE: keyspace.COMMANDS,
+    CLUSTER: node.COMMANDS,
+    SAGA: saga.COMMANDS,
 }
 _INTERNAL_OF: Final[dict[str, tuple[type[Command], ...]]] = {
-    keyspace.KIND: keyspace.INTERNAL_COMMANDS,
-    cluster.KIND: node.INTERNAL_COMMANDS,
+    KEYSPACE: keyspace.INTERNAL_COMMANDS,
+    CLUSTER: node.INTERNAL_COMMANDS,
 }
 
 COMMANDS: Final[dict[str, type[Command]]] = {
@@ -45,21 +47,6 @@ EVENTS: Final[dict[str, type[Event]]] = {
     event.type: event for events in (service.EVENTS, keyspace.EVENTS, node.EVENTS, saga.EVENTS) for event in events
 }
 """All events, by type."""
-
-_NAME: Final = NAME_PATTERN[1:-1]
-STREAMS: Final[dict[str, str]] = {
-    service.KIND: f"{service.KIND}/{_NAME}",
-    keyspace.KIND: f"{keyspace.KIND}/{_NAME}",
-    cluster.KIND: cluster.STREAM,
-    saga.KIND: f"{keyspace.KIND}/{_NAME}/migration/[1-9][0-9]{{0,17}}",
-}
-"""What streams are called, by kind, as regular expressions."""
-
-
-_FORMS: Final = {
-    NAME_PATTERN: "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit",
-    URL_PATTERN: "must be an http:// or https:// URL with a host, and a port up to 65535 if any",
-}
 
 
 def command_from(type_name: str, data: object, *, inside: bool = False) -> Command:
@@ -90,13 +77,11 @@ def command_from_json(type_name: str, data: bytes) -> Command:
 
 def refusal(error: ValidationError, command_type: type[Command]) -> InvalidCommand | InvalidInstance:
     """A pydantic error as a refusal that names the first field and the reason."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    parts = [str(part) for part in first["loc"] if part not in ("http", "tcp", "ttl")]
-    reason = _FORMS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
-    if command_type is service.RegisterInstance and parts[:1] == ["spec"]:
-        field = ".".join(parts[1:]) or "spec"
+    field, reason = first_fault(error)
+    if command_type is service.RegisterInstance and field.split(".")[0] == "spec":
+        field = field.removeprefix("spec").removeprefix(".") or "spec"
         return InvalidInstance(f"{field}: {reason}", field=field)
-    field = ".".join(parts) or "data"
+    field = field or "data"
     return InvalidCommand(f"{field}: {reason}", field=field)
 
 

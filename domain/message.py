@@ -1,26 +1,18 @@
-"""Messages: what is asked (commands), what has happened (events), and the envelopes around them."""
+"""What has happened: events, and their place in history. What is asked for: `muster.wire.command`."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from muster.wire.value import value
-
-NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-"""A name in a stream or a path: 1 to 128 letters, digits, dots, dashes and underscores."""
+Text = Annotated[str, StringConstraints(max_length=1024)]
 
 
 class Message(BaseModel):
-    """A frozen fact or wish. `type` is its stable name on the wire, never a Python path."""
+    """A frozen fact. `type` is its stable name on the wire, never a Python path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     type: ClassVar[str]
-
-
-class Command(Message):
-    """A wish: `decide` answers it with events, with nothing (already so), or with a refusal."""
 
 
 class Event(Message):
@@ -51,23 +43,6 @@ def fact(event_type: type[E], fields: dict[str, Any]) -> E:
     return event
 
 
-@value
-class Envelope:
-    """A command on its way: who asks for what, and why.
-
-    `id` makes it idempotent; `stream` is the root stream that it is for (`service/orders`); `expected_version`
-    is compared with the version of what the command is about (an instance's version).
-    """
-
-    id: str
-    stream: str
-    command: Command
-    actor: str = "anonymous"
-    reason: str | None = None
-    expected_version: int | None = None
-    correlation_id: str | None = None
-
-
 class Recorded(NamedTuple):
     """An event with its place in history: where, when, who and why. A tuple: every event passes through one.
 
@@ -86,9 +61,3 @@ class Recorded(NamedTuple):
     correlation_id: str | None
     actor: str
     reason: str | None
-
-
-def root(stream: str) -> str:
-    """The root of a stream: `keyspace/users` of `keyspace/users/migration/17`; the unit of routing."""
-    first, _, rest = stream.partition("/")
-    return f"{first}/{rest.partition('/')[0]}" if rest else first

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Final, Literal, cast
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Command, Event, Name
+from domain.message import Event
+from muster.wire.command import Command
+from muster.wire.stream import Name
 from muster.wire.value import value
-
-KIND: Final = "saga"
 
 Phase = Literal["forward", "compensating", "completed", "compensated"]
 Standing = Literal["running", "retrying", "blocked", "ended"]

@@ -6,11 +6,9 @@ loads aiohttp, aiokafka or gRPC.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    __version__: str
     from muster.agent.agent import Agent
     from muster.agent.settle import LocalShard
     from muster.client.client import Client
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from muster.keyspace.keyspace import Keyspace
     from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
     from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
-    from muster.wire.command import to_service
+    from muster.wire.command import PublishedCommand, to_service
     from muster.wire.error import (
         ChecksumMismatch,
         Corrupt,
@@ -82,6 +80,8 @@ if TYPE_CHECKING:
         Shard,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Agent",
     "Appeared",
@@ -131,6 +131,7 @@ __all__ = [
     "NotReady",
     "Outcome",
     "Page",
+    "PublishedCommand",
     "Put",
     "ReadFailed",
     "Refused",
@@ -179,6 +180,7 @@ _NAMES_OF: Final = {
         "Delete",
         "Get",
         "KeyspaceStatistics",
+        "PublishedCommand",
         "Put",
     ),
     "muster.wire.check": (
@@ -186,7 +188,7 @@ _NAMES_OF: Final = {
         "TcpCheck",
         "TtlCheck",
     ),
-    "muster.wire.command": ("to_service",),
+    "muster.wire.command": ("PublishedCommand", "to_service"),
     "muster.wire.error": (
         "ChecksumMismatch",
         "Corrupt",
@@ -251,22 +253,10 @@ _NAMES_OF: Final = {
 _HOME_OF: Final = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 
-def _version() -> str:
-    """The version of the installed client; 0.0.0 in a source tree that is not installed."""
-    try:
-        return version("musterd")
-    except PackageNotFoundError:
-        return "0.0.0"
-
-
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        found: Any = _version()
-    elif name in _HOME_OF:
-        found = getattr(import_module(_HOME_OF[name]), name)
-    else:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
+    globals()[name] = found = getattr(import_module(_HOME_OF[name]), name)
     return found
 
 

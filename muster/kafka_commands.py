@@ -1,7 +1,8 @@
 """Commands through Kafka: published on `<prefix>.commands`, answered on `<prefix>.outcomes`.
 
     async with KafkaCommands("broker:9092") as commands:
-        written = await commands.execute(Envelope("id-1", "service/orders", Heartbeat(instance="a")))
+        beat = PublishedCommand(type="muster.instance.heartbeat.v1", stream="service/orders", data={"instance": "a"})
+        written = await commands.execute(beat)
 
 Every outcomes partition is followed from its end before the first command leaves, so no outcome is missed. Outcomes
 come at least once; the first one counts.
@@ -16,11 +17,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from domain.message import Envelope, root
-from muster.wire.command import document_of
+from muster.wire.command import Envelope, PublishedCommand, document_of
 from muster.wire.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
 from muster.wire.registry import OUTCOME, Outcome, Written
 from muster.wire.route import partition_of
+from muster.wire.stream import root_of
 
 COMMAND_BYTES_MAX: Final = 524_288
 BATCH_BYTES_MAX: Final = 524_288
@@ -31,7 +32,7 @@ SLICES_IN_FLIGHT_MAX: Final = 4
 class _Waiting:
     """Commands that are published together, and what has become of them so far; `done` when there is no more to hear."""
 
-    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+    def __init__(self, envelopes: Sequence[Envelope | PublishedCommand]) -> None:
         self.envelopes = envelopes
         self.outcomes: list[Outcome | None] = [None] * len(envelopes)
         self.left = len(envelopes)
@@ -100,12 +101,12 @@ class KafkaCommands:
             await asyncio.wait([self._listener])
         await self._stop()
 
-    async def execute(self, envelope: Envelope) -> Written:
+    async def execute(self, envelope: Envelope | PublishedCommand) -> Written:
         """Publish the command and wait for its outcome. Raises the refusal, or Timeout: publish it again, same id."""
         (outcome,) = await self._together([envelope])
         return outcome.written()
 
-    async def execute_many(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    async def execute_many(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
         """Publish all, pipelined; the outcomes in the same order, refused and unknown ones among them."""
         room = asyncio.Semaphore(SLICES_IN_FLIGHT_MAX)
 
@@ -116,7 +117,7 @@ class KafkaCommands:
         parts = await asyncio.gather(*map(part, range(0, len(envelopes), SLICE_COMMANDS_MAX)))
         return [outcome for some in parts for outcome in some]
 
-    async def _together(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    async def _together(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
         if self._listener is None or self._listener.done():
             raise NotReady("nobody listens to the outcomes: use `async with KafkaCommands(…)`, or open it anew")
         waiting = _Waiting(envelopes)
@@ -145,7 +146,7 @@ class KafkaCommands:
                 error = TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
                 waiting.hear(index, _told(envelope, error))
                 continue
-            partition, key = partition_of(envelope.stream, self._partitions), root(envelope.stream).encode()
+            partition, key = partition_of(envelope.stream, self._partitions), root_of(envelope.stream).encode()
             batch = batches.get(partition) or self._batch(batches, partition)
             if batch.append(timestamp=None, key=key, value=value) is None:
                 await self._send(batch, partition, waiting)
@@ -219,7 +220,7 @@ class KafkaCommands:
                 await end.stop()
 
 
-def _told(envelope: Envelope, error: MusterError) -> Outcome:
+def _told(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:
     told = {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
     if isinstance(error, Refused):
         return Outcome(id=envelope.id, status="refused", error=told)

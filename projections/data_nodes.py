@@ -3,15 +3,15 @@
 from typing import Final, NamedTuple
 
 from domain.message import Recorded
-from domain.shards.cluster import STREAM
 from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved, NodeSilenceAttested, joined
 from domain.shards.node import evolve as evolve_node
+from muster.wire.stream import CLUSTER
 from projections.projection import Key, Projection
 
 
 def key(recorded: Recorded) -> Key | None:
     """(node,)."""
-    if recorded.stream != STREAM:
+    if recorded.stream != CLUSTER:
         return None
     event = recorded.event
     return (event.node,) if isinstance(event, NodeEvent) and not isinstance(event, NodeSilenceAttested) else None

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from domain.message import Recorded
-from domain.registry.instance import CheckStatus, Instance, InstanceEvent, Mark, Spec, evolve
+from domain.registry.instance import CheckStatus, Instance, InstanceEvent, Mark, evolve
 from muster.wire.check import Check, Health
+from muster.wire.spec import Spec
 from projections.projection import Key, Projection, Rest
 
 

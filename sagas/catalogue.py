@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from domain.message import Command
 from domain.shards.keyspace import MoveShard, shard_for
 from domain.shards.shard import Keyspace
+from muster.wire.command import Command
 from sagas import shard_migration
 from sagas.engine.decide import Root, Told, start
 from sagas.engine.definition import Definitions

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from domain.message import Command, Event
+from domain.message import Event
 from domain.registry import service
+from muster.wire.command import Command
 from muster.wire.error import Refused
 from tests.sample import evolved
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from domain.catalogue import Answer
-from domain.message import Envelope, Recorded, root
+from domain.message import Recorded
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
+from muster.wire.command import Envelope
+from muster.wire.stream import root_of
 from tests.sample import NOON
 from workers.machine.partition import Partition
 
@@ -51,7 +53,7 @@ class Machine:
     def commit(self) -> list[Recorded]:
         """The open group reaches the log, and is acknowledged."""
         stored, self.folded, cursor = self.partition.close()
-        self.log += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
+        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in stored]
         self.partition.commit(cursor)
         return [recorded for recorded, _ in self.folded]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
 
-from domain.message import Command, Envelope, Event, Recorded
+from domain.message import Event, Recorded
 from domain.registry import service as s
 from domain.registry.instance import (
     InstanceAddressChanged,
@@ -26,12 +26,13 @@ from domain.registry.instance import (
     InstanceWeightChanged,
     InstanceZoneChanged,
     LeaseExpired,
-    Spec,
 )
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Batch, Cursor
 from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.command import Command, Envelope
+from muster.wire.spec import Spec
 from workers.machine.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

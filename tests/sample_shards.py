@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain import saga as s
-from domain.message import Command, Event
+from domain.message import Event
 from domain.shards import keyspace as k
 from domain.shards import node as n
 from domain.shards import shard as m
+from muster.wire.command import Command
 
 MOVE: Final = "keyspace/users/migration/17"
 _FACTS: Final = {

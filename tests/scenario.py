@@ -12,8 +12,9 @@ import shlex
 from datetime import timedelta
 from typing import Any
 
-from domain.message import Command, Envelope, Recorded
+from domain.message import Recorded
 from domain.registry import service as s
+from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
 from tests.machine import Machine, facts
 from tests.sample import NOON

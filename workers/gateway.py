@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from domain.catalogue import Answer
-from domain.message import Envelope
 from infra.log.port import Archive
+from muster.wire.command import Envelope
 from muster.wire.error import MusterError, NotReady
 from muster.wire.route import partition_of
 from workers.views.views import Views

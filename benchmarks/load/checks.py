@@ -19,9 +19,10 @@ from typing import Final, cast
 import uvloop
 
 from benchmarks.process import usage
-from domain.registry.instance import CheckStatus, Instance, Spec
+from domain.registry.instance import CheckStatus, Instance
 from domain.registry.service import ObserveCheck
 from muster.wire.check import HttpCheck
+from muster.wire.spec import Spec
 from workers.health.checker import Checker
 
 INTERVAL_SECONDS: Final = 10.0

@@ -14,10 +14,10 @@ import uvloop
 from pydantic import TypeAdapter
 
 from benchmarks.data import REPORTS, service, spec
-from domain.message import Command, Envelope
-from domain.registry.instance import Spec
 from domain.registry.service import RegisterInstance, ReportHealth
 from muster.kafka_commands import KafkaCommands
+from muster.wire.command import Command, Envelope
+from muster.wire.spec import Spec
 
 
 def commands(count: int, first: int, kind: str) -> list[Envelope]:

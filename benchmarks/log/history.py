@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 
 from benchmarks.data import service, spec
 from domain.message import Recorded
-from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered, Spec
+from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Cursor, EventLog
 from muster.wire.route import partition_of
+from muster.wire.spec import Spec
 
 Told = tuple[str, InstanceEvent]
 

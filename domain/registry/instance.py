@@ -9,49 +9,20 @@ Each registration after a removal is a new incarnation, numbered by the stream v
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field
 
-from domain.message import Event, Name, Recorded
-from muster.wire.check import Check, Health, HttpCheck, Port, TcpCheck, TtlCheck, named, worst
+from domain.message import Event, Recorded, Text
+from muster.wire.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
+from muster.wire.registry import DEREGISTERED
+from muster.wire.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
+from muster.wire.stream import Name
 from muster.wire.value import value
 
-Text = Annotated[str, StringConstraints(max_length=1024)]
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Checks = Annotated[tuple[Check, ...], Field(max_length=16), AfterValidator(named)]
-Metadata = Annotated[
-    dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=128)],
-        Annotated[str, StringConstraints(max_length=4096)],
-    ],
-    Field(max_length=64),
-]
-Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
-Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
-Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
-Zone = Annotated[str, StringConstraints(max_length=128)]
-Weight = Annotated[int, Field(strict=True, ge=0, le=65535)]
-
 Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
-
-
-@value(kw_only=True)
-class Spec:
-    """What an instance says of itself when it registers. Lengths are in seconds; no lease: it stays until removed."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    address: Address
-    port: Port
-    metadata: Metadata = field(default_factory=dict)
-    tags: Tags = ()
-    zone: Zone = ""
-    weight: Weight = 1
-    checks: Checks = ()
-    lease_seconds: Seconds | None = None
-    deregister_after_seconds: Seconds | None = None
 
 
 @value
@@ -231,7 +202,7 @@ class LeaseExpired(InstanceEvent):
 class InstanceDeregistered(InstanceEvent):
     """It is gone; `health` is what it was last."""
 
-    type = "muster.instance.deregistered.v1"
+    type = DEREGISTERED
     incarnation: int
     cause: Removal
     health: Health

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal, NamedTuple, cast
 
-from domain.message import Command, Event, Name, fact
+from domain.message import Event, Text, fact
 from domain.registry.instance import (
     EVENTS,
     Instance,
@@ -35,23 +35,21 @@ from domain.registry.instance import (
     InstanceZoneChanged,
     LeaseExpired,
     Removal,
-    Spec,
-    Text,
     carried_over,
     health_of,
 )
 from domain.registry.versions import INITIAL, Service, evolve, fold
 from muster.wire.check import REPORTED, Health, TtlCheck, worst
+from muster.wire.command import Command
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
-
-KIND: Final = "service"
+from muster.wire.spec import Spec
+from muster.wire.stream import Name
 
 __all__ = [
     "COMMANDS",
     "EVENTS",
     "INITIAL",
     "INTERNAL_COMMANDS",
-    "KIND",
     "Service",
     "Timer",
     "decide",

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from immutables import Map
 
-from domain.message import Command, Event
+from domain.message import Event
 from domain.shards.node import (
     AttestSilence,
     CordonNode,
@@ -51,11 +51,9 @@ from domain.shards.node import (
     joined,
 )
 from domain.shards.node import evolve as changed
+from muster.wire.command import Command
 from muster.wire.error import NodeCordoned, NodeNotFound, NodeTaken, StaleIncarnation
 from muster.wire.value import value
-
-KIND: Final = "cluster"
-STREAM: Final = "cluster"
 
 
 @value

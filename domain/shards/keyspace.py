@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from domain.message import Command, Event, Name
+from domain.message import Event
 from domain.shards.shard import (
     EVENTS,
     INITIAL,
@@ -38,6 +38,7 @@ from domain.shards.shard import (
     evolve,
     load,
 )
+from muster.wire.command import Command
 from muster.wire.error import (
     KeyspaceNotFound,
     MoveInProgress,
@@ -49,10 +50,9 @@ from muster.wire.error import (
     VersionConflict,
 )
 from muster.wire.key import shards_max
+from muster.wire.stream import Name
 
-KIND: Final = "keyspace"
-
-__all__ = ["COMMANDS", "EVENTS", "INITIAL", "INTERNAL_COMMANDS", "KIND", "Keyspace", "decide", "dump", "evolve", "load"]
+__all__ = ["COMMANDS", "EVENTS", "INITIAL", "INTERNAL_COMMANDS", "Keyspace", "decide", "dump", "evolve", "load"]
 
 Nodes = Annotated[tuple[Name, ...], Field(max_length=1_000)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]

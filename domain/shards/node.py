@@ -5,7 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from domain.message import Command, Event, Name
+from domain.message import Event
+from muster.wire.command import Command
+from muster.wire.stream import Name
 from muster.wire.value import value
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255}):[0-9]{1,5}$")]

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final, Literal
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Event, Name
+from domain.message import Event
 from muster.wire.driver import ShardLimits
 from muster.wire.key import shards_max
+from muster.wire.stream import Name
 from muster.wire.value import value
 
 Status = Literal["active", "migrating", "inactive"]

@@ -22,7 +22,7 @@ from typing import Final
 
 import orjson
 
-from domain.message import Recorded, root
+from domain.message import Recorded
 from domain.saga import SagaCompensated, SagaCompleted, StepSucceeded
 from domain.shards import keyspace
 from domain.shards.shard import EVENTS, Keyspace, ShardMoved
@@ -35,6 +35,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.sqlite.engine import open_embedded
 from muster.wire.driver import ShardId
+from muster.wire.stream import root_of
 from sagas.invariants.log import Invariants
 
 _SHARD_EVENTS: Final = frozenset(EVENTS)
@@ -68,7 +69,7 @@ async def read_log(chosen: argparse.Namespace, findings: Findings) -> Log:
 def _take(recorded: Recorded, log: Log, findings: Findings) -> None:
     findings.events += 1
     findings.breaches += log.invariants.take(recorded)
-    event, name = recorded.event, root(recorded.stream).rpartition("/")[2]
+    event, name = recorded.event, root_of(recorded.stream).rpartition("/")[2]
     if type(event) in _SHARD_EVENTS:
         log.keyspaces[name] = keyspace.evolve(log.keyspaces.get(name, keyspace.INITIAL), event)
     match event:

@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 import orjson
 from eventsourcing.persistence import StoredEvent
 
-from domain.message import root
 from infra.log.port import Batch, Cursor, Document
 from muster.wire.error import Corrupt
+from muster.wire.stream import root_of
 
 TERM_STARTED: Final = "muster.term.started.v1"
 TERM_STREAM: Final = "term"
@@ -58,7 +58,7 @@ class Key(NamedTuple):
 @lru_cache(maxsize=65_536)
 def key_of(stream: str) -> Key:
     """The key of the stream's records: its root."""
-    return _key(root(stream))
+    return _key(root_of(stream))
 
 
 def _key(stream: str) -> Key:

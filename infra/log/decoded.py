@@ -20,7 +20,6 @@ from pydantic_core.core_schema import no_info_after_validator_function, no_info_
 from domain.catalogue import EVENTS
 from domain.message import Event, Recorded, fact
 from domain.registry.instance import (
-    Checks,
     InstanceCheckChanged,
     InstanceDeregistered,
     InstanceDrainEnded,
@@ -30,10 +29,10 @@ from domain.registry.instance import (
     InstanceMaintenanceSet,
     InstanceRegistered,
     LeaseExpired,
-    Spec,
 )
 from infra.log.port import Document
 from muster.wire.check import REPORTED, HttpCheck, TcpCheck, TtlCheck, named
+from muster.wire.spec import Checks, Spec
 
 Row = tuple[Any, ...]
 """(position, document), or a decoded event: (position, stream, version, time, type, fields, id, command's id, correlation id,

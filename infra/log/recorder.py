@@ -15,11 +15,11 @@ from typing import Final, ParamSpec, TypeVar
 import orjson
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, PersistenceError, StoredEvent
 
-from domain.message import root
 from infra.log.call_thread import CallThread
 from infra.log.chain import Chain, link, term_started
 from infra.log.port import START, Batch, Cursor, Document
 from muster.wire.error import Corrupt, CursorRefused, Fenced, NotReady, Uncertain
+from muster.wire.stream import root_of
 
 idle_seconds: Final = 1.0
 P = ParamSpec("P")
@@ -200,4 +200,4 @@ def _document(value: bytes) -> Document | None:
 
 def _link(stored: StoredEvent) -> bytes | None:
     document = _document(stored.state)
-    return None if document is None else link(root(str(document.get("subject"))).encode(), stored.state)
+    return None if document is None else link(root_of(str(document.get("subject"))).encode(), stored.state)

@@ -22,12 +22,12 @@ from muster.agent.lease import Lease
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
-from muster.client.client import DEFAULT_URL
 from muster.client.event_stream import follow
 from muster.client.keyed import Keyed
 from muster.client.shards import ShardControl
 from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.client.writing import write
+from muster.wire import DEFAULT_URL
 from muster.wire.driver import ShardDriver
 from muster.wire.error import NodeNotFound, Refused, StaleIncarnation, Transient
 from muster.wire.registry import WRITTEN, Written

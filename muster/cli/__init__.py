@@ -6,34 +6,38 @@ from typing import Final
 import click
 
 from muster import __version__
+from muster.cli.of_server import WithServerCommands
 
 _COMMANDS_OF: Final = {
     "muster.cli.registry.write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat"),
     "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "events", "status"),
-    "workers.cli.log": ("replay", "verify"),
     "muster.cli.shards.keyspace": ("keyspace", "keyspaces", "shards", "route", "pin", "unpin"),
     "muster.cli.shards.data": ("put", "get", "delete", "scan"),
     "muster.cli.shards.node": ("node", "nodes", "limits"),
     "muster.cli.shards.migration": ("move", "migrations", "migration"),
-    "workers.cli.server": ("doctor", "up"),
 }
 _MODULE_OF: Final = {command: module for module, commands in _COMMANDS_OF.items() for command in commands}
+_OF_SERVER: Final = {name: name for name in ("doctor", "replay", "up", "verify")}
 
 
-class _Commands(click.Group):
+class _Commands(WithServerCommands):
     """The commands by name. A start of `muster up` without the clients' modules takes a tenth of a second less."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click."""
-        return sorted(_MODULE_OF)
+        return sorted([*_MODULE_OF, *super().list_commands(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click."""
         module = _MODULE_OF.get(cmd_name)
-        return None if module is None else getattr(import_module(module), cmd_name)
+        return super().get_command(ctx, cmd_name) if module is None else getattr(import_module(module), cmd_name)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    of_server=_OF_SERVER,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="muster")
 def main() -> None:
     """Who is here, who is healthy, who owns which shard, and how it came to be so.

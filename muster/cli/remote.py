@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from muster.cli.outcome import json_option, run, show
-from muster.client.client import DEFAULT_URL, Client
+from muster.client.client import Client
+from muster.wire import DEFAULT_URL
 from muster.wire.registry import Written
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -21,8 +21,6 @@ from typing import Any, Final, Self
 import orjson
 from pydantic import TypeAdapter
 
-from domain.message import Envelope
-from domain.registry.instance import Spec
 from muster.client.event_stream import follow
 from muster.client.registration import Registration, keep_alive
 from muster.client.shards import ShardControl
@@ -30,8 +28,9 @@ from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.client.watch import Change, Follower
 from muster.client.writing import write
+from muster.wire import DEFAULT_URL
 from muster.wire.check import Check, Health
-from muster.wire.command import document_of, new_id
+from muster.wire.command import Envelope, PublishedCommand, document_of, new_id
 from muster.wire.registry import (
     EVENT_PAGE,
     HISTORY,
@@ -47,8 +46,8 @@ from muster.wire.registry import (
     Service,
     Written,
 )
+from muster.wire.spec import Spec
 
-DEFAULT_URL: Final = "http://127.0.0.1:8740"
 BATCH_COMMANDS_MAX: Final = 1_000
 _SPEC: Final = TypeAdapter(Spec)
 _OUTCOMES: Final = TypeAdapter(list[Outcome])
@@ -209,7 +208,7 @@ class Client:
         """It stays after all."""
         return await self._write("DELETE", (service, instance, "drain"), _given(reason=reason), command_id=command_id)
 
-    async def commands(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    async def commands(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
         """Give commands in batches of 1,000; the outcomes in the same order, refusals among them (`outcome.written()`).
 
         Commands that no writer has answered are given again with their ids; what stays `unknown` at the end says so.
@@ -219,7 +218,7 @@ class Client:
             outcomes += await self._batch(envelopes[start : start + BATCH_COMMANDS_MAX])
         return outcomes
 
-    async def _batch(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
+    async def _batch(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
         ends_at, tries = time.monotonic() + self._transport.timeout_seconds, 0
         outcomes: dict[int, Outcome] = {}
         open_ = list(range(len(envelopes)))

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from domain.registry.instance import InstanceDeregistered, Spec
 from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
+from muster.wire.registry import DEREGISTERED
+from muster.wire.spec import Spec
 
 if TYPE_CHECKING:
     from muster.client.client import Client
@@ -72,7 +73,7 @@ async def _return(client: "Client", registration: Registration, spec: Spec) -> N
 async def _taken_out(client: "Client", registration: Registration) -> bool:
     history = await client.history(registration.service, registration.instance)
     last = history.items[-1] if history.items else None
-    if last is None or last.type != InstanceDeregistered.type:
+    if last is None or last.type != DEREGISTERED:
         return last is not None  # somebody else holds the name now
     return bool(last.data.get("cause") == "requested")
 

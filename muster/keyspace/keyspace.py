@@ -27,7 +27,6 @@ from typing import Any, Final, Self
 
 import orjson
 
-from muster.client.client import DEFAULT_URL
 from muster.client.transport import Transport, path_of
 from muster.keyspace.batch import Pending, Result, run
 from muster.keyspace.channel import NodeChannel
@@ -36,6 +35,7 @@ from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, 
 from muster.keyspace.router import Attempt, ShardRouter
 from muster.keyspace.scan import scan_shard
 from muster.keyspace.shard_map import Place
+from muster.wire import DEFAULT_URL
 from muster.wire.command import new_id
 from muster.wire.error import InvalidCommand, ShardOverflow
 from muster.wire.key import shard_of

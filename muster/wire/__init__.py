@@ -1,1 +1,6 @@
 """The published language: what clients, data nodes and controllers say to each other. Pure."""
+
+from typing import Final
+
+DEFAULT_URL: Final = "http://127.0.0.1:8740"
+"""Where a controller listens, and is asked, unless told otherwise."""

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 
-from domain.message import Name
+from muster.wire.stream import Name
 from muster.wire.value import value
 
 Health = Literal["healthy", "unhealthy", "unknown"]
@@ -86,6 +86,7 @@ class TtlCheck:
     name: Name = "ttl"
 
 
+KINDS: Final = frozenset(("http", "tcp", "ttl"))
 Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
 
 CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])

@@ -1,12 +1,63 @@
-"""Commands as they stand on the wire."""
+"""Commands as they travel: what is asked, by whom and why, and the same as JSON.
 
-from typing import Any
+A command is known by its `type`, a stable name on every wire; see docs/asyncapi.yaml for all types and their data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
-from domain.message import Command, Envelope
-from domain.registry.service import KIND
+from muster.wire.stream import service_stream
+from muster.wire.value import value
+
+
+class Command(BaseModel):
+    """A wish: it is answered with events, with nothing (already so), or with a refusal. `type` is its stable name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    type: ClassVar[str]
+
+
+@value
+class Envelope:
+    """A command on its way: who asks for what, and why.
+
+    `id` makes it idempotent; `stream` is the root stream that it is for (`service/orders`); `expected_version`
+    is compared with the version of what the command is about (an instance's version).
+    """
+
+    id: str
+    stream: str
+    command: Command
+    actor: str = "anonymous"
+    reason: str | None = None
+    expected_version: int | None = None
+    correlation_id: str | None = None
+
+
+def new_id() -> str:
+    """An id for a command."""
+    return uuid4().hex
+
+
+@value(kw_only=True)
+class PublishedCommand:
+    """A command by its type's name and its data, for who has no class for it: what `/v1/commands` and the topic take.
+
+    The controller judges both; a client that is older than the command can still publish it.
+    """
+
+    type: str
+    stream: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=new_id)
+    actor: str = "anonymous"
+    reason: str | None = None
+    expected_version: int | None = None
 
 
 def to_service(
@@ -19,26 +70,25 @@ def to_service(
     expected_version: int | None = None,
 ) -> Envelope:
     """The command in its envelope, with an id of its own unless one is given."""
-    return Envelope(id or new_id(), f"{KIND}/{service}", command, actor, reason, expected_version)
+    return Envelope(id or new_id(), service_stream(service), command, actor, reason, expected_version)
 
 
-def new_id() -> str:
-    """An id for a command."""
-    return uuid4().hex
-
-
-def document_of(envelope: Envelope) -> dict[str, Any]:
-    """`{id, type, stream, data, actor[, reason, expected_version]}`, for orjson; `data` is JSON already."""
-    command = envelope.command
+def document_of(command: Envelope | PublishedCommand) -> dict[str, Any]:
+    """`{id, type, stream, data, actor[, reason, expected_version]}`, for orjson; an envelope's `data` is JSON already."""
+    if isinstance(command, Envelope):
+        type_name = command.command.type
+        data: object = orjson.Fragment(command.command.model_dump_json(warnings=False).encode())
+    else:
+        type_name, data = command.type, command.data
     document: dict[str, Any] = {
-        "id": envelope.id,
-        "type": command.type,
-        "stream": envelope.stream,
-        "data": orjson.Fragment(command.model_dump_json(warnings=False).encode()),
-        "actor": envelope.actor,
+        "id": command.id,
+        "type": type_name,
+        "stream": command.stream,
+        "data": data,
+        "actor": command.actor,
     }
-    if envelope.reason is not None:
-        document["reason"] = envelope.reason
-    if envelope.expected_version is not None:
-        document["expected_version"] = envelope.expected_version
+    if command.reason is not None:
+        document["reason"] = command.reason
+    if command.expected_version is not None:
+        document["expected_version"] = command.expected_version
     return document

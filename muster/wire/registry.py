@@ -9,6 +9,9 @@ from pydantic import TypeAdapter
 from muster.wire.check import Check, Health
 from muster.wire.problem import error_from
 
+DEREGISTERED: Final = "muster.instance.deregistered.v1"
+"""The type of the event that ends an instance's registration; its `cause` says why."""
+
 Item = TypeVar("Item")
 
 

@@ -4,10 +4,10 @@ from functools import lru_cache
 
 from aiokafka.partitioner import murmur2
 
-from domain.message import root
+from muster.wire.stream import root_of
 
 
 @lru_cache(maxsize=65_536)
 def partition_of(stream: str, partitions: int) -> int:
     """The partition (0 to `partitions` - 1) of the stream: murmur2 of its root's UTF-8 bytes."""
-    return 0 if partitions == 1 else int(murmur2(root(stream).encode()) & 0x7FFFFFFF) % partitions
+    return 0 if partitions == 1 else int(murmur2(root_of(stream).encode()) & 0x7FFFFFFF) % partitions

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
-from domain.message import Command, Event
+from domain.message import Event
 from domain.saga import (
     INITIAL,
     VERBS,
@@ -45,6 +45,7 @@ from domain.saga import (
     UpgradeSaga,
     evolve,
 )
+from muster.wire.command import Command
 from muster.wire.error import MigrationNotFound, Refused, VerbNotAllowed
 from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Step, Task, Wait, newest
 

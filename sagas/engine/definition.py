@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from domain.message import Command
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
+from muster.wire.command import Command
 
 
 @dataclass(frozen=True, slots=True)

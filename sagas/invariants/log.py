@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from domain import saga as s
-from domain.message import Event, Recorded, root
+from domain.message import Event, Recorded
 from domain.shards import node as n
 from domain.shards import shard as k
+from muster.wire.stream import root_of
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Definition, Definitions
 from sagas.shard_migration import NAME as MIGRATION
@@ -281,7 +282,7 @@ class Invariants:
                 if self._unpaired.pop(recorded.partition, None) != (recorded.command_id, stream):
                     yield "I4 the saga says that it committed, but its shard was not moved with it"
             case "prepare":
-                if (root(stream), course.data["shard"], course.data["target"]) not in self._intents:
+                if (root_of(stream), course.data["shard"], course.data["target"]) not in self._intents:
                     yield "I11 a copy was prepared without the intent to clean it up"
 
     def _closed(self, stream: str, course: _Course, compensated: bool) -> Iterator[str]:
@@ -289,7 +290,7 @@ class Invariants:
             yield f"I6 it has ended at {course.step}, with {course.undo} to be undone"
         if compensated != course.turned:
             yield "I7 it has ended in another direction than it went"
-        shard = self._shards.get((root(stream), course.data.get("shard", -1)))
+        shard = self._shards.get((root_of(stream), course.data.get("shard", -1)))
         if shard is not None and shard.migration == stream:
             yield f"I9 it has ended, but keeps shard {course.data['shard']}"
         del self._courses[stream]

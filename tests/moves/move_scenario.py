@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Callable
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope, Recorded
+from domain.message import Recorded
 from domain.saga import VERBS, ReportStep, Saga
 from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, ReportOpened
 from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
+from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed, task_id
 from sagas.engine.definition import Ask, Task

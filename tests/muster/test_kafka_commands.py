@@ -12,13 +12,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from domain.message import Envelope
-from domain.registry.instance import Spec
 from domain.registry.service import Heartbeat, RegisterInstance
 from infra.settings import Settings
 from muster import Client, KafkaCommands, to_service
+from muster.wire.command import Envelope
 from muster.wire.error import InstanceNotFound, NotReady, Timeout, TooLarge, Unreachable
 from muster.wire.route import partition_of
+from muster.wire.spec import Spec
 from tests.servers import SharedKafka
 from workers.controller.process import running
 

@@ -72,7 +72,7 @@ def test_every_command_in_the_readme_can_be_typed(words: list[str]) -> None:
     command = COMMANDS[name]
     if isinstance(command, click.Group):
         name, *arguments = arguments
-        command = command.commands[name]
+        command = command.get_command(CONTEXT, name)
     assert isinstance(command.make_context(name, arguments), click.Context)
 
 
@@ -90,7 +90,7 @@ def test_every_option_in_the_reference_exists() -> None:
         if found:
             command = COMMANDS[found[1]]
             if isinstance(command, click.Group):
-                command = command.commands[found[2]]
+                command = command.get_command(CONTEXT, found[2])
             told = set(re.findall(r"`[^`]*?(--[a-z-]+)", line))
             assert told <= options(command), line
 

@@ -15,13 +15,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from docs import generate
 from docs.example import run
 from domain.catalogue import COMMANDS, EVENTS
-from domain.message import root
 from infra.kafka.topic import TOPICS
 from infra.log.chain import TERM_STARTED, Chain, sealed
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.settings import Settings
 from muster.wire.error import BY_NAME
+from muster.wire.stream import root_of
 from tests.servers import SharedKafka
 from workers.controller.process import running
 from workers.gateway import Control
@@ -140,7 +140,7 @@ def test_the_records_shown_are_an_unbroken_chain_of_events_that_decode() -> None
     values = []
     for record in shown:
         document = dict(record)
-        key = root(document["subject"]).encode()
+        key = root_of(document["subject"]).encode()
         del document["crc"]
         value = sealed(key, orjson.dumps(document))
         assert orjson.loads(value) == record
@@ -166,7 +166,7 @@ async def test_commands_published_by_any_client_find_the_outcomes_shown(kafka: S
     settings = Settings(data=tmp_path, http="127.0.0.1:0", kafka=kafka.bootstrap, prefix=prefix, controller="plain")
     async with running(settings), plain_clients(kafka.bootstrap, prefix) as (producer, consumer):
         for command in commands():
-            key = root(command["stream"]).encode()
+            key = root_of(command["stream"]).encode()
             await producer.send_and_wait(f"{prefix}.commands", orjson.dumps(command), key=key)
         found: dict[str, dict[str, Any]] = {}
         async with asyncio.timeout(OUTCOME_SECONDS_MAX):

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from domain import saga as s
-from domain.message import Command, Event
+from domain.message import Event
 from domain.saga import ExpireStep, ReportStep, Saga
+from muster.wire.command import Command
 from muster.wire.error import Refused
 from sagas.engine import decide as engine
 from sagas.engine.decide import Root, SagaTimer, Told

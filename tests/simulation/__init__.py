@@ -18,14 +18,15 @@ from random import Random
 from typing import Any
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope, Recorded
+from domain.message import Recorded
 from domain.registry import service as s
-from domain.registry.instance import Spec
 from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from muster.wire.check import TtlCheck
+from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError, NotReady, Refused
+from muster.wire.spec import Spec
 from tests.machine import facts
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store

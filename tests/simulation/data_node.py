@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from domain.catalogue import Answer
-from domain.message import Command
 from domain.saga import ReportStep
 from domain.shards.keyspace import ReportDropped, ReportOpened
 from domain.shards.node import JoinNode, RenewNode
@@ -19,6 +18,7 @@ from domain.shards.shard import Shard
 from infra.shards import ownership
 from infra.shards.record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
 from muster.agent.settle import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
+from muster.wire.command import Command
 from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,

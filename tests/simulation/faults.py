@@ -10,9 +10,9 @@ from zlib import crc32
 
 from domain.message import Recorded
 from domain.saga import AbortSaga, ExpireStep, PauseSaga, ResumeSaga, Saga, StepSucceeded
-from domain.shards import cluster
 from domain.shards.keyspace import MoveShard
 from domain.shards.node import SlotsGranted, SlotsReleased
+from muster.wire.stream import CLUSTER
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.simulation.moves import KEYSPACE, Fault, Message, Moves
 from workers.views.shards import TaskRow
@@ -162,7 +162,7 @@ class AtStep(Fault):
     def _decides(self, world: Moves, message: Message) -> bool:
         recorded = world.controller.peek(message.stream, message.command)
         wanted = ASKED.get(BEHIND.get(self.step, self.step))
-        if wanted is not None and message.stream == cluster.STREAM:
+        if wanted is not None and message.stream == CLUSTER:
             return any(isinstance(each.event, wanted) for each in recorded)
         return self._passes(recorded)
 

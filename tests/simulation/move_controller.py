@@ -12,11 +12,13 @@ from itertools import count
 from typing import Final
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope, Recorded, root
+from domain.message import Recorded
 from domain.saga import Saga
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
+from muster.wire.command import Command, Envelope
 from muster.wire.error import Timeout
+from muster.wire.stream import root_of
 from tests.sample import NOON
 from tests.simulation.loop import VirtualLoop
 from workers.machine.partition import Folded, Partition
@@ -144,7 +146,7 @@ class MoveController:
             self.partition.rollback()
             self.start()
             raise Crashed
-        self.log += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
+        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in stored]
         self._driver.changed(self.partition.commit(cursor))
         self._show(folded)
         for each in recorded:

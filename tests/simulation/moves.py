@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from random import Random
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope, Recorded
+from domain.message import Recorded
 from domain.saga import ForceComplete, ResumeSaga, RetryStep, Saga, SkipStep, StepSucceeded
 from domain.shards.keyspace import CreateKeyspace, MoveShard
 from domain.shards.node import RemoveNode
 from domain.shards.shard import Shard, ShardMoved, ShardReclaimed, ShardsAssigned
+from muster.wire.command import Command, Envelope
 from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
 from sagas.catalogue import DEFINITIONS

@@ -2,9 +2,9 @@
 
 from eventsourcing.popo import POPOApplicationRecorder
 
-from domain.message import Envelope
 from domain.registry.service import Heartbeat
 from infra.log.recorder import RecorderLog
+from muster.wire.command import Envelope
 from muster.wire.error import NotReady
 from muster.wire.route import partition_of
 from tests.machine import statuses

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import uvicorn
 
-from domain.message import Command
 from infra.kafka.engine import open_kafka
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
@@ -26,6 +25,7 @@ from infra.log.engine import Engine
 from infra.postgres.store import ReadStore
 from infra.settings import LOCAL, Settings
 from infra.sqlite.engine import open_embedded
+from muster.wire.command import Command
 from muster.wire.error import NotReady, Transient
 from muster.wire.route import partition_of
 from workers.collector import COLLECTOR
@@ -33,10 +33,10 @@ from workers.controller.status import status
 from workers.gateway import Control, Executor
 from workers.health.checker import Checker
 from workers.health.observer import ReignChecks
+from workers.http import peers as peer
 from workers.http.application import Application, application
 from workers.http.connection import Connection
 from workers.machine.partition import Partition
-from workers.peers import routes as peer
 from workers.peers.forwarding import Forwarding, Peers
 from workers.peers.members import Member, Members
 from workers.peers.presence import RollCall

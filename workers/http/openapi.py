@@ -6,9 +6,10 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from domain.message import NAME_PATTERN, Command
-from domain.registry.instance import Spec
 from domain.registry.service import RegisterInstance
+from muster.wire.command import Command
+from muster.wire.spec import Spec
+from muster.wire.stream import NAME_PATTERN
 from workers.http.documented import HOT, Operation
 from workers.http.documented_shards import SHARDS
 from workers.http.exchange import Reading

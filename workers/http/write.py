@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from domain.catalogue import Answer, command_from
-from domain.message import Command, Envelope
+from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, Timeout
 from muster.wire.token import Token, format_token, parse_token
 from muster.wire.value import value

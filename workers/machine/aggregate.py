@@ -11,10 +11,13 @@ from operator import attrgetter
 from typing import Any, Final
 
 from domain import saga
-from domain.message import Command, Event, Recorded, root
+from domain.message import Event, Recorded
 from domain.registry import service
 from domain.registry.service import ObserveCheck
 from domain.shards import cluster, keyspace, node
+from muster.wire import stream as streams
+from muster.wire.command import Command
+from muster.wire.stream import kind_of, root_of
 from sagas import catalogue
 from sagas.engine import decide as engine
 from sagas.engine.decide import Root, Told
@@ -73,7 +76,7 @@ def _decide_keyspace(command: Command, stream: str, states: States) -> list[Plac
 
 
 def _decide_saga(command: Command, stream: str, states: States) -> list[Placed]:
-    over = root(stream)
+    over = root_of(stream)
     state = states.get(stream, saga.INITIAL)
     told = engine.decide(command, state, _root(states.get(over, keyspace.INITIAL)), catalogue.DEFINITIONS)
     return _placed(told, over, stream)
@@ -115,7 +118,7 @@ def _last_version(state: Any) -> int | None:
 
 
 SERVICE: Final = Aggregate(
-    kind=service.KIND,
+    kind=streams.SERVICE,
     initial=service.INITIAL,
     commands=(*service.COMMANDS, *service.INTERNAL_COMMANDS),
     events=service.EVENTS,
@@ -132,7 +135,7 @@ SERVICE: Final = Aggregate(
     expire=service.expire,
 )
 KEYSPACE: Final = Aggregate(
-    kind=keyspace.KIND,
+    kind=streams.KEYSPACE,
     initial=keyspace.INITIAL,
     commands=(*keyspace.COMMANDS, *keyspace.INTERNAL_COMMANDS),
     events=keyspace.EVENTS,
@@ -147,7 +150,7 @@ KEYSPACE: Final = Aggregate(
     load=keyspace.load,
 )
 CLUSTER: Final = Aggregate(
-    kind=cluster.KIND,
+    kind=streams.CLUSTER,
     initial=cluster.INITIAL,
     commands=(*node.COMMANDS, *node.INTERNAL_COMMANDS),
     events=node.EVENTS,
@@ -165,7 +168,7 @@ CLUSTER: Final = Aggregate(
     load=cluster.load,
 )
 SAGA: Final = Aggregate(
-    kind=saga.KIND,
+    kind=streams.SAGA,
     initial=saga.INITIAL,
     commands=(*saga.COMMANDS, *saga.INTERNAL_COMMANDS),
     events=saga.EVENTS,
@@ -188,14 +191,12 @@ OF_EVENT: Final[dict[type[Event], Aggregate]] = {event: kind for kind in AGGREGA
 OF_COMMAND: Final[dict[type[Command], Aggregate]] = {command: kind for kind in AGGREGATES for command in kind.commands}
 
 
+_OF_KIND: Final[dict[str, Aggregate]] = {kind.kind: kind for kind in AGGREGATES}
+
+
 def of_stream(stream: str) -> Aggregate:
     """The kind of a stream."""
-    first, *rest = stream.split("/")
-    if first == service.KIND:
-        return SERVICE
-    if first == cluster.KIND:
-        return CLUSTER
-    return SAGA if len(rest) > 1 else KEYSPACE
+    return _OF_KIND[kind_of(stream)]
 
 
 def inside_id(command: Command, stream: str) -> str:

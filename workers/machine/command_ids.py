@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from domain.catalogue import Answer
-from domain.message import Envelope
+from muster.wire.command import Envelope
 
 generation_ids_max: Final = 100_000
 _PACKED: Final = struct.Struct("<8sBqqq")

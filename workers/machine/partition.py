@@ -17,10 +17,11 @@ from typing import Any, Final
 from eventsourcing.persistence import StoredEvent
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope, Recorded
+from domain.message import Recorded
 from domain.saga import Saga
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log.port import START, Batch, Cursor
+from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
 from workers.machine.aggregate import (
     OF_COMMAND,

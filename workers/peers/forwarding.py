@@ -7,7 +7,7 @@ import aiohttp
 import orjson
 
 from domain.catalogue import Answer
-from domain.message import Envelope
+from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, MusterError, NotReady, Timeout
 from workers.peers.members import Members
 from workers.writer.request import Told

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope
 from domain.saga import ExpireStep, ReportStep, Saga
-from domain.shards import cluster
 from domain.shards.keyspace import AbandonCleanup, MoveShard
 from domain.shards.node import ReleaseSlots
 from domain.shards.shard import Keyspace
+from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
+from muster.wire.stream import CLUSTER
 from muster.wire.token import Token
 from sagas.drain import drain_moves
 from sagas.engine.decide import task_id
@@ -176,9 +176,7 @@ class SagaDriver:
         # Under an id of its own each time: "not yet" is an answer that must not be remembered.
         id_ = f"{task_id(saga)}/{self._reign}.{version}"
         try:
-            answer = await self._submit(
-                Envelope(id_, cluster.STREAM, ask.command, actor="muster", correlation_id=saga.id)
-            )
+            answer = await self._submit(Envelope(id_, CLUSTER, ask.command, actor="muster", correlation_id=saga.id))
         except MusterError as error:
             log.debug("a saga's command was not answered", extra={"saga": saga.id, "reason": error.detail})
             await asyncio.sleep(ask_again_seconds)
@@ -235,7 +233,7 @@ class SagaDriver:
         for saga in (*self._views.cluster.held, *self._views.cluster.waiting):
             id_ = f"{saga}/slots/{self._views.cluster.version}"
             if saga.split("/")[1] in self._keyspaces and saga not in self._live and id_ not in self._giving:
-                self._give(Envelope(id_, cluster.STREAM, ReleaseSlots(saga=saga), "muster", "the saga has ended"))
+                self._give(Envelope(id_, CLUSTER, ReleaseSlots(saga=saga), "muster", "the saga has ended"))
 
     def _give(self, envelope: Envelope) -> None:
         """Give a command that nobody waits for: what it is for is looked for again."""

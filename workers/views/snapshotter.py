@@ -17,11 +17,12 @@ import orjson
 from cramjam import zstd
 from pydantic import TypeAdapter
 
-from domain.registry.instance import CheckStatus, Instance, Mark, Spec
+from domain.registry.instance import CheckStatus, Instance, Mark
 from domain.registry.service import Service
 from infra.log.decoded import checks_of
 from infra.log.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.check import Health
+from muster.wire.spec import Spec
 from projections.catalogue import PROJECTIONS
 from projections.history import HistoryRow
 from projections.migrations import MigrationRow

@@ -18,8 +18,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
-from domain.message import Envelope
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
+from muster.wire.command import Envelope
 from muster.wire.error import MusterError, Transient
 from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
 from workers.writer.request import Told, answer_of

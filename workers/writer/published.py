@@ -9,15 +9,17 @@ from typing import Any, Final
 
 import orjson
 
-from domain.catalogue import KIND_OF, STREAMS, Answer, command_from
-from domain.message import Envelope
+from domain.catalogue import KIND_OF, Answer, command_from
+from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from muster.wire.stream import NAME as NAME_FORM
+from muster.wire.stream import PATTERNS
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What a service and an instance may be called; as `domain.message.Name`."""
+NAME: Final = re.compile(NAME_FORM)
+"""What a service and an instance may be called."""
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
@@ -27,7 +29,7 @@ _FORM_OF: Final = {
     "cluster": "cluster",
     "saga": "keyspace/<name>/migration/<number>",
 }
-_STREAM_OF: Final = {type_name: re.compile(STREAMS[kind]) for type_name, kind in KIND_OF.items()}
+_STREAM_OF: Final = {type_name: re.compile(PATTERNS[kind]) for type_name, kind in KIND_OF.items()}
 
 
 def envelope_from_json(value: bytes) -> Envelope:

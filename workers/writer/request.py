@@ -7,7 +7,7 @@ from itertools import islice, repeat
 from typing import Any
 
 from domain.catalogue import Answer
-from domain.message import Envelope
+from muster.wire.command import Envelope
 from muster.wire.error import MusterError
 
 Told = Answer | MusterError

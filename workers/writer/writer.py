@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope
 from infra.log.port import START, Cursor, EventLog
+from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, Fenced, NotReady, Timeout, Transient
 from workers.machine.partition import Folded, GroupFull, Partition
 from workers.views.views import Views

@@ -8,8 +8,6 @@ from typing import Any
 import click
 import orjson
 
-from domain.catalogue import command_from
-from domain.registry.service import RegisterInstance
 from muster.cli.outcome import fail, show
 from muster.cli.registry.check_option import CheckType
 from muster.cli.remote import Remote, reason_option, remote
@@ -17,6 +15,7 @@ from muster.cli.table import show_written
 from muster.client.client import Client
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
+from muster.wire.spec import spec_from
 
 
 @click.command()
@@ -53,11 +52,9 @@ def register(
     if metadata:
         spec["metadata"] = dict(_pair(text) for text in metadata)
     try:
-        command = command_from(RegisterInstance.type, {"instance": instance, "spec": spec})
+        wanted = spec_from(spec)
     except MusterError as error:
         fail(error, json=remote.json)
-    assert isinstance(command, RegisterInstance)
-    wanted = command.spec
     _write(
         remote,
         service,

@@ -16,10 +16,10 @@ from domain.registry.instance import (
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
     InstanceRegistered,
-    Spec,
     evolve,
 )
 from muster.wire.error import InvalidInstance
+from muster.wire.spec import Spec
 from tests.sample import EVENTS as SAMPLES
 from tests.sample import FULL, recorded, registered
 

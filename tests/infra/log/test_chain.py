@@ -3,11 +3,11 @@
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from domain.message import root
 from domain.registry.instance import InstanceDrainStarted, InstanceMaintenanceSet
 from infra.log.chain import Chain, link, sealed, term_started
 from infra.log.port import START, Cursor
 from muster.wire.error import Corrupt
+from muster.wire.stream import root_of
 from tests.sample import NOON, registered, sealed_batch
 
 SOURCE = "/muster/default"
@@ -36,7 +36,7 @@ class Scene:
         return self.records(stored)
 
     def records(self, stored: list[StoredEvent]) -> "Scene":
-        self.values += [(root(str(record.originator_id)).encode(), record.state) for record in stored]
+        self.values += [(root_of(str(record.originator_id)).encode(), record.state) for record in stored]
         return self
 
     def raw(self, key: bytes, value: bytes) -> "Scene":

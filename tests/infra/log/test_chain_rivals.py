@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from domain.message import root
 from domain.registry.instance import InstanceWeightChanged
 from infra.log.chain import Chain, link, term_started
 from infra.log.port import START, Cursor
+from muster.wire.stream import root_of
 from tests.sample import NOON, sealed_batch
 
 writers = st.sampled_from(["w1", "w2", "w3"])
@@ -80,7 +80,7 @@ class Rivals(RuleBasedStateMachine):
         events = [InstanceWeightChanged(instance="a", weight=index) for index in range(size)]
         stored, behind = sealed_batch(cursor, *events, commands=f"{writer}-{self.count}-")
         self.reigns[writer] = behind
-        return [(root(str(record.originator_id)).encode(), record.state) for record in stored], cursor
+        return [(root_of(str(record.originator_id)).encode(), record.state) for record in stored], cursor
 
     def _land(self, batch, cursor):
         # A batch that overtakes its own predecessor would be a gap: one writer's batches keep their order, as on a connection.

@@ -11,13 +11,13 @@ from eventsourcing.cryptography import AESCipher
 from eventsourcing.utils import Environment
 
 from domain.catalogue import EVENTS
-from domain.message import root
 from domain.registry.instance import InstanceEvent
 from infra.log import codec
 from infra.log.chain import Chain, link
 from infra.log.codec import CloudEventMapper, Draft, event_from
 from infra.log.port import Cursor
 from muster.wire.error import Corrupt
+from muster.wire.stream import root_of
 from tests import sample_shards
 from tests.sample import EVENTS as INSTANCE_EVENTS
 from tests.sample import NOON, recorded
@@ -44,7 +44,7 @@ def seal(event, mapper=None, offset=None) -> bytes:
 
 def opened(value: bytes, mapper=None):
     """The event that a reader gets from the record, through the chain."""
-    key = root(orjson.loads(value)["subject"]).encode()
+    key = root_of(orjson.loads(value)["subject"]).encode()
     [batch] = Chain(0, BEHIND).follow([(7, key, value)])
     [(position, document)] = batch.records
     return (mapper or CloudEventMapper()).recorded(0, position, document)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.message import Event, Recorded
-from domain.registry.instance import Spec
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log.decoded import DecodedRecords, row_of
 from infra.log.port import START, Batch, Document
 from muster.wire.error import Corrupt
+from muster.wire.spec import Spec
 from tests.histories import specs
 from tests.sample import EVENTS, FULL, recorded, registered
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from domain.message import Envelope
 from domain.registry.service import Heartbeat
 from muster import Client
 from muster.client.transport import backoff_seconds, merged
+from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
 from tests.muster.client.scripted import answer, hang_up, item, problem, wire, written
 

@@ -15,9 +15,10 @@ import pytest
 import trustme
 from aiohttp import web
 
-from domain.registry.instance import Instance, Spec
+from domain.registry.instance import Instance
 from domain.registry.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide
 from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.spec import Spec
 from tests.sample import evolved
 from workers.health.checker import Checker
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.catalogue import Answer
-from domain.message import Envelope
 from domain.registry.service import DrainInstance, RegisterInstance
+from muster.wire.command import Envelope
 from tests.sample import NOON, PLAIN, envelope, register, spec
 from workers.machine.command_ids import CommandIds, Piece, content_hash, packed_acceptance
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.message import Envelope
 from domain.registry.instance import InstanceDrainEnded, InstanceDrainStarted, InstanceRegistered
 from domain.registry.service import (
     DeregisterInstance,
@@ -20,6 +19,7 @@ from domain.registry.service import (
 )
 from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportOpened
 from infra.log.port import Batch
+from muster.wire.command import Envelope
 from muster.wire.error import Corrupt
 from tests.histories import public_commands
 from tests.machine import Machine, facts, statuses

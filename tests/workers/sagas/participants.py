@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from domain.catalogue import Answer
-from domain.message import Command, Envelope
 from domain.saga import ReportStep, Saga
 from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, ReportOpened
 from domain.shards.node import JoinNode
 from infra.settings import Settings
+from muster.wire.command import Command, Envelope
 from workers.controller.process import running
 from workers.gateway import Control
 from workers.views.shards import Changed, ShardViews, TaskRow

@@ -12,13 +12,14 @@ from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from hypothesis import strategies as st
 
-from domain.message import Command, Event, Recorded
+from domain.message import Event, Recorded
 from domain.registry import service as s
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.engine import PartitionLog
 from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
 from infra.sqlite.engine import LOG_FILE, open_embedded
+from muster.wire.command import Command
 from muster.wire.error import Refused
 from tests.sample import FULL, NOON, PLAIN, evolved
 

@@ -11,11 +11,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from eventsourcing.popo import POPOApplicationRecorder
 
-from domain.message import Envelope
 from domain.registry.service import Heartbeat
 from infra.kafka.provision import provision
 from infra.log.recorder import RecorderLog
-from muster.wire.command import document_of
+from muster.wire.command import Envelope, document_of
 from tests.sample import envelope, register
 from tests.servers import SharedKafka
 from tests.workers.writer.test_writer import Running, running, until

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from domain.catalogue import Answer
-from domain.message import Envelope
 from domain.registry.service import Heartbeat, RegisterInstance
+from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, InvalidInstance, NotReady, TooLarge
 from workers.writer.published import (
     claimed_id,

@@ -9,7 +9,6 @@ import pytest
 from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
-from domain.message import Envelope
 from domain.registry.service import (
     DeregisterInstance,
     DrainInstance,
@@ -23,6 +22,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.log.recorder import RecorderLog
 from infra.sqlite.log import LogRecorder, SqliteLog
+from muster.wire.command import Envelope
 from muster.wire.error import MusterError, NotReady, Timeout
 from tests.machine import statuses
 from tests.sample import HTTP, NOON, envelope, register

@@ -6,9 +6,10 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
-from domain.registry.instance import Instance, Tag, Zone
+from domain.registry.instance import Instance
 from muster.wire.check import Health
 from muster.wire.error import NotReady
+from muster.wire.spec import Tag, Zone
 from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.exchange import Reading, Reply, Request

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.catalogue import command_from
-from domain.message import Command, Envelope
 from domain.registry.service import (
     ClearMaintenance,
     DeregisterInstance,
@@ -16,6 +15,7 @@ from domain.registry.service import (
     SetMaintenance,
     UndrainInstance,
 )
+from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from workers.gateway import Control
 from workers.http.exchange import Reply, Request

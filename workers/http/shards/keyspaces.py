@@ -10,11 +10,11 @@ import orjson
 from pydantic import Field
 
 from domain.catalogue import Answer, command_from
-from domain.message import Command, Name
-from domain.shards import cluster
 from domain.shards.keyspace import AssignShards, CreateKeyspace, MoveShard, PinShard, UnpinShard
 from domain.shards.shard import Keyspace, Status
+from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
+from muster.wire.stream import CLUSTER, Name
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
@@ -175,7 +175,7 @@ class Keyspaces:
     async def _settled(self, request: Request, reading: Reading) -> tuple[str, Keyspace, tuple[int, ...]]:
         name = request.name("keyspace")
         # Addresses are the cluster's to know.
-        partitions = {self.control.partition_of(stream) for stream in (f"keyspace/{name}", cluster.STREAM)}
+        partitions = {self.control.partition_of(stream) for stream in (f"keyspace/{name}", CLUSTER)}
         await self.reader.settle(reading, request.header(b"muster-token"), tuple(partitions))
         return name, self.control.views.shards.keyspace(name), tuple(partitions)
 

@@ -8,9 +8,9 @@ import orjson
 from pydantic import Field
 
 from domain.catalogue import command_from
-from domain.message import Command, Name
 from domain.saga import VERBS, SkipStep, UpgradeSaga
-from domain.shards import cluster
+from muster.wire.command import Command
+from muster.wire.stream import CLUSTER, Name
 from projections.migrations import MigrationRow
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
@@ -53,7 +53,7 @@ class Migrations:
         """One migration, with its steps."""
         id_ = _stream(request)
         # What it waits for may be the cluster's to say.
-        partitions = tuple({self.control.partition_of(stream) for stream in (id_, cluster.STREAM)})
+        partitions = tuple({self.control.partition_of(stream) for stream in (id_, CLUSTER)})
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.control.views.shards
         found = migration_whole(views, views.migration(id_), datetime.now(UTC))

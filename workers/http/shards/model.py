@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import StringConstraints
 
-from domain.message import Name
 from domain.saga import SkipStep
 from domain.shards.keyspace import AssignShards, CreateKeyspace, Nodes
 from domain.shards.shard import Status
+from muster.wire.stream import Name
 from workers.http.model import Listing, Shape, Written
 from workers.http.shards.tasks import Report
 

@@ -7,8 +7,6 @@ import orjson
 from pydantic import Field
 
 from domain.catalogue import Answer, command_from
-from domain.message import Command
-from domain.shards.cluster import STREAM
 from domain.shards.node import (
     CordonNode,
     DrainNode,
@@ -19,7 +17,9 @@ from domain.shards.node import (
     UncordonNode,
     UndrainNode,
 )
+from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, VerbNotAllowed
+from muster.wire.stream import CLUSTER
 from workers.gateway import Control
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.reading import Reader
@@ -51,7 +51,7 @@ class Nodes:
             raise InvalidCommand("node: it stands in the path", field="node")
         command = command_from(JoinNode.type, {**fields, "node": node})
         assert isinstance(command, JoinNode), "a join"
-        answer = await execute(self.control, write.envelope(STREAM, command), write.seconds)
+        answer = await execute(self.control, write.envelope(CLUSTER, command), write.seconds)
         return told(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
 
     async def _lease_seconds(self, command: JoinNode, answer: Answer) -> float:
@@ -67,7 +67,7 @@ class Nodes:
 
         async def run(request: Request) -> Reply:
             in_path = {"node": request.name("node")}
-            return await give(self.control, request, STREAM, command, in_path, reasoned=reasoned)
+            return await give(self.control, request, CLUSTER, command, in_path, reasoned=reasoned)
 
         return run
 
@@ -90,12 +90,12 @@ class Nodes:
             )
         in_path = {"node": node}
         return await give(
-            self.control, request, STREAM, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
+            self.control, request, CLUSTER, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
         )
 
     async def limit(self, request: Request) -> Reply:
         """How many moves a node may take part in, and the cluster have, at a time."""
-        return await give(self.control, request, STREAM, SetMoveLimits, {}, reasoned=True)
+        return await give(self.control, request, CLUSTER, SetMoveLimits, {}, reasoned=True)
 
     async def list(self, request: Request) -> Reply:
         """All data nodes, by name."""
@@ -118,7 +118,7 @@ class Nodes:
 
     async def cluster(self, request: Request) -> Reply:
         """The limits of moves, and who holds slots or waits for some."""
-        partitions = (self.control.partition_of(STREAM),)
+        partitions = (self.control.partition_of(CLUSTER),)
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         return self.reader.whole(cluster_item(self.control.views.shards.cluster), partitions)
 

@@ -19,12 +19,12 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from domain import saga
-from domain.catalogue import STREAMS, Answer, refusal
-from domain.message import NAME_PATTERN, Command, Envelope, Name
+from domain.catalogue import Answer, refusal
 from domain.saga import ReportProgress, ReportStep, Text
 from domain.shards.keyspace import ReportDropped, ReportOpened
+from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from muster.wire.stream import KEYSPACE, NAME, PATTERNS, SAGA, Name
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
@@ -36,10 +36,9 @@ from workers.writer.published import check_name, outcome, outcome_of_error
 log = logging.getLogger(__name__)
 reports_max: Final = 1_000
 id_chars_max: Final = 200
-_NAME: Final = NAME_PATTERN[1:-1]
-_STEP: Final = re.compile(f"({STREAMS[saga.KIND]})/({_NAME})/([1-9][0-9]{{0,8}})")
-_OPEN: Final = re.compile(f"(keyspace/{_NAME})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")
-_CLEANUP: Final = re.compile(f"({STREAMS[saga.KIND]})/cleanup/({_NAME})")
+_STEP: Final = re.compile(f"({PATTERNS[SAGA]})/({NAME})/([1-9][0-9]{{0,8}})")
+_OPEN: Final = re.compile(f"({PATTERNS[KEYSPACE]})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")
+_CLEANUP: Final = re.compile(f"({PATTERNS[SAGA]})/cleanup/({NAME})")
 
 Progressed = Callable[[str], None]
 """Told the id of a migration whose progress is known anew."""

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import orjson
 from pydantic import Field
 
-from domain.message import Name
+from muster.wire.stream import Name
 from muster.wire.token import Token, format_token
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from domain.message import Command, Recorded
+from domain.message import Recorded
 from domain.registry import service
-from domain.registry.instance import Spec
 from domain.registry.service import DeregisterInstance, RegisterInstance, ReportHealth, Service
 from infra.log.port import START, Cursor
 from muster.wire.check import Health
+from muster.wire.command import Command
 from muster.wire.error import NotReady
+from muster.wire.spec import Spec
 from workers.gateway import Control
 from workers.http.exchange import Request
 from workers.http.reading import Reader

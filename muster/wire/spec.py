@@ -1,0 +1,55 @@
+"""What an instance says of itself when it registers."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from muster.wire.check import Check, Port, named
+from muster.wire.error import InvalidInstance
+from muster.wire.problem import first_fault
+from muster.wire.value import value
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Checks = Annotated[tuple[Check, ...], Field(max_length=16), AfterValidator(named)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=128)],
+        Annotated[str, StringConstraints(max_length=4096)],
+    ],
+    Field(max_length=64),
+]
+Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
+Zone = Annotated[str, StringConstraints(max_length=128)]
+Weight = Annotated[int, Field(strict=True, ge=0, le=65535)]
+
+
+@value(kw_only=True)
+class Spec:
+    """What an instance says of itself when it registers. Lengths are in seconds; no lease: it stays until removed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    address: Address
+    port: Port
+    metadata: Metadata = field(default_factory=dict)
+    tags: Tags = ()
+    zone: Zone = ""
+    weight: Weight = 1
+    checks: Checks = ()
+    lease_seconds: Seconds | None = None
+    deregister_after_seconds: Seconds | None = None
+
+
+SPEC: Final = TypeAdapter(Spec)
+
+
+def spec_from(fields: Mapping[str, Any]) -> Spec:
+    """The spec of these fields. Raises InvalidInstance with the first field that is wrong."""
+    try:
+        return SPEC.validate_python(fields)
+    except ValidationError as error:
+        field_, reason = first_fault(error)
+        raise InvalidInstance(f"{field_ or 'spec'}: {reason}", field=field_ or "spec") from None

@@ -1,0 +1,76 @@
+"""Streams: what they are called. The only place where a stream's name is made or taken apart.
+
+    service/<name>                     a service and its instances
+    keyspace/<name>                    a keyspace and its shards
+    cluster                            the data nodes, and the slots that limit moves
+    <root stream>/<saga>/<number>      one saga of that root, like keyspace/users/migration/17
+
+The first three are root streams. A saga lives in the partition of its root, so a command for either is routed by the root.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import StringConstraints
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A name in a stream or a path: 1 to 128 letters, digits, dots, dashes and underscores."""
+
+SERVICE: Final = "service"
+KEYSPACE: Final = "keyspace"
+CLUSTER: Final = "cluster"
+SAGA: Final = "saga"
+
+NAME: Final = NAME_PATTERN[1:-1]
+"""`Name` as part of a longer regular expression."""
+
+SAGA_ROOTS: Final = {"migration": KEYSPACE}
+"""What sagas are called in their streams, and the kind of stream that each one's root is."""
+
+_ROOTS: Final = {SERVICE: f"{SERVICE}/{NAME}", KEYSPACE: f"{KEYSPACE}/{NAME}", CLUSTER: CLUSTER}
+_SAGAS: Final = [f"{_ROOTS[root]}/{saga}/[1-9][0-9]{{0,17}}" for saga, root in SAGA_ROOTS.items()]
+PATTERNS: Final = {**_ROOTS, SAGA: "|".join(_SAGAS)}
+"""What streams are called, by kind, as regular expressions without anchors."""
+
+
+def service_stream(service: str) -> str:
+    """The stream of a service."""
+    return f"{SERVICE}/{service}"
+
+
+def keyspace_stream(keyspace: str) -> str:
+    """The stream of a keyspace."""
+    return f"{KEYSPACE}/{keyspace}"
+
+
+def saga_stream(root: str, saga: str, number: int) -> str:
+    """The stream of a root's saga of this name, counted from 1."""
+    return f"{root}/{saga}/{number}"
+
+
+def kind_of(stream: str) -> str:
+    """The kind of a stream: `service`, `keyspace`, `cluster`, or `saga`."""
+    first, _, rest = stream.partition("/")
+    below_root = bool(rest) if first == CLUSTER else "/" in rest
+    return SAGA if below_root else first
+
+
+def root_of(stream: str) -> str:
+    """The root stream, by which a stream is routed: `keyspace/users` of `keyspace/users/migration/17`."""
+    first, _, rest = stream.partition("/")
+    return f"{first}/{rest.partition('/')[0]}" if rest and first != CLUSTER else first
+
+
+def name_of(stream: str) -> str:
+    """The name in the root stream: `users` of `keyspace/users` and of `keyspace/users/migration/17`; empty for the cluster."""
+    return root_of(stream).partition("/")[2]
+
+
+def saga_name_of(stream: str) -> str:
+    """The name of a saga in its stream: `migration` of `keyspace/users/migration/17`."""
+    return stream.rsplit("/", 2)[1]
+
+
+def saga_number_of(stream: str) -> int:
+    """The number of a saga in its stream: 17 of `keyspace/users/migration/17`."""
+    return int(stream.rpartition("/")[2])

@@ -9,14 +9,15 @@ from domain.message import Recorded
 from domain.registry.instance import CheckStatus, Instance, InstanceEvent, Mark, evolve
 from muster.wire.check import Check, Health
 from muster.wire.spec import Spec
+from muster.wire.stream import SERVICE, kind_of, name_of
 from projections.projection import Key, Projection, Rest
 
 
 def key(recorded: Recorded) -> Key | None:
     """(service, instance)."""
-    if not recorded.stream.startswith("service/"):
+    if kind_of(recorded.stream) != SERVICE:
         return None
-    return recorded.stream[8:], cast(InstanceEvent, recorded.event).instance
+    return name_of(recorded.stream), cast(InstanceEvent, recorded.event).instance
 
 
 def item(instance: Instance) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from domain.message import Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from muster.wire.check import Health
+from muster.wire.stream import name_of
 from muster.wire.value import value
 from projections.projection import Key, Projection, Rest
 
@@ -33,7 +34,7 @@ _PLACES: Final[dict[Health, int]] = {"healthy": 0, "unhealthy": 1, "unknown": 2}
 
 def key(recorded: Recorded) -> Key | None:
     """(service,), for events that change a count."""
-    return (recorded.stream[8:],) if type(recorded.event) in COUNTED else None
+    return (name_of(recorded.stream),) if type(recorded.event) in COUNTED else None
 
 
 def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
@@ -52,7 +53,7 @@ def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     assert min(counts) >= 0, f"negative count of {recorded.stream}: {counts}"
     if not healthy and not unhealthy and not unknown:
         return None
-    return ServiceRow(recorded.stream[8:], healthy, unhealthy, unknown, recorded.position)
+    return ServiceRow(name_of(recorded.stream), healthy, unhealthy, unknown, recorded.position)
 
 
 def tallied(service: str, instances: Iterable[Instance], position: int) -> ServiceRow:

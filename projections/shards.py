@@ -14,6 +14,7 @@ from domain.shards.shard import (
     ShardPinSet,
     ShardReclaimed,
 )
+from muster.wire.stream import KEYSPACE, kind_of, name_of
 from muster.wire.value import value
 from projections.projection import Key, Projection
 
@@ -46,10 +47,10 @@ _TOLD: Final = (
 
 def key(recorded: Recorded) -> Key | None:
     """(keyspace, shard)."""
-    if not recorded.stream.startswith("keyspace/"):  # First: eight failing isinstance cost more than all other folds.
+    if kind_of(recorded.stream) != KEYSPACE:
         return None
     event = recorded.event
-    return (recorded.stream[9:], str(event.shard)) if isinstance(event, _TOLD) else None
+    return (name_of(recorded.stream), str(event.shard)) if isinstance(event, _TOLD) else None
 
 
 def evolve(row: ShardRow | None, recorded: Recorded) -> ShardRow | None:

@@ -5,6 +5,7 @@ from typing import Final
 from domain.shards.keyspace import MoveShard, shard_for
 from domain.shards.shard import Keyspace
 from muster.wire.command import Command
+from muster.wire.stream import saga_stream
 from sagas import shard_migration
 from sagas.engine.decide import Root, Told, start
 from sagas.engine.definition import Definitions
@@ -22,7 +23,7 @@ def started(command: Command, stream: str, root: Root) -> tuple[str, list[Told]]
     assert isinstance(command, MoveShard)
     keyspace: Keyspace = root.state
     shard = shard_for(command, keyspace)
-    saga_id = f"{stream}/migration/{keyspace.moves + 1}"
+    saga_id = saga_stream(stream, "migration", keyspace.moves + 1)
     if command.target == (shard.target or shard.owner):
         return saga_id, []
     return saga_id, start(

@@ -20,6 +20,7 @@ from domain.shards.cluster import Cluster
 from domain.shards.keyspace import CommitMove, EndMove, FenceShard, IntendCleanup, MoveShard, ReclaimShard, StartMove
 from domain.shards.node import AttestSilence, ReleaseSlots, ReserveSlots
 from domain.shards.shard import Keyspace
+from muster.wire.stream import name_of
 from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
 
 NAME: Final = "shard_migration"
@@ -31,7 +32,7 @@ def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, 
     """What the saga is about, fixed when it starts."""
     shard = keyspace.shard(command.shard)
     return {
-        "keyspace": saga_id.split("/")[1],
+        "keyspace": name_of(saga_id),
         "shard": shard.id,
         "epoch": shard.epoch,
         "source": shard.owner,

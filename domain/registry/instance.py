@@ -19,7 +19,7 @@ from domain.message import Event, Recorded, Text
 from muster.wire.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
 from muster.wire.registry import DEREGISTERED
 from muster.wire.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
-from muster.wire.stream import Name
+from muster.wire.stream import Name, name_of
 from muster.wire.value import value
 
 Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
@@ -270,7 +270,7 @@ def _registered(instance: Instance | None, event: InstanceRegistered, recorded: 
     unknown = CheckStatus("unknown", None, at)
     return Instance(
         event.instance,
-        recorded.stream[8:],
+        name_of(recorded.stream),
         spec,
         event.incarnation,
         recorded.version,

@@ -8,6 +8,7 @@ from typing import Final
 
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START, EventLog
+from muster.wire.stream import SERVICE, kind_of
 from sagas.invariants.log import Invariants
 
 BREACHES_MAX: Final = 1_000
@@ -31,7 +32,7 @@ async def verify_moves(logs: Iterable[EventLog], mapper: CloudEventMapper) -> Mo
         async with aclosing(log.read(START)) as batches:
             async for batch in batches:
                 for position, document in batch.records:
-                    if not document["subject"].startswith("service/"):
+                    if kind_of(document["subject"]) != SERVICE:
                         events += 1
                         breaches += invariants.take(mapper.recorded(log.partition, position, document))
                 await asyncio.sleep(0)

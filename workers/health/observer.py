@@ -6,6 +6,7 @@ from typing import Any, Final
 from domain.registry.instance import Instance
 from domain.registry.service import Service
 from muster.wire.check import TtlCheck
+from muster.wire.stream import SERVICE, kind_of
 from workers.health.checker import Checker
 from workers.writer.writer import ChangedItem
 
@@ -29,7 +30,7 @@ class ReignChecks:
     def changed(self, items: Sequence[ChangedItem]) -> None:
         """Check the instances as they are now, or no more."""
         for stream, item, part in items:
-            if stream.startswith("service/"):
+            if kind_of(stream) == SERVICE:
                 self._sync(stream, item, part)
 
     def _sync(self, stream: str, instance_id: str, instance: Instance | None) -> None:

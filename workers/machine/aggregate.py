@@ -17,7 +17,7 @@ from domain.registry.service import ObserveCheck
 from domain.shards import cluster, keyspace, node
 from muster.wire import stream as streams
 from muster.wire.command import Command
-from muster.wire.stream import kind_of, root_of
+from muster.wire.stream import kind_of, root_of, saga_number_of
 from sagas import catalogue
 from sagas.engine import decide as engine
 from sagas.engine.decide import Root, Told
@@ -178,7 +178,7 @@ SAGA: Final = Aggregate(
     items=lambda _state: ("",),
     part=lambda state, _item: state,
     version=_last_version,
-    incarnation=lambda state: int(state.id.rpartition("/")[2]) if state.id else None,
+    incarnation=lambda state: saga_number_of(state.id) if state.id else None,
     timers=_saga_timers,
     renews=engine.renews,
     expire=engine.expire,

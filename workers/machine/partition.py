@@ -23,6 +23,7 @@ from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_of
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
+from muster.wire.stream import SERVICE, kind_of
 from workers.machine.aggregate import (
     OF_COMMAND,
     OF_EVENT,
@@ -245,7 +246,7 @@ class Partition:
         assert group is not None, "no group is open"
         state = self.streams.get(stream)
         id_ = f"{inside_id(command, stream)}@{0 if state is None else state.version}"
-        actor = "muster/checker" if stream.startswith("service/") else "muster"
+        actor = "muster/checker" if kind_of(stream) == SERVICE else "muster"
         with suppress(Refused):
             self._record(Envelope(id_, stream, command, actor=actor), group, None)
 

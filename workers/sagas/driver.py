@@ -21,7 +21,7 @@ from domain.shards.node import ReleaseSlots
 from domain.shards.shard import Keyspace
 from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
-from muster.wire.stream import CLUSTER
+from muster.wire.stream import CLUSTER, keyspace_stream, name_of
 from muster.wire.token import Token
 from sagas.drain import drain_moves
 from sagas.engine.decide import task_id
@@ -90,7 +90,7 @@ class SagaDriver:
                 self._live[stream] = part
                 self._look_at(stream)
         elif isinstance(part, Keyspace):
-            self._keyspaces[stream.partition("/")[2]] = part
+            self._keyspaces[name_of(stream)] = part
             self._work.set()
 
     def ended(self) -> None:
@@ -219,20 +219,20 @@ class SagaDriver:
         for name, keyspace in self._keyspaces.items():
             for cleanup in keyspace.cleanups.values():
                 if cleanup.due and cleanup.node in self._views.cluster.removed:
-                    self._observe(f"keyspace/{name}", AbandonCleanup(shard=cleanup.shard, node=cleanup.node))
+                    self._observe(keyspace_stream(name), AbandonCleanup(shard=cleanup.shard, node=cleanup.node))
         self._free_slots()
         for move in drain_moves(self._views.keyspaces, self._views.cluster):
             id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
             if move.keyspace in self._keyspaces and id_ not in self._giving:
                 command = MoveShard(shard=move.shard, target=move.target)
                 reason = f"{move.node} is being drained"
-                self._give(Envelope(id_, f"keyspace/{move.keyspace}", command, "muster", reason))
+                self._give(Envelope(id_, keyspace_stream(move.keyspace), command, "muster", reason))
 
     def _free_slots(self) -> None:
         """Give back what sagas hold that have ended: a request that came late can have taken slots after their release."""
         for saga in (*self._views.cluster.held, *self._views.cluster.waiting):
             id_ = f"{saga}/slots/{self._views.cluster.version}"
-            if saga.split("/")[1] in self._keyspaces and saga not in self._live and id_ not in self._giving:
+            if name_of(saga) in self._keyspaces and saga not in self._live and id_ not in self._giving:
                 self._give(Envelope(id_, CLUSTER, ReleaseSlots(saga=saga), "muster", "the saga has ended"))
 
     def _give(self, envelope: Envelope) -> None:

@@ -16,6 +16,7 @@ from domain.shards import cluster
 from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
+from muster.wire.stream import keyspace_stream, name_of
 from muster.wire.token import Token
 from muster.wire.value import value
 from projections.migrations import MigrationRow
@@ -91,7 +92,7 @@ class ShardViews:
         if isinstance(part, Saga):
             self._saga(recorded, part, changed)
         elif isinstance(part, Keyspace):
-            name = stream.partition("/")[2]
+            name = name_of(stream)
             self.keyspaces[name] = part
             numbers = _touched(event, part)
             changed.shards.update((name, number) for number in numbers)
@@ -143,7 +144,7 @@ class ShardViews:
     def _standing(self, keyspace: str, number: int, at: datetime, changed: Changed) -> None:
         state = self.keyspaces[keyspace]
         shard, wanted = state.shard(number), list[TaskRow]()
-        name = f"keyspace/{keyspace}/shard/{number}"
+        name = f"{keyspace_stream(keyspace)}/shard/{number}"
         if shard.owner is not None and shard.status == "inactive":
             limits = {
                 "value_bytes_max": state.limits.value_bytes_max,
@@ -193,7 +194,7 @@ class ShardViews:
                 self.sagas[stream] = state
                 self._place(stream, list(self.tasks_of(state, self.migrations[stream].step_at)), nobody)
             elif isinstance(state, Keyspace):
-                name = stream.partition("/")[2]
+                name = name_of(stream)
                 self.keyspaces[name] = state
                 for number in state.shards:
                     self._standing(name, number, at, nobody)

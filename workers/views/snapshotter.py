@@ -23,6 +23,7 @@ from infra.log.decoded import checks_of
 from infra.log.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.check import Health
 from muster.wire.spec import Spec
+from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
 from projections.catalogue import PROJECTIONS
 from projections.history import HistoryRow
 from projections.migrations import MigrationRow
@@ -158,16 +159,16 @@ class Snapshotter:
         assert cursor == self._views.cursors[number], "views and partition move together"
         streams = self._partition.committed()
         self._views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
-        services_of = [stream for stream in streams if stream.startswith("service/")]
-        rows = [row for stream in services_of for row in self._views.instances.get(stream[8:], {}).values()]
+        services_of = [stream for stream in streams if kind_of(stream) == SERVICE]
+        rows = [row for stream in services_of for row in self._views.instances.get(name_of(stream), {}).values()]
         history = [
             (service, instance, row.count, row.positions)
             for (service, instance), row in self._views.history.items()
-            if f"service/{service}" in streams
+            if service_stream(service) in streams
         ]
         ids = list(self._partition.ids.recorded())
-        services = [row for stream in services_of if (row := self._views.services.get(stream[8:])) is not None]
-        others = [(stream, state) for stream, state in streams.items() if not stream.startswith("service/")]
+        services = [row for stream in services_of if (row := self._views.services.get(name_of(stream))) is not None]
+        others = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
         versions = [(stream, streams[stream].version) for stream in services_of]
         del streams  # An older version of a service holds all that has replaced it since.
         moved = self._views.shards.migrations
@@ -235,7 +236,7 @@ class Snapshotter:
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
         for stream, version in versions.items():
-            partition.streams[stream] = Service(version, dict(views.instances.get(stream[8:], {})))
+            partition.streams[stream] = Service(version, dict(views.instances.get(name_of(stream), {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]

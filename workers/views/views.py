@@ -14,6 +14,7 @@ from domain.message import Recorded
 from domain.registry.instance import EVENTS, Instance
 from infra.log.port import START, Cursor
 from muster.wire.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
+from muster.wire.stream import name_of, service_stream
 from muster.wire.token import Token
 from muster.wire.value import value
 from projections.history import HistoryRow, listed
@@ -109,7 +110,7 @@ class Views:
             if kind not in _OF_INSTANCES:
                 others.append((recorded, part))
                 continue
-            key = (recorded.stream[8:], event.instance) if part is None else (part.service, part.id)
+            key = (name_of(recorded.stream), event.instance) if part is None else (part.service, part.id)
             before = positions.get(key)
             if before is None:
                 positions[key] = [recorded.position]
@@ -129,7 +130,7 @@ class Views:
         for service in {service for service, _ in skimmed.positions}:
             counted, position = self.services.pop(service, None), skimmed.counted_at.get(service)
             self.instances.pop(service, None)
-            registered = sorted(streams[f"service/{service}"].instances.values(), key=_incarnation)
+            registered = sorted(streams[service_stream(service)].instances.values(), key=_incarnation)
             if registered:
                 self.instances[service] = {instance.id: instance for instance in registered}
                 if position is None:  # No count has changed since the last time.
@@ -154,7 +155,7 @@ class Views:
         event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
         history = self.history
         # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
-        service, id_ = key = (recorded.stream[8:], event.instance) if after is None else (after.service, after.id)
+        service, id_ = key = (name_of(recorded.stream), event.instance) if after is None else (after.service, after.id)
         history[key] = evolve_history(history.get(key), recorded)
         if type(event) in COUNTED:
             self._count(service, recorded)

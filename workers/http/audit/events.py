@@ -14,6 +14,7 @@ from infra.log.chain import TERM_STARTED
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
 from muster.wire.error import InstanceNotFound, InvalidCommand, NotReady
+from muster.wire.stream import service_stream
 from workers.http.exchange import Reading, Reply
 from workers.http.model import EventList, HistoryList
 from workers.http.reading import Reader
@@ -50,7 +51,7 @@ class Past:
         check_name("service", service)
         check_name("instance", instance)
         control = self.reader.control
-        partition = control.partition_of(f"service/{service}")
+        partition = control.partition_of(service_stream(service))
         await self.reader.settle(reading, token, (partition,))
         row = control.views.history.get((service, instance))
         if row is None:

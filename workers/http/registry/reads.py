@@ -10,6 +10,7 @@ from domain.registry.instance import Instance
 from muster.wire.check import Health
 from muster.wire.error import NotReady
 from muster.wire.spec import Tag, Zone
+from muster.wire.stream import service_stream
 from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.exchange import Reading, Reply, Request
@@ -53,13 +54,13 @@ class Present:
                 position=parked.position,
             )
         found = control.views.instance(service, instance)
-        whole = {**item(found), "check_output": control.check_output(f"service/{service}", instance)}
+        whole = {**item(found), "check_output": control.check_output(service_stream(service), instance)}
         return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
 
     async def instances(self, request: Request) -> Reply:
         """The instances that match; an empty list is an answer too."""
         service, asked = request.name("service"), request.asked(InstancesQuery)
-        partition = self.reader.control.partition_of(f"service/{service}")
+        partition = self.reader.control.partition_of(service_stream(service))
         await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
         instances = self.reader.control.views.instances.get(service, {})
         items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
@@ -75,7 +76,7 @@ class Present:
 
     async def _settled(self, request: Request) -> int:
         check_name("service", request.service)
-        partition = self.reader.control.partition_of(f"service/{request.service}")
+        partition = self.reader.control.partition_of(service_stream(request.service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
         return partition
 

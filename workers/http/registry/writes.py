@@ -17,6 +17,7 @@ from domain.registry.service import (
 )
 from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from muster.wire.stream import service_stream
 from workers.gateway import Control
 from workers.http.exchange import Reply, Request
 from workers.http.write import execute, outcomes, run_all, told, write_of
@@ -56,7 +57,7 @@ class Registry:
         command = command_from(type_name, data)
         # Whatever is wrong with the request is found before the command is given, not after.
         write = write_of(request)
-        envelope = write.envelope(f"service/{request.service}", command, reason)
+        envelope = write.envelope(service_stream(request.service), command, reason)
         return told(await execute(self.control, envelope, write.seconds), write.known)
 
     async def batch(self, request: Request) -> Reply:

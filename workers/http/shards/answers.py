@@ -13,6 +13,7 @@ from domain.shards.cluster import Cluster
 from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace
 from muster.wire.key import hash_range, key_hash, shard_of
+from muster.wire.stream import saga_number_of
 from projections.migrations import MigrationRow, StepRow
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
@@ -148,7 +149,7 @@ def task_item(task: TaskRow, cluster: Cluster) -> Item:
 
 def newest_first(rows: Iterable[MigrationRow], rows_max: int) -> list[MigrationRow]:
     """The newest migrations."""
-    return nlargest(rows_max, rows, key=lambda row: (row.started_at, int(row.migration.rpartition("/")[2])))
+    return nlargest(rows_max, rows, key=lambda row: (row.started_at, saga_number_of(row.migration)))
 
 
 def migration_item(views: ShardViews, row: MigrationRow, now: datetime) -> Item:

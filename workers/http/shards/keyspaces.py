@@ -14,7 +14,7 @@ from domain.shards.keyspace import AssignShards, CreateKeyspace, MoveShard, PinS
 from domain.shards.shard import Keyspace, Status
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
-from muster.wire.stream import CLUSTER, Name
+from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
@@ -129,7 +129,7 @@ class Keyspaces:
         if answer.error is not None:
             return None
         if answer.incarnation is not None:
-            return f"keyspace/{name}/migration/{answer.incarnation}"
+            return saga_stream(keyspace_stream(name), "migration", answer.incarnation)
         views = self.control.views
         await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
         return views.shards.keyspace(name).shard(command.shard).latest
@@ -175,13 +175,13 @@ class Keyspaces:
     async def _settled(self, request: Request, reading: Reading) -> tuple[str, Keyspace, tuple[int, ...]]:
         name = request.name("keyspace")
         # Addresses are the cluster's to know.
-        partitions = {self.control.partition_of(stream) for stream in (f"keyspace/{name}", CLUSTER)}
+        partitions = {self.control.partition_of(stream) for stream in (keyspace_stream(name), CLUSTER)}
         await self.reader.settle(reading, request.header(b"muster-token"), tuple(partitions))
         return name, self.control.views.shards.keyspace(name), tuple(partitions)
 
 
 def _stream(request: Request) -> str:
-    return f"keyspace/{request.name('keyspace')}"
+    return keyspace_stream(request.name("keyspace"))
 
 
 def _named(fields: dict[str, Any]) -> dict[str, Any]:

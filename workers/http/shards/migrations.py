@@ -10,7 +10,7 @@ from pydantic import Field
 from domain.catalogue import command_from
 from domain.saga import VERBS, SkipStep, UpgradeSaga
 from muster.wire.command import Command
-from muster.wire.stream import CLUSTER, Name
+from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from projections.migrations import MigrationRow
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
@@ -102,7 +102,7 @@ def _matches(row: MigrationRow, query: MigrationsQuery) -> bool:
 
 
 def _stream(request: Request) -> str:
-    return f"keyspace/{request.name('keyspace')}/migration/{request.number('number')}"
+    return saga_stream(keyspace_stream(request.name("keyspace")), "migration", request.number("number"))
 
 
 def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import orjson
 from pydantic import Field
 
-from muster.wire.stream import Name
+from muster.wire.stream import Name, name_of
 from muster.wire.token import Token, format_token
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
@@ -154,7 +154,7 @@ class ShardHub:
             row = views.migrations.get(id_)
             if row is None:
                 continue
-            every: tuple[Topic, ...] = (("migrations", None), ("migrations", id_.split("/")[1]), ("migration", id_))
+            every: tuple[Topic, ...] = (("migrations", None), ("migrations", name_of(id_)), ("migration", id_))
             if topics := [topic for topic in every if topic in self._audience]:
                 item = _encode(migration_item(views, row, now))
                 for topic in topics:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.types import Receive
 
 from muster.wire.error import InvalidCommand, Timeout
+from muster.wire.stream import service_stream
 from muster.wire.token import Token, parse_token
 from workers.http.exchange import Reading, Request, reading_from
 from workers.http.reading import Reader
@@ -40,7 +41,7 @@ class Watching:
             check_name("service", service)
         control = self.reader.control
         every = tuple(range(control.partitions))
-        concerned = every if service is None else (control.partition_of(f"service/{service}"),)
+        concerned = every if service is None else (control.partition_of(service_stream(service)),)
         seen = await settled(self.reader, request, reading, after, concerned)
         subscriber, frames = self.hub.join(service, seen)
         await stream(request, self.audience, subscriber, frames)

@@ -1,29 +1,33 @@
-"""What a controller says of itself: the body of `/v1/status`."""
+"""What a controller reports about itself (the body of `/v1/status`), and the last outputs of its health checks."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from infra.log.engine import Engine
+from infra.settings import Settings
+from muster.wire.stream import name_of
+from workers.health.checker import Checker
+from workers.projector.projector import Projector
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.writer import Writer
 
 
 def status(
-    cluster: str,
-    controller: str,
+    settings: Settings,
     engine: Engine,
     views: Views,
     writers: Mapping[int, Writer],
     snapshotters: Mapping[int, Snapshotter],
+    projector: Projector | None,
 ) -> dict[str, Any]:
-    """Role, log, and per partition: state, term, positions, ages, voids, command ids and snapshot."""
+    """Role, log, the partitions (state, term, positions, ages, voids, command ids, snapshot), parked rows, projector."""
     states = {writer.state for writer in writers.values()}
     role = "writer" if "reigning" in states else "standby" if "following" in states else min(states, default="reader")
     return {
-        "cluster": cluster,
-        "controller": controller,
+        "cluster": settings.cluster,
+        "controller": settings.controller,
         "role": role,
         "log": engine.description,
         "partitions": [_partition(views, writer, snapshotters[number]) for number, writer in sorted(writers.items())],
@@ -31,7 +35,16 @@ def status(
             {"projection": name, "key": list(key), "position": parked.position, "reason": parked.reason}
             for (name, key), parked in views.parked.items()
         ],
+        "projector": projector.status() if projector is not None else None,
     }
+
+
+def check_outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict[str, Any]:
+    """The last output of each check of the instance that runs here and has put something out, by the check's name."""
+    known = views.instances.get(name_of(stream), {}).get(instance)
+    names = known.checks if known is not None else {}
+    found = {name: checker.output(stream, instance, name) for name in names}
+    return {name: output for name, output in found.items() if output is not None}
 
 
 def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[str, Any]:

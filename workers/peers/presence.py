@@ -25,7 +25,7 @@ sign_every_seconds: Final = 0.15
 retry_seconds: Final = 0.5
 
 
-class RollCall:
+class Presence:
     """Keeps `members` current; calls `changed` when owners may have changed. `recovered`: whether the log is read here."""
 
     def __init__(
@@ -56,7 +56,7 @@ class RollCall:
                         tasks.create_task(self._call(producer))
                         tasks.create_task(self._listen(consumer))
                 except* (KafkaError, OSError) as errors:
-                    log.warning("roll call: %s", errors.exceptions[0])
+                    log.warning("presence: %s", errors.exceptions[0])
                 await asyncio.sleep(retry_seconds)
         finally:
             for task in self._peers.values():

@@ -19,7 +19,7 @@ from infra.sqlite.engine import SqliteSnapshots
 from muster.wire.error import CursorRefused
 from tests.machine import Machine, facts, statuses
 from tests.sample import FULL, NOON, TTL, envelope, register
-from workers.controller import process as controller
+from workers.controller import snapshots
 from workers.machine.partition import Partition
 from workers.views import snapshotter as module
 from workers.views.snapshotter import Snapshotter
@@ -178,10 +178,10 @@ async def test_what_is_due_is_taken_and_then_due_no_more(kept, monkeypatch):
 
 async def test_no_snapshot_delays_the_reading_of_another_partition(kept, monkeypatch):
     monkeypatch.setattr(module, "events_between", 1)
-    monkeypatch.setattr(controller, "snapshot_look_seconds", 0.0)
+    monkeypatch.setattr(snapshots, "snapshot_look_seconds", 0.0)
     writers = {number: Writer(None, kept.partition, kept.views, name="w") for number in range(2)}
     writers[0].recovered.set()
-    keeping = asyncio.create_task(controller._keep_snapshots(writers, {0: kept.snapshotter}))
+    keeping = asyncio.create_task(snapshots.keep_snapshots(writers, {0: kept.snapshotter}))
     await asyncio.sleep(0.05)
     assert kept.snapshotter.position == -1
     writers[1].recovered.set()

@@ -1,0 +1,132 @@
+"""What a controller is made of, constructed and connected; nothing runs yet. `process` starts and stops it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from infra.log.codec import CloudEventMapper
+from infra.log.engine import Engine
+from infra.settings import Settings
+from muster.wire.command import Command
+from muster.wire.route import partition_of
+from workers.controller.status import check_outputs, status
+from workers.gateway import Control, Executor
+from workers.health.checker import Checker
+from workers.health.observer import ReignChecks
+from workers.http import peers as peer_routes
+from workers.http.application import Application, application
+from workers.machine.partition import Partition
+from workers.peers.forwarding import Forwarding, Peers
+from workers.peers.members import Member, Members
+from workers.peers.presence import Presence
+from workers.projector.projector import Projector
+from workers.sagas.driver import SagaDriver
+from workers.views.snapshotter import Snapshotter
+from workers.views.views import Views
+from workers.writer.commands_topic import CommandsTopic
+from workers.writer.writer import Writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a controller stands on, all of it open. `bootstrap` is Kafka's address; None: the log is embedded."""
+
+    engine: Engine
+    mapper: CloudEventMapper
+    bootstrap: str | None
+    self_: Member
+    peers: Peers
+    projector: Projector | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a controller. Those without Kafka are alone: `presence` is None and `topics` is empty."""
+
+    control: Control
+    application: Application
+    writers: dict[int, Writer]
+    snapshotters: dict[int, Snapshotter]
+    checker: Checker
+    drivers: list[SagaDriver]
+    topics: list[CommandsTopic]
+    presence: Presence | None
+    projector: Projector | None
+
+
+def assembled(settings: Settings, resources: Resources) -> Parts:
+    """The parts, connected with each other."""
+    engine, bootstrap, projector = resources.engine, resources.bootstrap, resources.projector
+    views = Views(sorted(engine.logs))
+    members = Members(resources.self_) if bootstrap is not None else None
+    # The dictionaries are filled last: what is made before refers to what they will hold.
+    writers: dict[int, Writer] = {}
+    executors: dict[int, Executor] = {}
+    snapshotters: dict[int, Snapshotter] = {}
+
+    def observe(stream: str, command: Command) -> None:
+        writers[partition_of(stream, len(writers))].observe(stream, command)
+
+    checker = Checker(observe)
+    control = Control(
+        cluster=settings.cluster,
+        controller=settings.controller,
+        partitions=len(engine.logs),
+        views=views,
+        executors=executors,
+        archives=engine.logs,
+        status=lambda: status(settings, engine, views, writers, snapshotters, projector),
+        check_output=partial(check_outputs, checker, views),
+    )
+    for number, log in engine.logs.items():
+        partition, wanted = Partition(number, resources.mapper), partial(_owns, members, number)
+        writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
+        executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
+        snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
+    drivers = [SagaDriver(observe, control.submit, views.shards) for _ in writers]
+    topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
+    for number, writer in enumerate(writers.values()):
+        writer.observers += [ReignChecks(checker), drivers[number], *topics[number : number + 1]]
+    return Parts(
+        control=control,
+        application=_application(control, writers, resources.mapper),
+        writers=writers,
+        snapshotters=snapshotters,
+        checker=checker,
+        drivers=drivers,
+        topics=topics,
+        presence=_presence(bootstrap, members, writers, settings.prefix),
+        projector=projector,
+    )
+
+
+def _owns(members: Members | None, partition: int) -> bool:
+    return members is None or members.owner(partition) == members.self_
+
+
+def _application(control: Control, writers: Mapping[int, Writer], mapper: CloudEventMapper) -> Application:
+    # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
+    made = application(control, unready=partial(_unready, writers), mapper=mapper)
+    made.api.include_router(peer_routes.router(writers))
+    return made
+
+
+def _unready(writers: Mapping[int, Writer]) -> str | None:
+    reading = [number for number, writer in writers.items() if not writer.recovered.is_set()]
+    return f"the log of partitions {reading} is still being read; wait" if reading else None
+
+
+def _presence(
+    bootstrap: str | None, members: Members | None, writers: Mapping[int, Writer], prefix: str
+) -> Presence | None:
+    if bootstrap is None or members is None:
+        return None
+
+    def changed() -> None:
+        for writer in writers.values():
+            writer.wake()
+
+    def recovered() -> bool:
+        return all(writer.recovered.is_set() for writer in writers.values())
+
+    return Presence(bootstrap, members, len(writers), recovered=recovered, changed=changed, prefix=prefix)

@@ -19,8 +19,8 @@ from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed, task_id
 from sagas.engine.definition import Ask, Task
+from sagas.tasks import TaskRow, actions_of
 from tests.simulation.move_controller import MoveController
-from workers.views.shards import TaskRow, actions_of
 
 KEYSPACE = "keyspace/users"
 HEARINGS, HEARING_SECONDS = 4, 0.6

@@ -11,8 +11,8 @@ from domain.shards.cluster import Cluster
 from domain.shards.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
+from sagas.tasks import TaskRow
 from tests.simulation.moves import Fault, Message, Moves
-from workers.views.shards import TaskRow
 
 SHARDS, NODES, turns = 5, 4, 900
 

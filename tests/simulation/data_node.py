@@ -30,7 +30,7 @@ from muster.wire.error import (
     StaleEpoch,
     Transient,
 )
-from workers.views.shards import TaskRow
+from sagas.tasks import TaskRow
 
 lease_seconds = 5.0
 renew_seconds = 1.0

@@ -14,8 +14,8 @@ from domain.shards.keyspace import MoveShard
 from domain.shards.node import SlotsGranted, SlotsReleased
 from muster.wire.stream import CLUSTER
 from sagas.shard_migration import SHARD_MIGRATION
+from sagas.tasks import TaskRow
 from tests.simulation.moves import KEYSPACE, Fault, Message, Moves
-from workers.views.shards import TaskRow
 
 FORWARD: Final = tuple(step.name for step in SHARD_MIGRATION.steps)
 BACK: Final = tuple(step.name for step in SHARD_MIGRATION.compensations)

@@ -21,9 +21,9 @@ from muster.wire.error import DataUnavailable, NotOwner, ReadFailed, Refused, St
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from sagas.invariants.log import Invariants
+from sagas.tasks import TaskRow
 from tests.simulation.data_node import DataNode
 from tests.simulation.move_controller import Crashed, MoveController
-from workers.views.shards import TaskRow
 
 turn_seconds = 0.25
 KEYSPACE = "keyspace/users"

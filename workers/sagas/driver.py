@@ -26,7 +26,8 @@ from muster.wire.token import Token
 from sagas.drain import drain_moves
 from sagas.engine.decide import task_id
 from sagas.engine.definition import Ask, Heard, Wait
-from workers.views.shards import Changed, ShardViews, actions_of
+from sagas.tasks import actions_of
+from workers.views.shards import Changed, ShardViews
 from workers.writer.writer import ChangedItem
 
 log = logging.getLogger(__name__)

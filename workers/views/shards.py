@@ -1,11 +1,7 @@
-"""The read models of keyspaces, data nodes, migrations and tasks; fed by `Views` with what is not about services.
-
-A task is what a data node is wanted to do: by a saga's step, or by the shard map itself (`open` a shard that was assigned,
-`drop` a copy whose clean-up is due). Tasks are derived from states, never stored: a node that restarts sees what is wanted now.
-"""
+"""The read models of keyspaces, data nodes, migrations and tasks; fed by `Views` with what is not about services."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -18,30 +14,11 @@ from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.stream import keyspace_stream, name_of
 from muster.wire.token import Token
-from muster.wire.value import value
 from projections.migrations import MigrationRow
 from projections.migrations import evolve as evolve_migration
-from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import pending, task_id
-from sagas.engine.definition import Action, Task
+from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
 
 ended_migrations_max: Final = 10_000
-
-
-@value
-class TaskRow:
-    """What a node is wanted to do. `saga`, `step` and `attempt` are empty for what the shard map wants by itself."""
-
-    id: str
-    node: str
-    kind: str
-    keyspace: str
-    shard: int
-    params: dict[str, Any]
-    since: datetime
-    saga: str | None = None
-    step: str | None = None
-    attempt: int = 0
 
 
 @dataclass(slots=True)
@@ -115,7 +92,7 @@ class ShardViews:
         assert row is not None, "a migration's row stays"
         self.migrations[id_] = row
         changed.migrations.add(id_)
-        self._place(id_, list(self.tasks_of(saga, row.step_at)), changed)
+        self._place(id_, list(tasks_of_saga(saga, row.step_at)), changed)
         if saga.ended:
             self.progress.pop(id_, None)
             self._ended.append(id_)
@@ -123,41 +100,9 @@ class ShardViews:
                 old = self._ended.popleft()
                 del self.sagas[old], self.migrations[old]
 
-    def tasks_of(self, saga: Saga, since: datetime) -> Iterator[TaskRow]:
-        """What the saga wants of nodes now."""
-        for action in actions_of(saga):
-            if isinstance(action, Task):
-                params = {key: found for key, found in action.params.items() if key not in ("keyspace", "shard")}
-                yield TaskRow(
-                    task_id(saga),
-                    action.node,
-                    action.kind,
-                    action.params["keyspace"],
-                    action.params["shard"],
-                    params,
-                    since,
-                    saga.id,
-                    saga.step,
-                    saga.attempt,
-                )
-
     def _standing(self, keyspace: str, number: int, at: datetime, changed: Changed) -> None:
-        state = self.keyspaces[keyspace]
-        shard, wanted = state.shard(number), list[TaskRow]()
-        name = f"{keyspace_stream(keyspace)}/shard/{number}"
-        if shard.owner is not None and shard.status == "inactive":
-            limits = {
-                "value_bytes_max": state.limits.value_bytes_max,
-                "shard_bytes_max": state.limits.shard_bytes_max,
-            }
-            params = {"epoch": shard.epoch, "limits": limits}
-            wanted.append(TaskRow(f"{name}/open/{shard.epoch}", shard.owner, "open", keyspace, number, params, at))
-        for cleanup in state.cleanups.values():
-            if cleanup.due and cleanup.shard == number:
-                params = {"epoch": cleanup.epoch, "migration": cleanup.migration}
-                id_ = f"{cleanup.migration}/cleanup/{cleanup.node}"
-                wanted.append(TaskRow(id_, cleanup.node, "drop", keyspace, number, params, at))
-        self._place(name, wanted, changed)
+        wanted = list(tasks_of_shard(keyspace, self.keyspaces[keyspace], number, at))
+        self._place(f"{keyspace_stream(keyspace)}/shard/{number}", wanted, changed)
 
     def _place(self, whose: str, wanted: Sequence[TaskRow], changed: Changed) -> None:
         """Make these the tasks of a saga, or of a shard."""
@@ -192,7 +137,7 @@ class ShardViews:
                 self.cluster = state
             elif isinstance(state, Saga):
                 self.sagas[stream] = state
-                self._place(stream, list(self.tasks_of(state, self.migrations[stream].step_at)), nobody)
+                self._place(stream, list(tasks_of_saga(state, self.migrations[stream].step_at)), nobody)
             elif isinstance(state, Keyspace):
                 name = name_of(stream)
                 self.keyspaces[name] = state
@@ -224,13 +169,6 @@ class ShardViews:
         """Where the node listens; None: nobody knows."""
         found = self.cluster.nodes.get(node) if node is not None else None
         return found.address if found is not None else None
-
-
-def actions_of(saga: Saga) -> tuple[Action, ...]:
-    """What the saga wants now, of whomever."""
-    if saga.ended:
-        return ()
-    return pending(saga, DEFINITIONS[saga.definition, saga.definition_version])
 
 
 def _touched(event: object, state: Keyspace) -> Sequence[int]:

@@ -13,9 +13,10 @@ from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, Rep
 from domain.shards.node import JoinNode
 from infra.settings import Settings
 from muster.wire.command import Command, Envelope
+from sagas.tasks import TaskRow
 from workers.controller.process import running
 from workers.gateway import Control
-from workers.views.shards import Changed, ShardViews, TaskRow
+from workers.views.shards import Changed, ShardViews
 
 EXTENT = {"extent": {"position": 3, "digest": "aa", "records": 1, "bytes": 9}}
 WAIT_SECONDS_MAX = 20.0

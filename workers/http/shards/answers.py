@@ -19,7 +19,8 @@ from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import allowed
 from sagas.engine.definition import Definition
 from sagas.engine.explain import waits_for
-from workers.views.shards import ShardViews, TaskRow
+from sagas.tasks import TaskRow
+from workers.views.shards import ShardViews
 
 Item = dict[str, Any]
 

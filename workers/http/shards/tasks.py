@@ -3,18 +3,17 @@
 A report is answered with the outcome of the command that it stands for. Of a task that is not wanted any more it changes
 nothing, and a task that is still wanted stays in the list, whatever was reported: nothing is lost.
 
-    <saga>/<step>/<attempt>                    done, failed ▶ ReportStep   progress ▶ ReportProgress
-    keyspace/<name>/shard/<number>/open/<epoch>       done  ▶ ReportOpened
-    <migration>/cleanup/<node>                        done  ▶ ReportDropped
+    a saga's step      done, failed ▶ ReportStep   progress ▶ ReportProgress
+    open a shard              done  ▶ ReportOpened
+    clean a copy up           done  ▶ ReportDropped
 """
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from os import urandom
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, assert_never
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,7 +23,8 @@ from domain.saga import ReportProgress, ReportStep, Text
 from domain.shards.keyspace import ReportDropped, ReportOpened
 from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
-from muster.wire.stream import KEYSPACE, NAME, PATTERNS, SAGA, Name
+from muster.wire.stream import Name
+from sagas.tasks import CleanupTask, OpenTask, StepTask, parse_task_id
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.reading import Reader
@@ -36,9 +36,6 @@ from workers.writer.published import check_name, outcome, outcome_of_error
 log = logging.getLogger(__name__)
 reports_max: Final = 1_000
 id_chars_max: Final = 200
-_STEP: Final = re.compile(f"({PATTERNS[SAGA]})/({NAME})/([1-9][0-9]{{0,8}})")
-_OPEN: Final = re.compile(f"({PATTERNS[KEYSPACE]})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")
-_CLEANUP: Final = re.compile(f"({PATTERNS[SAGA]})/cleanup/({NAME})")
 
 Progressed = Callable[[str], None]
 """Told the id of a migration whose progress is known anew."""
@@ -103,39 +100,39 @@ class Tasks:
 
     def _command(self, node: str, report: Report) -> tuple[str, Command | None]:
         """The stream and the command of a report; none: it changes nothing. Raises InvalidCommand."""
-        if found := _CLEANUP.fullmatch(report.id):
-            return self._dropped(node, found[1], found[2], report)
-        if found := _OPEN.fullmatch(report.id):
-            stream, shard, epoch = found[1], int(found[2]), int(found[3])
-            if report.outcome == "done":
-                return stream, ReportOpened(shard=shard, node=node, epoch=epoch)
-            _note(node, report)
-            return stream, None
-        if found := _STEP.fullmatch(report.id):
-            return found[1], self._stepped(node, found[1], found[2], int(found[3]), report)
-        raise InvalidCommand(f"id: {report.id[:140]!r} is no task's", field="id")
+        task = parse_task_id(report.id)
+        match task:
+            case StepTask():
+                return task.stream, self._stepped(node, task, report)
+            case OpenTask():
+                return task.stream, _opened(node, task, report)
+            case CleanupTask():
+                return task.stream, self._dropped(node, task, report)
+            case None:
+                raise InvalidCommand(f"id: {report.id[:140]!r} is no task's", field="id")
+            case _:
+                assert_never(task)
 
-    def _dropped(self, node: str, migration: str, whose: str, report: Report) -> tuple[str, Command | None]:
-        stream = migration.rpartition("/migration/")[0]
-        if whose != node:
-            raise InvalidCommand(f"id: the task is {whose}'s, not {node}'s", field="id")
+    def _dropped(self, node: str, task: CleanupTask, report: Report) -> Command | None:
+        if task.node != node:
+            raise InvalidCommand(f"id: the task is {task.node}'s, not {node}'s", field="id")
         if report.outcome != "done":
             _note(node, report)
-            return stream, None
+            return None
         views = self.control.views.shards
-        task, row = views.tasks.get(node, {}).get(report.id), views.migrations.get(migration)
-        # The node may have been told by a controller whose views are ahead of ours; whose the copy was never changes.
-        shard = task.shard if task is not None else row.data.get("shard") if row is not None else None
-        return stream, None if shard is None else ReportDropped(shard=shard, node=node, migration=migration)
+        wanted, row = views.tasks.get(node, {}).get(report.id), views.migrations.get(task.migration)
+        # The node may have its task from a controller whose views are ahead of ours; whose the copy was never changes.
+        shard = wanted.shard if wanted is not None else row.data.get("shard") if row is not None else None
+        return None if shard is None else ReportDropped(shard=shard, node=node, migration=task.migration)
 
-    def _stepped(self, node: str, saga_id: str, step: str, attempt: int, report: Report) -> Command:
+    def _stepped(self, node: str, task: StepTask, report: Report) -> Command:
         result = report.result or {}
         if report.outcome == "progress":
-            self._keep(saga_id, step, attempt, result)
-            return ReportProgress(step=step, attempt=attempt, node=node, progress=result)
+            self._keep(task, result)
+            return ReportProgress(step=task.step, attempt=task.attempt, node=node, progress=result)
         return ReportStep(
-            step=step,
-            attempt=attempt,
+            step=task.step,
+            attempt=task.attempt,
             node=node,
             outcome=report.outcome,
             result=result,
@@ -143,17 +140,24 @@ class Tasks:
             final=report.final,
         )
 
-    def _keep(self, saga_id: str, step: str, attempt: int, facts: dict[str, Any]) -> None:
+    def _keep(self, task: StepTask, facts: dict[str, Any]) -> None:
         views = self.control.views.shards
-        found = views.sagas.get(saga_id)
-        if found is None or (found.step, found.attempt) != (step, attempt):
+        found = views.sagas.get(task.saga)
+        if found is None or (found.step, found.attempt) != (task.step, task.attempt):
             return
-        views.progress[saga_id] = progressed(views.progress.get(saga_id), step, attempt, facts)
-        self.progressed(saga_id)
+        views.progress[task.saga] = progressed(views.progress.get(task.saga), task.step, task.attempt, facts)
+        self.progressed(task.saga)
+
+
+def _opened(node: str, task: OpenTask, report: Report) -> Command | None:
+    if report.outcome == "done":
+        return ReportOpened(shard=task.shard, node=node, epoch=task.epoch)
+    _note(node, report)
+    return None
 
 
 def _note(node: str, report: Report) -> None:
-    """The shard map knows no failures: the task stays wanted, until it is done."""
+    """The shard map knows no failures: the task stays wanted until it is done."""
     if report.outcome == "failed":
         log.warning("%s failed at %s", node, report.id, extra={"reason": report.error})
 

@@ -18,7 +18,7 @@ from projections.catalogue import PROJECTIONS
 from projections.projection import Key, Projection
 from workers.projector.fold import Fold
 
-Progress = Callable[[int, int, int], None]
+OnReplayed = Callable[[int, int, int], None]
 """Called with (partition, position, events so far), about every thousand events."""
 
 PROGRESS_EVENTS = 1_000
@@ -45,7 +45,7 @@ async def replay(
     projections: Sequence[Projection[Any]] = PROJECTIONS,
     into: ReadStore | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnReplayed | None = None,
 ) -> Replayed:
     """Rebuild the projections from the logs, up to the last whole batch at or before the point; no point: all of it.
 
@@ -66,6 +66,7 @@ async def replay(
             result.parked[fold.projection.name] += fold.parked.values()
         if into is not None:
             await into.cursors(log.partition, projections)
+            # One transaction for each partition: after a crash the tables hold some partitions whole, and no half one.
             changes = {fold.projection: fold.take() for fold in folds}
             await into.commit(log.partition, changes, START, result.cursors[log.partition])
     return result
@@ -95,11 +96,12 @@ async def _replay_one(
     to_position: int | None,
     to_time: datetime | None,
     result: Replayed,
-    progress: Progress | None,
+    progress: OnReplayed | None,
 ) -> None:
     result.cursors[log.partition] = START
-    told = result.events
+    reported = result.events
     async for recorded, batch in _decoded(log, mapper):
+        # By whole batches: readers never saw half of one, so neither does a replay.
         too_far = to_position is not None and batch.cursor.position > to_position
         if too_far or (to_time is not None and recorded and recorded[-1].at > to_time):
             break
@@ -110,9 +112,9 @@ async def _replay_one(
         result.voids += batch.voids
         if recorded:
             result.last_at = max(result.last_at or recorded[-1].at, recorded[-1].at)
-        if progress is not None and result.events - told >= PROGRESS_EVENTS:
-            told = result.events
-            progress(log.partition, batch.cursor.position, told)
+        if progress is not None and result.events - reported >= PROGRESS_EVENTS:
+            reported = result.events
+            progress(log.partition, batch.cursor.position, reported)
 
 
 async def _decoded(log: EventLog, mapper: CloudEventMapper) -> AsyncIterator[tuple[list[Recorded], Batch]]:

@@ -16,10 +16,11 @@ from typing import Any, Final
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import PartitionLog
 from infra.log.port import START, Cursor, Document
-from workers.audit.verify import Report, Segment, report, walk
+from workers.audit.segment import Segment, VerifyReport, report
+from workers.audit.verify import walk
 
 OpenLogs = Callable[[], AbstractAsyncContextManager[Sequence[PartitionLog]]]
-Progress = Callable[[int], None]
+OnTotal = Callable[[int], None]
 """Called with the number of events so far, several times a second."""
 
 PROGRESS_SECONDS: Final = 0.2
@@ -39,12 +40,12 @@ class _Part:
 async def verify_in_parallel(
     open_logs: OpenLogs,
     mapper: CloudEventMapper,
-    progress: Progress | None = None,
+    progress: OnTotal | None = None,
     *,
     processes: int = 2,
     fold: bool = False,
     segment_records_min: int = SEGMENT_RECORDS_MIN,
-) -> list[Report]:
+) -> list[VerifyReport]:
     """A report for each log, as `verify` gives it, made by up to `processes` processes (this one among them).
 
     `fold` needs the history from its start, so it walks each partition in one piece, as it does with a partition too
@@ -101,14 +102,16 @@ async def _walked_all(
     logs: Sequence[PartitionLog],
     mapper: CloudEventMapper,
     parts: Sequence[_Part],
-    progress: Progress | None,
+    progress: OnTotal | None,
     *,
     processes: int,
     fold: bool,
 ) -> list[Segment]:
-    """Every other part here, one after the other; the rest in child processes meanwhile."""
+    """All walks, in the order of the parts: some in this process, one after the other, the rest in child processes."""
     children = min(processes, len(parts)) - 1
+    # Not forked: this process has threads and an event loop, which a fork would copy in any state.
     context = multiprocessing.get_context("spawn")
+    # Each number is written by one process only, so no lock is needed; a sum that is a moment old is good enough.
     counts = context.Array("q", max(1, len(parts)), lock=False)
     loop, found = asyncio.get_running_loop(), dict[int, Segment]()
 
@@ -136,7 +139,7 @@ async def _walked_all(
     return [found[number] for number in range(len(parts))]
 
 
-async def _tell(counts: Any, progress: Progress) -> None:
+async def _tell(counts: Any, progress: OnTotal) -> None:
     while True:
         await asyncio.sleep(PROGRESS_SECONDS)
         progress(sum(counts))

@@ -13,7 +13,7 @@ from muster.wire.error import MusterError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from workers.doctor.examine import Finding
+    from workers.doctor.finding import Finding
 
 data_option: Final = click.option(
     "--data",

@@ -13,7 +13,8 @@ from infra.log.recorder import RecorderLog
 from tests.sample import registered
 from tests.servers import run
 from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, batches, open_folder
-from workers.audit.verify import Breach, Report, report, verify, walk
+from workers.audit.segment import Breach, VerifyReport, report
+from workers.audit.verify import verify, walk
 from workers.audit.verify_parallel import verify_in_parallel
 
 ORDERS, USERS = "service/orders", "service/users"
@@ -38,13 +39,13 @@ async def breach_of(log: RecorderLog, *, fold: bool = False) -> Breach:
 
 async def test_a_sound_log_is_counted() -> None:
     history = await some_history()
-    expected = Report(partition=0, events=5, terms=2, voids=0, streams=2, head=history.cursor, breach=None)
+    expected = VerifyReport(partition=0, events=5, terms=2, voids=0, streams=2, head=history.cursor, breach=None)
     assert await verify(history.log, MAPPER) == expected
     assert await verify(history.log, MAPPER, fold=True) == expected
 
 
 async def test_an_empty_log_is_sound() -> None:
-    assert await verify(History().log, MAPPER) == Report(0, 0, 0, 0, 0, START, None)
+    assert await verify(History().log, MAPPER) == VerifyReport(0, 0, 0, 0, 0, START, None)
 
 
 async def test_void_records_are_counted() -> None:

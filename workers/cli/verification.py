@@ -1,0 +1,80 @@
+"""`muster verify`: the log verified by several processes, and what was found as JSON or as tables."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muster.cli.table import table
+from workers.cli.place import LogPlace, opened, progress_line
+
+if TYPE_CHECKING:
+    from workers.audit.segment import VerifyReport
+    from workers.audit.verify_moves import MovesReport
+
+
+async def verified(place: LogPlace, *, fold: bool, quiet: bool) -> "list[VerifyReport]":
+    """A report for each partition, with a line of progress meanwhile unless `quiet`."""
+    from infra.log.codec import CloudEventMapper
+    from workers.audit.verify_parallel import verify_in_parallel
+
+    with progress_line(quiet) as tell:
+
+        def progress(events: int) -> None:
+            tell(f"{events:,} events")
+
+        return await verify_in_parallel(partial(opened, place, alone=True), CloudEventMapper(), progress, fold=fold)
+
+
+async def verified_moves(place: LogPlace) -> "MovesReport":
+    """What the moves of shards in the whole log amount to."""
+    from infra.log.codec import CloudEventMapper
+    from workers.audit.verify_moves import verify_moves
+
+    # One process reads all partitions: a move shows in the log of its keyspace, of the cluster and of the saga.
+    async with opened(place) as logs:
+        return await verify_moves(logs, CloudEventMapper())
+
+
+def report_document(report: "VerifyReport") -> dict[str, Any]:
+    """A report for programs."""
+    return {
+        "partition": report.partition,
+        "events": report.events,
+        "terms": report.terms,
+        "voids": report.voids,
+        "streams": report.streams,
+        "position": report.head.position,
+        "head": report.head.head.hex(),
+        "breach": report.breach,
+    }
+
+
+def show_reports(reports: "Sequence[VerifyReport]") -> None:
+    """A line for each partition, and its breach if it has one."""
+    table(
+        ("PARTITION", "EVENTS", "TERMS", "VOIDS", "STREAMS", "UP TO", "HEAD"),
+        [
+            (
+                *(f"{number:,}" for number in (report.partition, report.events, report.terms, report.voids)),
+                f"{report.streams:,}",
+                f"{report.head.position:,}",
+                report.head.head.hex()[:16],
+            )
+            for report in reports
+        ],
+    )
+    for report in reports:
+        if report.breach is not None:
+            where = f"partition {report.partition}, position {report.breach.position}"
+            click.echo(f"Corrupt: {where}: {report.breach.reason}", err=True)
+
+
+def show_moves(report: "MovesReport") -> None:
+    """A summary, and the first of what is owed and of the breaches."""
+    click.echo(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
+    for owed in report.owed[:20]:
+        click.echo(f"  still owed: {owed}")
+    for breach in report.breaches[:20]:
+        click.echo(f"Breach: {breach}", err=True)

@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from click.testing import CliRunner
-from workers.doctor.finding import Finding
 
 from infra.kafka.provision import provision
 from infra.local.kafka import LocalKafka
 from muster.cli import main
 from tests.servers import SharedKafka
 from workers.doctor.examine import examine
+from workers.doctor.finding import Finding
 
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:

@@ -1,10 +1,4 @@
-"""Real servers for tests: one Kafka and one PostgreSQL per test run, started on first use, shared by xdist's workers.
-
-    kafka             .bootstrap; shared: take topic names of your own
-    postgres          .dsn; shared: take a database of your own, by `database` or `create_database`
-    database          a new, empty database's dsn
-    kafka_alone       a started LocalKafka of this test's own, to kill and suspend
-    postgres_alone    a started LocalPostgres of this test's own
+"""Real servers for tests, found or started: what the fixtures of `tests.fixtures` stand on.
 
 Where the packages cannot be had the test is skipped and says why; with CI=true it fails.
 """
@@ -46,47 +40,52 @@ class SharedPostgres:
     dsn: str
 
 
-@pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedKafka:
+def shared_kafka(config: pytest.Config, folders: pytest.TempPathFactory) -> SharedKafka:
+    """The run's broker; the first test to ask starts it."""
+
     def start(data: Path) -> tuple[LocalKafka, str]:
         server = LocalKafka(data)
         run(server.start())
         return server, f"kafka://{server.bootstrap}"
 
-    url = _shared(request.config, _folder(tmp_path_factory, "kafka"), start)
+    url = _shared(config, _folder(folders, "kafka"), start)
     return SharedKafka(url.removeprefix("kafka://"))
 
 
-@pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedPostgres:
+def shared_postgres(config: pytest.Config, folders: pytest.TempPathFactory) -> SharedPostgres:
+    """The run's PostgreSQL; the first test to ask starts it."""
+
     def start(data: Path) -> tuple[LocalPostgres, str]:
         server = LocalPostgres(data)
         run(server.start())
         return server, server.dsn
 
-    return SharedPostgres(_shared(request.config, _folder(tmp_path_factory, "postgres"), start))
+    return SharedPostgres(_shared(config, _folder(folders, "postgres"), start))
 
 
-@pytest.fixture
-def database(postgres: SharedPostgres) -> Iterator[str]:
+@contextmanager
+def new_database(postgres: SharedPostgres) -> Iterator[str]:
+    """The dsn of an empty database, dropped at the end."""
     dsn = run(create_database(postgres))
     yield dsn
     run(_execute(postgres.dsn, f"DROP DATABASE {urlsplit(dsn).path[1:]} WITH (FORCE)"))
 
 
-@pytest.fixture
-def kafka_alone(tmp_path: Path) -> Iterator[LocalKafka]:
-    server = LocalKafka(tmp_path / "kafka")
-    with _told_if_unavailable():
+@contextmanager
+def own_kafka(data: Path) -> Iterator[LocalKafka]:
+    """A broker of one test, which may kill it."""
+    server = LocalKafka(data)
+    with _reported_if_unavailable():
         run(server.start())
     yield server
     run(server.stop())
 
 
-@pytest.fixture
-def postgres_alone(tmp_path: Path) -> Iterator[LocalPostgres]:
-    server = LocalPostgres(tmp_path / "postgres")
-    with _told_if_unavailable():
+@contextmanager
+def own_postgres(data: Path) -> Iterator[LocalPostgres]:
+    """A PostgreSQL of one test, which may kill it."""
+    server = LocalPostgres(data)
+    with _reported_if_unavailable():
         run(server.start())
     yield server
     run(server.stop())
@@ -124,7 +123,7 @@ def _shared(
     folder.mkdir(parents=True, exist_ok=True)
     users, known = (folder / "users").open("w"), folder / "url"
     config.add_cleanup(users.close)
-    with (folder / "starting").open("w") as starting, _told_if_unavailable():
+    with (folder / "starting").open("w") as starting, _reported_if_unavailable():
         fcntl.flock(starting, fcntl.LOCK_EX)
         fcntl.flock(users, fcntl.LOCK_SH)
         if known.exists() and _listens(known.read_text()):
@@ -157,7 +156,7 @@ def _listens(url: str) -> bool:
 
 
 @contextmanager
-def _told_if_unavailable() -> Iterator[None]:
+def _reported_if_unavailable() -> Iterator[None]:
     try:
         yield
     except LocalServerUnavailable as error:

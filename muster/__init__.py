@@ -180,7 +180,6 @@ _NAMES_OF: Final = {
         "Delete",
         "Get",
         "KeyspaceStatistics",
-        "PublishedCommand",
         "Put",
     ),
     "muster.wire.check": (

@@ -1,6 +1,6 @@
-"""Scenario transcripts in `tests/scenarios`: played line by line, and compared with what was written down.
+"""Scenario transcripts, in files beside this one: played line by line, and compared with what was written down.
 
-`REWRITE=1 python -m pytest tests/test_scenarios.py` writes what is observed now; read the diff.
+`REWRITE=1 python -m pytest tests/scenarios/test_scenarios.py` writes what is observed now; read the diff.
 """
 
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.moves.move_scenario import MoveScenario
-from tests.scenario import Scenario
+from tests.scenarios.scenario import Scenario
 
-FILES = sorted((Path(__file__).parent / "scenarios").rglob("*.txt"))
+FILES = sorted(Path(__file__).parent.rglob("*.txt"))
 
 
 def observed(text: str, scenario: Scenario | MoveScenario) -> str:

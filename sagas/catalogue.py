@@ -7,7 +7,8 @@ from domain.shards.shard import Keyspace
 from muster.wire.command import Command
 from muster.wire.stream import saga_stream
 from sagas import shard_migration
-from sagas.engine.decide import Root, Told, start
+from sagas.engine.course import Produced, Root
+from sagas.engine.decide import start
 from sagas.engine.definition import Definitions
 from sagas.shard_migration import SHARD_MIGRATION
 
@@ -18,7 +19,7 @@ STARTS: Final[tuple[type[Command], ...]] = (MoveShard,)
 """The commands that are answered with a new saga."""
 
 
-def started(command: Command, stream: str, root: Root) -> tuple[str, list[Told]]:
+def started(command: Command, stream: str, root: Root) -> tuple[str, list[Produced]]:
     """The new saga's stream, and the events that the command makes; none: already so. Raises a `Refused`."""
     assert isinstance(command, MoveShard)
     keyspace: Keyspace = root.state

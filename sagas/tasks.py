@@ -18,8 +18,8 @@ from domain.shards.shard import Cleanup, Keyspace
 from muster.wire.stream import KEYSPACE, NAME, PATTERNS, SAGA, keyspace_stream, root_of
 from muster.wire.value import value
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import pending
 from sagas.engine.definition import Action, Task
+from sagas.engine.wanted import pending
 
 _STEP: Final = re.compile(f"({PATTERNS[SAGA]})/({NAME})/([1-9][0-9]{{0,8}})")
 _OPEN: Final = re.compile(f"({PATTERNS[KEYSPACE]})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")

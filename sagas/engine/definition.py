@@ -157,9 +157,9 @@ class Definition:
         return next(step for step in (*self.steps, *self.compensations) if step.name == name)
 
     def after(self, name: str) -> str | None:
-        """The name of the forward step behind this one."""
-        behind = self.index(name) + 1
-        return self.steps[behind].name if behind < len(self.steps) else None
+        """The name of the forward step that follows this one."""
+        following = self.index(name) + 1
+        return self.steps[following].name if following < len(self.steps) else None
 
     def undoing(self, up_to: str, *, tried: bool) -> tuple[str, ...]:
         """What undoes the steps before `up_to`, and it too if it was `tried`: in reverse order of the steps."""

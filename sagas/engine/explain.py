@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
 from domain.shards.node import ReserveSlots
-from sagas.engine.decide import allowed, pending
 from sagas.engine.definition import Action, Ask, Definition, Task, Wait
+from sagas.engine.verbs import allowed
+from sagas.engine.wanted import pending
 
 shown_moves_max = 4
 

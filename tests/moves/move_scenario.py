@@ -17,8 +17,9 @@ from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, Rep
 from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import allowed, task_id
 from sagas.engine.definition import Ask, Task
+from sagas.engine.verbs import allowed
+from sagas.engine.wanted import task_id
 from sagas.tasks import TaskRow, actions_of
 from tests.simulation.move_controller import MoveController
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from domain.saga import AbortSaga, ForceComplete, PauseSaga, ReportStep, ResumeSaga, RetryStep, SkipStep
 from domain.shards.node import CordonNode, UncordonNode
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import allowed
+from sagas.engine.verbs import allowed
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.simulation.moves import Fault, Message, Moves
 

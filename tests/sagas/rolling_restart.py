@@ -13,7 +13,7 @@ from domain.registry import service
 from domain.registry.service import ClearMaintenance, RegisterInstance, SetMaintenance
 from domain.saga import Saga
 from muster.wire.spec import Spec
-from sagas.engine.decide import Root
+from sagas.engine.course import Root
 from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait
 from tests.sample import evolved
 

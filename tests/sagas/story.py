@@ -13,8 +13,12 @@ from domain.saga import ExpireStep, ReportStep, Saga
 from muster.wire.command import Command
 from muster.wire.error import Refused
 from sagas.engine import decide as engine
-from sagas.engine.decide import Root, SagaTimer, Told
+from sagas.engine import timers as saga_timers
+from sagas.engine import wanted
+from sagas.engine.course import Produced, Root
 from sagas.engine.definition import Definitions
+from sagas.engine.timers import SagaTimer
+from sagas.engine.verbs import allowed
 
 STARTING = s.SagaStarted
 
@@ -27,7 +31,7 @@ class Story:
     root: Any
     decider: Any
     definitions: Definitions
-    told: tuple[Told, ...] = ()
+    told: tuple[Produced, ...] = ()
 
     @property
     def definition(self) -> Any:
@@ -41,14 +45,14 @@ class Story:
         """What the last decision told."""
         return [told.event for told in self.told if told.of_root == of_root]
 
-    def after(self, told: list[Told]) -> "Story":
+    def after(self, told: list[Produced]) -> "Story":
         """The story with these events behind it; refolding and a snapshot give the same saga."""
         saga = reduce(s.evolve, [each.event for each in told if not each.of_root], self.saga)
         root = reduce(self.decider.evolve, [each.event for each in told if each.of_root], self.root)
         assert s.load(orjson.loads(orjson.dumps(s.dump(saga)))) == saga, "a snapshot holds it"
         return replace(self, saga=saga, root=root, told=tuple(told))
 
-    def decided(self, command: Command) -> list[Told]:
+    def decided(self, command: Command) -> list[Produced]:
         """What the command makes of it; deciding twice gives the same."""
         first, second = (
             engine.decide(
@@ -106,7 +110,7 @@ class Story:
     def runs_out(self, kind: str) -> "Story":
         """The timer of this kind runs out: it must be armed."""
         [timer] = [timer for timer in self.timers if timer.kind == kind]
-        return self.when(engine.expire(timer))
+        return self.when(saga_timers.expire(timer))
 
     def until(self, step: str, *do: Any) -> "Story":
         """Whatever has to be done (functions of the story), until the saga is at the step."""
@@ -118,7 +122,7 @@ class Story:
 
     @property
     def pending(self) -> tuple[Any, ...]:
-        return engine.pending(self.saga, self.definition)
+        return wanted.pending(self.saga, self.definition)
 
     @property
     def tasks(self) -> list[Any]:
@@ -127,11 +131,11 @@ class Story:
 
     @property
     def timers(self) -> tuple[SagaTimer, ...]:
-        return engine.timers(self.saga, self.definition)
+        return saga_timers.timers(self.saga, self.definition)
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        return engine.allowed(self.saga, self.definition)
+        return allowed(self.saga, self.definition)
 
 
 def expire(kind: str, step: str, attempt: int = 1) -> ExpireStep:

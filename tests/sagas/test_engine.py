@@ -41,8 +41,11 @@ from domain.saga import (
 )
 from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
-from sagas.engine.decide import pause_seconds, pending, renews, start, task_id
+from sagas.engine import timers
+from sagas.engine.decide import start
 from sagas.engine.definition import Task, Wait
+from sagas.engine.timers import renews
+from sagas.engine.wanted import pause_seconds, pending, task_id
 from tests.sagas import rolling_restart as saga
 from tests.sagas.story import Story, expire
 from tests.sample import evolved, registered
@@ -356,7 +359,7 @@ class TestTurningBack:
         assert window in story.fails().timers
         assert window in story.fails().runs_out("retry").timers
         assert window not in announced().timers
-        story.fails().when(engine.expire(window)).until("revert")
+        story.fails().when(timers.expire(window)).until("revert")
 
     def test_a_late_answer_to_the_step_that_was_given_up_changes_nothing(self):
         reverting().nothing(fetched().report("done", "h1", result={"release": "2"}))

@@ -47,7 +47,7 @@ from domain.shards.shard import (
 )
 from muster.wire.error import KeyspaceNotFound, MoveInProgress, ShardNotFound, ShardPinned, VerbNotAllowed
 from sagas.catalogue import DEFINITIONS, started
-from sagas.engine.decide import Root
+from sagas.engine.course import Root
 from sagas.engine.definition import Ask, Task, Wait
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.sagas.story import Story, expire

@@ -10,7 +10,7 @@ from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetrySt
 from domain.shards.cluster import Cluster
 from domain.shards.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import allowed
+from sagas.engine.verbs import allowed
 from sagas.tasks import TaskRow
 from tests.simulation.moves import Fault, Message, Moves
 

@@ -19,7 +19,7 @@ from muster.wire.command import Command, Envelope
 from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import allowed
+from sagas.engine.verbs import allowed
 from sagas.invariants.log import Invariants
 from sagas.tasks import TaskRow
 from tests.simulation.data_node import DataNode

@@ -20,7 +20,8 @@ from muster.wire.command import Command
 from muster.wire.stream import kind_of, root_of, saga_number_of
 from sagas import catalogue
 from sagas.engine import decide as engine
-from sagas.engine.decide import Root, Told
+from sagas.engine import timers as saga_timers
+from sagas.engine.course import Produced, Root
 
 States = Mapping[str, Any]
 """The partition's states by stream; a stream without events has none."""
@@ -70,30 +71,30 @@ def _decide_cluster(command: Command, stream: str, states: States) -> list[Place
 def _decide_keyspace(command: Command, stream: str, states: States) -> list[Placed]:
     state = states.get(stream, keyspace.INITIAL)
     if isinstance(command, catalogue.STARTS):
-        saga_stream, told = catalogue.started(command, stream, _root(state))
-        return _placed(told, stream, saga_stream)
+        saga_stream, produced = catalogue.started(command, stream, _root(state))
+        return _placed(produced, stream, saga_stream)
     return [(stream, event) for event in keyspace.decide(command, state)]
 
 
 def _decide_saga(command: Command, stream: str, states: States) -> list[Placed]:
     over = root_of(stream)
     state = states.get(stream, saga.INITIAL)
-    told = engine.decide(command, state, _root(states.get(over, keyspace.INITIAL)), catalogue.DEFINITIONS)
-    return _placed(told, over, stream)
+    produced = engine.decide(command, state, _root(states.get(over, keyspace.INITIAL)), catalogue.DEFINITIONS)
+    return _placed(produced, over, stream)
 
 
 def _root(state: keyspace.Keyspace) -> Root:
     return Root(state, keyspace.decide, keyspace.evolve)
 
 
-def _placed(told: list[Told], root_stream: str, saga_stream: str) -> list[Placed]:
-    return [(root_stream if of_root else saga_stream, event) for of_root, event in told]
+def _placed(produced: list[Produced], root_stream: str, saga_stream: str) -> list[Placed]:
+    return [(root_stream if of_root else saga_stream, event) for of_root, event in produced]
 
 
 def _saga_timers(state: saga.Saga) -> tuple[Any, ...]:
     if state.ended:
         return ()
-    return engine.timers(state, catalogue.DEFINITIONS[state.definition, state.definition_version])
+    return saga_timers.timers(state, catalogue.DEFINITIONS[state.definition, state.definition_version])
 
 
 def _whole(_of: Any) -> str:
@@ -180,8 +181,8 @@ SAGA: Final = Aggregate(
     version=_last_version,
     incarnation=lambda state: saga_number_of(state.id) if state.id else None,
     timers=_saga_timers,
-    renews=engine.renews,
-    expire=engine.expire,
+    renews=saga_timers.renews,
+    expire=saga_timers.expire,
     dump=saga.dump,
     load=saga.load,
 )

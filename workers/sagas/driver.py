@@ -24,8 +24,8 @@ from muster.wire.error import MusterError
 from muster.wire.stream import CLUSTER, keyspace_stream, name_of
 from muster.wire.token import Token
 from sagas.drain import drain_moves
-from sagas.engine.decide import task_id
 from sagas.engine.definition import Ask, Heard, Wait
+from sagas.engine.wanted import task_id
 from sagas.tasks import actions_of
 from workers.views.shards import Changed, ShardViews
 from workers.writer.writer import ChangedItem

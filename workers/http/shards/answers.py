@@ -16,9 +16,9 @@ from muster.wire.key import hash_range, key_hash, shard_of
 from muster.wire.stream import saga_number_of
 from projections.migrations import MigrationRow, StepRow
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.decide import allowed
 from sagas.engine.definition import Definition
 from sagas.engine.explain import waits_for
+from sagas.engine.verbs import allowed
 from sagas.tasks import TaskRow
 from workers.views.shards import ShardViews
 

@@ -1,32 +1,28 @@
-"""Carries out what the sagas of one partition want of others than participants, while the partition is written here.
+"""Does what the sagas of one partition want of other aggregates, while the partition is written here.
 
-A `ReignObserver` of its writer. It sends a saga's commands to the cluster's stream, listens to their effect in the views,
-and gives the saga what it hears as commands; it watches instants, works off clean-ups of nodes that are gone, and moves shards
-off nodes that are being drained. Nothing here is remembered: whatever is still wanted is found again in the states, and
-whoever is asked twice answers "already so".
+A `ReignObserver` of its writer. It sends a saga's commands to the cluster's stream, hears their effect in the views, gives the
+saga what it heard as commands, and watches the instants that sagas wait for. Participants' tasks are not sent: they are a view.
+Nothing here is remembered: what is still wanted is found again in the states, and a repeated command is answered "already so".
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from domain.catalogue import Answer
 from domain.saga import ExpireStep, ReportStep, Saga
-from domain.shards.keyspace import AbandonCleanup, MoveShard
-from domain.shards.node import ReleaseSlots
 from domain.shards.shard import Keyspace
-from muster.wire.command import Command, Envelope
+from muster.wire.command import Envelope
 from muster.wire.error import MusterError
-from muster.wire.stream import CLUSTER, keyspace_stream, name_of
+from muster.wire.stream import CLUSTER
 from muster.wire.token import Token
-from sagas.drain import drain_moves
 from sagas.engine.definition import Ask, Heard, Wait
 from sagas.engine.wanted import task_id
 from sagas.tasks import actions_of
+from workers.sagas.upkeep import Observe, Submit, Upkeep
 from workers.views.shards import Changed, ShardViews
 from workers.writer.writer import ChangedItem
 
@@ -34,8 +30,6 @@ log = logging.getLogger(__name__)
 look_seconds: Final = 0.5
 ask_again_seconds: Final = 0.5
 sagas_turn_max: Final = 200
-
-Submit = Callable[[Envelope], Awaitable[Answer]]
 
 
 class SagaDriver:
@@ -46,7 +40,7 @@ class SagaDriver:
 
     def __init__(
         self,
-        observe: Callable[[str, Command], None],
+        observe: Observe,
         submit: Submit,
         views: ShardViews,
         *,
@@ -56,14 +50,13 @@ class SagaDriver:
         self._observe = observe
         self._submit = submit
         self._views = views
+        self._upkeep = Upkeep(observe, submit, views)
         self._clock, self._monotonic = clock, monotonic
         self._live: dict[str, Saga] = {}
-        self._keyspaces: dict[str, Keyspace] = {}
         self._dirty: dict[str, None] = {}
         self._asked: dict[str, tuple[str, bool]] = {}
         self._timed: dict[str, Saga] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._giving: set[str] = set()
         self._reign = 0
         self._reigning = False
         self._work = asyncio.Event()
@@ -91,7 +84,7 @@ class SagaDriver:
                 self._live[stream] = part
                 self._look_at(stream)
         elif isinstance(part, Keyspace):
-            self._keyspaces[name_of(stream)] = part
+            self._upkeep.follow(stream, part)
             self._work.set()
 
     def ended(self) -> None:
@@ -99,7 +92,8 @@ class SagaDriver:
         self._reigning = False
         for task in self._asking.values():
             task.cancel()
-        for known in (self._live, self._keyspaces, self._dirty, self._asked, self._timed):
+        self._upkeep.clear()
+        for known in (self._live, self._dirty, self._asked, self._timed):
             known.clear()
 
     @property
@@ -210,43 +204,11 @@ class SagaDriver:
         )
 
     def _look_around(self) -> None:
-        """What no event tells: instants that have come, nodes that are gone, shards that should leave."""
+        """Act on what no event announces: instants that have come, and what the keyspaces here need."""
         now = self._clock()
         for saga in list(self._timed.values()):
             for action in actions_of(saga):
                 due = isinstance(action, Wait) and action.until is not None and action.until <= now
                 if due and saga.step is not None:
                     self._observe(saga.id, ExpireStep(step=saga.step, attempt=saga.attempt, kind="wait"))
-        for name, keyspace in self._keyspaces.items():
-            for cleanup in keyspace.cleanups.values():
-                if cleanup.due and cleanup.node in self._views.cluster.removed:
-                    self._observe(keyspace_stream(name), AbandonCleanup(shard=cleanup.shard, node=cleanup.node))
-        self._free_slots()
-        for move in drain_moves(self._views.keyspaces, self._views.cluster):
-            id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
-            if move.keyspace in self._keyspaces and id_ not in self._giving:
-                command = MoveShard(shard=move.shard, target=move.target)
-                reason = f"{move.node} is being drained"
-                self._give(Envelope(id_, keyspace_stream(move.keyspace), command, "muster", reason))
-
-    def _free_slots(self) -> None:
-        """Give back what sagas hold that have ended: a request that came late can have taken slots after their release."""
-        for saga in (*self._views.cluster.held, *self._views.cluster.waiting):
-            id_ = f"{saga}/slots/{self._views.cluster.version}"
-            if name_of(saga) in self._keyspaces and saga not in self._live and id_ not in self._giving:
-                self._give(Envelope(id_, CLUSTER, ReleaseSlots(saga=saga), "muster", "the saga has ended"))
-
-    def _give(self, envelope: Envelope) -> None:
-        """Give a command that nobody waits for: what it is for is looked for again."""
-        giving = asyncio.create_task(self._given(envelope))
-        self._giving.add(envelope.id)
-        giving.add_done_callback(lambda _: self._giving.discard(envelope.id))
-
-    async def _given(self, envelope: Envelope) -> None:
-        try:
-            answer = await self._submit(envelope)
-        except MusterError as error:
-            log.debug("a command was not answered", extra={"command": envelope.id, "reason": error.detail})
-            return
-        if answer.error is not None:
-            log.warning("a command was refused", extra={"command": envelope.id, "error": answer.error})
+        self._upkeep.look_around(self._live)

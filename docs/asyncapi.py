@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from docs.example import COMMANDS as EXAMPLES
 from docs.example import SOURCE, WRITER, run
@@ -259,9 +258,10 @@ _MANIFEST: Final[Json] = {
 
 
 def _schemas() -> Json:
-    models: list[type[BaseModel]] = [*catalogue.COMMANDS.values(), *catalogue.EVENTS.values(), Outcome]
-    _, found = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    types: list[Any] = [*catalogue.COMMANDS.values(), *catalogue.EVENTS.values(), Outcome]
+    _, found = TypeAdapter.json_schemas(
+        [(type_.__name__, "validation", TypeAdapter(type_)) for type_ in types],
+        ref_template="#/components/schemas/{model}",
     )
     schemas = {name: _plain(schema) for name, schema in found["$defs"].items()}
     return dict(sorted({**schemas, "Sealed": _SEALED, "Record": _RECORD}.items()))

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Event
+from domain.message import Event, event
 from muster.wire.command import Command
 from muster.wire.stream import Name
 from muster.wire.value import value
@@ -159,6 +159,7 @@ COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ReportStep, ReportProgress, *V
 INTERNAL_COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ExpireStep,)
 
 
+@event
 class SagaStarted(Event):
     """A saga is under way, at its first step."""
 
@@ -170,6 +171,7 @@ class SagaStarted(Event):
     step: Name
 
 
+@event
 class StepSucceeded(Event):
     """The step is done; `next` is under way (None: that was the last one)."""
 
@@ -180,6 +182,7 @@ class StepSucceeded(Event):
     next: Name | None
 
 
+@event
 class StepFailed(Event):
     """An attempt has failed; the next one begins after `retry_seconds` (None: there is none)."""
 
@@ -190,6 +193,7 @@ class StepFailed(Event):
     retry_seconds: float | None
 
 
+@event
 class StepRetried(Event):
     """Another attempt of the step is under way."""
 
@@ -199,6 +203,7 @@ class StepRetried(Event):
     by_hand: bool
 
 
+@event
 class StepSkipped(Event):
     """The step was left out."""
 
@@ -207,6 +212,7 @@ class StepSkipped(Event):
     next: Name | None
 
 
+@event
 class StepStalled(Event):
     """The step takes longer than it should."""
 
@@ -216,6 +222,7 @@ class StepStalled(Event):
     seconds: float
 
 
+@event
 class CompensationStarted(Event):
     """The saga turns back: `undo` are the steps that take back what was done, in this order."""
 
@@ -225,6 +232,7 @@ class CompensationStarted(Event):
     undo: tuple[Name, ...]
 
 
+@event
 class SagaBlocked(Event):
     """The saga cannot go on by itself."""
 
@@ -234,24 +242,28 @@ class SagaBlocked(Event):
     error: Text
 
 
+@event
 class SagaPaused(Event):
     """Nothing more is wanted until it is resumed."""
 
     type = "muster.saga.paused.v1"
 
 
+@event
 class SagaResumed(Event):
     """It goes on where it was."""
 
     type = "muster.saga.resumed.v1"
 
 
+@event
 class SagaForced(Event):
     """Whatever can be left out of the rest is left out."""
 
     type = "muster.saga.forced.v1"
 
 
+@event
 class SagaUpgraded(Event):
     """A later version of its definition has taken over."""
 
@@ -259,12 +271,14 @@ class SagaUpgraded(Event):
     version: int
 
 
+@event
 class SagaCompleted(Event):
     """All steps are done, or were left out by hand."""
 
     type = "muster.saga.completed.v1"
 
 
+@event
 class SagaCompensated(Event):
     """Everything has been taken back."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from eventsourcing.persistence import StoredEvent
 
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, to_json
 from domain.registry import service as s
 from domain.registry.instance import (
     InstanceAddressChanged,
@@ -150,5 +150,5 @@ def sealed_batch(cursor: Cursor, *events: Event, commands: str = "c") -> tuple[l
     drafts = []
     for index, event in enumerate(events):
         told = recorded(event, cursor.position + 1 + index, index, f"{commands}{index}")
-        drafts.append(Draft(told, "00" * 8, event.model_dump_json().encode()))
+        drafts.append(Draft(told, "00" * 8, to_json(event)))
     return CloudEventMapper().seal(drafts, cursor, None)

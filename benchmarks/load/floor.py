@@ -22,7 +22,7 @@ from benchmarks.controller import HOST
 from benchmarks.data import key, value
 from benchmarks.log import history
 from benchmarks.process import python, running
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, to_json
 from infra.local.child import free_port
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper, Draft
@@ -68,7 +68,7 @@ def sealed(events: Iterable[tuple[str, Event]]) -> list[StoredEvent]:
         told = Recorded(
             0, index + 1, stream, index, now, event, f"{index:032x}:0", f"{index:032x}", None, "bench", None
         )
-        more, cursor = mapper.seal([Draft(told, f"{index:016x}", event.model_dump_json().encode())], cursor, None)
+        more, cursor = mapper.seal([Draft(told, f"{index:016x}", to_json(event))], cursor, None)
         stored += more
     return stored
 

@@ -8,10 +8,11 @@ from eventsourcing.persistence import StoredEvent
 from pydantic import TypeAdapter
 
 from benchmarks.data import service, spec
-from domain.message import Recorded
+from domain.message import Recorded, to_json
 from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Cursor, EventLog
+from muster.wire.check import Health
 from muster.wire.route import partition_of
 from muster.wire.spec import Spec
 
@@ -49,19 +50,17 @@ def _registered(number: int, version: int) -> InstanceRegistered:
     return InstanceRegistered(instance=f"i{number}", incarnation=version, spec=told, health="unknown")
 
 
-def _flip(number: int, health: list[str], flip: int) -> InstanceHealthChanged:
+def _flip(number: int, health: list[Health], flip: int) -> InstanceHealthChanged:
     was = health[number]
-    to = health[number] = "unknown" if was == "unhealthy" else "unhealthy"
-    status = "healthy" if to == "unknown" else "unhealthy"
-    return InstanceHealthChanged.model_validate(
-        {
-            "instance": f"i{number}",
-            "from": was,
-            "to": to,
-            "cause": f"report {flip}",
-            "check": "reported",
-            "check_status": status,
-        }
+    to: Health = "unknown" if was == "unhealthy" else "unhealthy"
+    health[number] = to
+    return InstanceHealthChanged(
+        instance=f"i{number}",
+        was=was,
+        to=to,
+        cause=f"report {flip}",
+        check="reported",
+        check_status="healthy" if to == "unknown" else "unhealthy",
     )
 
 
@@ -121,6 +120,6 @@ async def write(logs: Mapping[int, EventLog], told: Iterator[Told], *, source: s
             "bench",
             None,
         )
-        await lane.add(Draft(recorded, f"{index:016x}", event.__pydantic_serializer__.to_json(event)))
+        await lane.add(Draft(recorded, f"{index:016x}", to_json(event)))
     for lane in lanes.values():
         await lane.flush()

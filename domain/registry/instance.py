@@ -11,11 +11,11 @@ Each registration after a removal is a new incarnation, numbered by the stream v
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from domain.message import Event, Recorded, Text
+from domain.message import Event, Recorded, Text, event
 from muster.wire.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
 from muster.wire.registry import DEREGISTERED
 from muster.wire.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
@@ -69,12 +69,14 @@ class Instance:
         return self.health == "healthy" and self.maintenance is None and self.draining is None
 
 
+@event
 class InstanceEvent(Event):
     """What all events of an instance carry."""
 
     instance: Name
 
 
+@event
 class InstanceRegistered(InstanceEvent):
     """A new incarnation is here; `health` is healthy without checks, unknown with."""
 
@@ -84,6 +86,7 @@ class InstanceRegistered(InstanceEvent):
     health: Health
 
 
+@event
 class InstanceAddressChanged(InstanceEvent):
     """It answers elsewhere now."""
 
@@ -92,6 +95,7 @@ class InstanceAddressChanged(InstanceEvent):
     port: Port
 
 
+@event
 class InstanceMetadataChanged(InstanceEvent):
     """The whole metadata, as it is now."""
 
@@ -99,6 +103,7 @@ class InstanceMetadataChanged(InstanceEvent):
     metadata: Metadata
 
 
+@event
 class InstanceTagsChanged(InstanceEvent):
     """All tags, as they are now."""
 
@@ -106,6 +111,7 @@ class InstanceTagsChanged(InstanceEvent):
     tags: Tags
 
 
+@event
 class InstanceZoneChanged(InstanceEvent):
     """It moved to another zone."""
 
@@ -113,6 +119,7 @@ class InstanceZoneChanged(InstanceEvent):
     zone: Zone
 
 
+@event
 class InstanceWeightChanged(InstanceEvent):
     """Its share of the traffic changed."""
 
@@ -120,6 +127,7 @@ class InstanceWeightChanged(InstanceEvent):
     weight: Weight
 
 
+@event
 class InstanceChecksChanged(InstanceEvent):
     """All checks, as they are now; statuses of unchanged checks stay, others start as unknown."""
 
@@ -127,6 +135,7 @@ class InstanceChecksChanged(InstanceEvent):
     checks: Checks
 
 
+@event
 class InstanceLeaseChanged(InstanceEvent):
     """The lease's length changed; None: it has no lease any more."""
 
@@ -134,6 +143,7 @@ class InstanceLeaseChanged(InstanceEvent):
     lease_seconds: Seconds | None
 
 
+@event
 class InstanceDeregisterAfterChanged(InstanceEvent):
     """How long it may stay unhealthy changed; None: for ever."""
 
@@ -141,6 +151,7 @@ class InstanceDeregisterAfterChanged(InstanceEvent):
     deregister_after_seconds: Seconds | None
 
 
+@event
 class InstanceHealthChanged(InstanceEvent):
     """The instance's health went from `from` to `to`, because `check` became `check_status`.
 
@@ -148,49 +159,53 @@ class InstanceHealthChanged(InstanceEvent):
     """
 
     type = "muster.instance.health_changed.v1"
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
-    was: Health = Field(alias="from")
+    was: Annotated[Health, Field(alias="from")]
     to: Health
     cause: Text | None = None
     check: Name | None = None
     check_status: Health | None = None
 
 
+@event
 class InstanceCheckChanged(InstanceEvent):
     """One check changed without changing the instance's health."""
 
     type = "muster.instance.check_changed.v1"
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
     check: Name
-    was: Health = Field(alias="from")
+    was: Annotated[Health, Field(alias="from")]
     to: Health
     cause: Text | None = None
 
 
+@event
 class InstanceMaintenanceSet(InstanceEvent):
     """Out of discovery for maintenance; who and why stand in the envelope."""
 
     type = "muster.instance.maintenance_set.v1"
 
 
+@event
 class InstanceMaintenanceCleared(InstanceEvent):
     """Maintenance is over."""
 
     type = "muster.instance.maintenance_cleared.v1"
 
 
+@event
 class InstanceDrainStarted(InstanceEvent):
     """Out of discovery because it is about to leave."""
 
     type = "muster.instance.drain_started.v1"
 
 
+@event
 class InstanceDrainEnded(InstanceEvent):
     """It stays after all."""
 
     type = "muster.instance.drain_ended.v1"
 
 
+@event
 class LeaseExpired(InstanceEvent):
     """Nothing was heard for the lease's length."""
 
@@ -199,6 +214,7 @@ class LeaseExpired(InstanceEvent):
     lease_seconds: Seconds
 
 
+@event
 class InstanceDeregistered(InstanceEvent):
     """It is gone; `health` is what it was last."""
 

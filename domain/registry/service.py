@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal, NamedTuple, cast
 
-from domain.message import Event, Text, fact
+from domain.message import Event, Text
 from domain.registry.instance import (
     EVENTS,
     Instance,
@@ -297,17 +297,11 @@ def _checked(instance: Instance, check: str, status: Health, cause: str | None) 
     statuses.append(status)
     health = worst(statuses)
     if health != instance.health:
-        flipped = {
-            "instance": instance.id,
-            "was": instance.health,
-            "to": health,
-            "cause": cause,
-            "check": check,
-            "check_status": status,
-        }
-        return [fact(InstanceHealthChanged, flipped)]
-    changed = {"instance": instance.id, "check": check, "was": was, "to": status, "cause": cause}
-    return [fact(InstanceCheckChanged, changed)]
+        flipped = InstanceHealthChanged(
+            instance=instance.id, was=instance.health, to=health, cause=cause, check=check, check_status=status
+        )
+        return [flipped]
+    return [InstanceCheckChanged(instance=instance.id, check=check, was=was, to=status, cause=cause)]
 
 
 def _removed(instance: Instance, cause: Removal) -> InstanceDeregistered:

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from domain.message import Event
+from domain.message import Event, event
 from muster.wire.command import Command
 from muster.wire.stream import Name
 from muster.wire.value import value
@@ -139,12 +139,14 @@ class ExpireNode(NodeCommand):
     incarnation: int
 
 
+@event
 class NodeEvent(Event):
     """Something about one node."""
 
     node: Name
 
 
+@event
 class NodeJoined(NodeEvent):
     """A data node is here."""
 
@@ -157,6 +159,7 @@ class NodeJoined(NodeEvent):
     store: str
 
 
+@event
 class NodeRejoined(NodeEvent):
     """Another process of the node is here; what the one before held of the lease is over."""
 
@@ -169,6 +172,7 @@ class NodeRejoined(NodeEvent):
     store: str
 
 
+@event
 class NodeLost(NodeEvent):
     """The node's lease has run out: it acknowledges nothing until it has renewed it."""
 
@@ -177,42 +181,49 @@ class NodeLost(NodeEvent):
     lease_seconds: float
 
 
+@event
 class NodeReturned(NodeEvent):
     """The node has renewed a lease that had run out."""
 
     type = "muster.node.returned.v1"
 
 
+@event
 class NodeRemoved(NodeEvent):
     """The node is gone for good."""
 
     type = "muster.node.removed.v1"
 
 
+@event
 class NodeCordonSet(NodeEvent):
     """No new shards come to the node."""
 
     type = "muster.node.cordon_set.v1"
 
 
+@event
 class NodeCordonCleared(NodeEvent):
     """New shards may come to the node again."""
 
     type = "muster.node.cordon_cleared.v1"
 
 
+@event
 class NodeDrainStarted(NodeEvent):
     """The node's shards are to leave it."""
 
     type = "muster.node.drain_started.v1"
 
 
+@event
 class NodeDrainEnded(NodeEvent):
     """The node keeps what it has."""
 
     type = "muster.node.drain_ended.v1"
 
 
+@event
 class MoveLimitsChanged(Event):
     """Other limits hold for concurrent moves."""
 
@@ -221,6 +232,7 @@ class MoveLimitsChanged(Event):
     cluster_moves_max: int
 
 
+@event
 class SlotsQueued(Event):
     """The move waits for slots."""
 
@@ -230,6 +242,7 @@ class SlotsQueued(Event):
     target: Name
 
 
+@event
 class SlotsGranted(Event):
     """The move holds its slots."""
 
@@ -239,6 +252,7 @@ class SlotsGranted(Event):
     target: Name
 
 
+@event
 class SlotsReleased(Event):
     """The move holds no slots and waits for none."""
 
@@ -246,6 +260,7 @@ class SlotsReleased(Event):
     saga: Saga
 
 
+@event
 class NodeSilenceAttested(NodeEvent):
     """Behind this place of the log the node acknowledges nothing that it has not first compared with the shard map."""
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Event
+from domain.message import Event, event
 from muster.wire.driver import ShardLimits
 from muster.wire.key import shards_max
 from muster.wire.stream import Name
@@ -75,6 +75,7 @@ class Keyspace:
 INITIAL: Final = Keyspace(0, 0, ShardLimits(), Map(), Map())
 
 
+@event
 class KeyspaceCreated(Event):
     """There is a keyspace, with shards that nobody owns yet."""
 
@@ -84,6 +85,7 @@ class KeyspaceCreated(Event):
     shard_bytes_max: int
 
 
+@event
 class ShardsAssigned(Event):
     """The node is to open these shards, empty, with the epoch 1."""
 
@@ -92,12 +94,14 @@ class ShardsAssigned(Event):
     shards: tuple[Number, ...]
 
 
+@event
 class ShardEvent(Event):
     """Something about one shard."""
 
     shard: Number
 
 
+@event
 class ShardOpened(ShardEvent):
     """The owner serves the shard for the first time."""
 
@@ -106,18 +110,21 @@ class ShardOpened(ShardEvent):
     epoch: int
 
 
+@event
 class ShardPinSet(ShardEvent):
     """The shard stays where it is."""
 
     type = "muster.shard.pin_set.v1"
 
 
+@event
 class ShardPinCleared(ShardEvent):
     """The shard may be moved again."""
 
     type = "muster.shard.pin_cleared.v1"
 
 
+@event
 class ShardMoveStarted(ShardEvent):
     """A move of the shard is under way."""
 
@@ -128,6 +135,7 @@ class ShardMoveStarted(ShardEvent):
     target: Name
 
 
+@event
 class CleanupIntended(ShardEvent):
     """Whatever is, or will be, on the node of this shard with an epoch up to this one has to go, unless it comes to own it."""
 
@@ -137,6 +145,7 @@ class CleanupIntended(ShardEvent):
     migration: Migration
 
 
+@event
 class ShardFenced(ShardEvent):
     """The owner is to acknowledge nothing any more at or below the epoch."""
 
@@ -145,6 +154,7 @@ class ShardFenced(ShardEvent):
     epoch: int
 
 
+@event
 class ShardMoved(ShardEvent):
     """The commit: the shard has another owner, with the next epoch. What the old one holds has to go."""
 
@@ -155,6 +165,7 @@ class ShardMoved(ShardEvent):
     was: Name
 
 
+@event
 class ShardReclaimed(ShardEvent):
     """The abort of a fenced move: the shard stays with its owner, with the next epoch."""
 
@@ -164,6 +175,7 @@ class ShardReclaimed(ShardEvent):
     owner: Name
 
 
+@event
 class ShardMoveEnded(ShardEvent):
     """The move is over. `cleaned`: it has left nothing behind; else its clean-up intent is due."""
 
@@ -173,6 +185,7 @@ class ShardMoveEnded(ShardEvent):
     cleaned: bool
 
 
+@event
 class CleanupDone(ShardEvent):
     """The node holds nothing of the shard any more."""
 
@@ -180,6 +193,7 @@ class CleanupDone(ShardEvent):
     node: Name
 
 
+@event
 class CleanupAbandoned(ShardEvent):
     """The node is no longer part of the cluster: there is nothing to clean up."""
 

@@ -12,22 +12,22 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from eventsourcing.persistence import Cipher, Compressor, Mapper, StoredEvent, Transcoder
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from domain.catalogue import EVENTS
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, schema_of, to_json
 from infra.log.chain import key_of
 from infra.log.decoded import DecodedRecords
 from infra.log.port import Batch, Cursor, Document
 from muster.wire.error import Corrupt
 
 
-class PydanticTranscoder(Transcoder):
-    """Pydantic models to JSON bytes, and JSON bytes to plain objects."""
+class EventTranscoder(Transcoder):
+    """Events to JSON bytes, and JSON bytes to plain objects."""
 
-    def encode(self, obj: BaseModel) -> bytes:
-        """The model as JSON."""
-        return obj.__pydantic_serializer__.to_json(obj)
+    def encode(self, obj: Event) -> bytes:
+        """The event's data as JSON."""
+        return to_json(obj)
 
     def decode(self, data: bytes) -> Any:
         """The JSON value."""
@@ -51,7 +51,7 @@ class CloudEventMapper(Mapper[str]):
         compressor: Compressor | None = None,
         cipher: Cipher | None = None,
     ) -> None:
-        super().__init__(PydanticTranscoder(), compressor, cipher)
+        super().__init__(EventTranscoder(), compressor, cipher)
         self.source = source
 
     def seal(
@@ -174,7 +174,7 @@ def event_from(type_name: str, data: dict[str, Any]) -> Event:
     event_type = EVENTS.get(type_name)
     if event_type is None:
         event_type, data = _upcast(str(type_name), data)
-    return event_type.__pydantic_validator__.validate_python(data)  # type: ignore[no-any-return]
+    return schema_of(event_type).validate_python(data)
 
 
 def _upcast(type_name: str, data: dict[str, Any]) -> tuple[type[Event], dict[str, Any]]:

@@ -18,9 +18,13 @@ from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Ask, Task
+<<<<<<< HEAD
 from sagas.engine.verbs import allowed
 from sagas.engine.wanted import task_id
 from sagas.tasks import TaskRow, actions_of
+=======
+from tests.scenario import shown
+>>>>>>> 854a5fb (Make events frozen dataclasses, and decode what another process has read without schema surgery)
 from tests.simulation.move_controller import MoveController
 
 KEYSPACE = "keyspace/users"
@@ -142,7 +146,7 @@ def _moves(recorded: list[Recorded]) -> list[str]:
 
 def _event(recorded: Recorded) -> str:
     stream = recorded.stream.removeprefix(f"{KEYSPACE}/").removeprefix("keyspace/")
-    data = recorded.event.model_dump_json(exclude={"data", "migration", "saga"}, exclude_defaults=True)
+    data = shown(recorded.event, exclude={"data", "migration", "saga"})
     by = f" by {recorded.actor}" if recorded.actor not in ("muster", "ann") else ""
     return f"@{recorded.position} {stream} {type(recorded.event).__name__} {data}{by}"
 

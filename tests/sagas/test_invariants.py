@@ -1,6 +1,7 @@
 """The checker of a log of moves: it is content with what happens, and names what cannot have happened."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -100,7 +101,7 @@ def without(_: Recorded) -> None:
 
 
 def changed(**fields: object) -> Tamper:
-    return lambda recorded: [recorded._replace(event=recorded.event.model_copy(update=fields))]
+    return lambda recorded: [recorded._replace(event=replace(recorded.event, **fields))]
 
 
 def followed_by(*events: Event, stream: str | None = None) -> Tamper:
@@ -192,9 +193,7 @@ class TestOwed:
     def test_a_clean_up_that_is_due(self):
         ended = next(recorded for recorded in aborted() if isinstance(recorded.event, ShardMoveEnded))
         left = [
-            recorded._replace(event=recorded.event.model_copy(update={"cleaned": False}))
-            if recorded is ended
-            else recorded
+            recorded._replace(event=replace(recorded.event, cleaned=False)) if recorded is ended else recorded
             for recorded in aborted()
         ]
         assert owed(left) == ["I11 keyspace/users/0 is to be cleaned up on n2"]

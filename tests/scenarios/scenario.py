@@ -12,7 +12,7 @@ import shlex
 from datetime import timedelta
 from typing import Any
 
-from domain.message import Recorded
+from domain.message import Event, Recorded, schema_of
 from domain.registry import service as s
 from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
@@ -31,6 +31,11 @@ COMMANDS = {
     "undrain": s.UndrainInstance,
 }
 ENVELOPE = ("id", "version", "actor", "reason")
+
+
+def shown(event: Event, exclude: set[str]) -> str:
+    """The event's data as a transcript has it: without these fields, and without what is as by default."""
+    return schema_of(type(event)).dump_json(event, exclude_defaults=True, exclude=exclude).decode()
 
 
 class Scenario(Machine):
@@ -112,7 +117,7 @@ class Scenario(Machine):
         """Each event with its place, and the rows after them."""
         lines = []
         for told in recorded:
-            data = told.event.model_dump_json(exclude_defaults=True, exclude={"instance"})
+            data = shown(told.event, exclude={"instance"})
             lines.append(f"@{told.position} v{told.version} {type(told.event).__name__} {data}")
         keys = dict.fromkeys((told.stream.removeprefix("service/"), told.event.instance) for told in recorded)
         return lines + [self._row(service, instance) for service, instance in keys]

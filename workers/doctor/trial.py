@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from aiokafka.errors import KafkaError
 
-from domain.message import Recorded
+from domain.message import Recorded, to_json
 from domain.registry.instance import InstanceDrainStarted
 from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
@@ -99,7 +99,7 @@ def _batch(cursor: Cursor) -> tuple[Any, Cursor]:
         "doctor",
         None,
     )
-    return CloudEventMapper().seal([Draft(recorded, None, event.model_dump_json().encode())], cursor, None)
+    return CloudEventMapper().seal([Draft(recorded, None, to_json(event))], cursor, None)
 
 
 async def _delete(bootstrap: str, prefix: str) -> None:

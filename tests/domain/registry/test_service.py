@@ -1,5 +1,7 @@
 """The service decider: every command, every event, every refusal."""
 
+from dataclasses import replace
+
 import pytest
 
 from domain.registry.instance import (
@@ -97,9 +99,9 @@ class TestRegistering:
         )
 
     def test_the_incarnation_is_the_stream_version_of_the_registration(self):
-        given(registered("b"), MAINTENANCE.model_copy(update={"instance": "b"})).when(
-            RegisterInstance(instance=A, spec=PLAIN)
-        ).then(registered(A, incarnation=2))
+        given(registered("b"), replace(MAINTENANCE, instance="b")).when(RegisterInstance(instance=A, spec=PLAIN)).then(
+            registered(A, incarnation=2)
+        )
 
     def test_registering_again_after_leaving_makes_a_new_incarnation(self):
         given(registered(), GONE).when(RegisterInstance(instance=A, spec=PLAIN)).then(registered(incarnation=2))
@@ -201,9 +203,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("command", NEEDS_AN_INSTANCE, ids=kind)
     def test_a_late_word_does_not_bring_a_deregistered_instance_back(self, command):
-        given(registered("b"), registered(incarnation=1), GONE.model_copy(update={"incarnation": 1})).when(
-            command
-        ).refused(InstanceNotFound, instance=A)
+        given(registered("b"), registered(incarnation=1), replace(GONE, incarnation=1)).when(command).refused(
+            InstanceNotFound, instance=A
+        )
 
     @pytest.mark.parametrize("name", ["port", "nonsense"])
     def test_only_ttl_checks_can_be_reported(self, name):

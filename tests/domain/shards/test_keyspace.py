@@ -1,5 +1,7 @@
 """The keyspace decider: every command, every event, every refusal."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -317,12 +319,12 @@ def test_a_move_has_one_gate():
         ((CREATED, ASSIGNED), ASSIGNED, "assigned twice"),
         ((CREATED, ASSIGNED), ShardOpened(shard=2, node="n2", epoch=1), "opened by a stranger"),
         ((*HERE, STARTED), STARTED, "is being moved by"),
-        (HERE, STARTED.model_copy(update={"epoch": 2}), "not its owner's move"),
+        (HERE, replace(STARTED, epoch=2), "not its owner's move"),
         (CUT, FENCED, "fenced twice"),
-        (MOVING, FENCED.model_copy(update={"epoch": 2}), "epoch gap"),
+        (MOVING, replace(FENCED, epoch=2), "epoch gap"),
         (MOVING, MOVED, "without a fence"),
-        (CUT, MOVED.model_copy(update={"epoch": 3}), "epoch gap"),
-        (CUT, MOVED.model_copy(update={"was": "n3"}), "was n1's, not n3's"),
+        (CUT, replace(MOVED, epoch=3), "epoch gap"),
+        (CUT, replace(MOVED, was="n3"), "was n1's, not n3's"),
         ((*CUT, MOVED), RECLAIMED, "without a fence"),
         (CUT, COMPLETED, "fenced for ever"),
         (HERE, COMPLETED, "is moved by None"),

@@ -7,6 +7,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.message import to_plain
 from domain.shards import cluster as c
 from domain.shards import keyspace as k
 from domain.shards import node as n
@@ -95,7 +96,7 @@ def history(decider, begin, commands):
         assert again == [] or isinstance(again, type), "a command repeated after its own events records nothing"
         assert decider.load(plain(decider, state)) == state
     assert state.version == len(folded)
-    wired = [event_from(event.type, event.model_dump(mode="json")) for event in folded]
+    wired = [event_from(event.type, to_plain(event)) for event in folded]
     assert reduce(decider.evolve, wired, decider.INITIAL) == state
 
 

@@ -11,6 +11,7 @@ from eventsourcing.cryptography import AESCipher
 from eventsourcing.utils import Environment
 
 from domain.catalogue import EVENTS
+from domain.message import event, to_json
 from domain.registry.instance import InstanceEvent
 from infra.log import codec
 from infra.log.chain import Chain, link
@@ -96,7 +97,7 @@ class TestEnvelope:
         assert (told.actor, told.reason, told.command_id, told.correlation_id) == ("ann", "because", "1", "trace-7")
 
     def test_the_commands_offset_rides_on_the_last_record_of_a_batch(self):
-        drafts = [Draft(recorded(event, 7, 4), None, event.model_dump_json().encode()) for event in SAMPLES[:2]]
+        drafts = [Draft(recorded(event, 7, 4), None, to_json(event)) for event in SAMPLES[:2]]
         stored, _ = CloudEventMapper().seal(drafts, BEHIND, 42)
         documents = [json.loads(record.state) for record in stored]
         assert [document.get("commandsoffset") for document in documents] == [None, "42"]
@@ -104,9 +105,7 @@ class TestEnvelope:
 
     def test_an_instant_survives_to_the_microsecond(self):
         told = recorded(INSTANCE_EVENTS[-1], 7, 4, at=NOON.replace(microsecond=123456))
-        [stored], _ = CloudEventMapper().seal(
-            [Draft(told, None, INSTANCE_EVENTS[-1].model_dump_json().encode())], BEHIND, None
-        )
+        [stored], _ = CloudEventMapper().seal([Draft(told, None, to_json(INSTANCE_EVENTS[-1]))], BEHIND, None)
         assert opened(stored.state).at == NOON.replace(microsecond=123456)
 
 
@@ -135,6 +134,7 @@ class TestUndecodable:
         assert "Run a version of muster that knows this event" in stopped.value.detail
 
 
+@event
 class InstanceRenamed(InstanceEvent):
     """A worked example of a second revision: v1 had `name`, v2 has `title` and says who was called so before."""
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, to_json
 from domain.shards.shard import KeyspaceCreated, ShardMoved, ShardsAssigned
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START
@@ -66,7 +66,7 @@ async def record(data: Path, *events: Event) -> None:
                     0, index + 1, "keyspace/users", index, now, event, f"{index}:0", f"{index}", None, "test", None
                 ),
                 None,
-                event.model_dump_json().encode(),
+                to_json(event),
             )
             for index, event in enumerate(events)
         ]

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from domain.message import to_plain
 from infra.log.chain import TERM_STARTED
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
@@ -125,7 +126,7 @@ class Past:
         if "data" in document:
             return document["data"]
         event = self.mapper.recorded(partition, position, document).event
-        return event.model_dump(mode="json")
+        return to_plain(event)
 
 
 def is_history(views: Views, partition: int, position: int, document: Document) -> bool:

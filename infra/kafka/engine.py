@@ -9,8 +9,8 @@ from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
 from infra.kafka.snapshots import KafkaSnapshots
 from infra.kafka.topic import PARTITIONS, PREFIX
+from infra.log.ahead import ReadAhead
 from infra.log.engine import Engine
-from infra.read_ahead import ReadAhead
 
 log = logging.getLogger(__name__)
 

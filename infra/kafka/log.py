@@ -22,9 +22,9 @@ from eventsourcing.persistence import StoredEvent
 from infra.kafka.appends import Appends, Identity
 from infra.kafka.reader import KafkaReader
 from infra.kafka.topic import EVENTS, LIVENESS, PREFIX, topic_name
+from infra.log.ahead import ReadAhead
 from infra.log.chain import term_started
 from infra.log.port import Batch, Cursor, Document
-from infra.read_ahead import ReadAhead
 from muster.wire.error import Fenced, NotReady, TooLarge, Uncertain
 
 _SOURCE: Final = "/muster/default"

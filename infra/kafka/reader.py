@@ -17,9 +17,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from infra.kafka.fetches import Fetches
+from infra.log.ahead import ReadAhead, is_long
 from infra.log.chain import Chain, link
 from infra.log.port import Batch, Cursor
-from infra.read_ahead import ReadAhead, is_long
 from muster.wire.error import Corrupt, CursorRefused, NotReady
 
 Record = tuple[int, bytes | None, bytes]

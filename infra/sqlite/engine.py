@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import orjson
 
+from infra.log.ahead import ReadAhead, is_long
 from infra.log.call_thread import CallThread
 from infra.log.engine import Engine
 from infra.log.port import Batch, Cursor
 from infra.log.recorder import RecorderLog
 from infra.log.snapshot import Snapshot, assembled, manifest, opened
-from infra.read_ahead import ReadAhead, is_long
 from infra.sqlite.log import LogRecorder, SqliteLog
 from muster.wire.error import NotReady
 

@@ -17,9 +17,9 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, KafkaErr
 
 from infra.kafka.appends import Identity
 from infra.kafka.topic import EVENTS, LIVENESS, topic_name
+from infra.log.ahead import ReadAhead
 from infra.log.chain import Chain, link
 from infra.log.port import Batch, Cursor
-from infra.read_ahead import ReadAhead
 from muster.wire.error import CursorRefused, NotReady
 
 Record = tuple[bytes, bytes]

@@ -27,8 +27,8 @@ from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
 from infra.kafka.topic import BATCH_BYTES_MAX
 from infra.local.kafka import LocalKafka
+from infra.log.ahead import Child, Source
 from infra.log.port import START
-from infra.read_ahead import Child, Source
 from muster.wire.error import Corrupt, Fenced, NotReady, TooLarge, Transient, Uncertain
 from tests.infra.log.log_contract import NOON, Writer, batches, end, history, names_of, reign, sealed_batch, tailing
 from tests.servers import SharedKafka

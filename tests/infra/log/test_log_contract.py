@@ -12,13 +12,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
-from infra import read_ahead
 from infra.kafka.log import KafkaLog
 from infra.kafka.topic import EVENTS, LIVENESS, TOPICS, topic_name
+from infra.log import ahead as reading_ahead
+from infra.log.ahead import Child, Read, ReadAhead, Source
 from infra.log.decoded import DecodedRecords
 from infra.log.port import Batch, Cursor, EventLog
 from infra.log.recorder import RecorderLog
-from infra.read_ahead import Child, Read, ReadAhead, Source
 from infra.sqlite.log import LogRecorder, SqliteLog
 from tests.infra.log.log_contract import Engine, LogContract, RawRecord
 from tests.servers import SharedKafka, run
@@ -227,7 +227,7 @@ class TestOnKafkaReadByAnotherProcess(TestOnKafka):
     async def engine(
         self, cluster: tuple[str, str, Iterator[int]], monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[Engine]:
-        monkeypatch.setattr(read_ahead, "records_min", 0)
+        monkeypatch.setattr(reading_ahead, "records_min", 0)
         ahead = AllAhead()
         engine = OnKafka(*cluster, fence=self.fence, ahead=ahead)
         yield engine

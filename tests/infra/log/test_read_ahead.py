@@ -7,16 +7,16 @@ import sqlite3
 import struct
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
 
-from infra import read_ahead
+from infra.log import ahead
+from infra.log.ahead import Child
 from infra.log.decoded import DecodedRecords
 from infra.log.port import START, Batch, Cursor, EventLog
-from infra.read_ahead import Child
 from infra.sqlite.engine import LOG_FILE, open_embedded
 from muster.wire.error import Corrupt, CursorRefused, NotReady
 from tests.infra.log.log_contract import reign
@@ -38,9 +38,11 @@ async def a_log(folder: Path) -> list[Batch]:
         return [batch async for batch in log.read(START)]
 
 
-async def read_beside(folder: Path, after: Cursor) -> AsyncGenerator[Batch, None]:
+async def read_beside(
+    folder: Path, after: Cursor, command: Sequence[str] = ahead.PROGRAM
+) -> AsyncGenerator[Batch, None]:
     """What another process reads."""
-    async with Child() as child, aclosing(child.read(("embedded", str(folder), 0), after, 0)) as batches:
+    async with Child(command) as child, aclosing(child.read(("embedded", str(folder), 0), after, 0)) as batches:
         async for batch in batches:
             yield batch
 
@@ -107,7 +109,7 @@ async def test_what_is_read_until_the_other_process_has_started_is_not_read_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await a_log(tmp_path)
-    monkeypatch.setattr(read_ahead, "records_min", 1)
+    monkeypatch.setattr(ahead, "records_min", 1)
     there = []
     async with open_embedded(tmp_path, read_only=True) as engine:
         async for batch in engine.logs[0].read(START):
@@ -148,7 +150,7 @@ async def test_partitions_are_read_one_after_another_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_partitions(tmp_path)
-    monkeypatch.setattr(read_ahead, "records_min", 1)
+    monkeypatch.setattr(ahead, "records_min", 1)
     before, seen = children(), set[str]()
     async with open_embedded(tmp_path, read_only=True) as engine:
         found = await asyncio.gather(
@@ -163,8 +165,8 @@ async def test_who_reads_two_partitions_side_by_side_waits_for_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_partitions(tmp_path)
-    monkeypatch.setattr(read_ahead, "records_min", 1)
-    monkeypatch.setattr(read_ahead, "patience_seconds", 0.1)
+    monkeypatch.setattr(ahead, "records_min", 1)
+    monkeypatch.setattr(ahead, "patience_seconds", 0.1)
     async with asyncio.timeout(10), open_embedded(tmp_path, read_only=True) as engine:
         one, two = (aclosing(log.read(START)) for log in engine.logs.values())
         async with one as first, two as second:
@@ -176,7 +178,7 @@ async def test_what_a_reader_left_unread_is_not_given_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_partitions(tmp_path)
-    monkeypatch.setattr(read_ahead, "records_min", 1)
+    monkeypatch.setattr(ahead, "records_min", 1)
     async with open_embedded(tmp_path, read_only=True) as engine:
         waiting: list[asyncio.Task[list[int]]] = []
         async with aclosing(engine.logs[0].read(START)) as batches:
@@ -190,7 +192,7 @@ async def test_what_a_reader_left_unread_is_not_given_to_the_next(
 
 async def test_a_process_kept_for_one_who_turns_away_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await two_partitions(tmp_path)
-    monkeypatch.setattr(read_ahead, "records_min", 1)
+    monkeypatch.setattr(ahead, "records_min", 1)
     before = children()
     async with open_embedded(tmp_path, read_only=True) as engine:
         waiting: list[asyncio.Task[list[int]]] = []
@@ -235,11 +237,30 @@ async def test_a_reader_that_is_stopped_and_continued_while_it_writes_loses_noth
     assert found == list(range(1, 20_001))
 
 
-async def test_a_frame_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_frame_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     frames = struct.pack(">I", 4) + b"(\x02.." + struct.pack(">I", 3) + b"?!?"
     broken = tmp_path / "broken"
     broken.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write({frames!r})\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(NotReady, match="wrote what cannot be read"):
-        [batch async for batch in read_beside(tmp_path, START)]
+        [batch async for batch in read_beside(tmp_path, START, [str(broken)])]
+
+
+async def test_packages_of_the_same_names_in_the_current_folder_are_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await a_log(tmp_path / "data")
+    foreign = foreign_packages(tmp_path / "their-project")
+    monkeypatch.chdir(foreign)
+    there = [batch async for batch in read_beside(tmp_path / "data", START)]
+    assert essence(there) == essence(here)
+    with pytest.raises(NotReady, match="ended too early"):  # Without -P theirs are found first.
+        [batch async for batch in read_beside(tmp_path / "data", START, [sys.executable, "-m", "infra.read_ahead"])]
+
+
+def foreign_packages(folder: Path) -> Path:
+    """A folder as of somebody else's project, whose packages are named as ours and break who imports them."""
+    for name in ("domain", "infra", "muster", "projections", "sagas", "workers"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise ImportError('{name} of another project')\n")
+    return folder

@@ -18,13 +18,10 @@ from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Ask, Task
-<<<<<<< HEAD
 from sagas.engine.verbs import allowed
 from sagas.engine.wanted import task_id
 from sagas.tasks import TaskRow, actions_of
-=======
-from tests.scenario import shown
->>>>>>> 854a5fb (Make events frozen dataclasses, and decode what another process has read without schema surgery)
+from tests.scenarios.scenario import shown
 from tests.simulation.move_controller import MoveController
 
 KEYSPACE = "keyspace/users"

@@ -12,7 +12,7 @@ from muster.wire.route import partition_of
 from workers.controller.status import check_outputs, status
 from workers.gateway import Control, Executor
 from workers.health.checker import Checker
-from workers.health.observer import ReignChecks
+from workers.health.observer import HealthObserver
 from workers.http import peers as peer_routes
 from workers.http.application import Application, application
 from workers.machine.partition import Partition
@@ -86,7 +86,7 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
     drivers = [SagaDriver(observe, control.submit, views.shards) for _ in writers]
     topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
     for number, writer in enumerate(writers.values()):
-        writer.observers += [ReignChecks(checker), drivers[number], *topics[number : number + 1]]
+        writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return Parts(
         control=control,
         application=_application(control, writers, resources.mapper),

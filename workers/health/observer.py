@@ -1,4 +1,4 @@
-"""Lets the checker work for just those instances whose partition is written here."""
+"""Lets the checker run the checks of exactly those instances whose partition is written here."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,28 +13,28 @@ from workers.writer.writer import ChangedItem
 _TTL: Final = frozenset((TtlCheck,))
 
 
-class ReignChecks:
-    """One writer's `ReignObserver`: tells the checker what to check while the reign lasts."""
+class HealthObserver:
+    """A `ReignObserver` of one writer: keeps the checker informed of what to check, while the reign lasts."""
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
         self._checked: set[tuple[str, str]] = set()
 
     def began(self, streams: dict[str, Any]) -> None:
-        """Check all that is registered."""
+        """Check every registered instance of the partition."""
         for stream, service in streams.items():
             if isinstance(service, Service):
                 for instance_id, instance in service.instances.items():
                     self._sync(stream, instance_id, instance)
 
     def changed(self, items: Sequence[ChangedItem]) -> None:
-        """Check the instances as they are now, or no more."""
+        """Check the changed instances as they are now; those that are gone no more."""
         for stream, item, part in items:
             if kind_of(stream) == SERVICE:
                 self._sync(stream, item, part)
 
     def _sync(self, stream: str, instance_id: str, instance: Instance | None) -> None:
-        """Most have nothing to be asked, and cost no more than this look."""
+        """Pass the instance on to the checker if it has checks that run there, or had some. Most instances have none."""
         asked = None if instance is None or _TTL.issuperset(map(type, instance.spec.checks)) else instance
         subject = stream, instance_id
         if asked is not None:

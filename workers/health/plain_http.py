@@ -1,7 +1,7 @@
 """One http request over one new connection: what a plain http check needs and no more.
 
 A check asks for a status and at most the beginning of a body. A full client costs about twice the processor time for
-that (350 µs against 180 µs), which at 1,000 checks a second is a sixth of a core of the controller.
+that; docs/dependencies.md has the figures.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 HEAD_BYTES_MAX: Final = 64 * 1024
 
 DEFAULTS: Final = {"User-Agent": "muster", "Accept": "*/*", "Accept-Encoding": "identity"}
-"""Headers of every check unless it gives its own. Compressed bodies would have to be inflated to be matched."""
+"""Headers of every check unless it has its own. No compression: a compressed body could not be searched as it comes."""
 
 _TOKEN: Final = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 
@@ -40,7 +40,7 @@ async def ask(url: URL, method: str, headers: Mapping[str, str], wanted: bytes |
     try:
         return await exchange.answer
     finally:
-        transport.abort()
+        transport.abort()  # Not `close`, which waits for what is still to be sent: the answer is known, or nobody waits for it.
         exchange.forget()
 
 
@@ -75,11 +75,11 @@ class _Exchange(asyncio.Protocol):
         self._head_bytes = 0
         self._body = bytearray()
         self._parser = httptools.HttpResponseParser(self)
-        # Whether the instance serves is asked, not whether its http is flawless: bare line feeds pass, as in browsers.
+        # The question is whether the instance serves, not whether its http is flawless: bare line feeds pass, as in browsers.
         self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
 
     def forget(self) -> None:
-        """Break the cycle with the parser: a thousand of them a second would be the garbage collector's to find."""
+        """Break the reference cycle with the parser, so that the garbage collector need not find a thousand of them a second."""
         del self._parser
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,7 +1,7 @@
-"""One run of a check: ask the instance once, and say in an operator's words what came of it.
+"""One run of a check: asks the instance once, and describes the result in words for operators.
 
-A run finds success, failure, or nothing: when this process is out of files or memory, or was itself stopped while it
-waited, that is no evidence against an instance, and thousands must not flip for it.
+The result is success, failure, or nothing. When this process has no files or memory left, or was itself stopped while it
+waited, that is no evidence against an instance: otherwise thousands would become unhealthy at once.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from workers.health.plain_http import BODY_BYTES_MAX, DEFAULTS, BrokenAnswer, as
 
 TEXT_CHARS_MAX: Final = 1024
 LATE_SECONDS: Final = 0.25
-"""A timer that fires later than this tells that the process, not the instance, was away."""
+"""When a timer fires later than this, it was the process that did not run, not the instance."""
 KEPT_SECONDS: Final = 30.0
 
 # Our own shortages. EADDRNOTAVAIL is not among them: it also means an address that does not exist here.
@@ -31,8 +31,8 @@ _OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What a run found: `success` is None when it says nothing about the instance; `text` has up to 1024 characters."""
+class ProbeResult:
+    """The result of a run: `success` is None when it says nothing about the instance; `text` has up to 1024 characters."""
 
     success: bool | None
     text: str
@@ -41,8 +41,8 @@ class Finding:
 class Prober:
     """Runs checks; an async context manager that owns the connections kept for https.
 
-    Plain http connects anew each time: that also proves that the instance takes new callers, and is as cheap. A TLS
-    handshake is not, so https may keep its connection. `tls` trusts a certificate authority of one's own.
+    Plain http connects anew each time: that is cheap, and proves that the instance accepts new callers. A TLS handshake
+    is expensive, so https may keep its connection. `tls` is the context to use; None trusts the system's authorities.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -63,7 +63,7 @@ class Prober:
         await self._kept.close()
         await self._fresh.close()
 
-    async def run(self, check: HttpCheck | TcpCheck, *, fresh: bool) -> Finding:
+    async def run(self, check: HttpCheck | TcpCheck, *, fresh: bool) -> ProbeResult:
         """Ask once, within the check's timeout. `fresh`: https connects anew, and the connection is not kept."""
         started = time.monotonic()
         try:
@@ -72,19 +72,20 @@ class Prober:
                     return await _connect(check)
                 return await self._request(check, fresh)
         except TimeoutError:
+            # A timeout that fires late means that this process stood still, and may have missed the answer.
             if time.monotonic() - started > check.timeout_seconds + LATE_SECONDS:
-                return Finding(None, "not judged: the controller was stopped or overloaded while it waited")
-            return Finding(False, f"no answer within {check.timeout_seconds:g} s")
+                return ProbeResult(None, "not judged: the controller was stopped or overloaded while it waited")
+            return ProbeResult(False, f"no answer within {check.timeout_seconds:g} s")
         except socket.gaierror as error:
             host = check.host if isinstance(check, TcpCheck) else URL(check.url).host
-            return Finding(False, f"cannot resolve {host}: {error.strerror}")
+            return ProbeResult(False, f"cannot resolve {host}: {error.strerror}")
         except (aiohttp.ClientError, BrokenAnswer, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _OURS:
-                return Finding(None, f"not judged: the controller has a shortage: {os.strerror(error.errno)}")
-            return Finding(False, _why(error)[:TEXT_CHARS_MAX])
+                return ProbeResult(None, f"not judged: the controller has a shortage: {os.strerror(error.errno)}")
+            return ProbeResult(False, _why(error)[:TEXT_CHARS_MAX])
 
-    async def _request(self, check: HttpCheck, fresh: bool) -> Finding:
-        # A parsed URL weighs 1 kB and takes 10 µs to make: cheaper to make than to keep for 100,000 instances.
+    async def _request(self, check: HttpCheck, fresh: bool) -> ProbeResult:
+        # Parsed at each run: to keep a parsed URL for each of 100,000 instances would take 100 MB.
         url = URL(check.url)
         wanted = check.body_match.encode() if check.body_match is not None else None
         if url.scheme == "https":
@@ -93,9 +94,11 @@ class Prober:
             status, found = await ask(url, check.method, check.headers, wanted)
         expected = check.expected_status
         if status != expected and (expected is not None or status // 100 != 2):
-            return Finding(False, f"HTTP {status}, expected {expected or '2xx'}")
+            return ProbeResult(False, f"HTTP {status}, expected {expected or '2xx'}")
         if not found:
-            return Finding(False, f"HTTP {status}, but the body does not contain {check.body_match!r}"[:TEXT_CHARS_MAX])
+            return ProbeResult(
+                False, f"HTTP {status}, but the body does not contain {check.body_match!r}"[:TEXT_CHARS_MAX]
+            )
         return _success(f"HTTP {status}")
 
 
@@ -106,12 +109,12 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
-        # The check's own timeout is around it all.
+        # No timeout here: `run` limits the whole check, name resolution included.
         timeout=aiohttp.ClientTimeout(total=None),
     )
 
 
-async def _connect(check: TcpCheck) -> Finding:
+async def _connect(check: TcpCheck) -> ProbeResult:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_connection(asyncio.Protocol, check.host, check.port)
     transport.abort()
@@ -121,7 +124,7 @@ async def _connect(check: TcpCheck) -> Finding:
 async def _ask_over_tls(
     session: aiohttp.ClientSession, url: URL, check: HttpCheck, wanted: bytes | None
 ) -> tuple[int, bool]:
-    """What `ask` says, over TLS."""
+    """As `ask`, over TLS."""
     async with session.request(check.method, url, headers=check.headers, allow_redirects=False) as response:
         return response.status, wanted is None or await _contains(response.content, wanted)
 
@@ -137,9 +140,9 @@ async def _contains(body: aiohttp.StreamReader, wanted: bytes) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _success(text: str) -> Finding:
+def _success(text: str) -> ProbeResult:
     """One object for the same success, however many instances share it."""
-    return Finding(True, text)
+    return ProbeResult(True, text)
 
 
 def _why(error: aiohttp.ClientError | BrokenAnswer | OSError | ValueError) -> str:

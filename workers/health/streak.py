@@ -11,9 +11,9 @@ from muster.wire.check import Health
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """The status come to, and how many results in a row have spoken `against` it since.
+    """The status reached so far, and how many results in a row have been `against` it since.
 
-    `Streak(status)` with the status that the log knows is where a new checker starts: nothing flips because it is new.
+    A new checker starts with `Streak(status)`, the status in the log, so that nothing changes only because it is new.
     """
 
     status: Health
@@ -22,12 +22,12 @@ class Streak:
 
 def after(streak: Streak, *, success: bool, healthy_after: int, unhealthy_after: int) -> Streak:
     """The streak after one more result; both thresholds are counts of results in a row, at least 1."""
-    told: Health = "healthy" if success else "unhealthy"
+    result: Health = "healthy" if success else "unhealthy"
     if streak.status == "unknown":
-        return Streak(told)
-    if streak.status == told:
-        return Streak(told) if streak.against else streak
+        return Streak(result)
+    if streak.status == result:
+        return Streak(result) if streak.against else streak
     against = streak.against + 1
     return (
-        Streak(told) if against >= (healthy_after if success else unhealthy_after) else Streak(streak.status, against)
+        Streak(result) if against >= (healthy_after if success else unhealthy_after) else Streak(streak.status, against)
     )

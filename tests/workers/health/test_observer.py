@@ -4,7 +4,7 @@ from domain.registry.instance import Instance, evolve
 from domain.registry.service import INITIAL
 from tests.sample import HTTP, TTL, evolved, recorded, registered
 from workers.health.checker import Checker
-from workers.health.observer import ReignChecks
+from workers.health.observer import HealthObserver
 
 STREAM = "service/orders"
 
@@ -22,13 +22,13 @@ def scheduled(checker: Checker) -> int:
 def test_a_reign_begins_with_the_checks_of_all_instances() -> None:
     checker = Checker(lambda _stream, _command: None)
     service = evolved(evolved(INITIAL, registered("a", checks=(HTTP,))), registered("b", checks=(TTL,)))
-    ReignChecks(checker).began({STREAM: service, "cluster": object()})
+    HealthObserver(checker).began({STREAM: service, "cluster": object()})
     assert scheduled(checker) == 1
 
 
 def test_an_instance_that_has_nothing_to_be_asked_any_more_is_not_asked() -> None:
     checker = Checker(lambda _stream, _command: None)
-    checks = ReignChecks(checker)
+    checks = HealthObserver(checker)
     checks.changed([(STREAM, "a", instance("a", HTTP))])
     assert scheduled(checker) == 1
     checks.changed([(STREAM, "a", instance("a", TTL))])
@@ -37,7 +37,7 @@ def test_an_instance_that_has_nothing_to_be_asked_any_more_is_not_asked() -> Non
 
 def test_an_instance_that_has_gone_is_not_asked() -> None:
     checker = Checker(lambda _stream, _command: None)
-    checks = ReignChecks(checker)
+    checks = HealthObserver(checker)
     checks.changed([(STREAM, "a", instance("a", HTTP))])
     checks.changed([(STREAM, "a", None)])
     assert scheduled(checker) == 0
@@ -45,7 +45,7 @@ def test_an_instance_that_has_gone_is_not_asked() -> None:
 
 def test_nothing_is_asked_behind_the_reign() -> None:
     checker = Checker(lambda _stream, _command: None)
-    checks = ReignChecks(checker)
+    checks = HealthObserver(checker)
     checks.changed([(STREAM, "a", instance("a", HTTP))])
     checks.changed([(STREAM, "b", instance("b", HTTP, TTL))])
     checks.ended()

@@ -1,0 +1,101 @@
+"""One check of one instance, as the checker runs it again and again."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from domain.registry.instance import Instance
+from domain.registry.service import ObserveCheck
+from muster.wire.check import Health, HttpCheck, TcpCheck
+from workers.health.probe import ProbeResult
+from workers.health.streak import Streak, after
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutput:
+    """The output of a check's last run: `text` up to 1024 characters, `at` in UTC, how long it took, and its result."""
+
+    text: str
+    at: datetime
+    duration_seconds: float
+    success: bool
+
+
+class Job:
+    """One check of one incarnation: when it is due, its streak of results, and its newest output.
+
+    `known` is the status in the log; `kept`: it may keep its connection; `postponed`: it missed its turn after a stop.
+    """
+
+    __slots__ = (
+        "at",
+        "check",
+        "due",
+        "duration_seconds",
+        "gone",
+        "incarnation",
+        "instance_id",
+        "kept",
+        "known",
+        "postponed",
+        "runs",
+        "streak",
+        "stream",
+        "success",
+        "task",
+        "text",
+    )
+
+    def __init__(self, stream: str, instance: Instance, check: HttpCheck | TcpCheck) -> None:
+        self.stream = stream
+        self.instance_id = instance.id
+        self.incarnation = instance.incarnation
+        self.check = check
+        self.known: Health = instance.checks[check.name].status
+        self.streak = Streak(self.known)
+        self.due = 0.0
+        self.kept = False
+        self.postponed = False
+        self.gone = False
+        self.runs = 0
+        self.task: asyncio.Task[None] | None = None
+        self.text: str | None = None
+        self.at = 0.0
+        self.duration_seconds = 0.0
+        self.success = False
+
+    def is_for(self, instance: Instance, check: HttpCheck | TcpCheck) -> bool:
+        """Whether this job runs the check for this incarnation of the instance."""
+        return self.incarnation == instance.incarnation and (self.check is check or self.check == check)
+
+    def take(self, result: ProbeResult, duration_seconds: float) -> None:
+        """Keep the output, and add the result to the streak. The result must say something about the instance."""
+        assert result.success is not None
+        self.text, self.at = result.text, time.time()
+        self.duration_seconds, self.success = duration_seconds, result.success
+        check = self.check
+        self.streak = after(
+            self.streak,
+            success=result.success,
+            healthy_after=check.healthy_after,
+            unhealthy_after=check.unhealthy_after,
+        )
+
+    def news(self) -> ObserveCheck | None:
+        """The status to be recorded; None when the log has it already, or when the newest result disagrees with it."""
+        if self.streak.status == self.known or self.success != (self.streak.status == "healthy"):
+            return None
+        return ObserveCheck(
+            instance=self.instance_id,
+            incarnation=self.incarnation,
+            check=self.check.name,
+            status=self.streak.status,
+            cause=self.text,
+        )
+
+    def output(self) -> CheckOutput | None:
+        """The newest output; None before the first result."""
+        if self.text is None:
+            return None
+        return CheckOutput(self.text, datetime.fromtimestamp(self.at, UTC), self.duration_seconds, self.success)

@@ -1,7 +1,7 @@
-"""The garbage collector, off while a lot is made that stays: by a recovery, by a projector that catches up.
+"""The garbage collector, turned off while much is built that stays: by a recovery, or by a projector that catches up.
 
-It would look at all of it again and again, and find nothing: a tenth of such a projector's time, in pauses of 20 ms. Others
-make garbage meanwhile, so who keeps it off for long lets it look `now_and_then`.
+It would look at all of it again and again, and find nothing. Other tasks make garbage meanwhile, so a task that keeps it
+off for long lets it look `now_and_then`.
 """
 
 import gc
@@ -12,27 +12,27 @@ LOOK_EVERY_SECONDS: Final = 60.0
 
 
 class Collector:
-    """The collector of this process: off as long as anyone wants it off."""
+    """The collector of this process: off as long as any task wants it off."""
 
     def __init__(self) -> None:
         self._unwanted_by: set[object] = set()
         self._looked_at = 0.0
 
     def off(self, by: object) -> None:
-        """Keep it off until the same one lets it `on`."""
+        """Keep it off until the same `by` turns it `on` again."""
         if not self._unwanted_by:
             self._looked_at = time.monotonic()
         self._unwanted_by.add(by)
         gc.disable()
 
     def on(self, by: object) -> None:
-        """Let it run, unless others want it off; repeated it changes nothing."""
+        """Turn it on again, unless others want it off. May be repeated."""
         self._unwanted_by.discard(by)
         if not self._unwanted_by:
             gc.enable()
 
     def now_and_then(self) -> None:
-        """Look at what was made since the last time, if it is off and that was a minute ago."""
+        """Collect the youngest objects, if it is off and the last time was a minute ago."""
         if self._unwanted_by and time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
             gc.collect(0)
             self._looked_at = time.monotonic()

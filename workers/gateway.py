@@ -10,7 +10,7 @@ from muster.wire.command import Envelope
 from muster.wire.error import MusterError, NotReady
 from muster.wire.route import partition_of
 from workers.views.views import Views
-from workers.writer.request import Told
+from workers.writer.request import AnswerOrError
 
 
 class Executor(Protocol):
@@ -22,8 +22,8 @@ class Executor(Protocol):
         Raises NotReady, and when awaited NotReady or Timeout (outcome unknown).
         """
 
-    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]]:
-        """Queue them at once, all or none; what became of them, in their order. Raises NotReady."""
+    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[AnswerOrError]]:
+        """Queue them at once, all or none. Returns their replies, in their order. Raises NotReady."""
 
     async def prove(self) -> int:
         """The head position, proven to be the log's end at some moment after the call. Raises NotReady."""
@@ -46,8 +46,8 @@ class Control:
         """The answer of the writer of the command's partition; see `Executor.submit`."""
         return self._executor(self.partition_of(envelope.stream)).submit(envelope)
 
-    async def execute_all(self, envelopes: Sequence[Envelope]) -> list[Told]:
-        """What became of the commands, in their order; those of one partition are decided in it."""
+    async def execute_all(self, envelopes: Sequence[Envelope]) -> list[AnswerOrError]:
+        """The replies to the commands, in their order; those of one partition are decided in that order."""
         partitions = [self.partition_of(envelope.stream) for envelope in envelopes]
         given: dict[int, list[Envelope]] = {}
         for partition, envelope in zip(partitions, envelopes, strict=True):
@@ -57,7 +57,9 @@ class Control:
         told = {partition: iter(one if isinstance(one, list) else await one) for partition, one in asked.items()}
         return [next(told[partition]) for partition in partitions]
 
-    def _submitted(self, partition: int, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]] | list[Told]:
+    def _submitted(
+        self, partition: int, envelopes: Sequence[Envelope]
+    ) -> Awaitable[list[AnswerOrError]] | list[AnswerOrError]:
         try:
             return self._executor(partition).submit_all(envelopes)
         except MusterError as error:

@@ -12,7 +12,7 @@ from tests.sample import register
 from tests.workers.writer.test_writer import running
 from workers.gateway import Control
 from workers.views.views import Views
-from workers.writer.request import Told
+from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
 
@@ -21,7 +21,7 @@ def control(partitions: int, *writers: Writer) -> Control:
     return Control("c", "c", partitions, Views(range(partitions)), executors, {}, dict, lambda stream, instance: {})
 
 
-def known(told: list[Told]) -> list[str]:
+def known(told: list[AnswerOrError]) -> list[str]:
     return ["NotReady" if isinstance(one, NotReady) else statuses([one])[0] for one in told]
 
 

@@ -8,7 +8,7 @@ from domain.registry.service import Service
 from muster.wire.check import TtlCheck
 from muster.wire.stream import SERVICE, kind_of
 from workers.health.checker import Checker
-from workers.writer.writer import ChangedItem
+from workers.writer.observer import ChangedItem
 
 _TTL: Final = frozenset((TtlCheck,))
 

@@ -19,7 +19,7 @@ from muster.wire.value import value
 from workers.gateway import Control
 from workers.http.exchange import Headers, Reply, Request, problem
 from workers.writer.published import actor_from, command_id, outcome, outcome_of_error, reason_from
-from workers.writer.request import Told
+from workers.writer.request import AnswerOrError
 
 DUPLICATE: Final = (b"muster-duplicate", b"true")
 
@@ -134,7 +134,7 @@ async def run_all(control: Control, found: Sequence[Envelope | dict[str, Any]]) 
     return [one if isinstance(one, dict) else _outcome(control, one, next(answered)) for one in found]
 
 
-def _outcome(control: Control, envelope: Envelope, told: Told) -> dict[str, Any]:
+def _outcome(control: Control, envelope: Envelope, told: AnswerOrError) -> dict[str, Any]:
     if isinstance(told, Answer):
         return outcome(told)
     return outcome_of_error(told, envelope.id, control.partition_of(envelope.stream))

@@ -1,1 +1,1 @@
-"""Several controllers: who is there, who writes what, and what they ask of each other."""
+"""Several controllers: which are there, which of them writes a partition, and what they ask of each other."""

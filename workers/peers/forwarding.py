@@ -1,4 +1,4 @@
-"""A partition seen from a controller that may not write it: commands and proofs go to whoever does, over HTTP."""
+"""A partition seen from a controller that does not write it: commands and proofs go to the controller that does, over HTTP."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -10,12 +10,12 @@ from domain.catalogue import Answer
 from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, MusterError, NotReady, Timeout
 from workers.peers.members import Members
-from workers.writer.request import Told
+from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
 
 class Forwarding:
-    """An `Executor` for one partition: our own writer while we should write it, else the owner's."""
+    """An `Executor` for one partition: this controller's writer while it owns the partition, else the owner's."""
 
     def __init__(self, writer: Writer, members: Members, session: "Peers") -> None:
         self._writer = writer
@@ -23,18 +23,18 @@ class Forwarding:
         self._peers = session
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
-        """See `workers.gateway.Executor.submit`. What goes to a peer keeps its order only as far as the network does."""
+        """See `workers.gateway.Executor.submit`. Commands to a peer keep their order only if the network keeps it."""
         url = self._elsewhere()
         return (
             self._writer.submit(envelope) if url is None else asyncio.ensure_future(self._peers.execute(url, envelope))
         )
 
-    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Told]]:
-        """See `workers.gateway.Executor.submit_all`; of their order see `submit`."""
+    def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[AnswerOrError]]:
+        """See `workers.gateway.Executor.submit_all`; about their order see `submit`."""
         url = self._elsewhere()
         if url is None:
             return self._writer.submit_all(envelopes)
-        return asyncio.gather(*(self._peers.told(url, envelope) for envelope in envelopes))
+        return asyncio.gather(*(self._peers.reply(url, envelope) for envelope in envelopes))
 
     async def prove(self) -> int:
         """See `workers.gateway.Executor.prove`."""
@@ -75,8 +75,8 @@ class Peers:
         answer = await self._post(f"{url}/v1/peer/execute", orjson.dumps(command))
         return Answer(**answer)
 
-    async def told(self, url: str, envelope: Envelope) -> Told:
-        """The peer's answer, or why there is none."""
+    async def reply(self, url: str, envelope: Envelope) -> AnswerOrError:
+        """The peer's answer, or the error that `execute` raises."""
         try:
             return await self.execute(url, envelope)
         except MusterError as error:
@@ -92,6 +92,7 @@ class Peers:
         try:
             async with self._session.post(url, data=body) as response:
                 answer = orjson.loads(await response.read())
+        # Without a connection nothing was sent, so it may safely go elsewhere; after that, the outcome is unknown.
         except aiohttp.ClientConnectorError as error:
             raise NotReady(f"the controller at {url} is away: {error}; retry") from None
         except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError) as error:

@@ -1,7 +1,7 @@
-"""Which controllers are alive, and who should write which partition. Pure; a hint only: the log alone decides who reigns.
+"""Which controllers are alive, and which of them should write which partition. Pure, and only a hint: the log decides.
 
-Each controller is heard every 150 ms. Silence is measured against the newest sign that we heard of ourselves: while the
-broker is away nobody is heard, so nobody is judged. Partitions go to live controllers by rendezvous hashing (Thaler and
+Each controller sends a sign of life every 150 ms. Silence is measured against the newest sign of our own that came back:
+while the broker is away no sign comes, so no controller is taken for dead. Partitions go to live controllers by rendezvous hashing (Thaler and
 Ravishankar, 1996): when one dies, only its partitions move.
 """
 
@@ -31,20 +31,20 @@ class Members:
         self._owners: dict[int, Member | None] = {}
 
     def heard(self, member: Member, now: float, *, ready: bool) -> None:
-        """A sign of life arrived; only who is ready may own partitions."""
+        """A sign of life arrived. Only a controller that is ready may own partitions."""
         self._heard[member] = (now, ready)
         self._owners.clear()
         if member == self.self_ and self._joined_at is None:
             self._joined_at = now
 
     def gone(self, member: Member) -> None:
-        """The member said goodbye, or its process has closed its sockets."""
+        """The member has left, or its process has closed its sockets."""
         if member != self.self_:
             self._heard.pop(member, None)
             self._owners.clear()
 
     def settled(self, now: float) -> bool:
-        """Whether we have listened for so long that whoever lives has been heard."""
+        """Whether we have listened long enough to have heard every live controller."""
         return self._joined_at is not None and now - self._joined_at >= settle_seconds
 
     def live(self) -> list[Member]:
@@ -55,9 +55,9 @@ class Members:
         return sorted(m for m, (at, _) in self._heard.items() if newest - at <= silent_seconds)
 
     def owner(self, partition: int) -> Member | None:
-        """Who should write the partition: of the live ones, one that is ready; None: nobody is."""
+        """The controller that should write the partition, one that is live and ready; None: there is none."""
         if partition not in self._owners:
-            # Asked for every command; it changes only when somebody is heard, or is gone.
+            # Kept, because every command asks for it; it can change only when a controller is heard or is gone.
             ready = (member for member in self.live() if self._heard[member][1])
             heaviest = max(ready, key=lambda member: _weight(member.name, partition), default=None)
             self._owners[partition] = heaviest

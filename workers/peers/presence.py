@@ -1,7 +1,7 @@
-"""Controllers hear of each other: signs of life on the controllers topic, and an open connection to each peer.
+"""How controllers know of each other: signs of life on the controllers topic, and an open connection to each peer.
 
-A killed process closes its sockets at once, so its death is known in milliseconds; the 600 ms of silence are only for hangs
-and lost hosts.
+A killed process closes its sockets at once, so its death is known in milliseconds. The 600 ms of silence are for processes
+that hang and hosts that are lost.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ retry_seconds: Final = 0.5
 
 
 class Presence:
-    """Keeps `members` current; calls `changed` when owners may have changed. `recovered`: whether the log is read here."""
+    """Keeps `members` current, and calls `changed` when owners have changed. `recovered`: whether all logs are read here."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Presence:
         self._owners: list[Member | None] = []
 
     async def run(self) -> None:
-        """Call and listen, for ever; says goodbye when cancelled."""
+        """Send signs of life and listen to those of others, for ever. When cancelled, says that this controller leaves."""
         try:
             while True:
                 try:
                     async with self._producer() as producer, self._consumer() as consumer, asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._call(producer))
+                        tasks.create_task(self._announce(producer))
                         tasks.create_task(self._listen(consumer))
                 except* (KafkaError, OSError) as errors:
                     log.warning("presence: %s", errors.exceptions[0])
@@ -62,12 +62,13 @@ class Presence:
             for task in self._peers.values():
                 task.cancel()
 
-    async def _call(self, producer: AIOKafkaProducer) -> None:
+    async def _announce(self, producer: AIOKafkaProducer) -> None:
         try:
             while True:
                 await producer.send_and_wait(self._here.topic, self._sign(self._state()), partition=0)
                 await asyncio.sleep(sign_every_seconds)
         finally:
+            # With it peers take over at once; without it (a crash) they take over when the connection closes.
             with contextlib.suppress(KafkaError, asyncio.CancelledError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await producer.send_and_wait(self._here.topic, self._sign("leaving"), partition=0)
@@ -91,7 +92,7 @@ class Presence:
             sign = orjson.loads(value)
             member, state = Member(sign["controller"], sign["url"]), sign["state"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            return
+            return  # Anybody may write to a topic.
         if state == "leaving":
             self._members.gone(member)
         else:
@@ -108,13 +109,15 @@ class Presence:
                 self._peers[member] = asyncio.create_task(self._hold(member), name=f"peer {member.name}")
 
     async def _hold(self, member: Member) -> None:
-        """Hold a connection to the peer; when it closes and cannot be opened again, the peer is gone."""
+        """Hold a connection to the peer. When it closes and cannot be opened again, the peer is gone."""
         address = urlsplit(member.url)
         try:
             while True:
                 reader, writer = await asyncio.open_connection(address.hostname, address.port)
                 with contextlib.closing(writer):
-                    await reader.read(1)
+                    await reader.read(
+                        1
+                    )  # Nothing is ever sent: this returns when the peer's process ends, or restarts.
         except OSError:
             self._members.gone(member)
             self._look()

@@ -24,7 +24,7 @@ from sagas.engine.wanted import task_id
 from sagas.tasks import actions_of
 from workers.sagas.upkeep import Observe, Submit, Upkeep
 from workers.views.shards import Changed, ShardViews
-from workers.writer.writer import ChangedItem
+from workers.writer.observer import ChangedItem
 
 log = logging.getLogger(__name__)
 look_seconds: Final = 0.5

@@ -1,7 +1,7 @@
 """The commands topic: while a partition is written here, its commands are decided and their outcomes published.
 
-A claimer resumes at the offset that the newest batch of events carries, and republishes the outcomes of the log's newest
-commands: at least once, never different. Commands are decided in their order; outcomes are published in the same order.
+A reign resumes at the offset in the newest batch of events, and publishes the outcomes of the log's newest commands again:
+a crash between an append and its outcomes loses none. Outcomes come at least once, never different, in the commands' order.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ from domain.catalogue import Answer
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError, Transient
+from workers.writer.observer import ChangedItem
 from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
-from workers.writer.request import Told, answer_of
-from workers.writer.writer import ChangedItem, Writer
+from workers.writer.request import AnswerOrError, answer_of
+from workers.writer.writer import Writer
 
 log = logging.getLogger(__name__)
 unanswered_reads_max: Final = 4
@@ -34,18 +35,18 @@ retry_seconds: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """Commands that were read together: each one's key and outcome, None for those whose outcomes the writer will tell."""
+    """Commands that were read together: for each its key, and its outcome or None, when the writer is to answer it."""
 
     keys: Sequence[bytes | None]
     outcomes: Sequence[dict[str, Any] | None]
-    answers: asyncio.Future[list[Told]] | None = None
+    answers: asyncio.Future[list[AnswerOrError]] | None = None
 
-    def told(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Key and outcome of each command, in their order, once it is done. Raises what a command has instead of an answer."""
+    def replies(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Key and outcome of each command, in their order, once `answers` is done. Raises the error of one without an answer."""
         answers = iter([] if self.answers is None else self.answers.result())
         for key, known in zip(self.keys, self.outcomes, strict=True):
-            told = known or outcome(answer_of(next(answers)))
-            yield key or str(told["id"]).encode(), told
+            found = known or outcome(answer_of(next(answers)))
+            yield key or str(found["id"]).encode(), found
 
 
 class CommandsTopic:
@@ -65,17 +66,17 @@ class CommandsTopic:
         self._reigning.set()
 
     def changed(self, items: Sequence[ChangedItem]) -> None:
-        """Nothing: outcomes come with the answers."""
+        """Do nothing: outcomes come with the answers."""
 
     def ended(self) -> None:
-        """Consume no more; what was not decided is read again by the next writer."""
+        """Stop consuming. The next writer reads again what was not decided."""
         self._reigning.clear()
 
     async def run(self) -> None:
         """Consume during each reign, for ever."""
         while True:
             await self._reigning.wait()
-            # In a task of its own: a client of Kafka's that is being stopped swallows a cancellation, which would be ours.
+            # In a task of its own: a Kafka client that is being stopped swallows a cancellation, which would be ours.
             consuming = asyncio.create_task(self._consume())
             try:
                 await asyncio.wait([consuming])
@@ -86,9 +87,7 @@ class CommandsTopic:
             await asyncio.sleep(0.05)
 
     async def _consume(self) -> None:
-        """Until the reign ends, and all that was read has its answers: what waits at the writer then is answered by what the
-        log says, or by its next reign.
-        """
+        """Return when the reign has ended and all that was read is answered: by the writer, by the log or by the next reign."""
         reads: asyncio.Queue[_Read | None] = asyncio.Queue(unanswered_reads_max)
         recent = [outcome(answer) for answer in self._writer.partition.recent()]
         offset = self._writer.partition.commands_offset
@@ -104,7 +103,7 @@ class CommandsTopic:
             log.warning("commands of partition %d: %s", self._writer.number, errors.exceptions[0])
             await asyncio.sleep(retry_seconds)
         except* Transient:
-            # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next one.
+            # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next writer.
             await asyncio.sleep(retry_seconds)
 
     async def _seek(self, consumer: AIOKafkaConsumer, offset: int | None) -> None:
@@ -121,7 +120,7 @@ class CommandsTopic:
         self.lag = (consumer.highwater(self._here) or 0) - self.position - 1
 
     def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
-        """Queue the commands at the writer, as one list: a future and a task's turn for each would be a tenth of the work."""
+        """Queue the commands at the writer as one list: with a future for each, a tenth of all work would be theirs."""
         envelopes: list[Envelope] = []
         offsets: list[int] = []
         outcomes: list[dict[str, Any] | None] = []
@@ -148,11 +147,12 @@ class CommandsTopic:
         return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error.facts()))
 
     async def _publish(self, producer: AIOKafkaProducer, reads: "asyncio.Queue[_Read | None]") -> None:
-        """Publish outcomes in order, those that are there at the same time as one batch: a `send` of each costs 4 µs more, of
-        80 that a command takes.
+        """Publish outcomes in order; those that are there at the same time leave as one batch, which costs less than a
+        `send` for each.
         """
         batch = producer.create_batch()
         while True:
+            # Nothing else is there: a client that waits for an outcome must not wait for the next command.
             if reads.empty():
                 batch = await self._sent(producer, batch)
             read = await reads.get()
@@ -163,17 +163,17 @@ class CommandsTopic:
                 batch = await self._sent(producer, batch)
                 await read.answers
             try:
-                for key, told in read.told():
-                    value = orjson.dumps(told)
+                for key, found in read.replies():
+                    value = orjson.dumps(found)
                     if batch.append(timestamp=None, key=key, value=value) is None:
                         batch = await self._sent(producer, batch)
                         batch.append(timestamp=None, key=key, value=value)  # The first record is taken at any size.
             except Transient:
-                await self._sent(producer, batch)  # What was answered before the reign ended is told.
+                await self._sent(producer, batch)  # What was answered before the reign ended is published.
                 raise
 
     async def _sent(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> BatchBuilder:
-        """Send the batch, if there is something in it; one to go on with."""
+        """Send the batch if it holds anything. Returns the batch to fill next."""
         if batch.record_count() == 0:
             return batch
         await producer.send_batch(batch, self._outcomes, partition=self._here.partition)
@@ -183,7 +183,7 @@ class CommandsTopic:
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,  # The consumed offset is in the events' batches, together with what came of it.
+            enable_auto_commit=False,  # The offset is in the batches of events, so it is durable together with their effect.
             auto_offset_reset="earliest",
             fetch_max_wait_ms=500,
             max_poll_records=records_per_read_max,

@@ -1,4 +1,4 @@
-"""Published commands as anyone may write them, and their outcomes: the one place that reads and writes this JSON.
+"""Published commands as anyone may write them, and their outcomes: this JSON is read and written only here.
 
 {id, type, stream, data, actor?, reason?, expected_version?}  →  Envelope
 Answer  →  {id, status, partition, position, version, incarnation, error[, duplicate]}
@@ -19,7 +19,7 @@ command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024
 
 NAME: Final = re.compile(NAME_FORM)
-"""What a service and an instance may be called."""
+"""The names that services and instances may have."""
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
@@ -40,7 +40,7 @@ def envelope_from_json(value: bytes) -> Envelope:
 
 
 def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
-    """The command in this JSON value; nothing in it goes unread; `inside`: it comes from a controller.
+    """The command in this JSON value; an unknown field is refused. `inside`: it comes from a controller.
 
     Raises InvalidCommand or InvalidInstance, with the field.
     """
@@ -64,7 +64,7 @@ def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
 
 
 def json_from(value: bytes) -> Any:
-    """The JSON value. Raises InvalidCommand, also when it is nested too deeply or holds a NUL, which SQL text cannot."""
+    """The JSON value. Raises InvalidCommand, also for one that is nested too deeply or holds a NUL, which SQL text cannot."""
     if b"\\u0000" in value:
         raise InvalidCommand("text must not hold NUL characters", field="body")
     try:
@@ -74,27 +74,27 @@ def json_from(value: bytes) -> Any:
 
 
 def check_name(field: str, name: str) -> None:
-    """Raises InvalidCommand when it is no name."""
+    """Raise InvalidCommand when it is not a name."""
     if not NAME.fullmatch(name):
         raise InvalidCommand(f"{field}: {name[:140]!r} is no name: 1 to 128 letters, digits, . _ -", field=field)
 
 
 def command_id(value: object) -> str:
-    """An id of a command. Raises InvalidCommand."""
+    """The id of a command. Raises InvalidCommand."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
     return value
 
 
 def actor_from(value: object) -> str:
-    """Who asks. Raises InvalidCommand."""
+    """The actor of a command. Raises InvalidCommand."""
     if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
         raise InvalidCommand("actor: must be 1 to 128 printable characters", field="actor")
     return value
 
 
 def reason_from(value: object) -> str | None:
-    """Why; None when it was not said. Raises InvalidCommand."""
+    """The reason of a command; None when there is none. Raises InvalidCommand."""
     if value is None or (isinstance(value, str) and len(value) <= reason_chars_max):
         return value
     raise InvalidCommand(f"reason: must be text of at most {reason_chars_max} characters", field="reason")
@@ -108,21 +108,21 @@ def _stream(value: object, type_name: str) -> str:
 
 
 def _version(value: object) -> int | None:
-    # JSON's true is an int in Python, but no version.
+    # JSON's true is an int in Python, but it is not a version.
     if value is None or (type(value) is int and value >= 0):
         return value
     raise InvalidCommand("expected_version: must be a whole number from 0 on", field="expected_version")
 
 
 def claimed_id(obj: object) -> str:
-    """The id that a malformed command gives itself, so that its sender finds the outcome; empty when it gives none."""
+    """The id of a malformed command, so that its sender finds the outcome; empty when it has none."""
     found = obj.get("id") if isinstance(obj, dict) else None
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
 def outcome(answer: Answer) -> dict[str, Any]:
-    """What became of a command, for its sender."""
-    told: dict[str, Any] = {
+    """The outcome of an answered command, for its sender."""
+    found: dict[str, Any] = {
         "id": answer.id,
         "status": answer.status,
         "partition": answer.partition,
@@ -132,12 +132,12 @@ def outcome(answer: Answer) -> dict[str, Any]:
         "error": answer.error,
     }
     if answer.duplicate:
-        told["duplicate"] = True
-    return told
+        found["duplicate"] = True
+    return found
 
 
 def outcome_of_error(error: MusterError, command_id: str, partition: int | None) -> dict[str, Any]:
-    """The outcome of a command that no writer has answered: malformed (refused), or not known (`unknown`)."""
+    """The outcome of a command that no writer has answered: `refused` when it is malformed, else `unknown`."""
     return {
         "id": command_id,
         "status": "unknown" if error.status >= 500 else "refused",

@@ -10,93 +10,93 @@ from domain.catalogue import Answer
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError
 
-Told = Answer | MusterError
+AnswerOrError = Answer | MusterError
 """What becomes of a command: its answer, or why there is none."""
-
-Result = Callable[[list[Told], int], Any]
-"""What the future brings, of what became of the commands and of the head's position."""
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """Commands that are decided in their order, by one group or by several; none: a proof of the reign is wanted.
+class QueuedCommands:
+    """Commands that are decided in their order, by one group or by several; no commands: a proof of the reign is wanted.
 
-    One future for all of them: one each would take a twentieth of the time of a list. `told` is what may leave already; of the
-    first `tried` commands only the log knows what became of them. `offsets` are their places in their commands partition.
+    They share one future, because one each would be slow for long lists. `result` makes its value from the replies and
+    the head's position. `replies` holds those that may leave already; the commands before `tried` were sent to the log in
+    an append that failed, so only the log knows what became of them. `offsets` are their places in the commands topic.
     """
 
     envelopes: Sequence[Envelope]
     future: asyncio.Future[Any]
-    result: Result
+    result: Callable[[list[AnswerOrError], int], Any]
     offsets: Sequence[int] | None = None
-    told: list[Told] = field(default_factory=list)
+    replies: list[AnswerOrError] = field(default_factory=list)
     tried: int = 0
 
     @property
     def size(self) -> int:
-        """How much of the queue it takes."""
+        """How much room it takes in the queue."""
         return len(self.envelopes) or 1
 
     def undecided(self, most: int) -> Iterable[tuple[Envelope, int | None]]:
         """The next commands, up to `most`, with their offsets."""
-        first = len(self.told)
+        first = len(self.replies)
         return islice(zip(self.envelopes, self.offsets or repeat(None), strict=False), first, first + most)
 
     def sent(self, count: int) -> None:
-        """So many more commands may be in the log or not: the append that holds them has failed."""
-        self.tried = max(self.tried, len(self.told) + count)
+        """An append with the next `count` commands has failed: they may be in the log or not."""
+        self.tried = max(self.tried, len(self.replies) + count)
 
     def answered(self, answers: Sequence[Answer], position: int) -> bool:
-        """Take the answers to the next commands, which may leave now; whether it was the last of them."""
-        if self.tried > len(self.told):  # What an append of ours has recorded after all is no repeat of the caller's.
+        """Add the answers to the next commands, which may leave now. Returns whether all are answered."""
+        if self.tried > len(self.replies):
+            # The log may have had a command from our own failed append: that is no repeat by the caller.
             answers = [
-                own(answer) if index < self.tried else answer for index, answer in enumerate(answers, len(self.told))
+                first_answer(answer) if index < self.tried else answer
+                for index, answer in enumerate(answers, len(self.replies))
             ]
-        self.told += answers
-        if len(self.told) < len(self.envelopes):
+        self.replies += answers
+        if len(self.replies) < len(self.envelopes):
             return False
         if not self.future.done():
-            self._settle(self.told, position)
+            self._settle(self.replies, position)
         return True
 
     def fail(self, error: MusterError) -> None:
-        """Whatever has no answer yet gets none, for this reason."""
+        """Answer with the error every command that has no reply yet."""
         if self.future.done():
             return
         if self.envelopes:
-            self._settle([*self.told, *[error] * (len(self.envelopes) - len(self.told))], -1)
+            self._settle([*self.replies, *[error] * (len(self.envelopes) - len(self.replies))], -1)
         else:
             self.future.set_exception(error)
 
-    def _settle(self, told: list[Told], position: int) -> None:
+    def _settle(self, replies: list[AnswerOrError], position: int) -> None:
         try:
-            self.future.set_result(self.result(told, position))
+            self.future.set_result(self.result(replies, position))
         except MusterError as error:
             self.future.set_exception(error)
 
 
-def only(told: list[Told], _position: int) -> Answer:
-    """The answer to a command that was given alone. Raises what is there instead."""
-    return answer_of(told[0])
+def only(replies: list[AnswerOrError], _position: int) -> Answer:
+    """The answer to a command that was given alone. Raises its error."""
+    return answer_of(replies[0])
 
 
-def every(told: list[Told], _position: int) -> list[Told]:
-    """The answers to a list of commands."""
-    return told
+def every(replies: list[AnswerOrError], _position: int) -> list[AnswerOrError]:
+    """The replies to a list of commands."""
+    return replies
 
 
-def head(_told: list[Told], position: int) -> int:
+def head(_replies: list[AnswerOrError], position: int) -> int:
     """The position that a proof brings."""
     return position
 
 
-def answer_of(told: Told) -> Answer:
-    """The answer. Raises what there is instead."""
-    if isinstance(told, MusterError):
-        raise told
-    return told
+def answer_of(reply: AnswerOrError) -> Answer:
+    """The answer. Raises the error."""
+    if isinstance(reply, MusterError):
+        raise reply
+    return reply
 
 
-def own(answer: Answer) -> Answer:
-    """The answer as who gave the command first is told."""
+def first_answer(answer: Answer) -> Answer:
+    """The answer as it is when the command was given for the first time."""
     return replace(answer, duplicate=False) if answer.duplicate else answer

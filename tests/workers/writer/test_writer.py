@@ -30,8 +30,9 @@ from tests.workers.writer.faulty_log import FaultyLog
 from workers.machine import partition as partition_module
 from workers.machine.partition import Partition
 from workers.views.views import Views
+from workers.writer import log_follower, queue
 from workers.writer import writer as module
-from workers.writer.request import Told
+from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
 
@@ -184,7 +185,7 @@ def registers(names: str) -> list[Envelope]:
     return [register(name, name) for name in names]
 
 
-def known(told: list[Told]) -> list[str]:
+def known(told: list[AnswerOrError]) -> list[str]:
     """What is known of each command of a list."""
     return [type(one).__name__ if isinstance(one, MusterError) else statuses([one])[0] for one in told]
 
@@ -292,7 +293,7 @@ class TestLists:
             assert known(await told.writer.submit_all(registers("b"))) == ["accepted again"]
 
     async def test_one_that_does_not_fit_into_the_queue_is_refused_whole(self, logs, monkeypatch):
-        monkeypatch.setattr(module, "queue_commands_max", 3)
+        monkeypatch.setattr(queue, "queue_commands_max", 3)
         async with running(logs()) as told:
             await told.reigns()
             with pytest.raises(NotReady, match="slow down"):
@@ -621,7 +622,7 @@ class TestTime:
 
 class TestLimits:
     async def test_a_full_queue_refuses(self, logs, monkeypatch):
-        monkeypatch.setattr(module, "queue_commands_max", 3)
+        monkeypatch.setattr(queue, "queue_commands_max", 3)
         async with running(logs()) as told:
             await told.reigns()
             told.log.open.clear()
@@ -651,7 +652,7 @@ class TestLimits:
 class TestRecovery:
     @pytest.mark.parametrize("told_max", [0, 2, 5, 100])
     async def test_views_are_the_same_however_much_of_the_log_was_skimmed(self, logs, monkeypatch, told_max):
-        monkeypatch.setattr(module, "told_records_max", told_max)
+        monkeypatch.setattr(log_follower, "shown_records_max", told_max)
         async with running(logs()) as old:
             for number in range(4):
                 await old.answers(register(f"i{number}", f"a{number}", checks=(HTTP,)), register("b", f"b{number}"))
@@ -665,7 +666,7 @@ class TestRecovery:
 
     @pytest.mark.parametrize(("told_max", "others"), [(2, []), (4, [1])], ids=["alone", "its share of two"])
     async def test_listeners_hear_what_is_near_the_end_of_the_log(self, logs, monkeypatch, told_max, others):
-        monkeypatch.setattr(module, "told_records_max", told_max)
+        monkeypatch.setattr(log_follower, "shown_records_max", told_max)
         async with running(logs()) as old:
             for number in range(5):
                 await old.execute(register(f"i{number}", f"c{number}"))

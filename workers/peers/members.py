@@ -1,8 +1,8 @@
 """Which controllers are alive, and which of them should write which partition. Pure, and only a hint: the log decides.
 
 Each controller sends a sign of life every 150 ms. Silence is measured against the newest sign of our own that came back:
-while the broker is away no sign comes, so no controller is taken for dead. Partitions go to live controllers by rendezvous hashing (Thaler and
-Ravishankar, 1996): when one dies, only its partitions move.
+while the broker is away no sign comes, so no controller is taken for dead. Partitions go to live controllers by rendezvous
+hashing (Thaler and Ravishankar, 1996): when one dies, only its partitions move.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from benchmarks.pace import PACE, loop_ns
 
-PACKAGES: Final = ("aiokafka", "asyncpg", "eventsourcing", "fastapi", "orjson", "pydantic", "uvicorn", "uvloop")
+PACKAGES: Final = ("aiokafka", "asyncpg", "eventsourcing", "orjson", "pydantic", "uvicorn", "uvloop")
 _WIDTH_PIPED: Final = 200
 _FOLDER: Final = Path(__file__).parent
 

@@ -106,9 +106,7 @@ def _owns(members: Members | None, partition: int) -> bool:
 
 def _application(control: Control, writers: Mapping[int, Writer], mapper: CloudEventMapper) -> Application:
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
-    made = application(control, unready=partial(_unready, writers), mapper=mapper)
-    made.api.include_router(peer_routes.router(writers))
-    return made
+    return application(control, unready=partial(_unready, writers), mapper=mapper, more=peer_routes.routes(writers))
 
 
 def _unready(writers: Mapping[int, Writer]) -> str | None:

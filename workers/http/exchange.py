@@ -1,16 +1,15 @@
-"""One request and its reply, without a framework: what the hot routes need of ASGI, and no more."""
+"""One request and its reply, on plain ASGI."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from workers.http.asgi import Receive, Scope, Send
 from workers.writer.published import check_name, json_from
 
 Headers = list[tuple[bytes, bytes]]
@@ -31,21 +30,20 @@ class Reading(BaseModel):
 
 
 EVENTUAL: Final = Reading()
-NO_NAMES: Final[Mapping[str, str]] = {}
+NO_NAMES: Final[Mapping[str, int]] = {}
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
 class Request:
-    """A request under way; `service` and `instance` are the names in its path, or `names` those of other routes' paths, by
-    what they name; all still to be judged.
-    """
+    """A request under way. `parts` are those of its path, and `names` says by what they name where the names are among them."""
 
-    __slots__ = ("_headers", "instance", "names", "receive", "scope", "send", "service")
+    __slots__ = ("_headers", "_names", "_parts", "receive", "scope", "send")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, service: str = "", instance: str = "") -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, parts: Sequence[str] = (), names: Mapping[str, int] = NO_NAMES
+    ) -> None:
         self.scope, self.receive, self.send = scope, receive, send
-        self.service, self.instance = service, instance
-        self.names: Mapping[str, str] = NO_NAMES
+        self._parts, self._names = parts, names
         self._headers: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> str | None:
@@ -74,12 +72,13 @@ class Request:
 
     def name(self, what: str) -> str:
         """The name in the path. Raises InvalidCommand when it is none."""
-        check_name(what, self.names[what])
-        return self.names[what]
+        name = self._parts[self._names[what]]
+        check_name(what, name)
+        return name
 
     def number(self, what: str) -> int:
         """The number in the path. Raises InvalidCommand when it is none."""
-        text = self.names[what]
+        text = self._parts[self._names[what]]
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
             raise InvalidCommand(f"{what}: {text[:40]!r} is no number", field=what)
         return int(text)
@@ -134,12 +133,6 @@ class Reply:
         headers = [self.media, (b"content-length", b"%d" % len(self.body)), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
-
-    def response(self) -> Response:
-        """The same for FastAPI."""
-        response = Response(self.body, self.status)
-        response.raw_headers = [self.media, (b"content-length", b"%d" % len(self.body)), *self.headers]
-        return response
 
 
 def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:

@@ -1,23 +1,21 @@
-"""The OpenAPI document: FastAPI's for its own routes, and a literal table for the hot ones, which it does not see."""
+"""The OpenAPI document, made from the table of routes."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from domain.registry.service import RegisterInstance
 from muster.wire.command import Command
 from muster.wire.spec import Spec
 from muster.wire.stream import NAME_PATTERN
-from workers.http.documented import HOT, Operation
-from workers.http.documented_shards import SHARDS
+from workers.http import openapi_older
 from workers.http.exchange import Reading
-from workers.http.model import CommandBatch, ProblemShape, Written
-from workers.http.shards.model import ReportBatch
+from workers.http.model import ProblemShape, Written
+from workers.http.routing import Route
 
 _REF: Final = "#/components/schemas/{model}"
-TABLE: Final = (*HOT, *SHARDS)
 Parameter = tuple[str, str, str, dict[str, Any]]
 _TIMEOUT: Final[Parameter] = ("query", "timeout_seconds", "How long to wait at most", {"type": "number", "maximum": 60})
 _LEVEL: Final[Parameter] = (
@@ -44,63 +42,73 @@ _WATCH: Final[tuple[Parameter, ...]] = (
     *_READ,
 )
 _NUMBERS: Final = ("shard", "number")
+_BESIDE: Final = (ProblemShape,)
+"""Shapes that no route has as its answer or its body."""
 
 
-def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the hot routes and their models in it."""
-    components = document.setdefault("components", {}).setdefault("schemas", {})
-    answers = dict.fromkeys(told.answer for told in TABLE if told.answer is not None)
-    models: tuple[type[BaseModel], ...] = (*answers, CommandBatch, ReportBatch, ProblemShape)
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """The document of these routes."""
+    documented = [route for route in routes if route.documented]
+    paths: dict[str, dict[str, Any]] = {}
+    for route in documented:
+        made = openapi_older.operation(route) if route.description is not None else _operation(route)
+        made["responses"]["default"] = _response("ProblemShape", "A problem", "application/problem+json")
+        paths.setdefault(route.path, {})[route.method.lower()] = made
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "muster", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": dict(sorted(_schemas(documented).items()))},
+    }
+
+
+def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
+    components = openapi_older.schemas([route for route in routes if route.description is not None], _REF)
+    ours = [route for route in routes if route.description is None]
+    found = dict.fromkeys(model for route in ours for model in (route.answer, route.body) if model is not None)
+    models = [model for model in (*found, *_BESIDE) if issubclass(model, BaseModel) and not issubclass(model, Command)]
     _, schema = models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
     components |= schema["$defs"]
     spec = TypeAdapter(Spec).json_schema(ref_template=_REF)
     components |= spec.pop("$defs", {})
     components["Spec"] = spec
-    for told in TABLE:
-        document["paths"].setdefault(told.path, {})[told.method] = _operation(told)
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = _response(ProblemShape, "A problem", "application/problem+json")
-    for unused in ("HTTPValidationError", "ValidationError"):
-        components.pop(unused, None)
-    document["components"]["schemas"] = dict(sorted(components.items()))
-    return document
+    return components
 
 
-def _operation(told: Operation) -> dict[str, Any]:
-    if told.answer is None:
-        answer: dict[str, Any] = {"description": "A stream", "content": {"text/event-stream": {}}}
-    else:
-        answer = _response(
-            told.answer, "Done" if issubclass(told.answer, Written) else "The answer", "application/json"
-        )
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "tags": [told.tag or ("reading" if told.method == "get" else "registry")],
-        "summary": told.summary,
-        "operationId": f"{told.method} {told.path}".translate(_TO_ID),
-        "parameters": [*_path_parameters(told.path), *_own_parameters(told), *map(_parameter, _parameters(told))],
-        "responses": {"200": answer},
+        "tags": [route.tag],
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()} {route.path}".translate(_TO_ID),
+        "parameters": [*_path_parameters(route.path), *_own_parameters(route), *map(_parameter, _parameters(route))],
+        "responses": {"200": _answer(route)},
     }
-    if told.body is not None:
-        schema = _body(told.body, told.path, reasoned=told.reasoned)
+    schema = _body(route)
+    if schema is not None:
         required = "$ref" in schema or "required" in schema
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
-def _parameters(told: Operation) -> tuple[Parameter, ...]:
+def _answer(route: Route) -> dict[str, Any]:
+    if route.answer is None:
+        return {"description": "A stream", "content": {"text/event-stream": {}}}
+    description = "Done" if issubclass(route.answer, Written) else "The answer"
+    return _response(route.answer.__name__, description, "application/json")
+
+
+def _parameters(route: Route) -> tuple[Parameter, ...]:
     """Those that all operations of its kind take."""
-    if told.answer is None:
-        return (_RESUME, *_READ) if told.query is not None else _WATCH
-    if issubclass(told.answer, Written):
+    if route.answer is None:
+        return (_RESUME, *_READ) if route.query is not None else _WATCH
+    if issubclass(route.answer, Written):
         return _WRITE
-    return _READ if told.method == "get" else ()
+    return _READ if route.method == "GET" else ()
 
 
-def _own_parameters(told: Operation) -> list[dict[str, Any]]:
+def _own_parameters(route: Route) -> list[dict[str, Any]]:
     """Those that its query has beside them."""
-    schema: dict[str, Any] = told.query.model_json_schema() if told.query is not None else {"properties": {}}
+    schema: dict[str, Any] = route.query.model_json_schema() if route.query is not None else {"properties": {}}
     found = []
     for name, property_ in schema["properties"].items():
         if name not in Reading.model_fields:
@@ -113,18 +121,20 @@ def _own_parameters(told: Operation) -> list[dict[str, Any]]:
 _TO_ID: Final = str.maketrans({" ": "_", "/": "_", "{": None, "}": None})
 
 
-def _body(body: type[BaseModel], path: str, *, reasoned: bool) -> dict[str, Any]:
-    if body is RegisterInstance:
-        return {"$ref": _REF.format(model="Spec")}
-    if not issubclass(body, Command):
-        return {"$ref": _REF.format(model=body.__name__)}
-    schema: dict[str, Any] = body.model_json_schema(ref_template=_REF)
+def _body(route: Route) -> dict[str, Any] | None:
+    """The schema of the body: the fields of the command (or of what stands for it) that are not in the path."""
+    fields = route.body or route.command
+    if fields is None:
+        return None
+    if not issubclass(fields, Command):
+        return {"$ref": _REF.format(model=fields.__name__)}
+    schema: dict[str, Any] = fields.model_json_schema(ref_template=_REF)
     properties = schema.setdefault("properties", {})
-    in_path = [name for name in _names(path) if properties.pop(name, None) is not None]
+    in_path = [name for name in _names(route.path) if properties.pop(name, None) is not None]
     schema["required"] = [name for name in schema.get("required", ()) if name not in in_path]
     if not schema["required"]:
         del schema["required"]
-    if reasoned:
+    if route.reasoned:
         properties["reason"] = {"type": "string", "maxLength": 1024}
     return schema
 
@@ -146,6 +156,5 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {"in": where, "name": name, "description": description, "schema": schema}
 
 
-def _response(model: type[BaseModel], description: str, media: str) -> dict[str, Any]:
-    schema = {"$ref": _REF.format(model=model.__name__)}
-    return {"description": description, "content": {media: {"schema": schema}}}
+def _response(model: str, description: str, media: str) -> dict[str, Any]:
+    return {"description": description, "content": {media: {"schema": {"$ref": _REF.format(model=model)}}}}

@@ -1,39 +1,76 @@
-"""What operators and orchestrators ask: status, liveness, readiness, metrics."""
+"""What operators and orchestrators ask: status, liveness, readiness, metrics, and the API's own document."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Response
 
 from workers.gateway import Control
-from workers.http.exchange import JSON_OPTIONS, Reply
+from workers.http.exchange import JSON_OPTIONS, Reply, Request
 from workers.http.metric import Metrics
 from workers.http.reading import Reader
+from workers.http.routing import Route
+
+_TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
-def router(control: Control, reader: Reader, metrics: Metrics) -> APIRouter:
-    """The routes of operations."""
-    api = APIRouter(tags=["operation"])
+def routes(
+    control: Control, reader: Reader, metrics: Metrics, document: Callable[[], dict[str, Any]]
+) -> tuple[Route, ...]:
+    """The routes of operations; `document` gives the OpenAPI document."""
 
-    @api.get("/v1/status", response_model=dict[str, Any])
-    async def status() -> Response:
-        """Role, log, and by partition: term, positions, lags, and how far back command ids are remembered."""
-        return Reply(orjson.dumps(control.status(), option=JSON_OPTIONS)).response()
+    async def status(_: Request) -> Reply:
+        return Reply(orjson.dumps(control.status(), option=JSON_OPTIONS))
 
-    @api.get("/healthz", response_model=dict[str, str])
-    async def healthz() -> Response:
-        """The process answers."""
-        return Reply(b'{"status":"alive"}').response()
+    async def alive(_: Request) -> Reply:
+        return Reply(b'{"status":"alive"}')
 
-    @api.get("/readyz", response_model=dict[str, str])
-    async def readyz() -> Response:
-        """The controller answers reads: its first recovery is complete. 503 says why not."""
+    async def ready(_: Request) -> Reply:
         reader.ready()
-        return Reply(b'{"status":"ready"}').response()
+        return Reply(b'{"status":"ready"}')
 
-    @api.get("/metrics", response_class=Response)
-    async def prometheus() -> Response:
-        """Prometheus' text exposition."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def exposition(_: Request) -> Reply:
+        return Reply(metrics.text(), media=_TEXT)
 
-    return api
+    async def openapi(_: Request) -> Reply:
+        return Reply(orjson.dumps(document()))
+
+    return (
+        Route(
+            "GET",
+            "/v1/status",
+            status,
+            summary="Status",
+            description="Role, log, and by partition: term, positions, lags, and how far back command ids are remembered.",
+            tag="operation",
+            answer=dict[str, Any],
+        ),
+        Route(
+            "GET",
+            "/healthz",
+            alive,
+            summary="Healthz",
+            description="The process answers.",
+            tag="operation",
+            answer=dict[str, str],
+        ),
+        Route(
+            "GET",
+            "/readyz",
+            ready,
+            summary="Readyz",
+            description="The controller answers reads: its first recovery is complete. 503 says why not.",
+            tag="operation",
+            answer=dict[str, str],
+        ),
+        Route(
+            "GET",
+            "/metrics",
+            exposition,
+            summary="Prometheus",
+            description="Prometheus' text exposition.",
+            tag="operation",
+        ),
+        Route("GET", "/openapi.json", openapi, documented=False),
+        Route("HEAD", "/openapi.json", openapi, documented=False),
+    )

@@ -2,34 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Final
 
 import orjson
-from fastapi import APIRouter, Request, Response
 
 from muster.wire.error import NotReady
 from muster.wire.route import partition_of
-from workers.http.exchange import JSON_OPTIONS, Reply
+from workers.http.exchange import JSON_OPTIONS, Reply, Request
+from workers.http.routing import Route
 from workers.writer.published import envelope_from, json_from
 from workers.writer.writer import Writer
 
+command_bytes_max: Final = 16_777_216
 
-def router(writers: Mapping[int, Writer]) -> APIRouter:
+
+def routes(writers: Mapping[int, Writer]) -> tuple[Route, ...]:
     """The routes between controllers; they go to this controller's own writers and nowhere else."""
-    api = APIRouter(tags=["peer"], include_in_schema=False)
 
-    @api.post("/v1/peer/execute", response_model=dict[str, Any])
-    async def execute(request: Request) -> Response:
-        """The answer of the partition's writer here."""
-        envelope = envelope_from(json_from(await request.body()), inside=True)
+    async def execute(request: Request) -> Reply:
+        envelope = envelope_from(json_from(await request.body(command_bytes_max)), inside=True)
         answer = await writers[partition_of(envelope.stream, len(writers))].execute(envelope)
-        return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS)).response()
+        return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS))
 
-    @api.post("/v1/peer/prove/{partition}", response_model=dict[str, int])
-    async def prove(partition: int) -> Response:
-        """The proven head of a partition that is written here."""
+    async def prove(request: Request) -> Reply:
+        partition = request.number("partition")
         if partition not in writers:
             raise NotReady(f"partition {partition} is unknown here")
-        return Reply(orjson.dumps({"position": await writers[partition].prove()})).response()
+        return Reply(orjson.dumps({"position": await writers[partition].prove()}))
 
-    return api
+    return (
+        Route("POST", "/v1/peer/execute", execute, documented=False),
+        Route("POST", "/v1/peer/prove/{partition}", prove, documented=False),
+    )

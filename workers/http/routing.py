@@ -1,56 +1,101 @@
-"""Routes by the templates of their paths, on plain ASGI: for all that is neither matched by hand nor FastAPI's."""
+"""The table of the HTTP API: its rows, and how the row of a request is found.
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+Each face lists its operations as rows (`routes` of its module); `application` joins them to one table. The dispatcher, the
+OpenAPI document and the labels of the metrics are made from the rows alone.
+"""
 
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from muster.wire.command import Command
 from workers.http.exchange import Reply, Request
-from workers.http.metric import Metrics, Requests
 
 Handler = Callable[[Request], Awaitable[Reply | None]]
-Handlers = Mapping[tuple[str, str], Handler]
-"""By method and template, like `GET` and `/v1/keyspaces/{keyspace}`."""
+"""Answers a request; None: it has answered by itself, as a stream."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A template in its parts, and what answers there, by method."""
+    """One operation: a method and a path, like `/v1/keyspaces/{keyspace}`, and what answers there.
 
-    parts: tuple[str, ...]
-    methods: dict[str, tuple[Handler, Requests]] = field(default_factory=dict)
+    `answer` is the type of the answer, None for a stream. `command` is the command that the operation gives; its fields are those
+    of the body, but for those in the path. `body` is given where the body has other fields than the command; `reasoned`: it may
+    have a `reason`. `query` holds the parameters of an operation that takes more than all of its kind do.
+    """
 
-    def names(self, parts: list[str]) -> dict[str, str] | None:
-        """The names in the path (as many parts as the template has), by what they name; None: another path."""
-        names = {}
-        for wanted, found in zip(self.parts, parts, strict=True):
-            if wanted[:1] == "{" and found:
-                names[wanted[1:-1]] = found
-            elif wanted != found:
-                return None
-        return names
+    method: str
+    path: str
+    handler: Handler
+    summary: str = ""
+    tag: str = ""
+    answer: type | None = None
+    command: type[Command] | None = None
+    body: type | None = None
+    reasoned: bool = False
+    query: type[BaseModel] | None = None
+    description: str | None = None
+    """Set in operations that are documented in the older form; see `workers.http.openapi_older`."""
+    documented: bool = True
 
 
-class Routes:
-    """All routes, by how many parts their paths have and by the third one, the resource."""
+class Place(Generic[Found]):
+    """What is found at one path template, by method, and where the names of the template stand among the parts of a path."""
 
-    def __init__(self, handlers: Handlers, metrics: Metrics) -> None:
-        self._routes: dict[tuple[int, str], list[Route]] = {}
-        for (method, template), handler in handlers.items():
-            self._route(template).methods[method] = (handler, metrics.of(template, method))
+    __slots__ = ("methods", "names")
 
-    def _route(self, template: str) -> Route:
-        parts = tuple(template.split("/"))
-        alike = self._routes.setdefault((len(parts), parts[2]), [])
-        found = next((route for route in alike if route.parts == parts), None)
-        if found is None:
-            found = Route(parts)
-            alike.append(found)
-        return found
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.names = {part[1:-1]: index for index, part in enumerate(parts) if part[:1] == "{"}
+        self.methods: dict[str, Found] = {}
 
-    def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route of this path and the names in it; the first that fits, in the order of the table."""
+
+_Shape = tuple[Callable[[Sequence[str]], object], dict[object, Place[Found]]]
+"""Templates of one length that have their literal parts in the same places: what picks those out of a path, and the templates by
+them. One look-up finds the template that fits.
+"""
+
+
+class Table(Generic[Found]):
+    """What was put in for a method and a path template is found by path. Where two templates fit, more literal parts win."""
+
+    def __init__(self, rows: Iterable[tuple[str, str, Found]]) -> None:
+        self._plain: dict[str, Place[Found]] = {}
+        shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]] = {}
+        for method, path, found in rows:
+            methods = self._place(path, shapes).methods
+            assert method not in methods, f"two rows for {method} {path}"
+            methods[method] = found
+        self._shapes: dict[int, list[_Shape[Found]]] = {}
+        for (length, _), shape in sorted(shapes.items(), key=lambda item: -len(item[0][1])):
+            self._shapes.setdefault(length, []).append(shape)
+
+    def _place(self, path: str, shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]]) -> Place[Found]:
         parts = path.split("/")
-        for route in self._routes.get((len(parts), parts[2]), ()) if len(parts) > 2 else ():
-            names = route.names(parts)
-            if names is not None:
-                return route, names
+        if "{" not in path:
+            return self._plain.setdefault(path, Place(parts))
+        literals = tuple(index for index, part in enumerate(parts) if index and part[:1] != "{")
+        pick, places = shapes.setdefault((len(parts), literals), (itemgetter(*literals), {}))
+        return places.setdefault(pick(parts), Place(parts))
+
+    def find(self, path: str) -> tuple[Place[Found], Sequence[str]] | None:
+        """The place of the path, and the path in parts; None: no template fits. Names are judged by who asks for them."""
+        plain = self._plain.get(path)
+        if plain is not None:
+            return plain, ()
+        parts = path.split("/")
+        if not parts[-1]:  # What ends in a slash names nothing.
+            return None
+        for pick, places in self._shapes.get(len(parts), ()):
+            place = places.get(pick(parts))
+            if place is not None:
+                return place, parts
         return None
+
+
+INSTANCE: Final = "/v1/services/{service}/instances/{instance}"
+"""The path of an instance."""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 import uvloop
-from starlette.types import Receive, Scope, Send
 
+from workers.http.asgi import Receive, Scope, Send
 from workers.http.connection import Connection
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.message import to_plain
@@ -16,17 +15,15 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
 from muster.wire.error import InstanceNotFound, InvalidCommand, NotReady
 from muster.wire.stream import service_stream
-from workers.http.exchange import Reading, Reply
+from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import EventList, HistoryList
 from workers.http.reading import Reader
+from workers.http.routing import Route
 from workers.views.views import Views
-from workers.writer.published import check_name
 
 events_max: Final = 1_000
 scanned_records_max: Final = 20_000
 fetch_records_max: Final = 2_000
-
-TokenHeader = Annotated[str | None, Header(alias="Muster-Token", description="What the answer must have seen.")]
 
 
 class EventsQuery(BaseModel):
@@ -47,13 +44,12 @@ class Past:
     reader: Reader
     mapper: CloudEventMapper
 
-    async def history(self, service: str, instance: str, reading: Reading, token: str | None) -> Reply:
+    async def history(self, request: Request) -> Reply:
         """The newest events of the instance, also of one that has gone."""
-        check_name("service", service)
-        check_name("instance", instance)
+        service, instance = request.name("service"), request.name("instance")
         control = self.reader.control
         partition = control.partition_of(service_stream(service))
-        await self.reader.settle(reading, token, (partition,))
+        await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
         row = control.views.history.get((service, instance))
         if row is None:
             raise InstanceNotFound(
@@ -69,8 +65,9 @@ class Past:
             orjson.dumps({"items": items, "count": row.count, "token": told, "age_seconds": age}), 200, headers
         )
 
-    async def events(self, query: EventsQuery) -> Reply:
+    async def events(self, request: Request) -> Reply:
         """Events in order, up to `limit`, of at most `scanned_records_max` records looked at."""
+        query = request.asked(EventsQuery)
         self.reader.ready()
         partition = self._partition(query)
         archive, views = self._archive(partition), self.reader.control.views
@@ -157,20 +154,27 @@ def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, count
 
 
-def router(past: Past) -> APIRouter:
-    """The reads of the past as FastAPI routes."""
-    api = APIRouter(tags=["audit"])
-
-    @api.get("/v1/events", response_model=EventList)
-    async def events(query: Annotated[EventsQuery, Query()]) -> Response:
-        """The log's events in order: of one partition, and if asked of one stream or type."""
-        return (await past.events(query)).response()
-
-    @api.get("/v1/history/{service}/{instance}", response_model=HistoryList)
-    async def history(
-        service: str, instance: str, reading: Annotated[Reading, Query()], muster_token: TokenHeader = None
-    ) -> Response:
-        """What happened to an instance, when, by whom and why; also after it has gone."""
-        return (await past.history(service, instance, reading, muster_token)).response()
-
-    return api
+def routes(past: Past) -> tuple[Route, ...]:
+    """The reads of the log."""
+    return (
+        Route(
+            "GET",
+            "/v1/events",
+            past.events,
+            summary="Events",
+            description="The log's events in order: of one partition, and if asked of one stream or type.",
+            tag="audit",
+            answer=EventList,
+            query=EventsQuery,
+        ),
+        Route(
+            "GET",
+            "/v1/history/{service}/{instance}",
+            past.history,
+            summary="History",
+            description="What happened to an instance, when, by whom and why; also after it has gone.",
+            tag="audit",
+            answer=HistoryList,
+            query=Reading,
+        ),
+    )

@@ -14,10 +14,10 @@ from muster.wire.stream import service_stream
 from projections.instances import item
 from projections.services import ServiceRow
 from workers.http.exchange import Reading, Reply, Request
+from workers.http.model import InstanceList, InstanceWhole, ServiceList
 from workers.http.reading import Reader
 from workers.http.registry.encoded import Encoded, encode
-from workers.http.routing import Handlers
-from workers.writer.published import check_name
+from workers.http.routing import INSTANCE, Route
 
 
 class InstancesQuery(Reading):
@@ -36,16 +36,16 @@ class Present:
     encoded: Encoded
 
     async def discover(self, request: Request) -> Reply:
-        """Who can take traffic."""
-        partition = await self._settled(request)
-        items = self.encoded.discoverable(request.service)
-        return self.reader.listing(items, (partition,), self._parked(request.service))
+        """The instances that can take traffic."""
+        service, partition = await self._settled(request)
+        items = self.encoded.discoverable(service)
+        return self.reader.listing(items, (partition,), self._parked(service))
 
     async def instance(self, request: Request) -> Reply:
         """One instance, with what its checks last put out."""
-        check_name("instance", request.instance)
-        partition = await self._settled(request)
-        control, service, instance = self.reader.control, request.service, request.instance
+        instance = request.name("instance")
+        service, partition = await self._settled(request)
+        control = self.reader.control
         parked = control.views.parked.get(("instances", (service, instance)))
         if parked is not None:
             raise NotReady(
@@ -74,11 +74,11 @@ class Present:
         parked = [key[0] for name, key in views.parked if name == "services"]
         return self.reader.listing(orjson.dumps([_service(row) for row in rows]), partitions, parked)
 
-    async def _settled(self, request: Request) -> int:
-        check_name("service", request.service)
-        partition = self.reader.control.partition_of(service_stream(request.service))
+    async def _settled(self, request: Request) -> tuple[str, int]:
+        service = request.name("service")
+        partition = self.reader.control.partition_of(service_stream(service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
-        return partition
+        return service, partition
 
     def _parked(self, service: str) -> list[str]:
         parked = self.reader.control.views.parked
@@ -104,6 +104,40 @@ def _service(row: ServiceRow) -> dict[str, object]:
     }
 
 
-def routes(present: Present) -> Handlers:
-    """The reads of lists, by method and template."""
-    return {("GET", "/v1/services"): present.services, ("GET", "/v1/services/{service}/instances"): present.instances}
+def routes(present: Present) -> tuple[Route, ...]:
+    """The reads of services and instances."""
+    return (
+        Route(
+            "GET",
+            INSTANCE,
+            present.instance,
+            "One instance, with the last output of its checks",
+            "reading",
+            answer=InstanceWhole,
+        ),
+        Route(
+            "GET",
+            "/v1/services",
+            present.services,
+            "All services with instances, by name",
+            "reading",
+            answer=ServiceList,
+        ),
+        Route(
+            "GET",
+            "/v1/services/{service}/instances",
+            present.instances,
+            "The instances of a service that match; an empty list when there is none",
+            "reading",
+            answer=InstanceList,
+            query=InstancesQuery,
+        ),
+        Route(
+            "GET",
+            "/v1/discover/{service}",
+            present.discover,
+            "The instances that can take traffic",
+            "reading",
+            answer=InstanceList,
+        ),
+    )

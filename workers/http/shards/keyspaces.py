@@ -17,10 +17,20 @@ from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.model import Written
 from workers.http.reading import Reader
 from workers.http.registry.encoded import slices
-from workers.http.routing import Handler
+from workers.http.routing import Handler, Route
 from workers.http.shards.answers import keyspace_item, route_item, shard_item
+from workers.http.shards.model import (
+    AssignBody,
+    KeyspaceBody,
+    KeyspaceItem,
+    KeyspaceList,
+    MoveWritten,
+    RouteItem,
+    ShardList,
+)
 from workers.http.write import Write, begun, execute, give, told
 
 slice_items_max: Final = 1_024
@@ -193,17 +203,56 @@ def _seconds(write: Write) -> float:
     return Reading().timeout_seconds if write.seconds is None else write.seconds
 
 
-def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
-    """All routes of keyspaces and shards."""
-    keyspaces = Keyspaces(control, reader)
-    return {
-        ("GET", "/v1/keyspaces"): keyspaces.list,
-        ("GET", _KEYSPACE): keyspaces.one,
-        ("PUT", _KEYSPACE): keyspaces.create,
-        ("POST", f"{_KEYSPACE}/assign"): keyspaces.assign,
-        ("GET", f"{_KEYSPACE}/shards"): keyspaces.shards,
-        ("GET", f"{_KEYSPACE}/route"): keyspaces.route,
-        ("PUT", f"{_KEYSPACE}/shards/{{shard}}/pin"): keyspaces.pin(PinShard),
-        ("DELETE", f"{_KEYSPACE}/shards/{{shard}}/pin"): keyspaces.pin(UnpinShard),
-        ("POST", f"{_KEYSPACE}/moves"): keyspaces.move,
-    }
+def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+    """The routes of keyspaces and shards."""
+    keyspaces, tag = Keyspaces(control, reader), "shards"
+
+    def pin(method: str, command: type[Command], summary: str) -> Route:
+        path, handler = f"{_KEYSPACE}/shards/{{shard}}/pin", keyspaces.pin(command)
+        return Route(method, path, handler, summary, tag, answer=Written, command=command, reasoned=True)
+
+    return (
+        Route("GET", "/v1/keyspaces", keyspaces.list, "All keyspaces, by name", tag, answer=KeyspaceList),
+        Route("GET", _KEYSPACE, keyspaces.one, "One keyspace", tag, answer=KeyspaceItem),
+        Route(
+            "PUT",
+            _KEYSPACE,
+            keyspaces.create,
+            "Have a keyspace, spread over the nodes",
+            tag,
+            answer=Written,
+            command=CreateKeyspace,
+            body=KeyspaceBody,
+        ),
+        Route(
+            "POST",
+            f"{_KEYSPACE}/assign",
+            keyspaces.assign,
+            "Assign the shards that nobody owns",
+            tag,
+            answer=Written,
+            command=AssignShards,
+            body=AssignBody,
+        ),
+        Route(
+            "GET",
+            f"{_KEYSPACE}/shards",
+            keyspaces.shards,
+            "A keyspace's shards",
+            tag,
+            answer=ShardList,
+            query=ShardsQuery,
+        ),
+        Route("GET", f"{_KEYSPACE}/route", keyspaces.route, "Where a key is", tag, answer=RouteItem, query=RouteQuery),
+        pin("PUT", PinShard, "Keep a shard where it is"),
+        pin("DELETE", UnpinShard, "Let a shard be moved again"),
+        Route(
+            "POST",
+            f"{_KEYSPACE}/moves",
+            keyspaces.move,
+            "Move a shard, live",
+            tag,
+            answer=MoveWritten,
+            command=MoveShard,
+        ),
+    )

@@ -8,15 +8,17 @@ import orjson
 from pydantic import Field
 
 from domain.catalogue import command_from
-from domain.saga import VERBS, SkipStep, UpgradeSaga
+from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, SkipStep, UpgradeSaga
 from muster.wire.command import Command
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from projections.migrations import MigrationRow
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.model import Written
 from workers.http.reading import Reader
-from workers.http.routing import Handler
+from workers.http.routing import Handler, Route
 from workers.http.shards.answers import migration_item, migration_whole, newest_first
+from workers.http.shards.model import MigrationList, MigrationWhole, SkipBody
 from workers.http.write import begun, execute, give, told
 
 _MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"
@@ -105,14 +107,40 @@ def _stream(request: Request) -> str:
     return saga_stream(keyspace_stream(request.name("keyspace")), "migration", request.number("number"))
 
 
-def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
-    """All routes of migrations."""
-    migrations = Migrations(control, reader)
-    verbs = {("POST", f"{_MIGRATION}/{verb}"): migrations.verb(command) for verb, command in VERBS.items()}
-    return {
-        ("GET", "/v1/migrations"): migrations.list,
-        ("GET", _MIGRATION): migrations.one,
-        **verbs,
-        ("POST", f"{_MIGRATION}/skip"): migrations.skip,
-        ("POST", f"{_MIGRATION}/upgrade"): migrations.verb(UpgradeSaga),
-    }
+def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+    """The routes of migrations."""
+    migrations, tag = Migrations(control, reader), "migrations"
+
+    def verb(name: str, command: type[Command], summary: str) -> Route:
+        path, handler = f"{_MIGRATION}/{name}", migrations.verb(command)
+        return Route("POST", path, handler, summary, tag, answer=Written, command=command, reasoned=True)
+
+    return (
+        Route(
+            "GET",
+            "/v1/migrations",
+            migrations.list,
+            "The newest migrations",
+            tag,
+            answer=MigrationList,
+            query=MigrationsQuery,
+        ),
+        Route("GET", _MIGRATION, migrations.one, "One migration with its steps", tag, answer=MigrationWhole),
+        verb("pause", PauseSaga, "Stop after what is under way"),
+        verb("resume", ResumeSaga, "Go on"),
+        verb("retry", RetryStep, "Try the failed step again"),
+        Route(
+            "POST",
+            f"{_MIGRATION}/skip",
+            migrations.skip,
+            "Leave a step out",
+            tag,
+            answer=Written,
+            command=SkipStep,
+            body=SkipBody,
+            reasoned=True,
+        ),
+        verb("abort", AbortSaga, "Turn back, if the shard has not been handed over"),
+        verb("force-complete", ForceComplete, "Leave out what can be left out of the rest"),
+        verb("upgrade", UpgradeSaga, "Let a later version of the definition take over"),
+    )

@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from domain.saga import SkipStep
+from domain.saga import SkipStep, Text
 from domain.shards.keyspace import AssignShards, CreateKeyspace, Nodes
 from domain.shards.shard import Status
 from muster.wire.stream import Name
 from workers.http.model import Listing, Shape, Written
-from workers.http.shards.tasks import Report
 
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
 
@@ -223,6 +222,17 @@ class TaskList(Listing):
     """Tasks."""
 
     items: list[TaskItem]
+
+
+class Report(BaseModel):
+    """What a node says of a task."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Annotated[str, Field(min_length=1, max_length=700)]
+    outcome: Literal["done", "failed", "progress"]
+    result: dict[str, Any] | None = None
+    error: Text | None = None
+    final: bool = False
 
 
 class ReportBatch(Shape):

@@ -22,9 +22,11 @@ from muster.wire.error import InvalidCommand, VerbNotAllowed
 from muster.wire.stream import CLUSTER
 from workers.gateway import Control
 from workers.http.exchange import Reading, Reply, Request
+from workers.http.model import Written
 from workers.http.reading import Reader
-from workers.http.routing import Handler
+from workers.http.routing import Handler, Route
 from workers.http.shards.answers import cluster_item, held, node_item, owned
+from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
 from workers.http.write import begun, execute, give, told
 
 _NODE: Final = "/v1/nodes/{node}"
@@ -123,19 +125,50 @@ class Nodes:
         return self.reader.whole(cluster_item(self.control.views.shards.cluster), partitions)
 
 
-def routes(control: Control, reader: Reader) -> dict[tuple[str, str], Handler]:
-    """All routes of data nodes and of the cluster."""
-    nodes = Nodes(control, reader)
-    return {
-        ("GET", "/v1/nodes"): nodes.list,
-        ("GET", _NODE): nodes.one,
-        ("PUT", _NODE): nodes.join,
-        ("DELETE", _NODE): nodes.remove,
-        ("POST", f"{_NODE}/renew"): nodes.write(RenewNode, reasoned=False),
-        ("PUT", f"{_NODE}/cordon"): nodes.write(CordonNode),
-        ("DELETE", f"{_NODE}/cordon"): nodes.write(UncordonNode),
-        ("PUT", f"{_NODE}/drain"): nodes.write(DrainNode),
-        ("DELETE", f"{_NODE}/drain"): nodes.write(UndrainNode),
-        ("GET", "/v1/cluster"): nodes.cluster,
-        ("PUT", "/v1/cluster/limits"): nodes.limit,
-    }
+def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+    """The routes of data nodes and of the cluster."""
+    nodes, tag = Nodes(control, reader), "nodes"
+
+    def write(method: str, verb: str, command: type[Command], summary: str, *, reasoned: bool = True) -> Route:
+        path, handler = f"{_NODE}{verb}", nodes.write(command, reasoned=reasoned)
+        return Route(method, path, handler, summary, tag, answer=Written, command=command, reasoned=reasoned)
+
+    return (
+        Route("GET", "/v1/nodes", nodes.list, "All data nodes, by name", tag, answer=NodeList),
+        Route("GET", _NODE, nodes.one, "One data node", tag, answer=NodeItem),
+        Route("PUT", _NODE, nodes.join, "Join as a data node", tag, answer=Joined, command=JoinNode),
+        Route(
+            "DELETE",
+            _NODE,
+            nodes.remove,
+            "Give a node up",
+            tag,
+            answer=Written,
+            command=RemoveNode,
+            reasoned=True,
+            query=RemoveQuery,
+        ),
+        write("POST", "/renew", RenewNode, "Renew a node's lease", reasoned=False),
+        write("PUT", "/cordon", CordonNode, "Let no new shards come"),
+        write("DELETE", "/cordon", UncordonNode, "Let shards come again"),
+        write("PUT", "/drain", DrainNode, "Have all shards moved away"),
+        write("DELETE", "/drain", UndrainNode, "Let the node stay"),
+        Route(
+            "GET",
+            "/v1/cluster",
+            nodes.cluster,
+            "The limits of moves, and who holds or awaits slots",
+            tag,
+            answer=ClusterItem,
+        ),
+        Route(
+            "PUT",
+            "/v1/cluster/limits",
+            nodes.limit,
+            "Limit moves at a time",
+            tag,
+            answer=Written,
+            command=SetMoveLimits,
+            reasoned=True,
+        ),
+    )

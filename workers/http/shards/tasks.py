@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from os import urandom
-from typing import Annotated, Any, Final, Literal, assert_never
+from typing import Annotated, Any, Final, assert_never
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from domain.catalogue import Answer, refusal
-from domain.saga import ReportProgress, ReportStep, Text
+from domain.saga import ReportProgress, ReportStep
 from domain.shards.keyspace import ReportDropped, ReportOpened
 from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
@@ -27,9 +27,11 @@ from muster.wire.stream import Name
 from sagas.tasks import CleanupTask, OpenTask, StepTask, parse_task_id
 from workers.gateway import Control
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
+from workers.http.model import OutcomeList
 from workers.http.reading import Reader
-from workers.http.routing import Handler
+from workers.http.routing import Route
 from workers.http.shards.answers import progressed, task_item
+from workers.http.shards.model import Report, ReportBatch, TaskList
 from workers.http.write import begun, outcomes, run_all
 from workers.writer.published import check_name, outcome, outcome_of_error
 
@@ -45,17 +47,6 @@ class TasksQuery(Reading):
     """Whose tasks are wanted; all without a node."""
 
     node: Annotated[Name | None, Field(description="Only this node's")] = None
-
-
-class Report(BaseModel):
-    """What a node says of a task."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: Annotated[str, Field(min_length=1, max_length=700)]
-    outcome: Literal["done", "failed", "progress"]
-    result: dict[str, Any] | None = None
-    error: Text | None = None
-    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +179,26 @@ def _claimed_id(entry: object) -> str:
     return found if isinstance(found, str) else ""
 
 
-def routes(control: Control, reader: Reader, progressed: Progressed) -> dict[tuple[str, str], Handler]:
-    """All routes of tasks."""
-    tasks = Tasks(control, reader, progressed)
-    return {("GET", "/v1/tasks"): tasks.list, ("POST", "/v1/tasks"): tasks.report}
+def routes(control: Control, reader: Reader, progressed: Progressed) -> tuple[Route, ...]:
+    """The routes of tasks."""
+    tasks, tag = Tasks(control, reader, progressed), "tasks"
+    return (
+        Route(
+            "GET",
+            "/v1/tasks",
+            tasks.list,
+            "What data nodes are wanted to do",
+            tag,
+            answer=TaskList,
+            query=TasksQuery,
+        ),
+        Route(
+            "POST",
+            "/v1/tasks",
+            tasks.report,
+            "Report on tasks; outcomes in their order",
+            tag,
+            answer=OutcomeList,
+            body=ReportBatch,
+        ),
+    )

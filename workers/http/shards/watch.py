@@ -23,7 +23,7 @@ from muster.wire.token import Token, format_token
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
 from workers.http.registry.watch import NOTHING_MISSED, snapshot
-from workers.http.routing import Handler
+from workers.http.routing import Handler, Route
 from workers.http.shards.answers import migration_item, newest_first, shard_item, task_item
 from workers.http.watch.stream import settled, stream
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
@@ -244,11 +244,15 @@ class ShardWatching:
         return await settled(self.reader, request, reading, after, range(self.reader.control.partitions))
 
 
-def routes(reader: Reader, audience: Audience, hub: ShardHub) -> dict[tuple[str, str], Handler]:
-    """All routes of watches of shards, tasks and migrations."""
+def routes(reader: Reader, audience: Audience, hub: ShardHub) -> tuple[Route, ...]:
+    """The watches of shards, tasks and migrations."""
     watching = ShardWatching(reader, audience, hub)
-    return {
-        ("GET", "/v1/watch/shards"): watching.shards,
-        ("GET", "/v1/watch/tasks"): watching.tasks,
-        ("GET", "/v1/watch/migrations"): watching.migrations,
-    }
+
+    def watch(kind: str, handler: Handler, query: type[Reading]) -> Route:
+        return Route("GET", f"/v1/watch/{kind}", handler, f"Follow {kind} (server-sent events)", "shards", query=query)
+
+    return (
+        watch("shards", watching.shards, ShardsQuery),
+        watch("tasks", watching.tasks, TasksQuery),
+        watch("migrations", watching.migrations, MigrationsQuery),
+    )

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from starlette.types import Receive
-
 from muster.wire.error import InvalidCommand, Timeout
 from muster.wire.stream import service_stream
 from muster.wire.token import Token, parse_token
+from workers.http.asgi import Receive
 from workers.http.exchange import Reading, Request, reading_from
 from workers.http.reading import Reader
 from workers.http.registry.watch import Hub
+from workers.http.routing import Route
 from workers.http.watch.subscribers import Audience, Subscriber
 from workers.writer.published import check_name
 
@@ -45,6 +45,12 @@ class Watching:
         seen = await settled(self.reader, request, reading, after, concerned)
         subscriber, frames = self.hub.join(service, seen)
         await stream(request, self.audience, subscriber, frames)
+
+
+def routes(watching: Watching) -> tuple[Route, ...]:
+    """The watch of instances."""
+    summary = "Follow instances: current state, then changes (server-sent events)"
+    return (Route("GET", "/v1/watch", watching.watch, summary, "reading"),)
 
 
 async def settled(

@@ -1,0 +1,58 @@
+"""`POST /v1/commands`: published commands of any kind, run as one batch."""
+
+from typing import Any, Final
+
+from muster.wire.command import Envelope
+from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from workers.gateway import Control
+from workers.http.exchange import Reply, Request
+from workers.http.model import CommandBatch, OutcomeList
+from workers.http.routing import Route
+from workers.http.write import outcomes, run_all
+from workers.writer.published import claimed_id, envelope_from, json_from, outcome_of_error
+
+batch_commands_max: Final = 1_000
+batch_bytes_max: Final = 16_777_216
+
+
+def routes(control: Control) -> tuple[Route, ...]:
+    """The one route."""
+
+    async def batch(request: Request) -> Reply:
+        """Run `{commands: […]}`, or a bare list: all at once, in order per partition."""
+        entries = _commands(json_from(await request.body(batch_bytes_max)))
+        return outcomes(await run_all(control, [_parsed(entry) for entry in entries]))
+
+    return (
+        Route(
+            "POST",
+            "/v1/commands",
+            batch,
+            "Run published commands; outcomes in their order",
+            "registry",
+            answer=OutcomeList,
+            body=CommandBatch,
+        ),
+    )
+
+
+def _parsed(entry: object) -> Envelope | dict[str, Any]:
+    """The command, or the outcome of a malformed one."""
+    try:
+        return envelope_from(entry)
+    except MusterError as error:
+        return outcome_of_error(error, claimed_id(entry), None)
+
+
+def _commands(body: object) -> list[object]:
+    if isinstance(body, dict):
+        if unknown := body.keys() - {"commands"}:
+            raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+        body = body.get("commands")
+    if not isinstance(body, list):
+        raise InvalidCommand("commands: must be a list of commands", field="commands")
+    if len(body) > batch_commands_max:
+        raise TooLarge(
+            f"a batch may have {batch_commands_max} commands, not {len(body)}", commands_max=batch_commands_max
+        )
+    return body

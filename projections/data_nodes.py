@@ -1,23 +1,30 @@
 """Which data nodes are there, and do they hold their leases? One row per node that is part of the cluster."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from domain.message import Recorded
-from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved, NodeSilenceAttested, joined
+from domain.shards.node import (
+    EVENTS,
+    DataNode,
+    NodeEvent,
+    NodeJoined,
+    NodeRejoined,
+    NodeRemoved,
+    NodeSilenceAttested,
+    joined,
+)
 from domain.shards.node import evolve as evolve_node
-from muster.wire.stream import CLUSTER
 from projections.projection import Key, Projection
 
 
-def key(recorded: Recorded) -> Key | None:
+def key_of(recorded: Recorded) -> Key:
     """(node,)."""
-    if recorded.stream != CLUSTER:
-        return None
     event = recorded.event
-    return (event.node,) if isinstance(event, NodeEvent) and not isinstance(event, NodeSilenceAttested) else None
+    assert isinstance(event, NodeEvent), f"{event.type} is about no node"
+    return (event.node,)
 
 
-def evolve(row: DataNode | None, recorded: Recorded) -> DataNode | None:
+def fold(row: DataNode | None, recorded: Recorded) -> DataNode | None:
     """The node after the event."""
     event = recorded.event
     assert isinstance(event, NodeEvent), f"{recorded.event.type} is about no node"
@@ -29,33 +36,25 @@ def evolve(row: DataNode | None, recorded: Recorded) -> DataNode | None:
     return evolve_node(row, event, recorded.version)
 
 
-class DataNodeColumns(NamedTuple):
-    """What SQL users filter and join by."""
-
-    address: str
-    zone: str
-    capacity: float
-    lease_seconds: float
-    alive: bool
-    cordoned: bool
-    draining: bool
-    incarnation: int
-    version: int
-
-
-def columns(row: DataNode) -> DataNodeColumns:
-    """The row for SQL users."""
-    return DataNodeColumns(
-        row.address,
-        row.zone,
-        row.capacity,
-        row.lease_seconds,
-        row.alive,
-        row.cordoned,
-        row.draining,
-        row.incarnation,
-        row.version,
-    )
-
-
-DATA_NODES: Final = Projection("data_nodes", 1, ("node",), DataNode, key, evolve, DataNodeColumns, columns)
+DATA_NODES: Final = Projection(
+    name="data_nodes",
+    revision=1,
+    row=DataNode,
+    key=("node",),
+    aliases={"node": "id"},
+    events=frozenset(kind for kind in EVENTS if issubclass(kind, NodeEvent) and kind is not NodeSilenceAttested),
+    key_of=key_of,
+    fold=fold,
+    columns=(
+        "address",
+        "zone",
+        "capacity",
+        "lease_seconds",
+        "alive",
+        "cordoned",
+        "draining",
+        "incarnation",
+        "version",
+    ),
+    keeps_whole_row=True,
+)

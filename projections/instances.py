@@ -2,21 +2,16 @@
 it; discoverable rows are the healthy ones.
 """
 
-from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, cast
 
 from domain.message import Recorded
-from domain.registry.instance import CheckStatus, Instance, InstanceEvent, Mark, evolve
-from muster.wire.check import Check, Health
-from muster.wire.spec import Spec
-from muster.wire.stream import SERVICE, kind_of, name_of
-from projections.projection import Key, Projection, Rest
+from domain.registry.instance import EVENTS, Instance, InstanceEvent, evolve
+from muster.wire.stream import name_of
+from projections.projection import Key, Projection
 
 
-def key(recorded: Recorded) -> Key | None:
+def key_of(recorded: Recorded) -> Key:
     """(service, instance)."""
-    if kind_of(recorded.stream) != SERVICE:
-        return None
     return name_of(recorded.stream), cast(InstanceEvent, recorded.event).instance
 
 
@@ -49,113 +44,31 @@ def item(instance: Instance) -> dict[str, Any]:
     }
 
 
-class InstanceColumns(NamedTuple):
-    """What SQL users filter and join by."""
-
-    address: str
-    port: int
-    zone: str
-    weight: int
-    tags: tuple[str, ...]
-    metadata: dict[str, str]
-    health: str
-    cause: str | None
-    health_since: datetime
-    maintenance: bool
-    draining: bool
-    discoverable: bool
-    incarnation: int
-    version: int
-    registered_at: datetime
-    position: int
-
-
-def columns(instance: Instance) -> InstanceColumns:
-    """The row for SQL users."""
-    spec = instance.spec
-    return InstanceColumns(
-        spec.address,
-        spec.port,
-        spec.zone,
-        spec.weight,
-        spec.tags,
-        spec.metadata,
-        instance.health,
-        instance.cause,
-        instance.health_since,
-        instance.maintenance is not None,
-        instance.draining is not None,
-        instance.discoverable,
-        instance.incarnation,
-        instance.version,
-        instance.registered_at,
-        instance.position,
-    )
-
-
-class InstanceRest(NamedTuple):
-    """What a fold needs besides the columns."""
-
-    checks: tuple[Check, ...]
-    lease_seconds: float | None
-    deregister_after_seconds: float | None
-    check_status: dict[str, CheckStatus]
-    maintenance: Mark | None
-    draining: Mark | None
-
-
-def rest(instance: Instance) -> InstanceRest:
-    """The rest of the row."""
-    spec = instance.spec
-    return InstanceRest(
-        spec.checks,
-        spec.lease_seconds,
-        spec.deregister_after_seconds,
-        instance.checks,
-        instance.maintenance,
-        instance.draining,
-    )
-
-
-def stored(key: Key, columns: InstanceColumns, rest: InstanceRest) -> Instance:
-    """The row of what a table holds of it."""
-    service, name = key
-    spec = Spec(
-        address=columns.address,
-        port=columns.port,
-        metadata=columns.metadata,
-        tags=columns.tags,
-        zone=columns.zone,
-        weight=columns.weight,
-        checks=rest.checks,
-        lease_seconds=rest.lease_seconds,
-        deregister_after_seconds=rest.deregister_after_seconds,
-    )
-    return Instance(
-        name,
-        service,
-        spec,
-        columns.incarnation,
-        columns.version,
-        cast(Health, columns.health),
-        columns.cause,
-        columns.health_since,
-        rest.check_status,
-        columns.registered_at,
-        columns.position,
-        rest.maintenance,
-        rest.draining,
-    )
-
-
-INSTANCES = Projection(
-    "instances",
-    3,
-    ("service", "instance"),
-    Instance,
-    key,
-    evolve,
-    InstanceColumns,
-    columns,
-    Rest(InstanceRest, rest, stored),
+INSTANCES: Final = Projection(
+    name="instances",
+    revision=3,
+    row=Instance,
+    key=("service", "instance"),
+    aliases={"instance": "id"},
+    events=frozenset(EVENTS),
+    key_of=key_of,
+    fold=evolve,
+    columns=(
+        "spec.address",
+        "spec.port",
+        "spec.zone",
+        "spec.weight",
+        "spec.tags",
+        "spec.metadata",
+        "health",
+        "cause",
+        "health_since",
+        "maintenance",
+        "draining",
+        "discoverable",
+        "incarnation",
+        "version",
+        "registered_at",
+        "position",
+    ),
 )

@@ -1,8 +1,8 @@
-"""What has each migration done, when, and how long did it take? One row per saga, told from its events alone."""
+"""What has each migration done, when, and how long did it take? One row per saga, from its events alone."""
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from domain.message import Recorded
 from domain.saga import (
@@ -24,7 +24,6 @@ from muster.wire.value import value
 from projections.projection import Key, Projection
 
 Outcome = Literal["running", "done", "failed", "skipped", "given up"]
-_OF_SAGA: Final = frozenset(EVENTS)
 
 
 @value
@@ -67,13 +66,33 @@ class MigrationRow:
     position: int
     paused_by: str | None = None
 
+    @property
+    def keyspace(self) -> str | None:
+        """The keyspace of the moved shard."""
+        return self.data.get("keyspace")
 
-def key(recorded: Recorded) -> Key | None:
+    @property
+    def shard(self) -> int | None:
+        """The moved shard."""
+        return self.data.get("shard")
+
+    @property
+    def source(self) -> str | None:
+        """The node that the shard leaves."""
+        return self.data.get("source")
+
+    @property
+    def target(self) -> str | None:
+        """The node that the shard goes to."""
+        return self.data.get("target")
+
+
+def key_of(recorded: Recorded) -> Key:
     """(the saga's stream,)."""
-    return (recorded.stream,) if type(recorded.event) in _OF_SAGA else None
+    return (recorded.stream,)
 
 
-def evolve(row: MigrationRow | None, recorded: Recorded) -> MigrationRow | None:
+def fold(row: MigrationRow | None, recorded: Recorded) -> MigrationRow | None:
     """The row after the event."""
     event, at = recorded.event, recorded.at
     if isinstance(event, SagaStarted):
@@ -102,10 +121,10 @@ def evolve(row: MigrationRow | None, recorded: Recorded) -> MigrationRow | None:
     assert row is not None, f"{event.type} of {recorded.stream}, which never started"
     if isinstance(event, SagaPaused):
         row = replace(row, paused_by=recorded.actor)
-    return replace(_evolve(row, event, at), events=row.events + 1, position=recorded.position)
+    return replace(_changed(row, event, at), events=row.events + 1, position=recorded.position)
 
 
-def _evolve(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
+def _changed(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
     match event:
         case StepSucceeded():
             return _next(_ended(row, at, "done", result=event.result), event.next, at)
@@ -152,46 +171,30 @@ def _next(row: MigrationRow, step: str | None, at: datetime) -> MigrationRow:
     return replace(row, step=step, standing="running", attempt=1, error=None, stalled=False, step_at=at, steps=steps)
 
 
-class MigrationColumns(NamedTuple):
-    """What SQL users filter and join by."""
-
-    keyspace: str | None
-    shard: int | None
-    source: str | None
-    target: str | None
-    phase: str
-    standing: str
-    step: str | None
-    attempt: int
-    error: str | None
-    cause: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    actor: str
-    reason: str | None
-    position: int
-
-
-def columns(row: MigrationRow) -> MigrationColumns:
-    """The row for SQL users."""
-    data = row.data
-    return MigrationColumns(
-        data.get("keyspace"),
-        data.get("shard"),
-        data.get("source"),
-        data.get("target"),
-        row.phase,
-        row.standing,
-        row.step,
-        row.attempt,
-        row.error,
-        row.cause,
-        row.started_at,
-        row.ended_at,
-        row.actor,
-        row.reason,
-        row.position,
-    )
-
-
-MIGRATIONS = Projection("migrations", 1, ("migration",), MigrationRow, key, evolve, MigrationColumns, columns)
+MIGRATIONS: Final = Projection(
+    name="migrations",
+    revision=1,
+    row=MigrationRow,
+    key=("migration",),
+    events=frozenset(EVENTS),
+    key_of=key_of,
+    fold=fold,
+    columns=(
+        "keyspace",
+        "shard",
+        "source",
+        "target",
+        "phase",
+        "standing",
+        "step",
+        "attempt",
+        "error",
+        "cause",
+        "started_at",
+        "ended_at",
+        "actor",
+        "reason",
+        "position",
+    ),
+    keeps_whole_row=True,
+)

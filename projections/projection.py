@@ -1,44 +1,44 @@
-"""What a read model is: a name, a revision, a key and a fold. The same definition feeds memory and PostgreSQL."""
+"""What a read model is: a name, a row, a key and a fold. Memory, PostgreSQL and a replay fold the same definition."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from domain.message import Recorded
+from domain.message import Event, Recorded
 
 Row = TypeVar("Row")
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rest(Generic[Row]):
-    """What a row holds besides its key and columns, and how the three make a row again: so no fact is stored twice.
-
-    `kind` is a type that pydantic can serialise; `rest` takes the rest from a row.
-    """
-
-    kind: Any
-    rest: Callable[[Row], Any]
-    row: Callable[[Key, Any, Any], Row]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Projection(Generic[Row]):
     """A read model's definition.
 
-    `key` names the row that an event touches (None: none); `evolve` gives the row after it (None: no row). A new
-    `revision` means that rows of the old one are wrong: they are rebuilt from the log. `row_type` is a dataclass that
-    pydantic can serialise; `key_names` are the key's columns; `columns` gives what SQL users filter and join by, as the
-    NamedTuple `columns_type`, whose field types become SQL types. `rest` is what else a table must hold so that a fold
-    can go on from it; None: the whole row.
+    `name` is also the table's, the path's and the command line's. A new `revision` means that rows of the old one are wrong:
+    they are built again from the log. `row` is a dataclass that pydantic can serialise. `key` names the parts of a row's key;
+    `aliases` says what the row calls them, where that differs. `events` are the types that touch a row, `key_of` gives the
+    key of the row that such an event touches, and `fold` the row after it (None: there is no row any more).
+
+    `columns` are what SQL users see besides the key: fields of the row, fields of its parts (`spec.address`) or properties;
+    none: every field. `keeps_whole_row`: the table also keeps the whole row as JSON, and not only what the columns leave out.
     """
 
     name: str
     revision: int
-    key_names: tuple[str, ...]
-    row_type: type[Row]
-    key: Callable[[Recorded], Key | None]
-    evolve: Callable[[Row | None, Recorded], Row | None]
-    columns_type: type[tuple[Any, ...]]
-    columns: Callable[[Row], tuple[Any, ...]]
-    rest: Rest[Row] | None = None
+    row: type[Row]
+    key: tuple[str, ...]
+    events: frozenset[type[Event]]
+    key_of: Callable[[Recorded], Key]
+    fold: Callable[[Row | None, Recorded], Row | None]
+    columns: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    keeps_whole_row: bool = False
+
+    def touched(self, recorded: Recorded) -> Key | None:
+        """The key of the row that the event touches; None: it touches none."""
+        return self.key_of(recorded) if type(recorded.event) in self.events else None
+
+    def touched_by_each(self, recorded: Sequence[Recorded]) -> list[Key | None]:
+        """`touched`, of many events."""
+        events, key_of = self.events, self.key_of
+        return [key_of(one) if type(one.event) in events else None for one in recorded]

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-from domain.message import Recorded
+from domain.message import Event, Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
 from muster.wire.check import Health
 from muster.wire.stream import name_of
 from muster.wire.value import value
-from projections.projection import Key, Projection, Rest
+from projections.projection import Key, Projection
 
 
 @value
@@ -28,16 +28,16 @@ class ServiceRow:
         return self.healthy + self.unhealthy + self.unknown
 
 
-COUNTED: Final = frozenset((InstanceHealthChanged, InstanceRegistered, InstanceDeregistered))
+COUNTED: Final[frozenset[type[Event]]] = frozenset((InstanceHealthChanged, InstanceRegistered, InstanceDeregistered))
 _PLACES: Final[dict[Health, int]] = {"healthy": 0, "unhealthy": 1, "unknown": 2}
 
 
-def key(recorded: Recorded) -> Key | None:
-    """(service,), for events that change a count."""
-    return (name_of(recorded.stream),) if type(recorded.event) in COUNTED else None
+def key_of(recorded: Recorded) -> Key:
+    """(service,)."""
+    return (name_of(recorded.stream),)
 
 
-def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
+def fold(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
     """The row after the event."""
     event = recorded.event
     counts = [0, 0, 0] if row is None else [row.healthy, row.unhealthy, row.unknown]
@@ -57,39 +57,18 @@ def evolve(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
 
 
 def tallied(service: str, instances: Iterable[Instance], position: int) -> ServiceRow:
-    """The row of a service with these instances: what its events fold to, told from where they have led."""
+    """The row of a service with these instances: what its events fold to."""
     healths = Counter(instance.health for instance in instances)
     return ServiceRow(service, healths["healthy"], healths["unhealthy"], healths["unknown"], position)
 
 
-class ServiceColumns(NamedTuple):
-    """What SQL users filter and join by."""
-
-    instances: int
-    healthy: int
-    unhealthy: int
-    unknown: int
-    position: int
-
-
-def columns(row: ServiceRow) -> ServiceColumns:
-    """The row for SQL users."""
-    return ServiceColumns(row.instances, row.healthy, row.unhealthy, row.unknown, row.position)
-
-
-def stored(key: Key, columns: ServiceColumns, _: None) -> ServiceRow:
-    """The row of a table's key and columns."""
-    return ServiceRow(key[0], columns.healthy, columns.unhealthy, columns.unknown, columns.position)
-
-
-SERVICES = Projection(
-    "services",
-    2,
-    ("service",),
-    ServiceRow,
-    key,
-    evolve,
-    ServiceColumns,
-    columns,
-    Rest(None, lambda _: None, stored),
+SERVICES: Final = Projection(
+    name="services",
+    revision=2,
+    row=ServiceRow,
+    key=("service",),
+    events=COUNTED,
+    key_of=key_of,
+    fold=fold,
+    columns=("instances", "healthy", "unhealthy", "unknown", "position"),
 )

@@ -1,10 +1,11 @@
 """Who owns which shard, with which epoch, and is it moving? One row per shard that has been opened, or pinned."""
 
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from domain.message import Recorded
 from domain.shards.shard import (
+    ShardEvent,
     ShardFenced,
     ShardMoved,
     ShardMoveEnded,
@@ -14,7 +15,7 @@ from domain.shards.shard import (
     ShardPinSet,
     ShardReclaimed,
 )
-from muster.wire.stream import KEYSPACE, kind_of, name_of
+from muster.wire.stream import name_of
 from muster.wire.value import value
 from projections.projection import Key, Projection
 
@@ -33,36 +34,23 @@ class ShardRow:
     position: int
 
 
-_TOLD: Final = (
-    ShardOpened,
-    ShardPinSet,
-    ShardPinCleared,
-    ShardMoveStarted,
-    ShardFenced,
-    ShardMoved,
-    ShardReclaimed,
-    ShardMoveEnded,
-)
-
-
-def key(recorded: Recorded) -> Key | None:
+def key_of(recorded: Recorded) -> Key:
     """(keyspace, shard)."""
-    if kind_of(recorded.stream) != KEYSPACE:
-        return None
     event = recorded.event
-    return (name_of(recorded.stream), str(event.shard)) if isinstance(event, _TOLD) else None
+    assert isinstance(event, ShardEvent), f"{event.type} is about no shard"
+    return name_of(recorded.stream), str(event.shard)
 
 
-def evolve(row: ShardRow | None, recorded: Recorded) -> ShardRow | None:
+def fold(row: ShardRow | None, recorded: Recorded) -> ShardRow | None:
     """The row after the event."""
     event = recorded.event
     if row is None:
         assert isinstance(event, ShardOpened | ShardPinSet), f"{event.type} of a shard that was never opened"
         row = ShardRow(None, 0, "inactive", False, False, None, None, recorded.position)
-    return replace(_evolve(row, event), position=recorded.position)
+    return replace(_changed(row, event), position=recorded.position)
 
 
-def _evolve(row: ShardRow, event: object) -> ShardRow:
+def _changed(row: ShardRow, event: object) -> ShardRow:
     match event:
         case ShardOpened():
             return replace(row, owner=event.node, epoch=event.epoch, status="active")
@@ -82,24 +70,24 @@ def _evolve(row: ShardRow, event: object) -> ShardRow:
             raise AssertionError(f"unknown event {event}")
 
 
-class ShardColumns(NamedTuple):
-    """What SQL users filter and join by."""
-
-    owner: str | None
-    epoch: int
-    status: str
-    fenced: bool
-    pinned: bool
-    migration: str | None
-    target: str | None
-    position: int
-
-
-def columns(row: ShardRow) -> ShardColumns:
-    """The row for SQL users."""
-    return ShardColumns(
-        row.owner, row.epoch, row.status, row.fenced, row.pinned, row.migration, row.target, row.position
-    )
-
-
-SHARDS = Projection("shards", 1, ("keyspace", "shard"), ShardRow, key, evolve, ShardColumns, columns)
+SHARDS: Final = Projection(
+    name="shards",
+    revision=1,
+    row=ShardRow,
+    key=("keyspace", "shard"),
+    events=frozenset(
+        (
+            ShardOpened,
+            ShardPinSet,
+            ShardPinCleared,
+            ShardMoveStarted,
+            ShardFenced,
+            ShardMoved,
+            ShardReclaimed,
+            ShardMoveEnded,
+        )
+    ),
+    key_of=key_of,
+    fold=fold,
+    keeps_whole_row=True,
+)

@@ -1,64 +1,26 @@
 """The durable read models: tables in PostgreSQL that SQL users can join, each with the cursor that it stands at.
 
-    <schema>.instances, services, instance_history, healthy_instances   views, what users read
-    <schema>.instances_r3, …                                            tables, one per projection and revision
-    <schema>.live          which revision of a projection its view shows
-    <schema>.checkpoint    how far each projection and revision has come in each partition: a log cursor
-    <schema>.parked        rows that an event could not be folded into; they stand still
-    <schema>.about         who fills the schema: `projector` or `replay`
-
 Rows and cursor move in one transaction that begins with a compare-and-set of the cursor, so an event counts exactly
 once, and of two projectors one is refused before it has changed anything.
 """
 
-import asyncio
-import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any
 
 import asyncpg
 
 from infra.log.port import START, Cursor
+from infra.postgres.connections import Connections
+from infra.postgres.schema import Purpose, drop_older, show, take
 from infra.postgres.table import ReadTable
-from muster.wire.error import Fenced, NotReady, Refused
+from muster.wire.error import Fenced, NotReady
 from projections.projection import Key, Projection
-
-_logger: Final = logging.getLogger("muster.read_store")
-
-Purpose = Literal["projector", "replay"]
-
-UNAVAILABLE: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
-"""What a database that is away, busy, full or forbidding raises: try again from the stored cursor, and tell."""
-
-FILTERED_VIEWS: Final[dict[str, tuple[str, str]]] = {"healthy_instances": ("instances", "discoverable")}
-"""Further views by name: the projection they show, and the condition on its columns."""
-
-_OWN_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS {0}.about (
-    purpose text NOT NULL, since timestamptz NOT NULL DEFAULT now());
-CREATE TABLE IF NOT EXISTS {0}.live (
-    projection text PRIMARY KEY, revision integer NOT NULL);
-CREATE TABLE IF NOT EXISTS {0}.checkpoint (
-    projection text, revision integer, partition integer,
-    position bigint NOT NULL, head_position bigint NOT NULL, head bytea NOT NULL,
-    term bigint NOT NULL, writer text NOT NULL,
-    PRIMARY KEY (projection, revision, partition));
-CREATE TABLE IF NOT EXISTS {0}.parked (
-    projection text, revision integer, key text[], partition integer NOT NULL,
-    position bigint NOT NULL, reason text NOT NULL,
-    PRIMARY KEY (projection, revision, key));
-"""
 
 
 class Overtaken(Fenced):
     """Another projector has moved the cursor of this partition; nothing of ours was written."""
-
-
-class SchemaTaken(Refused):
-    """The schema holds something that is not ours to overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +56,14 @@ class ReadStore:
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
             raise ValueError(f"{schema!r} is no schema name: lower-case letters, digits and underscores")
         self.schema = schema
-        self._dsn = dsn
-        self._connections_max = connections_max
-        self._statement_timeout_seconds = statement_timeout_seconds
-        self._pool: asyncpg.Pool | None = None
-        self._opening = asyncio.Lock()
+        self._connections = Connections(dsn, connections_max, statement_timeout_seconds)
         self._tables: dict[tuple[str, int], ReadTable[Any]] = {}
 
     async def __aenter__(self) -> "ReadStore":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        self._connections.close()
 
     async def prepare(
         self, projections: Sequence[Projection[Any]], purpose: Purpose = "projector", *, overwrite: bool = False
@@ -116,9 +73,9 @@ class ReadStore:
         Raises SchemaTaken when the schema serves something else (a replay replaces an earlier replay; `overwrite`
         lets it replace anything), NotReady when a newer muster has filled it.
         """
-        async with self._transaction() as connection:
+        async with self._connections.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"muster.read_store.{self.schema}")
-            await self._take_schema(connection, purpose, overwrite=overwrite)
+            await take(connection, self.schema, purpose, overwrite=overwrite)
             live = dict(await connection.fetch(f"SELECT projection, revision FROM {self.schema}.live"))
             for projection in projections:
                 await self._prepare(connection, projection, live.get(projection.name))
@@ -127,28 +84,6 @@ class ReadStore:
             for projection in projections
             if live.get(projection.name, projection.revision) != projection.revision
         ]
-
-    async def _take_schema(self, connection: Any, purpose: Purpose, *, overwrite: bool) -> None:
-        schema = self.schema
-        used = await connection.fetchval(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1)::oid", schema
-        )
-        known = used and await connection.fetchval("SELECT to_regclass($1)", f"{schema}.about")
-        found = await connection.fetchval(f"SELECT purpose FROM {schema}.about") if known else None
-        if used and found != purpose and not (purpose == "replay" and overwrite):
-            raise SchemaTaken(
-                f"schema {schema} is filled by {found or 'something else'}, not by a {purpose}; choose another one"
-                + (", or --overwrite" if purpose == "replay" else ""),
-                schema=schema,
-            )
-        if used and purpose == "replay":
-            await connection.execute(f"DROP SCHEMA {schema} CASCADE")
-        if not used or purpose == "replay":
-            # A role that may fill a schema need not be one that may create schemas.
-            if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", schema):
-                await connection.execute(f"CREATE SCHEMA {schema}")
-            await connection.execute(_OWN_TABLES.format(schema))
-            await connection.execute(f"INSERT INTO {schema}.about (purpose) VALUES ($1)", purpose)
 
     async def _prepare(self, connection: Any, projection: Projection[Any], live: int | None) -> None:
         if live is not None and live > projection.revision:
@@ -159,9 +94,9 @@ class ReadStore:
         table = self.table(projection)
         await connection.execute(table.create)
         if live is None:
-            await self._show(connection, table)
+            await show(connection, self.schema, table)
         if live == projection.revision:
-            await self._drop_older(connection, projection)
+            await drop_older(connection, self.schema, projection)
 
     def table(self, projection: Projection[Any]) -> ReadTable[Any]:
         """The projection's table."""
@@ -173,7 +108,7 @@ class ReadStore:
     async def cursors(self, partition: int, projections: Sequence[Projection[Any]]) -> dict[str, Cursor]:
         """Where each projection, by name, stands in the partition; START for a new one."""
         names, revisions = _identities(projections)
-        async with self._transaction() as connection:
+        async with self._connections.transaction() as connection:
             await connection.execute(
                 f"INSERT INTO {self.schema}.checkpoint SELECT name, revision, $3, $4, $5, $6, $7, $8 "
                 "FROM unnest($1::text[], $2::integer[]) AS new(name, revision) ON CONFLICT DO NOTHING",
@@ -189,7 +124,7 @@ class ReadStore:
 
     async def parked(self, partition: int, projection: Projection[Any]) -> list[ParkedKey]:
         """The projection's parked keys in the partition."""
-        found = await self._fetch(
+        found = await self._connections.fetch(
             f"SELECT key, position, reason FROM {self.schema}.parked "
             "WHERE projection = $1 AND revision = $2 AND partition = $3",
             *(projection.name, projection.revision, partition),
@@ -199,12 +134,12 @@ class ReadStore:
     async def rows(self, projection: Projection[Any], keys: Sequence[Key]) -> dict[Key, Any]:
         """The stored rows of the keys; keys without a row are left out."""
         table = self.table(projection)
-        found = await self._fetch(table.select, *table.key_arrays(keys))
+        found = await self._connections.fetch(table.select, *table.key_arrays(keys))
         return dict(map(table.row, found))
 
     async def count(self, projection: Projection[Any]) -> int:
         """How many rows the projection has."""
-        [(count,)] = await self._fetch(f"SELECT count(*) FROM {self.table(projection).full_name}")
+        [(count,)] = await self._connections.fetch(f"SELECT count(*) FROM {self.table(projection).full_name}")
         return int(count)
 
     async def commit(
@@ -214,7 +149,7 @@ class ReadStore:
 
         Raises Overtaken when a cursor is not at `old` any more.
         """
-        async with self._transaction() as connection:
+        async with self._connections.transaction() as connection:
             await self._compare_and_set(connection, partition, list(changes), old, new)
             for projection, change in changes.items():
                 await self._write(connection, self.table(projection), partition, change)
@@ -263,61 +198,17 @@ class ReadStore:
         depend on columns that the new revision does not have.
         """
         table = self.table(projection)
-        async with self._transaction() as connection:
+        async with self._connections.transaction() as connection:
             try:
-                await self._show(connection, table)
+                await show(connection, self.schema, table)
             except asyncpg.DependentObjectsStillExistError as error:
                 raise NotReady(f"{table.view} cannot show revision {projection.revision}: {error.detail}") from None
-        async with self._transaction() as connection:
-            await self._drop_older(connection, projection)
-
-    async def _show(self, connection: Any, table: ReadTable[Any]) -> None:
-        projection, query = table.projection, f"SELECT {', '.join(table.visible)} FROM {table.full_name}"
-        # The filtered views first: they would keep the plain one from being dropped.
-        for name, (shown, condition) in FILTERED_VIEWS.items():
-            if shown == projection.name and condition in table.visible:
-                await self._point(connection, f"{self.schema}.{name}", f"{query} WHERE {condition}")
-            elif shown == projection.name:
-                await connection.execute(f"DROP VIEW IF EXISTS {self.schema}.{name}")
-        await self._point(connection, table.view, query)
-        await connection.execute(
-            f"INSERT INTO {self.schema}.live VALUES ($1, $2) "
-            "ON CONFLICT (projection) DO UPDATE SET revision = excluded.revision",
-            *(projection.name, projection.revision),
-        )
-
-    async def _point(self, connection: Any, view: str, query: str) -> None:
-        try:
-            async with connection.transaction():
-                await connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
-        except asyncpg.InvalidTableDefinitionError:
-            # Columns went away or changed their types; the view cannot be replaced, so it is made anew.
-            await connection.execute(f"DROP VIEW {view}")
-            await connection.execute(f"CREATE VIEW {view} AS {query}")
-
-    async def _drop_older(self, connection: Any, projection: Projection[Any]) -> None:
-        """Drop the tables of older revisions; those that are in use stay until the next start."""
-        older = await connection.fetch(
-            f"SELECT DISTINCT revision FROM {self.schema}.checkpoint WHERE projection = $1 AND revision < $2",
-            *(projection.name, projection.revision),
-        )
-        for (revision,) in older:
-            try:
-                async with connection.transaction():
-                    await connection.execute("SET LOCAL lock_timeout = '2s'")
-                    await connection.execute(f"DROP TABLE IF EXISTS {self.schema}.{projection.name}_r{revision}")
-            except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
-                _logger.warning("the old table of %s is still in use: %s", projection.name, error)
-                continue
-            for table in ("checkpoint", "parked"):
-                await connection.execute(
-                    f"DELETE FROM {self.schema}.{table} WHERE projection = $1 AND revision = $2",
-                    *(projection.name, revision),
-                )
+        async with self._connections.transaction() as connection:
+            await drop_older(connection, self.schema, projection)
 
     async def reset(self, partition: int, projections: Sequence[Projection[Any]]) -> None:
         """Forget the partition: its rows, parked keys and cursors, in one transaction. What follows is a rebuild."""
-        async with self._transaction() as connection:
+        async with self._connections.transaction() as connection:
             for projection in projections:
                 identity = (projection.name, projection.revision, partition)
                 mine = "projection = $1 AND revision = $2 AND partition = $3"
@@ -330,30 +221,6 @@ class ReadStore:
                 await connection.execute(
                     f"DELETE FROM {self.table(projection).full_name} WHERE partition = $1", partition
                 )
-
-    async def _fetch(self, query: str, *args: object) -> list[Any]:
-        async with self._connection() as connection:
-            return list(await connection.fetch(query, *args))
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Any]:
-        async with self._connection() as connection, connection.transaction():
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=0,
-                    max_size=self._connections_max,
-                    command_timeout=self._statement_timeout_seconds,
-                    timeout=10,
-                    server_settings={"application_name": "muster", "jit": "off"},
-                )
-        async with self._pool.acquire(timeout=30) as connection:
-            yield connection
 
 
 def _identities(projections: Sequence[Projection[Any]]) -> tuple[list[str], list[int]]:

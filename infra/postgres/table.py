@@ -4,120 +4,37 @@
                         JSON, so that a fold can go on from it. One table per revision; the view <schema>.instances
                         stands on the current one.
 
-Rows travel as lines of COPY's text format, made a column at a time: a call per column and chunk costs a fraction of one
-per value. The binary format, as asyncpg makes it, would spare PostgreSQL 3 µs of 15 for a row of `instances`, and cost 8 more
-here; sorting rows by key for the index would spare 0.8 and cost 1.8.
+Rows are copied in the order in which they come: sorting them by key for the index would spare PostgreSQL less than it costs.
 """
 
 import asyncio
-import re
-import types
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import datetime
-from functools import partial
-from typing import Any, Final, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import GenericAlias
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from infra.postgres.copy_text import (
+    INTEGER,
+    PRESENCE,
+    TEXT,
+    array_documents,
+    escaped,
+    holds_nul,
+    lines_of,
+    null_documents,
+    sql_type,
+    whole_documents,
+    without_nul,
+)
 from muster.wire.error import Corrupt
-from projections.projection import Key, Projection, Rest
+from projections.layout import Layout
+from projections.projection import Key, Projection
 
 Row = TypeVar("Row")
 
 _ROWS_PER_YIELD: Final = 256
-_NULS: Final = ("\x00", "\\\\u0000")
-"""How a NUL looks in a line of COPY: in text, and in JSON."""
-_BREAK: Final = orjson.Fragment(b"\n")
-_NULL: Final = "\\N"
-_SPECIAL: Final = re.compile(r"[\\\t\n\r]")
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-def _escaped(documents: str) -> str:
-    """The only character of JSON that COPY escapes is the backslash."""
-    return documents.replace("\\", "\\\\")
-
-
-def _joined(values: Sequence[object]) -> str:
-    """The JSON of each value on a line of its own, by one call: JSON has no bare newline, so one may stand in between."""
-    parts = [part for value in values for part in (value, _BREAK)]
-    return orjson.dumps(parts)[1:-3].decode().replace(",\n,", "\n")
-
-
-def _objects(values: Sequence[object]) -> list[str]:
-    return _escaped(_joined(values)).split("\n")
-
-
-def _arrays(values: Sequence[tuple[object, ...]]) -> list[str]:
-    documents = _joined(values)
-    if "\\" in documents:
-        # Of JSON's escapes PostgreSQL's arrays know only two.
-        return [_array(value).translate(_ESCAPES) for value in values]
-    return [f"{{{document[1:-1]}}}" for document in documents.split("\n")]
-
-
-def _scalars(values: Sequence[object]) -> list[str]:
-    return orjson.dumps(values)[1:-1].decode().replace("null", _NULL).split(",")
-
-
-def _instants(values: Sequence[datetime | None]) -> list[str]:
-    return orjson.dumps(values)[1:-1].decode().replace("null", _NULL).replace('"', "").split(",")
-
-
-def _texts(values: Sequence[str | None]) -> list[str]:
-    if _SPECIAL.search("".join([value for value in values if value is not None])):
-        return [_NULL if value is None else value.translate(_ESCAPES) for value in values]
-    return [_NULL if value is None else value for value in values]
-
-
-def _array(items: tuple[object, ...]) -> str:
-    quoted = (re.sub(r'(["\\])', r"\\\1", str(item)) for item in items)
-    return "{" + ",".join(f'"{item}"' for item in quoted) + "}"
-
-
-def _each(to_json: Callable[[Any], bytes], values: Sequence[object]) -> list[bytes]:
-    """The JSON of each value; of one that many rows share, as the checks of a service, made once."""
-    known: dict[int, bytes] = {}
-    documents = []
-    for value in values:
-        document = known.get(id(value))
-        if document is None:
-            document = known[id(value)] = to_json(value)
-        documents.append(document)
-    return documents
-
-
-def _rests_of(kind: Any) -> Callable[[Sequence[Any]], Iterable[bytes]]:
-    """What makes the JSON of many rests: that of a NamedTuple field by field."""
-    # `to_json` of the serializers, since `dump_json` of an adapter costs 1.5 µs more.
-    if not (isinstance(kind, type) and issubclass(kind, tuple)):
-        return partial(_each, TypeAdapter[Any](kind).serializer.to_json)
-    fields = [TypeAdapter[Any](hint).serializer.to_json for hint in get_type_hints(kind, include_extras=True).values()]
-
-    def rests(values: Sequence[Any]) -> Iterable[bytes]:
-        columns = map(_each, fields, zip(*values, strict=True))
-        return [b"[" + b",".join(parts) + b"]" for parts in zip(*columns, strict=True)]
-
-    return rests
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-_SQL_TYPES: Final[dict[Any, tuple[str, Callable[[Any], list[str]], Callable[[Any], Any]]]] = {
-    str: ("text", _texts, _itself),
-    int: ("bigint", _scalars, _itself),
-    bool: ("boolean", _scalars, _itself),
-    float: ("double precision", _scalars, _itself),
-    datetime: ("timestamptz", _instants, _itself),
-    tuple[str, ...]: ("text[]", _arrays, tuple),
-    tuple[int, ...]: ("bigint[]", _arrays, tuple),
-    dict[str, str]: ("jsonb", _objects, orjson.loads),
-}
-"""By a column's type: its SQL type, what makes COPY's text of many of its values, and what makes a value again of what
-asyncpg gives. Only scalars may be None."""
 
 
 class ReadTable(Generic[Row]):
@@ -130,21 +47,20 @@ class ReadTable(Generic[Row]):
         self.view = f"{schema}.{projection.name}"
         self.full_name = f"{schema}.{self.name}"
         self.incoming = f"incoming_{self.name}"
-        self._rest = projection.rest or Rest(projection.row_type, _itself, lambda _, __, row: cast(Row, row))
-        self._adapter = TypeAdapter[Any](self._rest.kind)
-        self._rests = _rests_of(self._rest.kind)
-        hints = get_type_hints(projection.columns_type)
-        kinds = {name: _SQL_TYPES[_not_null(hint)] for name, hint in hints.items()}
-        keys = projection.key_names
-        self._encoders = (*(_texts for _ in keys), _scalars, *(encode for _, encode, _ in kinds.values()))
-        self._decoders = tuple(decode for *_, decode in kinds.values())
-        self.visible = (*keys, "partition", *hints)
+        self._layout = Layout(projection)
+        self._adapter, self._rests = self._kept()
+        columns = self._layout.columns
+        kinds = {column.name: PRESENCE if column.shows_presence else sql_type(column.type) for column in columns}
+        keys = projection.key
+        self._types = (*(TEXT for _ in keys), INTEGER, *kinds.values())
+        self._values = tuple(kind.value for kind in kinds.values())
+        self.visible = (*keys, "partition", *kinds)
         self.columns = (*self.visible, "rest")
         self.create = (
             f"CREATE TABLE IF NOT EXISTS {self.full_name} ("
             + "".join(f'{name} text COLLATE "C" NOT NULL, ' for name in keys)
             + "partition integer NOT NULL, "
-            + "".join(f"{name} {sql_type}, " for name, (sql_type, *_) in kinds.items())
+            + "".join(f"{name} {kind.name}, " for name, kind in kinds.items())
             + f"rest text NOT NULL, PRIMARY KEY ({', '.join(keys)}))"
         )
         self.create_incoming = (
@@ -168,25 +84,32 @@ class ReadTable(Generic[Row]):
         """The keys, column by column."""
         return [list(column) for column in zip(*keys, strict=True)]
 
+    def _kept(self) -> tuple[TypeAdapter[Any], Callable[[Sequence[Any]], Iterable[bytes]]]:
+        """What reads the `rest` of one row, and what writes those of many."""
+        kinds = [column.type for column in self._layout.rest]
+        if self.projection.keeps_whole_row:
+            return TypeAdapter[Any](self.projection.row), whole_documents(self.projection.row)
+        if kinds:
+            return TypeAdapter[Any](_tuple_of(kinds)), array_documents(kinds)
+        return TypeAdapter[Any](None), null_documents
+
     def lines(self, rows: Sequence[tuple[Key, Row]], partition: int) -> bytes:
         """The rows in COPY's text format, with `columns`."""
-        columns_of, rest_of = self.projection.columns, self._rest.rest
+        layout, whole = self._layout, self.projection.keeps_whole_row
         keys, values = zip(*rows, strict=True)
         columns: list[Any] = [*zip(*keys, strict=True), [partition] * len(rows)]
-        columns += zip(*map(columns_of, values), strict=True)
-        rests = b"\n".join(self._rests(list(map(rest_of, values)))).decode()
+        columns += zip(*map(layout.columns_of, values), strict=True)
+        rests = b"\n".join(self._rests(values if whole else list(map(layout.rest_of, values)))).decode()
         lines = self._lines(columns, rests)
-        if any(nul in lines for nul in _NULS):
-            # PostgreSQL can hold no NUL, neither in text nor in jsonb.
-            columns = _replaced(columns)
-            rests = "\n".join(orjson.dumps(_replaced(orjson.loads(rest))).decode() for rest in rests.split("\n"))
+        if holds_nul(lines):
+            columns = without_nul(columns)
+            rests = "\n".join(orjson.dumps(without_nul(orjson.loads(rest))).decode() for rest in rests.split("\n"))
             lines = self._lines(columns, rests)
         return lines.encode()
 
     def _lines(self, columns: Sequence[Any], rests: str) -> str:
-        texts = [encode(column) for encode, column in zip(self._encoders, columns, strict=True)]
-        texts.append(_escaped(rests).split("\n"))
-        return "\n".join([*map("\t".join, zip(*texts, strict=True)), ""])
+        texts = [kind.texts(column) for kind, column in zip(self._types, columns, strict=True)]
+        return lines_of([*texts, escaped(rests).split("\n")])
 
     async def chunks(self, rows: Sequence[tuple[Key, Row]], partition: int) -> AsyncIterator[bytes]:
         """The rows' lines, made while they are sent; others may run in between."""
@@ -196,31 +119,15 @@ class ReadTable(Generic[Row]):
 
     def row(self, found: Sequence[Any]) -> tuple[Key, Row]:
         """The key and the row of what `select` gives. Raises Corrupt when it is no row of this revision."""
-        names, columns = found[: len(self.projection.key_names)], found[-1 - len(self._decoders) : -1]
-        values = [decode(value) for decode, value in zip(self._decoders, columns, strict=True)]
+        key = tuple(found[: len(self.projection.key)])
+        columns = found[-1 - len(self._values) : -1]
         try:
             rest = self._adapter.validate_json(found[-1])
         except ValidationError as error:
             raise Corrupt(f"a row of {self.full_name} cannot be read: {error}; rebuild") from None
-        key = tuple(names)
-        return key, self._rest.row(key, cast(Any, self.projection.columns_type)(*values), rest)
+        values = [value(column) for value, column in zip(self._values, columns, strict=True)]
+        return key, self._layout.row(key, values, rest)
 
 
-def _not_null(hint: Any) -> Any:
-    """The type of a column's values; of a nullable column the half that is not None."""
-    if get_origin(hint) in (Union, types.UnionType):
-        [hint] = [part for part in get_args(hint) if part is not type(None)]
-    return hint
-
-
-def _replaced(value: Any) -> Any:
-    """The value with every NUL replaced by U+FFFD, whatever it is made of."""
-    match value:
-        case str():
-            return value.replace("\x00", "\ufffd")
-        case dict():
-            return {_replaced(name): _replaced(item) for name, item in value.items()}
-        case list() | tuple():
-            return type(value)(map(_replaced, value))
-        case _:
-            return value
+def _tuple_of(kinds: Sequence[Any]) -> Any:
+    return GenericAlias(tuple, tuple(kinds))

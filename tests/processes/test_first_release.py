@@ -211,10 +211,8 @@ async def caught_up(api: Api) -> None:
             status = await api.status()
             ends = {str(each["partition"]): each["position"] for each in status["partitions"]}
             reigns = all(each["state"] == "reigning" for each in status["partitions"])
-            lanes = [(number, lane) for number, lanes in status["projector"].items() for lane in lanes.values()]
-            if reigns and all(
-                lane["state"] == "current" and lane["position"] == ends[number] for number, lane in lanes
-            ):
+            found = [(number, one) for number, each in status["projector"].items() for one in each.values()]
+            if reigns and all(one["state"] == "current" and one["position"] == ends[number] for number, one in found):
                 return
             await asyncio.sleep(0.02)
 

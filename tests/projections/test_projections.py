@@ -22,6 +22,7 @@ from domain.registry.instance import (
 from muster.wire.check import TtlCheck
 from projections.history import HISTORY, HistoryRow, transitions_max
 from projections.instances import INSTANCES
+from projections.layout import Layout
 from projections.projection import Projection
 from projections.services import SERVICES, ServiceRow
 from tests.sample import EVENTS, NOON, recorded, registered
@@ -34,8 +35,8 @@ def row(projection: Projection[Any], *events: Event) -> Any:
     found = None
     for position, event in enumerate(events):
         told = recorded(event, position, position)
-        if projection.key(told) is not None:
-            found = projection.evolve(found, told)
+        if projection.touched(told) is not None:
+            found = projection.fold(found, told)
     return found
 
 
@@ -86,7 +87,7 @@ def test_changed_checks_keep_the_instants_of_those_that_stay() -> None:
     was, now, new = (TtlCheck(ttl_seconds=seconds, name=name) for seconds, name in ((9.0, "o"), (8.0, "o"), (5.0, "n")))
     here = instance_row(registered(checks=(TTL, was)))
     changed = InstanceChecksChanged(instance="a", checks=(TTL, now, new))
-    found = INSTANCES.evolve(here, recorded(changed, 1, 1, at=later))
+    found = INSTANCES.fold(here, recorded(changed, 1, 1, at=later))
     assert found is not None
     assert {name: check.since for name, check in found.checks.items()} == {"ttl": NOON, "o": later, "n": later}
 
@@ -99,7 +100,7 @@ def test_a_check_changes_without_the_health() -> None:
 
 def test_a_changed_zone_shows_in_the_columns() -> None:
     found = instance_row(registered(), InstanceZoneChanged(instance="a", zone="eu-1b"))
-    assert INSTANCES.columns(found)[INSTANCES.columns_type._fields.index("zone")] == "eu-1b"  # type: ignore[attr-defined]
+    assert Layout(INSTANCES).shown(("orders", "a"), found)["zone"] == "eu-1b"
 
 
 def test_a_deregistered_instance_has_no_row() -> None:
@@ -118,7 +119,7 @@ def test_a_service_without_instances_has_no_row() -> None:
 
 
 def test_events_that_change_no_count_do_not_touch_the_service() -> None:
-    assert SERVICES.key(recorded(InstanceDrainStarted(instance="a"))) is None
+    assert SERVICES.touched(recorded(InstanceDrainStarted(instance="a"))) is None
 
 
 def test_history_outlives_the_instance() -> None:
@@ -130,16 +131,9 @@ def test_history_outlives_the_instance() -> None:
 def test_history_keeps_the_newest_positions_and_counts_all() -> None:
     flips = [flip("healthy", "unhealthy"), flip("unhealthy", "healthy")] * transitions_max
     found = row(HISTORY, registered(), *flips)
-    assert found.count == 1 + len(flips)
+    assert found.events == 1 + len(flips)
     assert found.positions == tuple(range(1 + len(flips) - transitions_max, 1 + len(flips)))
 
 
 def test_every_event_of_an_instance_is_in_its_history() -> None:
-    assert all(HISTORY.key(recorded(event)) == ("orders", "a") for event in EVENTS)
-
-
-def test_columns_are_as_their_type_says() -> None:
-    found = row(INSTANCES, registered())
-    assert type(INSTANCES.columns(found)) is INSTANCES.columns_type
-    assert type(SERVICES.columns(row(SERVICES, registered()))) is SERVICES.columns_type
-    assert type(HISTORY.columns(row(HISTORY, registered()))) is HISTORY.columns_type
+    assert all(HISTORY.touched(recorded(event)) == ("orders", "a") for event in EVENTS)

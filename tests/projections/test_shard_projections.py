@@ -18,9 +18,9 @@ from tests.workers.sagas.participants import controller
 def folded(projection: Projection[Any], events: list[Recorded]) -> dict[Key, Any]:
     rows: dict[Key, Any] = {}
     for recorded in events:
-        key = projection.key(recorded)
+        key = projection.touched(recorded)
         if key is not None:
-            row = projection.evolve(rows.get(key), recorded)
+            row = projection.fold(rows.get(key), recorded)
             if row is None:
                 rows.pop(key, None)
             else:

@@ -125,7 +125,7 @@ class Scenario(Machine):
     def _row(self, service: str, instance: str) -> str:
         told = self.views.instances.get(service, {}).get(instance)
         if told is None:
-            return f"{service}/{instance}: gone, {self.views.history[service, instance].count} events"
+            return f"{service}/{instance}: gone, {self.views.history[service, instance].events} events"
         checks = "".join(f", {name} {check.status}" for name, check in told.checks.items())
         marks = [
             f", {name} by {mark.actor}" + (f": {mark.reason}" if mark.reason else "")

@@ -109,14 +109,15 @@ def show_replayed(result: "Replayed", projections: Sequence[Any], *, rows: bool)
         return
     for projection in projections:
         found = [_row(projection, key, row) for key, row in sorted(result.rows[projection.name].items())]
-        columns = list(found[0]) if found else list(projection.key_names)
+        columns = list(found[0]) if found else list(projection.key)
         click.echo(f"\n{projection.name}")
         table([name.upper() for name in columns], [[_cell(value) for value in row.values()] for row in found])
 
 
 def _row(projection: Any, key: tuple[str, ...], row: Any) -> dict[str, Any]:
-    names = (*projection.key_names, *projection.columns_type._fields)
-    return dict(zip(names, (*key, *projection.columns(row)), strict=True))
+    from projections.layout import Layout
+
+    return Layout(projection).shown(key, row)
 
 
 def _cell(value: Any) -> str:

@@ -75,10 +75,10 @@ class Fold(Generic[Row]):
         self._young.update((key, _Place(rows.get(key))) for key in keys)
 
     def apply(self, recorded: Sequence[Recorded], keys: Sequence[Key | None] | None = None) -> None:
-        """Fold the events, in order. `keys` are theirs by the projection's `key`, for who has them already."""
-        places, changed, parked, evolve = self._young, self._changed, self.parked, self.projection.evolve
+        """Fold the events, in order. `keys` are those that they touch, for a caller that has them already."""
+        places, changed, parked, fold = self._young, self._changed, self.parked, self.projection.fold
         if keys is None:
-            keys = [self.projection.key(event) for event in recorded]
+            keys = self.projection.touched_by_each(recorded)
         for event, key in zip(recorded, keys, strict=True):
             if key is None or (parked and key in parked):
                 continue
@@ -87,7 +87,7 @@ class Fold(Generic[Row]):
                 place = places[key] = _Place(None)
             before = place.row
             try:
-                place.row = evolve(before, event)
+                place.row = fold(before, event)
             except Exception as error:  # noqa: BLE001  whatever the fold chokes on, only this key may suffer
                 self._park(ParkedKey(key, event.position, f"{type(error).__name__}: {error}"))
                 continue

@@ -3,7 +3,7 @@
     log ──▶ intake ──▶ folds ──▶ store        three tasks, so that reading, folding and writing overlap
 
 While the database writes, events are folded on; what a write carries is all that changed since the one before. So many
-events on one key become one row, the busier the more, and an idle lane writes each batch as it comes. One that catches
+events on one key become one row, the busier the more, and an idle pipeline writes each batch as it comes. One that catches
 up waits until a write is worth it. Folds and cursor move by whole batches.
 """
 
@@ -27,7 +27,7 @@ from workers.projector.fold import Fold
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a lane holds: read ahead, folded at a time (nothing else runs meanwhile), changed and cached rows.
+    """How much a pipeline holds: read ahead, folded at a time (nothing else runs meanwhile), changed and cached rows.
 
     One that catches up writes after so many events or seconds, so that a log that fails now and then is got through too.
     """
@@ -40,8 +40,8 @@ class Limits:
     rows_cached_max: int = 50_000
 
 
-class Lane:
-    """A lane; `run` starts it from a stored cursor. `current` is called once, when it has come to the log's end.
+class Pipeline:
+    """Projects one partition; `run` starts it from a stored cursor. `current` is called once, at the log's end.
 
     `cursor` is the stored one, `read` the newest position taken from the log, `events` how many were folded in and stored.
     """
@@ -53,7 +53,7 @@ class Lane:
         mapper: CloudEventMapper,
         projections: Sequence[Projection[Any]],
         limits: Limits,
-        current: Callable[["Lane"], Awaitable[None]],
+        current: Callable[["Pipeline"], Awaitable[None]],
     ) -> None:
         self.partition = log.partition
         self.projections = projections
@@ -116,7 +116,7 @@ class Lane:
         while True:
             taken = await self._intake.take(self._limits.slice_events_max)
             recorded, signal = self._decoded(taken)
-            keys = {key: list(map(key, recorded)) for key in {fold.projection.key for fold in self._folds}}
+            keys = _keys_of([fold.projection for fold in self._folds], recorded)
             await self._load(keys)
             self._apply(recorded, keys)
             await self._until(self._has_room)
@@ -132,7 +132,7 @@ class Lane:
             await self._current(self)
 
     def _decoded(self, taken: "list[_Item]") -> "tuple[list[Recorded], _Signal | None]":
-        """The events of the whole batches that can be decoded, and what stands behind them."""
+        """The events of the whole batches that can be decoded, and the signal that follows them."""
         recorded: list[Recorded] = []
         for item in taken:
             if not isinstance(item, Batch):
@@ -147,14 +147,14 @@ class Lane:
 
     async def _load(self, keys: "_Keys") -> None:
         # Again and again, since rows may be dropped from memory while others are loaded.
-        while missing := [(fold, found) for fold in self._folds if (found := fold.missing(keys[fold.projection.key]))]:
+        while missing := [(fold, found) for fold in self._folds if (found := fold.missing(keys[fold.projection]))]:
             for fold, found in missing:
                 fold.load(found, await self._store.rows(fold.projection, found))
 
     def _apply(self, recorded: Sequence[Recorded], keys: "_Keys") -> None:
         # No await in here: rows and cursor belong together.
         for fold in self._folds:
-            touched = keys[fold.projection.key]
+            touched = keys[fold.projection]
             if any(touched):
                 fold.apply(recorded, touched)
         self._folded = self._next
@@ -196,8 +196,19 @@ class Lane:
 
 _Signal = Literal["end"] | Corrupt
 _Item = Batch | _Signal
-_Keys = dict[Callable[[Recorded], Key | None], list[Key | None]]
-"""The events' keys by the function that gives them; projections share it."""
+_Keys = dict[Projection[Any], list[Key | None]]
+
+
+def _keys_of(projections: Sequence[Projection[Any]], recorded: Sequence[Recorded]) -> _Keys:
+    """The keys that the events touch, by projection; those that select their keys alike share one list."""
+    shared: dict[object, list[Key | None]] = {}
+    keys: _Keys = {}
+    for projection in projections:
+        selection = projection.events, projection.key_of
+        if selection not in shared:
+            shared[selection] = projection.touched_by_each(recorded)
+        keys[projection] = shared[selection]
+    return keys
 
 
 class _Intake:

@@ -9,7 +9,7 @@
     corrupt                     the log is damaged, or an event cannot be decoded; it stops there
     rebuild                     the log contradicts the stored cursor: call `rebuild`
 
-Whatever goes wrong, the memory of the lane is dropped and it starts again from the cursor that the database holds; that
+Whatever goes wrong, the pipeline's memory is dropped and it starts again from the cursor that the database holds; that
 cursor and the rows are always of the same moment.
 """
 
@@ -20,11 +20,12 @@ from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Cursor, EventLog
-from infra.postgres.store import UNAVAILABLE, ReadStore
+from infra.postgres.connections import UNAVAILABLE
+from infra.postgres.store import ReadStore
 from muster.wire.error import Corrupt, CursorRefused, Transient
 from projections.catalogue import PROJECTIONS
 from projections.projection import Projection
-from workers.projector.pipeline import Lane, Limits
+from workers.projector.pipeline import Limits, Pipeline
 
 RETRY_SECONDS_FIRST: Final = 0.1
 RETRY_SECONDS_MAX: Final = 5.0
@@ -48,7 +49,7 @@ class Projector:
         self._limits = limits or Limits()
         self._building: list[Projection[Any]] = []
         self._current: set[tuple[int, str]] = set()
-        self._lanes: dict[tuple[int, str], Lane] = {}
+        self._pipelines: dict[tuple[int, str], Pipeline] = {}
         self._states: dict[tuple[int, str], tuple[str, str | None]] = {}
         self._again: dict[int, asyncio.Event] = {log.partition: asyncio.Event() for log in logs}
 
@@ -81,8 +82,8 @@ class Projector:
     def _status(self, partition: int, projection: Projection[Any]) -> dict[str, Any]:
         place = partition, projection.name
         state, detail = self._states.get(place, ("starting", None))
-        lane = self._lanes.get(place)
-        if lane is None:
+        pipeline = self._pipelines.get(place)
+        if pipeline is None:
             return {
                 "state": state,
                 "detail": detail,
@@ -94,17 +95,17 @@ class Projector:
         return {
             "state": state,
             "detail": detail,
-            "position": lane.cursor.position,
-            "lag": lane.read - lane.cursor.position if lane.caught_up else None,
-            "parked": lane.parked(projection),
-            "events_per_second": round(lane.events_per_second, 1),
+            "position": pipeline.cursor.position,
+            "lag": pipeline.read - pipeline.cursor.position if pipeline.caught_up else None,
+            "parked": pipeline.parked(projection),
+            "events_per_second": round(pipeline.events_per_second, 1),
         }
 
     async def _keep(self, log: EventLog, projections: Sequence[Projection[Any]]) -> None:
         """Keep projections of one partition going, whatever happens."""
         delay = RETRY_SECONDS_FIRST
         while True:
-            lane = None
+            pipeline = None
             try:
                 # Each time anew: a newer muster may have taken the schema over meanwhile.
                 self._building = await self._store.prepare(self._projections)
@@ -112,15 +113,19 @@ class Projector:
                 if len(groups) > 1:
                     await self._keep_all(log, groups.values())
                 [cursor] = groups
-                lane = self._lane(log, projections)
-                await lane.run(cursor)
+                pipeline = self._pipeline(log, projections)
+                await pipeline.run(cursor)
             except Corrupt as error:
                 self._tell(log, projections, "rebuild" if isinstance(error, CursorRefused) else "corrupt", error.detail)
                 self._again[log.partition].clear()
                 await self._again[log.partition].wait()
             except (Transient, *UNAVAILABLE) as error:
                 self._tell(log, projections, "waiting", f"{type(error).__name__}: {error}")
-                delay = RETRY_SECONDS_FIRST if lane is not None and lane.events else min(2 * delay, RETRY_SECONDS_MAX)
+                delay = (
+                    RETRY_SECONDS_FIRST
+                    if pipeline is not None and pipeline.events
+                    else min(2 * delay, RETRY_SECONDS_MAX)
+                )
                 await asyncio.sleep(delay)
 
     async def _groups(
@@ -138,24 +143,24 @@ class Projector:
             for projections in groups:
                 tasks.create_task(self._keep(log, projections))
 
-    def _lane(self, log: EventLog, projections: Sequence[Projection[Any]]) -> Lane:
-        lane = Lane(log, self._store, self._mapper, projections, self._limits, self._caught_up)
+    def _pipeline(self, log: EventLog, projections: Sequence[Projection[Any]]) -> Pipeline:
+        pipeline = Pipeline(log, self._store, self._mapper, projections, self._limits, self._caught_up)
         for projection in projections:
-            self._lanes[log.partition, projection.name] = lane
+            self._pipelines[log.partition, projection.name] = pipeline
             self._current.discard((log.partition, projection.name))
         self._tell(log, projections, "catching up", None)
-        return lane
+        return pipeline
 
-    async def _caught_up(self, lane: Lane) -> None:
-        """The lane has come to the log's end; a projection that has done so everywhere is shown to readers."""
-        for projection in lane.projections:
-            self._current.add((lane.partition, projection.name))
+    async def _caught_up(self, pipeline: Pipeline) -> None:
+        """The pipeline has come to the log's end; a projection that has done so everywhere is shown to readers."""
+        for projection in pipeline.projections:
+            self._current.add((pipeline.partition, projection.name))
             everywhere = all((log.partition, projection.name) in self._current for log in self._logs)
             if projection in self._building and everywhere:
                 await self._store.switch(projection)
                 self._building = [other for other in self._building if other is not projection]
                 _logger.info("%s shows revision %d now", projection.name, projection.revision)
-            self._states[lane.partition, projection.name] = ("current", None)
+            self._states[pipeline.partition, projection.name] = ("current", None)
 
     def _tell(self, log: EventLog, projections: Sequence[Projection[Any]], state: str, detail: str | None) -> None:
         for projection in projections:

@@ -15,7 +15,7 @@ from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.stream import keyspace_stream, name_of
 from muster.wire.token import Token
 from projections.migrations import MigrationRow
-from projections.migrations import evolve as evolve_migration
+from projections.migrations import fold as fold_migration
 from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
 
 ended_migrations_max: Final = 10_000
@@ -88,7 +88,7 @@ class ShardViews:
     def _saga(self, recorded: Recorded, saga: Saga, changed: Changed) -> None:
         id_ = recorded.stream
         self.sagas[id_] = saga
-        row = evolve_migration(self.migrations.get(id_), recorded)
+        row = fold_migration(self.migrations.get(id_), recorded)
         assert row is not None, "a migration's row stays"
         self.migrations[id_] = row
         changed.migrations.add(id_)

@@ -162,7 +162,7 @@ class Snapshotter:
         services_of = [stream for stream in streams if kind_of(stream) == SERVICE]
         rows = [row for stream in services_of for row in self._views.instances.get(name_of(stream), {}).values()]
         history = [
-            (service, instance, row.count, row.positions)
+            (service, instance, row.events, row.positions)
             for (service, instance), row in self._views.history.items()
             if service_stream(service) in streams
         ]

@@ -18,10 +18,10 @@ from muster.wire.stream import name_of, service_stream
 from muster.wire.token import Token
 from muster.wire.value import value
 from projections.history import HistoryRow, listed
-from projections.history import evolve as evolve_history
+from projections.history import fold as fold_history
 from projections.projection import Key
 from projections.services import COUNTED, ServiceRow, tallied
-from projections.services import evolve as count
+from projections.services import fold as count
 from workers.machine.partition import Folded
 from workers.views.shards import ShardViews
 
@@ -156,7 +156,7 @@ class Views:
         history = self.history
         # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
         service, id_ = key = (name_of(recorded.stream), event.instance) if after is None else (after.service, after.id)
-        history[key] = evolve_history(history.get(key), recorded)
+        history[key] = fold_history(history.get(key), recorded)
         if type(event) in COUNTED:
             self._count(service, recorded)
         if after is None:

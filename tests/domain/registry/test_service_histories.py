@@ -56,7 +56,7 @@ def test_replay_from_the_wire_gives_the_same_state_and_rows(sequence):
             wired = event_from(event.type, to_plain(event))
             assert wired == event
             told = recorded(wired, state.version, state.version)
-            rows[wired.instance] = INSTANCES.evolve(rows.get(wired.instance), told)
+            rows[wired.instance] = INSTANCES.fold(rows.get(wired.instance), told)
             state, replayed = evolved(state, event), s.evolve(replayed, told)
     assert replayed == state
     assert {name: row for name, row in rows.items() if row is not None} == dict(state.instances)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import asyncpg
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.postgres.table import ReadTable
 from muster.wire.value import value
-from projections.projection import Key, Projection, Rest
+from projections.projection import Key, Projection
 from tests.servers import SharedPostgres, run
 
 pytestmark = pytest.mark.postgres
@@ -32,31 +31,18 @@ class EverythingRow:
     texts_by_name: dict[str, str]
 
 
-class EverythingColumns(NamedTuple):
-    """What SQL users see of it: all."""
-
-    text: str
-    nullable: str | None
-    number: int | None
-    share: float
-    flag: bool
-    at: datetime
-    texts: tuple[str, ...]
-    numbers: tuple[int, ...]
-    texts_by_name: dict[str, str]
-
-
 EVERYTHING: Projection[EverythingRow] = Projection(
-    "everything",
-    1,
-    ("service", "instance"),
-    EverythingRow,
-    lambda _: None,
-    lambda row, _: row,
-    EverythingColumns,
-    lambda row: EverythingColumns(*(getattr(row, name) for name in EverythingColumns._fields)),
+    name="everything",
+    revision=1,
+    row=EverythingRow,
+    key=("service", "instance"),
+    events=frozenset(),
+    key_of=lambda _: ("orders", "a"),
+    fold=lambda row, _: row,
+    keeps_whole_row=True,
 )
-BY_COLUMNS = replace(EVERYTHING, rest=Rest(None, lambda _: None, lambda _, columns, __: EverythingRow(*columns)))
+BY_COLUMNS = replace(EVERYTHING, keeps_whole_row=False)
+SOME_COLUMNS = replace(BY_COLUMNS, columns=("number", "text"))
 # No NUL and no surrogates: PostgreSQL holds neither.
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00")) | st.sampled_from(
     ["\\N", "null", "\\.", '"', "\t\r\n"]
@@ -76,7 +62,9 @@ ROWS = st.builds(
 )
 
 
-@pytest.mark.parametrize("projection", [EVERYTHING, BY_COLUMNS], ids=["whole row", "columns only"])
+@pytest.mark.parametrize(
+    "projection", [EVERYTHING, BY_COLUMNS, SOME_COLUMNS], ids=["whole row", "columns only", "columns and rest"]
+)
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=6))
 def test_what_is_copied_comes_back_as_it_was(

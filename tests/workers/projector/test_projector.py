@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import asyncpg
 import pytest
@@ -17,10 +17,11 @@ from domain.registry.instance import InstanceDeregistered, InstanceDrainStarted,
 from infra.local.postgres import LocalPostgres
 from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.postgres.store import Changes, Overtaken, ReadStore, SchemaTaken
+from infra.postgres.schema import SchemaTaken
+from infra.postgres.store import Changes, Overtaken, ReadStore
 from muster.wire.error import NotReady
 from projections.catalogue import PROJECTIONS
-from projections.instances import INSTANCES, key
+from projections.instances import INSTANCES
 from projections.projection import Key, Projection
 from tests.sample import FULL, registered
 from tests.servers import SharedPostgres, create_database, run
@@ -77,7 +78,7 @@ async def stored(store: ReadStore, dsn: str, projections: Any = PROJECTIONS) -> 
     """All stored rows, by projection."""
     found = {}
     for projection in projections:
-        names = ", ".join(projection.key_names)
+        names = ", ".join(projection.key)
         keys = await sql(dsn, f"SELECT {names} FROM {store.table(projection).full_name}")
         found[projection.name] = await store.rows(projection, keys) if keys else {}
     return found
@@ -210,18 +211,12 @@ async def test_a_parked_key_stays_parked_over_a_restart(database: str) -> None:
         assert await sql(database, "SELECT instance FROM muster.instances WHERE draining") == []
 
 
-class CountColumns(NamedTuple):
-    """As the next revision shows it."""
-
-    drains: int
-    service_of: str
-
-
 @dataclass(frozen=True, slots=True)
 class CountRow:
     """Another row under the same name."""
 
     drains: int
+    service_of: str = "x"
 
 
 def count_drains(row: CountRow | None, recorded: Recorded) -> CountRow:
@@ -231,14 +226,13 @@ def count_drains(row: CountRow | None, recorded: Recorded) -> CountRow:
 
 
 NEXT_INSTANCES: Projection[Any] = Projection(
-    "instances",
-    INSTANCES.revision + 1,
-    ("service", "instance"),
-    CountRow,
-    key,
-    count_drains,
-    CountColumns,
-    lambda row: CountColumns(row.drains, "x"),
+    name="instances",
+    revision=INSTANCES.revision + 1,
+    row=CountRow,
+    key=("service", "instance"),
+    events=INSTANCES.events,
+    key_of=INSTANCES.key_of,
+    fold=count_drains,
 )
 NEXT = tuple(NEXT_INSTANCES if projection is INSTANCES else projection for projection in PROJECTIONS)
 

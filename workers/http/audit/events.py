@@ -62,7 +62,7 @@ class Past:
         items = [self._item(partition, position, found) for position, found in records if found is not None]
         told, age, headers = self.reader.marks((partition,))
         return Reply(
-            orjson.dumps({"items": items, "count": row.count, "token": told, "age_seconds": age}), 200, headers
+            orjson.dumps({"items": items, "count": row.events, "token": told, "age_seconds": age}), 200, headers
         )
 
     async def events(self, request: Request) -> Reply:

@@ -30,7 +30,7 @@ class Executor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class Gateway:
     """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks."""
 
     cluster: str

@@ -24,7 +24,7 @@ from muster.wire.error import BY_NAME
 from muster.wire.stream import root_of
 from tests.servers import SharedKafka
 from workers.controller.process import running
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.application import application
 from workers.http.model import Outcome
 from workers.views.views import Views
@@ -97,14 +97,14 @@ def references(value: object) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", OPENAPI["paths"])
 async def test_a_documented_path_takes_just_the_documented_methods(path: str) -> None:
-    control = Control("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
+    gateway = Gateway("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
     told: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
         told.append(message)
 
     scope = {"type": "http", "method": "TRACE", "path": path.translate({123: None, 125: None}), "headers": []}
-    await application(control)({**scope, "query_string": b"", "root_path": ""}, asyncio.Queue().get, send)
+    await application(gateway)({**scope, "query_string": b"", "root_path": ""}, asyncio.Queue().get, send)
     allowed = {name: value for name, value in told[0]["headers"] if name == b"allow"}[b"allow"].decode()
     assert told[0]["status"] == 405
     assert {method.lower() for method in allowed.split(", ")} == OPENAPI["paths"][path].keys()

@@ -10,15 +10,15 @@ from muster.wire.route import partition_of
 from tests.machine import statuses
 from tests.sample import register
 from tests.workers.writer.test_writer import running
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.views.views import Views
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
 
-def control(partitions: int, *writers: Writer) -> Control:
+def gateway(partitions: int, *writers: Writer) -> Gateway:
     executors = {writer.number: writer for writer in writers}
-    return Control("c", "c", partitions, Views(range(partitions)), executors, {}, dict, lambda stream, instance: {})
+    return Gateway("c", "c", partitions, Views(range(partitions)), executors, {}, dict, lambda stream, instance: {})
 
 
 def known(told: list[AnswerOrError]) -> list[str]:
@@ -37,7 +37,7 @@ async def test_answers_come_in_the_order_of_the_list_whichever_partition_they_ar
         asked = [spread(f"s{number % 5}", number) for number in range(20)]
         assert {partition_of(envelope.stream, 2) for envelope in asked} == {0, 1}
 
-        told = await control(2, one.writer, other.writer).execute_all(asked)
+        told = await gateway(2, one.writer, other.writer).execute_all(asked)
         assert [answer.id for answer in told] == [envelope.id for envelope in asked]
         assert len(one.log.appends) == len(other.log.appends) == 1
 
@@ -47,12 +47,12 @@ async def test_a_partition_that_is_not_written_here_stops_no_other():
         asked = [spread(f"s{number}", number) for number in range(8)]
         expected = ["NotReady" if partition_of(envelope.stream, 2) else "accepted" for envelope in asked]
         assert set(expected) == {"NotReady", "accepted"}
-        assert known(await control(2, one.writer).execute_all(asked)) == expected
+        assert known(await gateway(2, one.writer).execute_all(asked)) == expected
 
 
 async def test_a_list_is_decided_in_its_order():
     async with running(RecorderLog(POPOApplicationRecorder(), 0)) as one:
         early = Envelope("early", "service/s", Heartbeat(instance="i0"))
         late = Envelope("late", "service/s", Heartbeat(instance="i0"))
-        told = await control(1, one.writer).execute_all([early, spread("s", 0), late])
+        told = await gateway(1, one.writer).execute_all([early, spread("s", 0), late])
         assert statuses(told) == ["ServiceNotFound", "accepted", "unchanged"]

@@ -10,7 +10,7 @@ from infra.settings import Settings
 from muster.wire.command import Command
 from muster.wire.route import partition_of
 from workers.controller.status import check_outputs, status
-from workers.gateway import Control, Executor
+from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
 from workers.http import peers as peer_routes
@@ -43,7 +43,7 @@ class Resources:
 class Parts:
     """The parts of a controller. Those without Kafka are alone: `presence` is None and `topics` is empty."""
 
-    control: Control
+    gateway: Gateway
     application: Application
     writers: dict[int, Writer]
     snapshotters: dict[int, Snapshotter]
@@ -68,7 +68,7 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
         writers[partition_of(stream, len(writers))].observe(stream, command)
 
     checker = Checker(observe)
-    control = Control(
+    gateway = Gateway(
         cluster=settings.cluster,
         controller=settings.controller,
         partitions=len(engine.logs),
@@ -83,13 +83,13 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
         writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
         executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
-    drivers = [SagaDriver(observe, control.submit, views.shards) for _ in writers]
+    drivers = [SagaDriver(observe, gateway.submit, views.shards) for _ in writers]
     topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
     for number, writer in enumerate(writers.values()):
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return Parts(
-        control=control,
-        application=_application(control, writers, resources.mapper),
+        gateway=gateway,
+        application=_application(gateway, writers, resources.mapper),
         writers=writers,
         snapshotters=snapshotters,
         checker=checker,
@@ -104,9 +104,9 @@ def _owns(members: Members | None, partition: int) -> bool:
     return members is None or members.owner(partition) == members.self_
 
 
-def _application(control: Control, writers: Mapping[int, Writer], mapper: CloudEventMapper) -> Application:
+def _application(gateway: Gateway, writers: Mapping[int, Writer], mapper: CloudEventMapper) -> Application:
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
-    return application(control, unready=partial(_unready, writers), mapper=mapper, more=peer_routes.routes(writers))
+    return application(gateway, unready=partial(_unready, writers), mapper=mapper, more=peer_routes.routes(writers))
 
 
 def _unready(writers: Mapping[int, Writer]) -> str | None:

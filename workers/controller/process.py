@@ -29,7 +29,7 @@ from workers.collector import COLLECTOR
 from workers.controller.assembly import Parts, Resources, assembled
 from workers.controller.http_server import drain_seconds_max, listening_socket, serving, url_of
 from workers.controller.snapshots import keep_snapshots, take_last_snapshots
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.peers.forwarding import Peers
 from workers.peers.members import Member
 from workers.projector.projector import Projector
@@ -42,7 +42,7 @@ class Running:
     """A started controller: where it listens, and what it offers in this process."""
 
     url: str
-    control: Control
+    gateway: Gateway
 
 
 async def serve(settings: Settings) -> None:
@@ -79,7 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         parts = assembled(settings, resources)
         async with serving(parts.application, listening), _working(parts):
-            yield Running(url, parts.control)
+            yield Running(url, parts.gateway)
 
 
 async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:

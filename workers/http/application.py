@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
 from muster.wire.error import MusterError
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http import commands, operation
 from workers.http.asgi import Receive, Scope, Send
 from workers.http.audit import events
@@ -36,7 +36,7 @@ def always_ready() -> None:
 
 
 def application(
-    control: Control,
+    gateway: Gateway,
     *,
     unready: Unready = always_ready,
     mapper: CloudEventMapper | None = None,
@@ -48,26 +48,26 @@ def application(
     `unready` says why reads cannot be answered yet (None: they can); `mapper` opens events that are compressed or
     enciphered; views older than `stale_after_seconds` are called stale in their answers; `more` are routes beside the API's.
     """
-    views = control.views
+    views = gateway.views
     encoded, audience = Encoded(views), Audience(views)
     hub, shard_hub = Hub(views, encoded, audience), ShardHub(views, audience)
     # The cache comes first: a watcher's frame must not be made from bytes that the batch has made untrue.
     views.listen(encoded.on_batch)
     views.listen(hub.on_batch)
     views.shards.listen(shard_hub.on_batch)
-    metrics = Metrics(control, audience)
-    reader = Reader(control, unready, stale_after_seconds)
+    metrics = Metrics(gateway, audience)
+    reader = Reader(gateway, unready, stale_after_seconds)
     routes: tuple[Route, ...] = (
         *events.routes(events.Past(reader, mapper or CloudEventMapper())),
-        *operation.routes(control, reader, metrics, lambda: document(routes)),
-        *writes.routes(control),
+        *operation.routes(gateway, reader, metrics, lambda: document(routes)),
+        *writes.routes(gateway),
         *reads.routes(reads.Present(reader, encoded)),
         *stream.routes(stream.Watching(reader, audience, hub)),
-        *commands.routes(control),
-        *keyspaces.routes(control, reader),
-        *nodes.routes(control, reader),
-        *migrations.routes(control, reader),
-        *tasks.routes(control, reader, shard_hub.progressed),
+        *commands.routes(gateway),
+        *keyspaces.routes(gateway, reader),
+        *nodes.routes(gateway, reader),
+        *migrations.routes(gateway, reader),
+        *tasks.routes(gateway, reader, shard_hub.progressed),
         *shard_watch.routes(reader, audience, shard_hub),
         *more,
     )
@@ -155,5 +155,5 @@ def _unexpected(error: Exception) -> Reply:
 
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document, without a running controller."""
-    control = Control("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
-    return document(application(control).routes)
+    gateway = Gateway("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
+    return document(application(gateway).routes)

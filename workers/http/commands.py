@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import Reply, Request
 from workers.http.model import CommandBatch, OutcomeList
 from workers.http.routing import Route
@@ -15,13 +15,13 @@ batch_commands_max: Final = 1_000
 batch_bytes_max: Final = 16_777_216
 
 
-def routes(control: Control) -> tuple[Route, ...]:
+def routes(gateway: Gateway) -> tuple[Route, ...]:
     """The one route."""
 
     async def batch(request: Request) -> Reply:
         """Run `{commands: […]}`, or a bare list: all at once, in order per partition."""
         entries = _commands(json_from(await request.body(batch_bytes_max)))
-        return outcomes(await run_all(control, [_parsed(entry) for entry in entries]))
+        return outcomes(await run_all(gateway, [_parsed(entry) for entry in entries]))
 
     return (
         Route(

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.watch.subscribers import Audience
 
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -63,9 +63,9 @@ class Requests:
 class Metrics(Collector):
     """All metrics of a controller's HTTP face. `start` begins to time the garbage collector, `stop` ends it."""
 
-    def __init__(self, control: Control, audience: Audience) -> None:
+    def __init__(self, gateway: Gateway, audience: Audience) -> None:
         self.requests: dict[tuple[str, str], Requests] = {}
-        self._control = control
+        self._gateway = gateway
         self._audience = audience
         self._pauses = [Times(PAUSE_SECONDS) for _ in range(3)]
         self._pause_began = 0.0
@@ -131,7 +131,7 @@ class Metrics(Collector):
         yield CounterMetricFamily("muster_watch_cut", "Watchers cut off for reading slowly", value=audience.cut_total)
 
     def _of_shards(self) -> Iterator[Metric]:
-        views = self._control.views.shards
+        views = self._gateway.views.shards
         statuses = Counter(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
         untouched = sum(space.count - len(space.shards) for space in views.keyspaces.values())
         shards = GaugeMetricFamily("muster_shards", "Shards of all keyspaces", labels=["status"])
@@ -148,7 +148,7 @@ class Metrics(Collector):
         yield from (shards, migrations, nodes)
 
     def _of_views(self) -> Iterator[Metric]:
-        views = self._control.views
+        views = self._gateway.views
         position = GaugeMetricFamily("muster_view_position", "Last position folded", labels=["partition"])
         age = GaugeMetricFamily("muster_view_age_seconds", "Time since known to be current", labels=["partition"])
         term = GaugeMetricFamily("muster_term", "Term that the views are in", labels=["partition"])
@@ -169,7 +169,7 @@ class Metrics(Collector):
         window = GaugeMetricFamily(
             "muster_ids_window_seconds", "Time that remembered command ids cover", labels=["partition"]
         )
-        partitions = self._control.status().get("partitions", ())
+        partitions = self._gateway.status().get("partitions", ())
         for status in partitions if isinstance(partitions, list) else ():
             if (seconds := status.get("command_ids_window_seconds")) is not None:
                 window.add_metric([str(status.get("partition"))], seconds)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
 from workers.http.metric import Metrics
 from workers.http.reading import Reader
@@ -15,12 +15,12 @@ _TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
 def routes(
-    control: Control, reader: Reader, metrics: Metrics, document: Callable[[], dict[str, Any]]
+    gateway: Gateway, reader: Reader, metrics: Metrics, document: Callable[[], dict[str, Any]]
 ) -> tuple[Route, ...]:
     """The routes of operations; `document` gives the OpenAPI document."""
 
     async def status(_: Request) -> Reply:
-        return Reply(orjson.dumps(control.status(), option=JSON_OPTIONS))
+        return Reply(orjson.dumps(gateway.status(), option=JSON_OPTIONS))
 
     async def alive(_: Request) -> Reply:
         return Reply(b'{"status":"alive"}')

@@ -15,7 +15,7 @@ import orjson
 
 from muster.wire.error import NotReady, Timeout
 from muster.wire.token import format_token, parse_token
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
 
 Unready = Callable[[], str | None]
@@ -26,7 +26,7 @@ Unready = Callable[[], str | None]
 class Reader:
     """What all reads share. A view older than `stale_after_seconds` still answers, and says that it is stale."""
 
-    control: Control
+    gateway: Gateway
     unready: Unready
     stale_after_seconds: float
 
@@ -45,19 +45,19 @@ class Reader:
         wanted = parse_token(token) if token else {}
         if level == "strong":
             wanted = await self._heads(partitions, seconds)
-        await self.control.views.reach(wanted, seconds)
+        await self.gateway.views.reach(wanted, seconds)
 
     async def _heads(self, partitions: Sequence[int], seconds: float) -> dict[int, int]:
         try:
             async with asyncio.timeout(seconds):
-                heads = await asyncio.gather(*map(self.control.prove, partitions))
+                heads = await asyncio.gather(*map(self.gateway.prove, partitions))
         except TimeoutError:
             raise Timeout(f"the writer did not prove its head within {seconds} s; read again") from None
         return dict(zip(partitions, heads, strict=True))
 
     def marks(self, partitions: Sequence[int]) -> tuple[str, float, Headers]:
         """The answer's token, its age in seconds, and the headers that say so."""
-        views = self.control.views
+        views = self.gateway.views
         token = format_token(views.token())
         age = round(max(map(views.age_seconds, partitions)), 3)
         headers: Headers = [(b"muster-token", token.encode()), (b"muster-age", b"%.3f" % age)]

@@ -16,7 +16,7 @@ from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, Timeout
 from muster.wire.token import Token, format_token, parse_token
 from muster.wire.value import value
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import Headers, Reply, Request, problem
 from workers.writer.published import actor_from, command_id, outcome, outcome_of_error, reason_from
 from workers.writer.request import AnswerOrError
@@ -69,7 +69,7 @@ async def begun(
 
 
 async def give(
-    control: Control,
+    gateway: Gateway,
     request: Request,
     stream: str,
     command: type[Command],
@@ -86,16 +86,16 @@ async def give(
         if name in fields:
             raise InvalidCommand(f"{name}: it stands in the path", field=name)
     found = command_from(command.type, {**fields, **in_path})
-    return told(await execute(control, write.envelope(stream, found), write.seconds), write.known)
+    return answered(await execute(gateway, write.envelope(stream, found), write.seconds), write.known)
 
 
-async def execute(control: Control, envelope: Envelope, seconds: float | None) -> Answer:
+async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None) -> Answer:
     """The writer's answer, waited for at most so long (None: as long as the writer lets it). Raises Timeout."""
     if seconds is None:
-        return await control.submit(envelope)
+        return await gateway.submit(envelope)
     try:
         async with asyncio.timeout(seconds):
-            return await control.submit(envelope)
+            return await gateway.submit(envelope)
     except TimeoutError:
         raise Timeout(
             f"no answer within {seconds} s: the outcome is unknown; retry with the same Idempotency-Key",
@@ -103,7 +103,7 @@ async def execute(control: Control, envelope: Envelope, seconds: float | None) -
         ) from None
 
 
-def told(answer: Answer, known: Token, **more: Any) -> Reply:
+def answered(answer: Answer, known: Token, **more: Any) -> Reply:
     """The writer's answer as a reply. `known` is the token that the request brought: who only hands tokens on must not
     lose what it knew of other partitions. `more` stands beside the answer.
     """
@@ -127,17 +127,17 @@ def told(answer: Answer, known: Token, **more: Any) -> Reply:
     return Reply(orjson.dumps({**body, **more} if more else body), 200, headers)
 
 
-async def run_all(control: Control, found: Sequence[Envelope | dict[str, Any]]) -> list[dict[str, Any]]:
+async def run_all(gateway: Gateway, found: Sequence[Envelope | dict[str, Any]]) -> list[dict[str, Any]]:
     """What became of the commands, in their order; what is an outcome already stays one."""
     envelopes = [one for one in found if isinstance(one, Envelope)]
-    answered = iter(await control.execute_all(envelopes))
-    return [one if isinstance(one, dict) else _outcome(control, one, next(answered)) for one in found]
+    answers = iter(await gateway.execute_all(envelopes))
+    return [one if isinstance(one, dict) else _outcome(gateway, one, next(answers)) for one in found]
 
 
-def _outcome(control: Control, envelope: Envelope, told: AnswerOrError) -> dict[str, Any]:
+def _outcome(gateway: Gateway, envelope: Envelope, told: AnswerOrError) -> dict[str, Any]:
     if isinstance(told, Answer):
         return outcome(told)
-    return outcome_of_error(told, envelope.id, control.partition_of(envelope.stream))
+    return outcome_of_error(told, envelope.id, gateway.partition_of(envelope.stream))
 
 
 def outcomes(items: list[dict[str, Any]]) -> Reply:

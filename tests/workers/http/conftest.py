@@ -12,7 +12,7 @@ import pytest
 
 from infra.settings import Settings
 from workers.controller.process import running
-from workers.gateway import Control
+from workers.gateway import Gateway
 
 INSTANCE = "/v1/services/orders/instances/a"
 SPEC = {"address": "10.0.0.7", "port": 8080}
@@ -37,10 +37,10 @@ class Told:
 
 
 class Api:
-    """The controller under test: `url` and `control` are its own."""
+    """The controller under test: `url` and `gateway` are its own."""
 
-    def __init__(self, url: str, control: Control, session: aiohttp.ClientSession) -> None:
-        self.url, self.control, self.session = url, control, session
+    def __init__(self, url: str, gateway: Gateway, session: aiohttp.ClientSession) -> None:
+        self.url, self.gateway, self.session = url, gateway, session
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Told:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -98,7 +98,7 @@ async def controller(data: Path) -> AsyncIterator[Api]:
         running(Settings(data=data, http="127.0.0.1:0")) as found,
         aiohttp.ClientSession(read_bufsize=1 << 22) as session,
     ):
-        yield Api(found.url, found.control, session)
+        yield Api(found.url, found.gateway, session)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ async def test_status_is_the_controllers_own(api: Api) -> None:
 async def test_a_controller_that_recovers_lives_but_is_not_ready(api: Api) -> None:
     await api.register()
     why: list[str] = ["reading the log, 40 % done; wait"]
-    app = application(api.control, unready=lambda: why[0] if why else None)
+    app = application(api.gateway, unready=lambda: why[0] if why else None)
 
     assert (await ask(app, "GET", "/healthz"))[0] == 200
     for path in ("/readyz", INSTANCE, "/v1/discover/orders", "/v1/services", "/v1/events", "/v1/watch"):
@@ -75,7 +75,7 @@ async def test_a_controller_that_recovers_lives_but_is_not_ready(api: Api) -> No
 
 async def test_a_stale_view_answers_and_says_so(api: Api) -> None:
     await api.register()
-    app = application(api.control, stale_after_seconds=0.0)
+    app = application(api.gateway, stale_after_seconds=0.0)
     status, headers, _ = await ask(app, "GET", "/v1/discover/orders")
 
     assert (status, headers[b"muster-stale"]) == (200, b"true")
@@ -115,7 +115,7 @@ async def test_a_fault_of_ours_is_a_problem_and_is_logged(
     def fault(*_: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
-    app = application(replace(api.control, check_output=fault, status=fault))
+    app = application(replace(api.gateway, check_output=fault, status=fault))
     status, _, body = await ask(app, "GET", path)
 
     assert status == 500
@@ -148,7 +148,7 @@ async def test_metrics_count_requests_by_route_and_tell_of_the_views(api: Api) -
 
 
 async def test_the_collector_is_left_alone_after_the_lifespan(api: Api) -> None:
-    app = application(api.control)
+    app = application(api.gateway)
     before = len(gc.callbacks)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_config=None))
     server.config.load()

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.workers.http.conftest import Api
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.application import Application, application
 from workers.http.routing import Table
 from workers.views.views import Views
 
-CONTROL = Control("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
-ROUTES = application(CONTROL).routes
+GATEWAY = Gateway("", "", 1, Views([0]), {}, {}, status=dict, check_output=lambda stream, instance: {})
+ROUTES = application(GATEWAY).routes
 PATHS = sorted({route.path for route in ROUTES})
 PARTS = sorted({part for path in PATHS for part in path.split("/") if part and "{" not in part})
 
@@ -64,5 +64,5 @@ async def test_an_empty_name_is_no_name(api: Api, path: str) -> None:
 
 
 def test_a_route_stands_in_the_metrics_from_the_start() -> None:
-    app: Application = application(CONTROL)
+    app: Application = application(GATEWAY)
     assert set(app.metrics.requests) == {(route.path, route.method) for route in app.routes}

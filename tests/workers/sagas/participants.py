@@ -15,7 +15,7 @@ from infra.settings import Settings
 from muster.wire.command import Command, Envelope
 from sagas.tasks import TaskRow
 from workers.controller.process import running
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.views.shards import Changed, ShardViews
 
 EXTENT = {"extent": {"position": 3, "digest": "aa", "records": 1, "bytes": 9}}
@@ -23,11 +23,11 @@ WAIT_SECONDS_MAX = 20.0
 
 
 class Participants:
-    """The controller's control and shard views, and nodes that answer every task whose kind is not in `silent`."""
+    """The controller's gateway and shard views, and nodes that answer every task whose kind is not in `silent`."""
 
-    def __init__(self, control: Control) -> None:
-        self.control = control
-        self.views: ShardViews = control.views.shards
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.views: ShardViews = gateway.views.shards
         self.silent: set[str] = set()
         self._numbers = count()
         self._asked: set[Any] = set()
@@ -35,7 +35,7 @@ class Participants:
 
     async def give(self, stream: str, command: Command, **about: Any) -> Answer:
         """The answer to a command, which must not be refused."""
-        answer = await self.control.submit(Envelope(f"test-{id(self)}-{next(self._numbers)}", stream, command, **about))
+        answer = await self.gateway.submit(Envelope(f"test-{id(self)}-{next(self._numbers)}", stream, command, **about))
         assert answer.error is None, answer.error
         return answer
 
@@ -83,7 +83,7 @@ class Participants:
     def answer(self, task: TaskRow, **how: Any) -> Awaitable[Answer]:
         """Report the task as done, or as `how` says."""
         stream, command = f"keyspace/{task.keyspace}", report(task, **how)
-        asked = self.control.submit(Envelope(f"report/{task.id}/{task.node}/{how}", task.saga or stream, command))
+        asked = self.gateway.submit(Envelope(f"report/{task.id}/{task.node}/{how}", task.saga or stream, command))
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)  # type: ignore[attr-defined]
         return asked
@@ -110,4 +110,4 @@ def report(task: TaskRow, **how: Any) -> Command:
 async def controller(data: Path) -> AsyncIterator[Participants]:
     """A controller on this folder."""
     async with running(Settings(data=data, http="127.0.0.1:0")) as started:
-        yield Participants(started.control)
+        yield Participants(started.gateway)

@@ -47,10 +47,10 @@ class Past:
     async def history(self, request: Request) -> Reply:
         """The newest events of the instance, also of one that has gone."""
         service, instance = request.name("service"), request.name("instance")
-        control = self.reader.control
-        partition = control.partition_of(service_stream(service))
+        gateway = self.reader.gateway
+        partition = gateway.partition_of(service_stream(service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
-        row = control.views.history.get((service, instance))
+        row = gateway.views.history.get((service, instance))
         if row is None:
             raise InstanceNotFound(
                 f"{service} has never had an instance {instance}", service=service, instance=instance
@@ -70,7 +70,7 @@ class Past:
         query = request.asked(EventsQuery)
         self.reader.ready()
         partition = self._partition(query)
-        archive, views = self._archive(partition), self.reader.control.views
+        archive, views = self._archive(partition), self.reader.gateway.views
         end, after = views.cursors[partition].position, query.after
         items: list[dict[str, Any]] = []
         while after < min(end, query.after + scanned_records_max) and len(items) < query.limit:
@@ -86,15 +86,15 @@ class Past:
         return Reply(orjson.dumps({"items": items, "next_after": after, "token": token}), 200, headers)
 
     def _partition(self, query: EventsQuery) -> int:
-        control = self.reader.control
+        gateway = self.reader.gateway
         if query.partition is not None:
-            if query.partition >= control.partitions:
-                raise InvalidCommand(f"partition: there are {control.partitions}", field="partition")
+            if query.partition >= gateway.partitions:
+                raise InvalidCommand(f"partition: there are {gateway.partitions}", field="partition")
             return query.partition
-        return 0 if query.stream is None else control.partition_of(query.stream)
+        return 0 if query.stream is None else gateway.partition_of(query.stream)
 
     def _archive(self, partition: int) -> Archive:
-        archive = self.reader.control.archives.get(partition)
+        archive = self.reader.gateway.archives.get(partition)
         if archive is None:
             raise NotReady(f"the log of partition {partition} cannot be read here; ask another controller")
         return archive

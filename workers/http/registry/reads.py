@@ -45,30 +45,30 @@ class Present:
         """One instance, with what its checks last put out."""
         instance = request.name("instance")
         service, partition = await self._settled(request)
-        control = self.reader.control
-        parked = control.views.parked.get(("instances", (service, instance)))
+        gateway = self.reader.gateway
+        parked = gateway.views.parked.get(("instances", (service, instance)))
         if parked is not None:
             raise NotReady(
                 f"{service}/{instance} is parked: the event at position {parked.position} could not be folded "
                 f"({parked.reason}); rebuild the view with a version of muster that can",
                 position=parked.position,
             )
-        found = control.views.instance(service, instance)
-        whole = {**item(found), "check_output": control.check_output(service_stream(service), instance)}
+        found = gateway.views.instance(service, instance)
+        whole = {**item(found), "check_output": gateway.check_output(service_stream(service), instance)}
         return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
 
     async def instances(self, request: Request) -> Reply:
         """The instances that match; an empty list is an answer too."""
         service, asked = request.name("service"), request.asked(InstancesQuery)
-        partition = self.reader.control.partition_of(service_stream(service))
+        partition = self.reader.gateway.partition_of(service_stream(service))
         await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
-        instances = self.reader.control.views.instances.get(service, {})
+        instances = self.reader.gateway.views.instances.get(service, {})
         items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
         return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
 
     async def services(self, request: Request) -> Reply:
         """All services with instances, by name."""
-        views, partitions = self.reader.control.views, tuple(range(self.reader.control.partitions))
+        views, partitions = self.reader.gateway.views, tuple(range(self.reader.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         rows = sorted(views.services.values(), key=lambda row: row.service)
         parked = [key[0] for name, key in views.parked if name == "services"]
@@ -76,12 +76,12 @@ class Present:
 
     async def _settled(self, request: Request) -> tuple[str, int]:
         service = request.name("service")
-        partition = self.reader.control.partition_of(service_stream(service))
+        partition = self.reader.gateway.partition_of(service_stream(service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
         return service, partition
 
     def _parked(self, service: str) -> list[str]:
-        parked = self.reader.control.views.parked
+        parked = self.reader.gateway.views.parked
         return [key[1] for name, key in parked if name == "instances" and key[0] == service] if parked else []
 
 

@@ -18,11 +18,11 @@ from muster.wire.command import Command
 from muster.wire.error import InvalidCommand
 from muster.wire.spec import Spec
 from muster.wire.stream import service_stream
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import Reply, Request
 from workers.http.model import Written
 from workers.http.routing import INSTANCE, Handler, Route
-from workers.http.write import execute, told, write_of
+from workers.http.write import answered, execute, write_of
 from workers.writer.published import reason_from
 
 
@@ -30,7 +30,7 @@ from workers.writer.published import reason_from
 class Registry:
     """The writes of instances."""
 
-    control: Control
+    gateway: Gateway
 
     async def register(self, request: Request) -> Reply:
         """Register the instance; the body is its spec."""
@@ -60,12 +60,12 @@ class Registry:
         # Whatever is wrong with the request is found before the command is given, not after.
         write = write_of(request)
         envelope = write.envelope(service_stream(service), command, reason)
-        return told(await execute(self.control, envelope, write.seconds), write.known)
+        return answered(await execute(self.gateway, envelope, write.seconds), write.known)
 
 
-def routes(control: Control) -> tuple[Route, ...]:
+def routes(gateway: Gateway) -> tuple[Route, ...]:
     """The writes of instances."""
-    registry = Registry(control)
+    registry = Registry(gateway)
 
     def write(method: str, verb: str, command: type[Command], summary: str, *, reasoned: bool = False) -> Route:
         handler = registry.write(command, reasoned=reasoned)

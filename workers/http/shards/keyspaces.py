@@ -15,7 +15,7 @@ from domain.shards.shard import Keyspace, Status
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.reading import Reader
@@ -31,7 +31,7 @@ from workers.http.shards.model import (
     RouteItem,
     ShardList,
 )
-from workers.http.write import Write, begun, execute, give, told
+from workers.http.write import Write, answered, begun, execute, give
 
 slice_items_max: Final = 1_024
 _KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
@@ -54,7 +54,7 @@ class RouteQuery(Reading):
 class Keyspaces:
     """The routes of keyspaces and shards."""
 
-    control: Control
+    gateway: Gateway
     reader: Reader
 
     async def create(self, request: Request) -> Reply:
@@ -65,14 +65,14 @@ class Keyspaces:
         write, fields = await begun(request)
         nodes = self._eligible() if fields.get("nodes") is None else ()
         created = await execute(
-            self.control, write.envelope(stream, command_from(CreateKeyspace.type, _named(fields))), write.seconds
+            self.gateway, write.envelope(stream, command_from(CreateKeyspace.type, _named(fields))), write.seconds
         )
         if created.error is None and nodes:
             assigned = await self._assigned(stream, nodes, write)
             if assigned.error is not None:
-                return told(assigned, write.known)
+                return answered(assigned, write.known)
             created = replace(created, position=max(created.position, assigned.position))
-        return told(created, write.known)
+        return answered(created, write.known)
 
     async def assign(self, request: Request) -> Reply:
         """Spread the shards that nobody owns; without `nodes` over all that are eligible, whatever the request's key."""
@@ -80,29 +80,29 @@ class Keyspaces:
         write, fields = await begun(request)
         if fields.get("nodes") is not None:
             command = command_from(AssignShards.type, fields)
-            return told(await execute(self.control, write.envelope(stream, command), write.seconds), write.known)
+            return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)
         if unknown := fields.keys() - {"nodes"}:
             raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
         nodes = self._eligible()
         if not nodes:
             raise NodeNotFound("no data node can take shards now; let one join, or name some in `nodes`")
-        return told(await self._assigned(stream, nodes, write), write.known)
+        return answered(await self._assigned(stream, nodes, write), write.known)
 
     def _eligible(self) -> tuple[str, ...]:
-        nodes = self.control.views.shards.cluster.nodes.values()
+        nodes = self.gateway.views.shards.cluster.nodes.values()
         return tuple(sorted(node.id for node in nodes if node.eligible))
 
     async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
         # Which nodes these are is our word, not the caller's, so it goes under an id of its own.
         own = replace(write, key=urandom(16).hex(), expected_version=None)
-        return await execute(self.control, own.envelope(stream, AssignShards(nodes=nodes)), write.seconds)
+        return await execute(self.gateway, own.envelope(stream, AssignShards(nodes=nodes)), write.seconds)
 
     def pin(self, command: type[Command]) -> Handler:
         """The route of a pin, set or cleared."""
 
         async def run(request: Request) -> Reply:
             in_path = {"shard": request.number("shard")}
-            return await give(self.control, request, _stream(request), command, in_path, reasoned=True)
+            return await give(self.gateway, request, _stream(request), command, in_path, reasoned=True)
 
         return run
 
@@ -117,12 +117,12 @@ class Keyspaces:
         command = command_from(MoveShard.type, fields)
         assert isinstance(command, MoveShard), "a move"
         await self._check_target(name, command, write)
-        answer = await execute(self.control, write.envelope(stream, command), write.seconds)
-        return told(answer, write.known, migration=await self._migration(name, command, answer))
+        answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
+        return answered(answer, write.known, migration=await self._migration(name, command, answer))
 
     async def _check_target(self, name: str, command: MoveShard, write: Write) -> None:
         """A quick and clear refusal; who decides is the cluster. Of a move that is under way, or done, nothing is asked."""
-        views = self.control.views
+        views = self.gateway.views
         keyspace = views.shards.keyspaces.get(name)
         shard = keyspace.shard(command.shard) if keyspace is not None else None
         if shard is not None and command.target in (shard.target, shard.owner):
@@ -140,15 +140,15 @@ class Keyspaces:
             return None
         if answer.incarnation is not None:
             return saga_stream(keyspace_stream(name), "migration", answer.incarnation)
-        views = self.control.views
+        views = self.gateway.views
         await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
         return views.shards.keyspace(name).shard(command.shard).latest
 
     async def list(self, request: Request) -> Reply:
         """All keyspaces, by name."""
-        partitions = tuple(range(self.control.partitions))
+        partitions = tuple(range(self.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        keyspaces = sorted(self.control.views.shards.keyspaces.items())
+        keyspaces = sorted(self.gateway.views.shards.keyspaces.items())
         items = [keyspace_item(name, keyspace) for name, keyspace in keyspaces]
         return self.reader.listing(orjson.dumps(items), partitions)
 
@@ -169,7 +169,7 @@ class Keyspaces:
         return self.reader.listing(b"[%b]" % b"".join(parts), partitions)
 
     def _encoded(self, name: str, keyspace: Keyspace, query: ShardsQuery) -> Iterator[bytes]:
-        found = self.control.views.shards.cluster
+        found = self.gateway.views.shards.cluster
         for number in range(keyspace.count):
             shard = keyspace.shard(number)
             if query.owner in (None, shard.owner) and query.status in (None, shard.status):
@@ -179,15 +179,15 @@ class Keyspaces:
         """Where a key is served."""
         query = request.asked(RouteQuery)
         name, keyspace, partitions = await self._settled(request, query)
-        found = route_item(name, keyspace, query.key, self.control.views.shards.cluster)
+        found = route_item(name, keyspace, query.key, self.gateway.views.shards.cluster)
         return self.reader.whole(found, partitions)
 
     async def _settled(self, request: Request, reading: Reading) -> tuple[str, Keyspace, tuple[int, ...]]:
         name = request.name("keyspace")
         # Addresses are the cluster's to know.
-        partitions = {self.control.partition_of(stream) for stream in (keyspace_stream(name), CLUSTER)}
+        partitions = {self.gateway.partition_of(stream) for stream in (keyspace_stream(name), CLUSTER)}
         await self.reader.settle(reading, request.header(b"muster-token"), tuple(partitions))
-        return name, self.control.views.shards.keyspace(name), tuple(partitions)
+        return name, self.gateway.views.shards.keyspace(name), tuple(partitions)
 
 
 def _stream(request: Request) -> str:
@@ -203,9 +203,9 @@ def _seconds(write: Write) -> float:
     return Reading().timeout_seconds if write.seconds is None else write.seconds
 
 
-def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
     """The routes of keyspaces and shards."""
-    keyspaces, tag = Keyspaces(control, reader), "shards"
+    keyspaces, tag = Keyspaces(gateway, reader), "shards"
 
     def pin(method: str, command: type[Command], summary: str) -> Route:
         path, handler = f"{_KEYSPACE}/shards/{{shard}}/pin", keyspaces.pin(command)

@@ -12,14 +12,14 @@ from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetrySt
 from muster.wire.command import Command
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from projections.migrations import MigrationRow
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.reading import Reader
 from workers.http.routing import Handler, Route
 from workers.http.shards.answers import migration_item, migration_whole, newest_first
 from workers.http.shards.model import MigrationList, MigrationWhole, SkipBody
-from workers.http.write import begun, execute, give, told
+from workers.http.write import answered, begun, execute, give
 
 _MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"
 
@@ -39,14 +39,14 @@ class MigrationsQuery(Reading):
 class Migrations:
     """The routes of migrations."""
 
-    control: Control
+    gateway: Gateway
     reader: Reader
 
     async def list(self, request: Request) -> Reply:
         """The newest migrations that match, newest first."""
-        query, partitions = request.asked(MigrationsQuery), tuple(range(self.control.partitions))
+        query, partitions = request.asked(MigrationsQuery), tuple(range(self.gateway.partitions))
         await self.reader.settle(query, request.header(b"muster-token"), partitions)
-        views, now = self.control.views.shards, datetime.now(UTC)
+        views, now = self.gateway.views.shards, datetime.now(UTC)
         rows = newest_first((row for row in views.migrations.values() if _matches(row, query)), query.limit)
         items = [migration_item(views, row, now) for row in rows]
         return self.reader.listing(orjson.dumps(items, option=JSON_OPTIONS), partitions)
@@ -55,9 +55,9 @@ class Migrations:
         """One migration, with its steps."""
         id_ = _stream(request)
         # What it waits for may be the cluster's to say.
-        partitions = tuple({self.control.partition_of(stream) for stream in (id_, CLUSTER)})
+        partitions = tuple({self.gateway.partition_of(stream) for stream in (id_, CLUSTER)})
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         found = migration_whole(views, views.migration(id_), datetime.now(UTC))
         return self.reader.whole(found, partitions)
 
@@ -65,7 +65,7 @@ class Migrations:
         """The route of a verb."""
 
         async def run(request: Request) -> Reply:
-            return await give(self.control, request, _stream(request), command, {}, reasoned=True)
+            return await give(self.gateway, request, _stream(request), command, {}, reasoned=True)
 
         return run
 
@@ -77,14 +77,14 @@ class Migrations:
             steps = [fields["step"]]
         else:
             # A repeat comes when another step is under way: it is known by the step that the first one has named.
-            rows = self.control.views.shards.migration(stream).steps
+            rows = self.gateway.views.shards.migration(stream).steps
             steps = list(dict.fromkeys(row.step for row in reversed(rows)))
         for step in steps:
             command = command_from(SkipStep.type, {**fields, "step": step})
-            answer = await execute(self.control, write.envelope(stream, command), write.seconds)
+            answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
             if answer.error is None or answer.error["name"] != "IdempotencyConflict":
                 break
-        return told(answer, write.known)
+        return answered(answer, write.known)
 
 
 def _matches(row: MigrationRow, query: MigrationsQuery) -> bool:
@@ -107,9 +107,9 @@ def _stream(request: Request) -> str:
     return saga_stream(keyspace_stream(request.name("keyspace")), "migration", request.number("number"))
 
 
-def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
     """The routes of migrations."""
-    migrations, tag = Migrations(control, reader), "migrations"
+    migrations, tag = Migrations(gateway, reader), "migrations"
 
     def verb(name: str, command: type[Command], summary: str) -> Route:
         path, handler = f"{_MIGRATION}/{name}", migrations.verb(command)

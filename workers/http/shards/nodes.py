@@ -20,14 +20,14 @@ from domain.shards.node import (
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, VerbNotAllowed
 from muster.wire.stream import CLUSTER
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.reading import Reader
 from workers.http.routing import Handler, Route
 from workers.http.shards.answers import cluster_item, held, node_item, owned
 from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
-from workers.http.write import begun, execute, give, told
+from workers.http.write import answered, begun, execute, give
 
 _NODE: Final = "/v1/nodes/{node}"
 
@@ -42,7 +42,7 @@ class RemoveQuery(Reading):
 class Nodes:
     """The routes of data nodes and of the cluster."""
 
-    control: Control
+    gateway: Gateway
     reader: Reader
 
     async def join(self, request: Request) -> Reply:
@@ -53,14 +53,14 @@ class Nodes:
             raise InvalidCommand("node: it stands in the path", field="node")
         command = command_from(JoinNode.type, {**fields, "node": node})
         assert isinstance(command, JoinNode), "a join"
-        answer = await execute(self.control, write.envelope(CLUSTER, command), write.seconds)
-        return told(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
+        answer = await execute(self.gateway, write.envelope(CLUSTER, command), write.seconds)
+        return answered(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
 
     async def _lease_seconds(self, command: JoinNode, answer: Answer) -> float:
         """The lease of the node's reign: who has joined already has the one that it joined with."""
         if answer.status != "unchanged":
             return command.lease_seconds
-        views = self.control.views
+        views = self.gateway.views
         await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
         return views.shards.node(command.node).lease_seconds
 
@@ -69,21 +69,21 @@ class Nodes:
 
         async def run(request: Request) -> Reply:
             in_path = {"node": request.name("node")}
-            return await give(self.control, request, CLUSTER, command, in_path, reasoned=reasoned)
+            return await give(self.gateway, request, CLUSTER, command, in_path, reasoned=reasoned)
 
         return run
 
     async def remove(self, request: Request) -> Reply:
         """Give the node up. While it is alive, or owns shards, that has to be said: `force`."""
         node, query = request.name("node"), request.asked(RemoveQuery)
-        shards = owned(self.control.views.shards.keyspaces.values())[node]
-        if shards and not query.force and node in self.control.views.shards.cluster.nodes:
+        shards = owned(self.gateway.views.shards.keyspaces.values())[node]
+        if shards and not query.force and node in self.gateway.views.shards.cluster.nodes:
             raise VerbNotAllowed(
                 f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
                 "gives up what only it holds",
                 allowed="drain",
             )
-        found = self.control.views.shards.cluster.nodes.get(node)
+        found = self.gateway.views.shards.cluster.nodes.get(node)
         if found is not None and found.alive and not query.force:
             raise VerbNotAllowed(
                 f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
@@ -92,18 +92,18 @@ class Nodes:
             )
         in_path = {"node": node}
         return await give(
-            self.control, request, CLUSTER, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
+            self.gateway, request, CLUSTER, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
         )
 
     async def limit(self, request: Request) -> Reply:
         """How many moves a node may take part in, and the cluster have, at a time."""
-        return await give(self.control, request, CLUSTER, SetMoveLimits, {}, reasoned=True)
+        return await give(self.gateway, request, CLUSTER, SetMoveLimits, {}, reasoned=True)
 
     async def list(self, request: Request) -> Reply:
         """All data nodes, by name."""
-        partitions = tuple(range(self.control.partitions))
+        partitions = tuple(range(self.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         shards, moves = owned(views.keyspaces.values()), held(views.cluster)
         nodes = sorted(views.cluster.nodes.values(), key=lambda node: node.id)
         items = [node_item(node, shards[node.id], moves[node.id]) for node in nodes]
@@ -111,23 +111,23 @@ class Nodes:
 
     async def one(self, request: Request) -> Reply:
         """One data node."""
-        name, partitions = request.name("node"), tuple(range(self.control.partitions))
+        name, partitions = request.name("node"), tuple(range(self.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         node = views.node(name)
         item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name])
         return self.reader.whole(item, partitions, [(b"etag", b'"%d"' % node.version)])
 
     async def cluster(self, request: Request) -> Reply:
         """The limits of moves, and who holds slots or waits for some."""
-        partitions = (self.control.partition_of(CLUSTER),)
+        partitions = (self.gateway.partition_of(CLUSTER),)
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        return self.reader.whole(cluster_item(self.control.views.shards.cluster), partitions)
+        return self.reader.whole(cluster_item(self.gateway.views.shards.cluster), partitions)
 
 
-def routes(control: Control, reader: Reader) -> tuple[Route, ...]:
+def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
     """The routes of data nodes and of the cluster."""
-    nodes, tag = Nodes(control, reader), "nodes"
+    nodes, tag = Nodes(gateway, reader), "nodes"
 
     def write(method: str, verb: str, command: type[Command], summary: str, *, reasoned: bool = True) -> Route:
         path, handler = f"{_NODE}{verb}", nodes.write(command, reasoned=reasoned)

@@ -25,7 +25,7 @@ from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.stream import Name
 from sagas.tasks import CleanupTask, OpenTask, StepTask, parse_task_id
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import OutcomeList
 from workers.http.reading import Reader
@@ -53,15 +53,15 @@ class TasksQuery(Reading):
 class Tasks:
     """The routes of tasks."""
 
-    control: Control
+    gateway: Gateway
     reader: Reader
     progressed: Progressed
 
     async def list(self, request: Request) -> Reply:
         """The tasks of a node, or of all."""
-        query, partitions = request.asked(TasksQuery), tuple(range(self.control.partitions))
+        query, partitions = request.asked(TasksQuery), tuple(range(self.gateway.partitions))
         await self.reader.settle(query, request.header(b"muster-token"), partitions)
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         wanted = views.tasks if query.node is None else {query.node: views.tasks.get(query.node, {})}
         items = [task_item(task, views.cluster) for tasks in wanted.values() for task in tasks.values()]
         return self.reader.listing(orjson.dumps(items, option=JSON_OPTIONS), partitions)
@@ -71,7 +71,7 @@ class Tasks:
         write, fields = await begun(request)
         node, entries = _reports(fields)
         found = [self._envelope(node, entry, write.actor or node) for entry in entries]
-        answered = await run_all(self.control, found)
+        answered = await run_all(self.gateway, found)
         return outcomes([{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)])
 
     def _envelope(self, node: str, entry: object, actor: str) -> Envelope | dict[str, Any]:
@@ -82,8 +82,8 @@ class Tasks:
         except MusterError as error:
             return outcome_of_error(error, "", None)
         if command is None:
-            partition = self.control.partition_of(stream)
-            return outcome(Answer("", "unchanged", partition, self.control.views.cursors[partition].position))
+            partition = self.gateway.partition_of(stream)
+            return outcome(Answer("", "unchanged", partition, self.gateway.views.cursors[partition].position))
         id_ = urandom(16).hex() if report.outcome == "progress" else f"report/{report.id}/{node}/{report.outcome}"
         if len(id_) > id_chars_max:
             id_ = f"report/{sha256(id_.encode()).hexdigest()}"
@@ -110,7 +110,7 @@ class Tasks:
         if report.outcome != "done":
             _note(node, report)
             return None
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         wanted, row = views.tasks.get(node, {}).get(report.id), views.migrations.get(task.migration)
         # The node may have its task from a controller whose views are ahead of ours; whose the copy was never changes.
         shard = wanted.shard if wanted is not None else row.data.get("shard") if row is not None else None
@@ -132,7 +132,7 @@ class Tasks:
         )
 
     def _keep(self, task: StepTask, facts: dict[str, Any]) -> None:
-        views = self.control.views.shards
+        views = self.gateway.views.shards
         found = views.sagas.get(task.saga)
         if found is None or (found.step, found.attempt) != (task.step, task.attempt):
             return
@@ -179,9 +179,9 @@ def _claimed_id(entry: object) -> str:
     return found if isinstance(found, str) else ""
 
 
-def routes(control: Control, reader: Reader, progressed: Progressed) -> tuple[Route, ...]:
+def routes(gateway: Gateway, reader: Reader, progressed: Progressed) -> tuple[Route, ...]:
     """The routes of tasks."""
-    tasks, tag = Tasks(control, reader, progressed), "tasks"
+    tasks, tag = Tasks(gateway, reader, progressed), "tasks"
     return (
         Route(
             "GET",

@@ -241,7 +241,7 @@ class ShardWatching:
         await stream(request, self.audience, *self.hub.migrations(query.keyspace, query.migration, after))
 
     async def _settled(self, request: Request, reading: Reading, after: str | None) -> Token | None:
-        return await settled(self.reader, request, reading, after, range(self.reader.control.partitions))
+        return await settled(self.reader, request, reading, after, range(self.reader.gateway.partitions))
 
 
 def routes(reader: Reader, audience: Audience, hub: ShardHub) -> tuple[Route, ...]:

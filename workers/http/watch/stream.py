@@ -39,9 +39,9 @@ class Watching:
         reading = reading_from(query)
         if service is not None:
             check_name("service", service)
-        control = self.reader.control
-        every = tuple(range(control.partitions))
-        concerned = every if service is None else (control.partition_of(service_stream(service)),)
+        gateway = self.reader.gateway
+        every = tuple(range(gateway.partitions))
+        concerned = every if service is None else (gateway.partition_of(service_stream(service)),)
         seen = await settled(self.reader, request, reading, after, concerned)
         subscriber, frames = self.hub.join(service, seen)
         await stream(request, self.audience, subscriber, frames)
@@ -61,12 +61,12 @@ async def settled(
     seen = parse_token(text) if text else None
     await reader.settle(reading, request.header(b"muster-token"), partitions)
     if seen is not None:
-        control = reader.control
-        if unknown := seen.keys() - set(range(control.partitions)):
+        gateway = reader.gateway
+        if unknown := seen.keys() - set(range(gateway.partitions)):
             raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
         # A view that is only late catches up; if it does not, the token is of another history: a reset.
         with contextlib.suppress(Timeout):
-            await control.views.reach(seen, reading.timeout_seconds)
+            await gateway.views.reach(seen, reading.timeout_seconds)
     return seen
 
 

@@ -73,7 +73,7 @@ async def test_discovery_offers_only_what_can_take_traffic(api: Api) -> None:
 
 
 async def test_the_cache_of_encoded_services_is_bounded_and_stays_true(api: Api) -> None:
-    views = api.control.views
+    views = api.gateway.views
     encoded = Encoded(views, bytes_max=2_500)
     views.listen(encoded.on_batch)
     for service in ("s1", "s2", "s3"):
@@ -129,7 +129,7 @@ async def test_a_strong_read_sees_what_was_acknowledged_before_it(api: Api) -> N
 async def test_a_parked_instance_is_not_answered_but_told(api: Api) -> None:
     written = await api.register()
     await api.register("b")
-    views = api.control.views
+    views = api.gateway.views
     views.parked["instances", ("orders", "a")] = Parked(99, "it could not be folded")
     views.parked["services", ("orders",)] = Parked(99, "it could not be folded")
 

@@ -15,7 +15,7 @@ from muster.wire.check import Health
 from muster.wire.command import Command
 from muster.wire.error import NotReady
 from muster.wire.spec import Spec
-from workers.gateway import Control
+from workers.gateway import Gateway
 from workers.http.exchange import Request
 from workers.http.reading import Reader
 from workers.http.registry import watch
@@ -174,10 +174,10 @@ async def test_a_reader_that_wakes_up_is_told_where_to_resume() -> None:
 
 async def watched(log: Log, send: Any) -> None:
     """The watch route over the log's hub, for a client that never leaves."""
-    control = Control("", "", 1, log.views, {}, {}, dict, lambda stream, instance: {})
+    gateway = Gateway("", "", 1, log.views, {}, {}, dict, lambda stream, instance: {})
     scope = {"query_string": b"service=orders", "headers": []}
     request = Request(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
-    await Watching(Reader(control, lambda: None, 30.0), log.audience, log.hub).watch(request)
+    await Watching(Reader(gateway, lambda: None, 30.0), log.audience, log.hub).watch(request)
 
 
 async def test_the_ring_covers_the_newest_changes_only() -> None:

@@ -13,12 +13,12 @@ import orjson
 import uvloop
 
 from muster.wire.driver import CopyLimits, Location, ShardId
-from workers.node.node import DataNode
+from workers.node.node import NodeServer
 
 
 async def run(source: str, shard: ShardId, epoch: int, folder: Path) -> dict[str, object]:
     """Copy the shard."""
-    async with DataNode(folder, "copier") as node:
+    async with NodeServer(folder, "copier") as node:
         await node.driver.prepare(shard, epoch + 1)
         cpu, began = time.process_time(), time.perf_counter()
         extent = await node.driver.copy(shard, Location("source", source), CopyLimits(), lambda _: None)

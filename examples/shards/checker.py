@@ -29,7 +29,7 @@ from domain.shards.shard import EVENTS, Keyspace, ShardMoved
 from examples.shards.check_clients import Ends, check_clients
 from examples.shards.check_nodes import check_nodes, read_nodes
 from examples.shards.findings import Findings
-from examples.shards.journal import told_by
+from examples.shards.journal import read_journals
 from infra.kafka.engine import open_kafka
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
@@ -90,10 +90,10 @@ async def check(chosen: argparse.Namespace) -> Findings:
     """All checks."""
     findings = Findings()
     log = await read_log(chosen, findings)
-    told = told_by(sorted(chosen.journals.glob("*.jsonl")))
+    entries = read_journals(sorted(chosen.journals.glob("*.jsonl")))
     copies = read_nodes({name: Path(path) for name, path in (node.split("=", 1) for node in chosen.node)})
     owned = check_nodes(log.keyspaces, copies, findings)
-    check_clients(chosen.keyspace, told, owned, log.ends, findings)
+    check_clients(chosen.keyspace, entries, owned, log.ends, findings)
     return findings
 
 

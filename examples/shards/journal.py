@@ -69,7 +69,7 @@ class Read:
 
 
 @dataclass(slots=True)
-class Told:
+class Entries:
     """What all journals say: the operations by key in their order, and the reads."""
 
     writes: dict[str, list[Operation]] = field(default_factory=dict)
@@ -82,27 +82,27 @@ class Told:
             yield from found
 
 
-def told_by(files: Iterable[Path]) -> Told:
+def read_journals(files: Iterable[Path]) -> Entries:
     """The journals, read. A last line that was cut off is left out."""
-    told = Told()
+    entries = Entries()
     for file in files:
         by_id: dict[str, Operation] = {}
         for line in file.read_bytes().split(b"\n")[:-1]:
-            _take(told, by_id, orjson.loads(line))
-    return told
+            _take(entries, by_id, orjson.loads(line))
+    return entries
 
 
-def _take(told: Told, by_id: dict[str, Operation], line: list[Any]) -> None:
+def _take(entries: Entries, by_id: dict[str, Operation], line: list[Any]) -> None:
     match line:
         case ["write", id_, key, number, at]:
             by_id[id_] = Operation(id_, key, number, at)
-            told.writes.setdefault(key, []).append(by_id[id_])
+            entries.writes.setdefault(key, []).append(by_id[id_])
         case ["done", id_, at, shard, position, epoch]:
             found = by_id[id_]
             found.ended_at, found.shard, found.position, found.epoch = at, shard, position, epoch
         case ["failed", id_, at, error]:
             by_id[id_].ended_at, by_id[id_].error = at, error
         case ["read", key, began, ended, number]:
-            told.reads.append(Read(key, began, ended, number))
+            entries.reads.append(Read(key, began, ended, number))
         case _:
             raise ValueError(f"no line of a journal: {line}")

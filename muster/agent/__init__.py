@@ -1,1 +1,1 @@
-"""A data node's agent, for any store: joins, holds its lease, and does what moves of shards want of it."""
+"""A data node's agent, for any store: joins the cluster, holds a lease, and carries out the node's part in moves."""

@@ -1,12 +1,12 @@
-"""The participant: it joins the cluster, holds a lease, and does what moves of shards want of a store, by its driver.
+"""The participant: it joins the cluster, holds a lease, and carries out its store's part in moves through a driver.
 
     agent = Agent(driver, node="n1", address="10.0.0.7:9000", store="4f1a…", on_lease=server.serve_until, local=copies)
     await agent.run()
 
-Whoever operates another store writes a `muster.wire.driver.ShardDriver` for it, and keeps two promises more:
-* it acknowledges nothing, and answers no reads, before `on_lease` has told an instant (in time.monotonic()) that lies
-  ahead, and from that instant on; -inf: not at all. It looks at the clock after a write has become durable;
-* `store` is the same for as long as its data is: one process at a time can hold it.
+For another store, write a `muster.wire.driver.ShardDriver`. Its server has to keep two more promises:
+* it acknowledges writes and answers reads only before the instant (in time.monotonic()) that `on_lease` was last called
+  with; -inf: not at all. It looks at the clock after a write has become durable;
+* `store` stays the same as long as its data does: one process at a time can hold it.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ _LOG: Final = logging.getLogger("muster.agent")
 
 
 class Agent:
-    """One run of a data node's process, between its store and the controller; `run` is all there is to do with it.
+    """One run of a data node's process, between its store and the controller; use it by calling `run`.
 
-    `address` (`host:port`) is where clients and other nodes reach the store. `local` gives the copies that are here, of
-    whatever state. Belongs to one event loop.
+    `address` (`host:port`) is where clients and other nodes reach the store. `local` returns the copies that are here, in
+    any state. Belongs to one event loop.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Agent:
         )
 
     async def run(self) -> None:
-        """Take part until cancelled; a controller that is away is waited for. Behind it nothing is served any more.
+        """Take part until cancelled; a controller that is away is waited for. After the return nothing is served any more.
 
         Raises StaleIncarnation when another process has joined as this node, NodeTaken when its id belongs to another
         store, and other refusals to let it join.
@@ -102,6 +102,7 @@ class Agent:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
+            # The lease first: while tasks are being stopped, nothing may be acknowledged any more.
             self._lease.end()
             await self._tasks.close()
             await self._transport.close()
@@ -120,6 +121,7 @@ class Agent:
                 tries += 1
             else:
                 self._incarnation = written.incarnation
+                # From the sending on: the controller counts from the arrival, so the lease ends here first.
                 self._lease.renewed(sent_at, self._lease_seconds, anew=True)
                 _LOG.info("%s has joined, incarnation %s", self.node, self._incarnation)
 
@@ -135,7 +137,7 @@ class Agent:
     async def _renew(self) -> None:
         sent_at = time.monotonic()
         try:
-            # A request that hangs must not cost the lease: the next one takes another connection.
+            # A third of the lease: a request that hangs leaves time for the next one, on another connection.
             async with asyncio.timeout(self._lease_seconds / 3):
                 written = await self._write("POST", "renew", {"incarnation": self._incarnation})
         except NodeNotFound:
@@ -151,7 +153,7 @@ class Agent:
         except (Transient, TimeoutError) as error:
             _LOG.warning("the lease of %s was not renewed: %s", self.node, error if str(error) else "no answer in time")
         else:
-            # A renewal that changed something found the node lost.
+            # A renewal that changed something found the node lost: its shards may have changed, so it compares them anew.
             self._lease.renewed(sent_at, self._lease_seconds, anew=written.status == "accepted")
 
     async def _write(self, method: str, verb: str, body: object) -> Written:
@@ -172,7 +174,7 @@ class Agent:
     async def _follow_tasks(self) -> None:
         view, tries = Keyed("id"), 0
         while True:
-            # A controller that lags must not tell us a step of a move that has ended: nobody would clean up behind it.
+            # Strong: a controller that lags could hand out a step of a move that has ended, and nothing would undo it.
             path, query = path_of("watch", "tasks"), {"node": self.node, "consistency": "strong"}
             try:
                 async with aclosing(follow(self._transport, path, query, view.take, math.inf)) as changes:
@@ -180,7 +182,7 @@ class Agent:
                         tries = 0
                         self._tasks.want({id_: _task(view.rows.get(id_)) for id_ in changed})
             except (Refused, Transient) as error:
-                _LOG.warning("%s is not told its tasks: %s: %s", self.node, error.name, error.detail)
+                _LOG.warning("%s does not receive its tasks: %s: %s", self.node, error.name, error.detail)
                 await asyncio.sleep(backoff_seconds(tries))
                 tries += 1
 

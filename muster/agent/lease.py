@@ -1,11 +1,11 @@
 """A data node's lease, as the node itself counts it: until when it may acknowledge, and whether it knows what it may serve.
 
-    renewed ──it had not run out──▶ told
-       └──────it had run out, or is the first──▶ a lapse: serve nothing ──compared with the shard map──▶ settled ──▶ told
+    renewed ──it had not run out──▶ announced
+       └──────it had run out, or is the first──▶ a lapse: serve nothing ──compared with the shard map──▶ settled ──▶ announced
 
 It counts from before a renewal was sent, and ends early, so that it is over here before it can be over at the controller.
-What was decided about the node's shards while it had no lease, the node does not know: after a lapse it serves nothing until
-it has compared its copies with the shard map, read after the renewal was answered (invariant I5 stands on this order).
+The node does not know what was decided about its shards while it had no lease. So after a lapse it serves nothing until it
+has compared its copies with the shard map, read after the renewal was answered (invariant I5 depends on this order).
 """
 
 import asyncio
@@ -15,23 +15,23 @@ from collections.abc import Callable
 from typing import Final
 
 LEASE_SHARE: Final = 0.9
-"""How much of its lease a node uses: clocks may differ in their rates, and an answer has yet to leave."""
+"""How much of its lease a node uses: clocks may run at different rates, and the last answer takes time to leave."""
 
 
 class Lease:
-    """Told to `tell`: the instant until which the node may acknowledge, in time.monotonic(); -inf: not at all."""
+    """Calls `announce` with the instant until which the node may acknowledge, in time.monotonic(); -inf: not at all."""
 
-    def __init__(self, tell: Callable[[float], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, announce: Callable[[float], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.lapses = 0
-        self._tell = tell
+        self._announce = announce
         self._clock = clock
         self._until = -math.inf
         self._settled = 0
         self._unsettled = asyncio.Event()
 
     def renewed(self, sent_at: float, seconds: float, *, anew: bool = False) -> None:
-        """A renewal that was sent then has been answered. `anew`: the controller had held the lease for over, or this is
-        another one.
+        """A renewal that was sent at `sent_at` has been answered. `anew`: it is the first one, or the controller had taken
+        the lease for lost.
         """
         now, until = self._clock(), sent_at + seconds * LEASE_SHARE
         if until <= now:
@@ -41,27 +41,27 @@ class Lease:
             self.lapses += 1
             self._unsettled.set()
         self._until = max(self._until, until)
-        self._tell_if_settled()
+        self._announce_if_settled()
 
     async def lapsed(self) -> int:
-        """Wait for a lapse after which the lease is held again; its number, for `settled`."""
+        """Wait for a lapse after which the lease is held again. Returns its number, for `settled`."""
         await self._unsettled.wait()
         self._unsettled.clear()
         return self.lapses
 
     def settled(self, lapse: int) -> bool:
-        """What is here has been compared with the shard map since that lapse; whether the lease has held all the while."""
+        """The copies have been compared with the shard map since that lapse. Returns whether the lease has held meanwhile."""
         if lapse != self.lapses or self._clock() >= self._until:
             return False
         self._settled = lapse
-        self._tell_if_settled()
+        self._announce_if_settled()
         return True
 
     def end(self) -> None:
-        """Serve nothing any more."""
+        """Serve nothing from now on."""
         self._until = -math.inf
-        self._tell(-math.inf)
+        self._announce(-math.inf)
 
-    def _tell_if_settled(self) -> None:
+    def _announce_if_settled(self) -> None:
         if self._settled == self.lapses:
-            self._tell(self._until)
+            self._announce(self._until)

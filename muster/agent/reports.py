@@ -1,4 +1,4 @@
-"""What became of a data node's tasks, told to the controller: many in one request, each until it was heard."""
+"""Reports on a data node's tasks, sent to the controller: many in one request, each until it is acknowledged."""
 
 import asyncio
 import logging
@@ -21,8 +21,8 @@ _LOG: Final = logging.getLogger("muster.agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What became of a task, by its id. `error` is `Name: detail`; `final`: no other try mends it."""
+class TaskReport:
+    """The outcome of a task, by its id. `error` is `Name: detail`; `final`: trying again cannot help."""
 
     id: str
     outcome: Literal["done", "failed", "progress"]
@@ -32,16 +32,16 @@ class Report:
 
 
 class Reports:
-    """Sends what is ready together; progress at most every `progress_seconds`, and only the newest of each task."""
+    """Sends what is ready in one request; progress at most every `progress_seconds`, and only each task's newest."""
 
     def __init__(self, transport: Transport, node: str) -> None:
         self._transport = transport
         self._node = node
-        self._ready: dict[str, Report] = {}
+        self._ready: dict[str, TaskReport] = {}
         self._progress: dict[str, Progress] = {}
         self._waiting = asyncio.Event()
 
-    def add(self, report: Report) -> None:
+    def add(self, report: TaskReport) -> None:
         """The task is over."""
         self._progress.pop(report.id, None)
         error = report.error and report.error[:error_chars_max]
@@ -49,7 +49,7 @@ class Reports:
         self._waiting.set()
 
     def progress(self, task: str, progress: Progress) -> None:
-        """The task has come so far."""
+        """The task has come this far."""
         self._progress[task] = progress
 
     async def run(self) -> None:
@@ -59,9 +59,10 @@ class Reports:
                 async with asyncio.timeout(progress_seconds):
                     await self._waiting.wait()
             self._waiting.clear()
-            told, self._progress = self._progress, {}
-            if told:
-                await self._sent([Report(id_, "progress", asdict(progress)) for id_, progress in told.items()])
+            newest, self._progress = self._progress, {}
+            if newest:
+                # Sent once: a lost one is followed by newer progress soon.
+                await self._sent([TaskReport(id_, "progress", asdict(progress)) for id_, progress in newest.items()])
             await self._send_ready()
 
     async def _send_ready(self) -> None:
@@ -69,14 +70,15 @@ class Reports:
         while reports := list(islice(self._ready.values(), reports_max)):
             heard = await self._sent(reports)
             for report in reports:
+                # While the request was under way, a newer report on the same task may have taken this one's place.
                 if report.id in heard and self._ready.get(report.id) is report:
                     del self._ready[report.id]
             tries = 0 if heard else tries + 1
             if not heard:
                 await asyncio.sleep(backoff_seconds(tries))
 
-    async def _sent(self, reports: list[Report]) -> frozenset[str]:
-        """The ids of those that the controller has heard. What it refuses it wants again, as far as it does."""
+    async def _sent(self, reports: list[TaskReport]) -> frozenset[str]:
+        """Send them once. Returns the ids of those that the controller has received; refused ones are among them."""
         ids = frozenset(report.id for report in reports)
         try:
             outcomes = await self._post(reports)
@@ -91,7 +93,7 @@ class Reports:
                 _LOG.warning("the report on %s was refused: %s", outcome["id"], outcome.get("error"))
         return ids - {outcome["id"] for outcome in outcomes if outcome["status"] == "unknown"}
 
-    async def _post(self, reports: list[Report]) -> list[dict[str, Any]]:
+    async def _post(self, reports: list[TaskReport]) -> list[dict[str, Any]]:
         body = {"node": self._node, "reports": [asdict(report) for report in reports]}
         reply = await self._transport.write("POST", path_of("tasks"), body, command_id=new_id())
         items: list[dict[str, Any]] = orjson.loads(reply.body)["items"]

@@ -1,4 +1,4 @@
-"""Bringing a node's copies in line with the shard map, before it serves: fence, retire, activate or drop what was missed."""
+"""Brings a node's copies in line with the shard map before it serves: fences, retires, activates or drops them."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _LOG: Final = logging.getLogger("muster.agent")
 
 @value
 class LocalShard:
-    """A copy as the node has it; `epoch` is the highest that it has seen, for a hidden one that for which it was prepared."""
+    """A copy on this node. `epoch` is the highest it has seen; for a hidden copy, the one that it was prepared for."""
 
     shard: ShardId
     epoch: int
@@ -28,7 +28,7 @@ Local = Callable[[], Awaitable[Sequence[LocalShard]]]
 
 
 class Fence(NamedTuple):
-    """Acknowledge nothing more at or below the epoch."""
+    """Acknowledge no write at or below the epoch any more."""
 
     epoch: int
 
@@ -40,20 +40,20 @@ class Activate(NamedTuple):
 
 
 class Retire(NamedTuple):
-    """The owner serves with the epoch."""
+    """Another node, the owner, serves with the epoch."""
 
     epoch: int
     owner: Location
 
 
 class Drop(NamedTuple):
-    """Nobody will ever want this copy: it was made for a move that has ended, while the node was not part of the cluster."""
+    """Delete this copy: it was made for a move that ended while the node was not part of the cluster."""
 
     epoch: int
 
 
 class Distrust(NamedTuple):
-    """The map cannot explain this copy, which serves with this epoch: the store may be another cluster's. Touch nothing."""
+    """Touch nothing: the map does not explain this copy, which serves with this epoch. It may belong to another cluster."""
 
     epoch: int
 
@@ -62,12 +62,13 @@ Correction = Fence | Activate | Retire | Drop | Distrust
 
 
 def correction(copy: LocalShard, node: str, shard: Shard | None) -> Correction | None:
-    """What the node has to do to its copy when the map says this of the shard (None: the map does not have it)."""
+    """What the node has to do with its copy, given the shard's row in the map (None: the map does not have the shard)."""
     match copy.state:
         case "retired":
             return None
         case "hidden":
-            # The commit came only after all was drained to this copy, and a later move would have prepared another one.
+            # A move commits only after this copy has everything, and a later move would have prepared another copy: so when
+            # the map has this copy's epoch, it is complete.
             if shard is None or shard.owner is None:
                 return None
             if shard.owner != node:
@@ -83,7 +84,7 @@ def _of_owner(copy: LocalShard, node: str, shard: Shard | None) -> Correction | 
     if shard.epoch > copy.epoch:
         if shard.owner != node:
             return Retire(shard.epoch, Location(shard.owner, shard.address or ""))
-        # Only by an abort can an owner's epoch grow under it: away and back again, it would hold a hidden copy.
+        # The epoch of an owner grows only by an abort: had the shard left and come back, the copy would be a hidden one.
         return Fence(shard.epoch) if shard.fenced else Activate(shard.epoch)
     if copy.state == "fenced":
         return None
@@ -93,7 +94,7 @@ def _of_owner(copy: LocalShard, node: str, shard: Shard | None) -> Correction | 
 
 
 async def settle(driver: ShardDriver, node: str, local: Local, shards: ShardControl) -> None:
-    """Return once nothing that is here would serve against the map, as the map was after this was called."""
+    """Return when no copy here would serve against the map, as the map was after this call began."""
     tries = 0
     while True:
         try:
@@ -107,10 +108,11 @@ async def settle(driver: ShardDriver, node: str, local: Local, shards: ShardCont
 
 
 async def _compare(driver: ShardDriver, node: str, local: Local, shards: ShardControl) -> bool:
-    """Correct what has to be; whether all of it could be."""
+    """Correct the copies that need it. Returns whether no copy can do harm any more."""
     copies = [copy for copy in await local() if copy.state != "retired"]
     if not copies:
         return True
+    # Strong reads: what was decided before the renewal was answered must be in them.
     page = await shards.keyspaces(consistency="strong")
     limits = {row.keyspace: ShardLimits(row.value_bytes_max, row.shard_bytes_max) for row in page.items}
     known: dict[ShardId, Shard] = {}
@@ -126,7 +128,7 @@ async def _compare(driver: ShardDriver, node: str, local: Local, shards: ShardCo
 
 
 async def _correct(driver: ShardDriver, shard: ShardId, wanted: Correction, limits: ShardLimits) -> bool:
-    """Whether the copy can do no harm now. One that cannot serve yet is no harm."""
+    """Correct one copy. Returns whether it can do no harm now; a copy that cannot serve yet does none."""
     if isinstance(wanted, Distrust):
         _LOG.error("%s serves here with epoch %d, which the shard map cannot explain", shard, wanted.epoch)
         return False

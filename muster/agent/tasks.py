@@ -1,7 +1,7 @@
-"""A data node's tasks: what the controller wants of it, done by a driver.
+"""A data node's tasks: what the controller wants of it, carried out by a driver.
 
-Tasks are levels, not messages: what stands in the view is wanted, what has left it is not any more. One that still stands
-there some time after it was done is done again, as a new process does it again: drivers answer alike.
+Tasks are levels, not messages: a task in the view is wanted, one that has left it is not. A task that is still there some
+time after it was done is done again, as after a restart: drivers are idempotent, and a lost report is made good by it.
 """
 
 import asyncio
@@ -11,22 +11,22 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from muster.agent.reports import Report
+from muster.agent.reports import TaskReport
 from muster.client.transport import backoff_seconds
-from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits, Told
+from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardDriver, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, InvalidCommand, MusterError, ShardNotFound, StaleEpoch
 from muster.wire.shards import Task
 
 _LOG: Final = logging.getLogger("muster.agent")
 _PULLS: Final = frozenset(("copy", "catch_up", "verify"))
 _FINAL: Final = (ChecksumMismatch, StaleEpoch, ShardNotFound, InvalidCommand)
-"""What no other try mends."""
+"""Errors that trying again cannot mend."""
 again_seconds: Final = 10.0
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A wanted task, and the work on it; `tries`: how often it has failed."""
+    """A wanted task and the work on it; `tries` counts its failures."""
 
     task: Task
     work: asyncio.Task[Extent | None]
@@ -34,16 +34,16 @@ class _Running:
 
 
 class TaskRunner:
-    """Does what is wanted, one task at a time for each shard; what became of each is given to `report`.
+    """Carries out the wanted tasks, one at a time for each shard, and calls `report` with each outcome.
 
-    Of those that copy and check, which take long, up to `pulls_in_flight_max` run at a time; of the others, on which
-    cut-overs wait, up to `tasks_in_flight_max`.
+    Up to `pulls_in_flight_max` of those that copy or verify, which take long, run at a time, and up to
+    `tasks_in_flight_max` of the others, because cut-overs wait for those.
     """
 
     def __init__(
         self,
         driver: ShardDriver,
-        report: Callable[[Report], None],
+        report: Callable[[TaskReport], None],
         progress: Callable[[str, Progress], None],
         *,
         tasks_in_flight_max: int,
@@ -59,7 +59,7 @@ class TaskRunner:
         self._leaving: set[asyncio.Task[Extent | None]] = set()
 
     def want(self, changes: Mapping[str, Task | None]) -> None:
-        """These tasks are wanted now as they stand here, or (None) no longer; the others are as they were."""
+        """These tasks are wanted now in this form, or (None) no longer. All others stay as they are."""
         for id_, task in changes.items():
             running = self._running.get(id_)
             if running is not None and running.task != task:
@@ -89,6 +89,7 @@ class TaskRunner:
         if tries:
             await asyncio.sleep(backoff_seconds(tries))
         shard = ShardId(task.keyspace, task.shard)
+        # The order of the two waits matters: a task that waits for its shard must not take a place from other shards.
         turn = self._turns.setdefault(shard, asyncio.Lock())
         async with turn, self._pulls if task.kind in _PULLS else self._tasks:
             return await perform(self._driver, task, lambda progress: self._progress(task.id, progress))
@@ -102,18 +103,18 @@ class TaskRunner:
             return
         if error is None:
             extent = work.result()
-            self._tell(running, Report(task.id, "done", {"extent": asdict(extent)} if extent is not None else {}))
+            self._tell(running, TaskReport(task.id, "done", {"extent": asdict(extent)} if extent is not None else {}))
             return
-        told = error if isinstance(error, MusterError) else None
-        detail = f"{told.name}: {told.detail}" if told else f"{type(error).__name__}: {error}"
-        _LOG.warning("%s (%s) failed: %s", task.id, task.kind, detail, exc_info=None if told else error)
+        known = error if isinstance(error, MusterError) else None
+        detail = f"{known.name}: {known.detail}" if known else f"{type(error).__name__}: {error}"
+        _LOG.warning("%s (%s) failed: %s", task.id, task.kind, detail, exc_info=None if known else error)
         if task.saga is None:
-            # Nobody counts its attempts, so that it would come back by itself.
+            # The shard map wants it, and not a saga, which would count the attempts and want it again: so it is tried here.
             self._start(task, running.tries + 1)
         else:
-            self._tell(running, Report(task.id, "failed", error=detail, final=isinstance(error, _FINAL)))
+            self._tell(running, TaskReport(task.id, "failed", error=detail, final=isinstance(error, _FINAL)))
 
-    def _tell(self, running: _Running, report: Report) -> None:
+    def _tell(self, running: _Running, report: TaskReport) -> None:
         self._report(report)
         asyncio.get_running_loop().call_later(again_seconds, self._again, running)
 
@@ -122,8 +123,8 @@ class TaskRunner:
             self._start(running.task, 0)
 
 
-async def perform(driver: ShardDriver, task: Task, told: Told) -> Extent | None:
-    """Do the task. Raises what the driver raises, and InvalidCommand for a kind that is unknown here."""
+async def perform(driver: ShardDriver, task: Task, on_progress: OnProgress) -> Extent | None:
+    """Carry out the task. Raises the driver's errors, and InvalidCommand for a kind that is unknown here."""
     shard, params = ShardId(task.keyspace, task.shard), task.params
     epoch: int = params.get("epoch", 0)
     match task.kind:
@@ -140,9 +141,9 @@ async def perform(driver: ShardDriver, task: Task, told: Told) -> Extent | None:
         case "prepare":
             await driver.prepare(shard, epoch)
         case "copy":
-            return await driver.copy(shard, _location(params["source"]), _copy_limits(params), told)
+            return await driver.copy(shard, _location(params["source"]), _copy_limits(params), on_progress)
         case "catch_up":
-            return await driver.catch_up(shard, _location(params["source"]), _copy_limits(params), told)
+            return await driver.catch_up(shard, _location(params["source"]), _copy_limits(params), on_progress)
         case "verify":
             return await driver.verify(shard, _location(params["source"]))
         case "drain":

@@ -10,7 +10,7 @@ from muster.client.transport import TOKEN, Transport, backoff_seconds
 from muster.client.watch import OutOfStep
 from muster.wire.error import Transient, Unreachable
 
-Told = TypeVar("Told")
+T = TypeVar("T")
 _END: Final = b"\n\n"
 
 
@@ -52,9 +52,9 @@ async def follow(
     transport: Transport,
     path: str,
     query: Mapping[str, str],
-    take: Callable[[str, bytes, str], Iterable[Told]],
+    take: Callable[[str, bytes, str], Iterable[T]],
     reconnect_seconds_max: float,
-) -> AsyncGenerator[Told, None]:
+) -> AsyncGenerator[T, None]:
     """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
 
     Taken up behind the last event that came whole, or anew when `take` raises OutOfStep. Raises refusals, and

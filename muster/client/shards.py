@@ -43,11 +43,11 @@ from muster.wire.shards import (
     Status,
 )
 
-Mark = Literal["cordon", "drain"]
-State = Literal["running", "blocked", "paused", "ended"]
-Verb = Literal["pause", "resume", "retry", "skip", "abort", "force-complete"]
+NodeMark = Literal["cordon", "drain"]
+MigrationState = Literal["running", "blocked", "paused", "ended"]
+MigrationVerb = Literal["pause", "resume", "retry", "skip", "abort", "force-complete"]
 T = TypeVar("T")
-VERBS: Final[tuple[Verb, ...]] = ("pause", "resume", "retry", "skip", "abort", "force-complete")
+VERBS: Final[tuple[MigrationVerb, ...]] = ("pause", "resume", "retry", "skip", "abort", "force-complete")
 
 
 class ShardControl:
@@ -123,11 +123,11 @@ class ShardControl:
         """All data nodes."""
         return await self._read(NODE_PAGE, ("nodes",), {}, consistency)
 
-    async def set_mark(self, node: str, mark: Mark, *, reason: str | None = None) -> Written:
+    async def set_mark(self, node: str, mark: NodeMark, *, reason: str | None = None) -> Written:
         """`cordon`: no new shards come to the node; `drain`: moreover, all that it has are moved away. Raises NodeNotFound."""
         return await self._write("PUT", ("nodes", node, mark), None, reason)
 
-    async def clear_mark(self, node: str, mark: Mark, *, reason: str | None = None) -> Written:
+    async def clear_mark(self, node: str, mark: NodeMark, *, reason: str | None = None) -> Written:
         """Shards may come again; moves under way go on."""
         return await self._write("DELETE", ("nodes", node, mark), None, reason)
 
@@ -184,7 +184,7 @@ class ShardControl:
         self,
         *,
         keyspace: str | None = None,
-        state: State | None = None,
+        state: MigrationState | None = None,
         limit: int | None = None,
         consistency: Consistency = "session",
     ) -> Page[Migration]:
@@ -199,7 +199,7 @@ class ShardControl:
     async def tell(
         self,
         migration: str,
-        verb: Verb,
+        verb: MigrationVerb,
         *,
         step: str | None = None,
         reason: str | None = None,

@@ -29,7 +29,7 @@ Consistency = Literal["eventual", "session", "causal", "strong"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """A successful answer's body and headers."""
 
     body: bytes
@@ -84,7 +84,7 @@ class Transport:
         command_id: str,
         reason: str | None = None,
         expected_version: int | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """PUT, POST or DELETE, with the same command id at every try."""
         headers = {"Idempotency-Key": _header("command_id", command_id)}
         if reason is not None:
@@ -119,7 +119,7 @@ class Transport:
         headers: dict[str, str],
         data: bytes | None,
         command_id: str | None,
-    ) -> Reply:
+    ) -> HttpReply:
         ends_at = time.monotonic() + self.timeout_seconds
         maybe_done, tries = False, 0
         while True:
@@ -141,7 +141,7 @@ class Transport:
         headers: dict[str, str],
         data: bytes | None,
         left_seconds: float,
-    ) -> Reply:
+    ) -> HttpReply:
         limits = aiohttp.ClientTimeout(total=max(0.01, min(left_seconds, ATTEMPT_SECONDS_MAX)))
         try:
             async with self._pool.request(
@@ -151,7 +151,7 @@ class Transport:
                 self.observe(response.headers.get(TOKEN, ""))
                 if response.status >= 400:
                     raise _problem(response.status, body)
-                return Reply(body, response.headers)
+                return HttpReply(body, response.headers)
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"no controller answers at {self.url}: {_said(error)}", url=self.url) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

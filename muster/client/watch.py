@@ -15,7 +15,7 @@ import orjson
 from muster.wire.error import Transient
 from muster.wire.registry import INSTANCE, Instance
 
-Key = tuple[str, str]
+_Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Follower:
     """The instances that a watch has told of so far."""
 
     def __init__(self) -> None:
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[_Key, _Held] = {}
         self._begun = False
 
     def take(self, event: str, data: bytes, token: str) -> Iterator[Change]:
@@ -132,5 +132,5 @@ def _hold(raw: dict[str, Any]) -> _Held:
     return _Held(raw, INSTANCE.validate_python(raw))
 
 
-def _key(raw: dict[str, Any]) -> Key:
+def _key(raw: dict[str, Any]) -> _Key:
     return raw["service"], raw["instance"]

@@ -22,7 +22,7 @@ from muster.wire.rpc import node_pb2
 
 MESSAGE_OPERATIONS_MAX: Final = 500
 MESSAGE_BYTES_MAX: Final = 1_000_000
-Result = Applied | bytes | MusterError | None
+OperationResult = Applied | bytes | MusterError | None
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +36,7 @@ class Pending:
     shard: int
     size: int
     write_id: str | None
-    result: Result = None
+    result: OperationResult = None
     settled: bool = False
     tried: Place | None = None
     unknown: bool = False
@@ -59,7 +59,7 @@ def waves(pendings: Iterable[Pending]) -> list[list[Pending]]:
     return told
 
 
-async def run(router: ShardRouter, pendings: Sequence[Pending]) -> list[Result]:
+async def run(router: ShardRouter, pendings: Sequence[Pending]) -> list[OperationResult]:
     """The results in the order of the operations, refusals among them."""
     try:
         for wave in waves(pendings):
@@ -159,7 +159,7 @@ class _Stream:
             told, write_id = result.written, pending.write_id or ""
             self._settle(pending, Applied(pending.shard, told.position, told.epoch, write_id, told.duplicate))
 
-    def _settle(self, pending: Pending, result: Result) -> None:
+    def _settle(self, pending: Pending, result: OperationResult) -> None:
         pending.result, pending.settled = result, True
         _let_go(self._router, pending)
         if not isinstance(result, MusterError) and self._router.gates.closed(pending.shard):

@@ -28,11 +28,11 @@ from typing import Any, Final, Self
 import orjson
 
 from muster.client.transport import Transport, path_of
-from muster.keyspace.batch import Pending, Result, run
+from muster.keyspace.batch import OperationResult, Pending, run
 from muster.keyspace.channel import NodeChannel
 from muster.keyspace.gate import Held
 from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Operation, Put
-from muster.keyspace.router import Attempt, ShardRouter
+from muster.keyspace.router import NodeCall, ShardRouter
 from muster.keyspace.scan import scan_shard
 from muster.keyspace.shard_map import Place
 from muster.wire import DEFAULT_URL
@@ -127,7 +127,7 @@ class Keyspace:
         found = await router.call(shard, attempt, len(key))
         return found.value if found.found else None
 
-    async def batch(self, operations: Iterable[Operation]) -> list[Result]:
+    async def batch(self, operations: Iterable[Operation]) -> list[OperationResult]:
         """The operations' results in their order: Applied, a value or None, or the error that one ended with.
 
         Each node gets one stream of its operations. Those on one key are applied in their order, for which a key costs
@@ -173,7 +173,9 @@ class Keyspace:
         router = self._router
         return router, shard_of(key, router.map.shards)
 
-    async def _write(self, router: ShardRouter, shard: int, attempt: Attempt[Any], size: int, write_id: str) -> Applied:
+    async def _write(
+        self, router: ShardRouter, shard: int, attempt: NodeCall[Any], size: int, write_id: str
+    ) -> Applied:
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         written = await router.call(shard, attempt, size, write_id)

@@ -34,9 +34,9 @@ from muster.wire.error import (
 )
 
 WATCH_AGAIN_SECONDS: Final = 1.0
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 # (channel, epoch, timeout in seconds) -> the answer; called anew for every try.
-Attempt = Callable[[NodeChannel, int, float], Awaitable[Answer]]
+NodeCall = Callable[[NodeChannel, int, float], Awaitable[T]]
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -73,7 +73,7 @@ class ShardRouter:
         self.gates.open_all()
         await self.channels.close()
 
-    async def call(self, shard: int, attempt: Attempt[Answer], size: int, write_id: str | None = None) -> Answer:
+    async def call(self, shard: int, attempt: NodeCall[T], size: int, write_id: str | None = None) -> T:
         """The answer of whoever serves the shard. `size` counts while the call is held; `write_id`: it is a write."""
         ends_at = asyncio.get_running_loop().time() + self.hold_seconds
         tried, trouble = None, None
@@ -95,12 +95,12 @@ class ShardRouter:
     async def _call_held(
         self,
         shard: int,
-        attempt: Attempt[Answer],
+        attempt: NodeCall[T],
         ends_at: float,
         tried: Place | None,
         trouble: MusterError | None,
         write_id: str | None,
-    ) -> Answer:
+    ) -> T:
         loop, gate = asyncio.get_running_loop(), self.gates.at(shard)
         unknown = is_outcome_unknown(trouble)
         while True:
@@ -119,7 +119,7 @@ class ShardRouter:
                 if turn == "knock":
                     gate.knocked()
 
-    async def _try(self, place: Place, attempt: Attempt[Answer], seconds: float) -> Answer:
+    async def _try(self, place: Place, attempt: NodeCall[T], seconds: float) -> T:
         channel = self.channel(place)
         try:
             answer = await attempt(channel, place.epoch, seconds)

@@ -1,8 +1,8 @@
-"""How a store is driven through a move of a shard: what its owner does, and what its receiver does.
+"""What a store must promise so that its shards can be moved: as the owner of a shard, and as the target of a move.
 
-Any store that keeps these promises can be a data node; `tests/drivers/driver_contract.py` holds drivers against them, and LMDB's
-is the reference. Every method is idempotent: it may be asked again, by the same task or a later attempt, and answers alike.
-A node keeps the highest epoch that it has seen of each shard durably and refuses lower ones with StaleEpoch.
+Any store that keeps these promises can be a data node; `tests/drivers/driver_contract.py` checks them, and LMDB's driver is
+the reference. Every method is idempotent: it may be called again, by the same task or a later attempt, with the same result.
+A node durably keeps the highest epoch that it has seen of each shard, and refuses lower ones with StaleEpoch.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from muster.wire.value import value
 
 
 class ShardId(NamedTuple):
-    """Which shard: `shard` counts from 0."""
+    """A shard of a keyspace; `shard` is its number, from 0."""
 
     keyspace: str
     shard: int
@@ -31,7 +31,7 @@ class Location:
 
 @value
 class Extent:
-    """What a copy holds: the number of its last change, a digest of all live pairs (hex), how many they are, their bytes.
+    """What a copy holds: the number of its last change, a digest of all live pairs (hex), their count and their bytes.
 
     Two copies with the same digest hold the same pairs.
     """
@@ -44,7 +44,7 @@ class Extent:
 
 @value
 class ShardLimits:
-    """What a shard takes: the largest value, and the most of keys and values in all."""
+    """The limits of a shard: the largest value, and the most bytes of keys and values together."""
 
     value_bytes_max: int = 1_048_576
     shard_bytes_max: int = 4 << 30
@@ -52,7 +52,7 @@ class ShardLimits:
 
 @value
 class CopyLimits:
-    """How fast a copy may go (None: as fast as it can), and within how many changes of the source it has caught up."""
+    """How fast a copy may go (None: as fast as it can), and how few changes may be missing when it has caught up."""
 
     bytes_per_second: float | None = None
     lag_records_max: int = 1_000
@@ -60,7 +60,7 @@ class CopyLimits:
 
 @value
 class Progress:
-    """How far a step has come. Told often, recorded never."""
+    """How far a step has come. Reported often, and never recorded."""
 
     bytes: int
     bytes_total: int | None = None
@@ -68,48 +68,49 @@ class Progress:
     lag_records: int | None = None
 
 
-Told = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
+"""Called with the progress of a step, as often as the driver likes."""
 
 
 class ShardOwner(Protocol):
-    """What the holder of a shard does."""
+    """What the owner of a shard does."""
 
     async def open(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
-        """Serve the shard as a fresh and empty one; one that is there with this epoch is left as it is. Raises StaleEpoch."""
+        """Serve the shard, new and empty. One that is here with this epoch already is left as it is. Raises StaleEpoch."""
 
     async def fence(self, shard: ShardId, epoch: int) -> Extent:
-        """Acknowledge no write at or below the epoch any more, whatever happens; the final extent. Raises StaleEpoch."""
+        """Never acknowledge a write at or below the epoch again, not even after a restart. Returns the final extent."""
 
     async def activate(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """Serve the shard with this epoch: after the commit, or again after an abort. Raises StaleEpoch, ShardNotFound."""
 
     async def retire(self, shard: ShardId, epoch: int, owner: Location) -> None:
-        """Another node serves the shard with this epoch: answer NotOwner with it, whether or not a copy is here."""
+        """Another node serves the shard with this epoch: refuse with NotOwner from now on, whether or not a copy is here."""
 
     async def drop(self, shard: ShardId, epoch: int) -> None:
-        """Delete the copy, unless it serves with an epoch above this one (StaleEpoch). No copy: nothing to do."""
+        """Delete the copy, if there is one. Raises StaleEpoch when it serves with a higher epoch."""
 
 
 class ShardTarget(Protocol):
-    """What the receiver of a shard does. `source` is the node that serves it."""
+    """What the target of a move does. `source` is the node that serves the shard."""
 
     async def prepare(self, shard: ShardId, epoch: int) -> None:
-        """A hidden, empty copy that may come to serve with this epoch. One that was prepared for it already is kept with
-        all that it holds, an older hidden or retired one is wiped, one that serves is refused (StaleEpoch).
+        """Make a hidden, empty copy, which may later serve with this epoch. One that was made for this epoch before is kept
+        as it is, an older hidden or retired one is wiped. Raises StaleEpoch when a copy serves here.
         """
 
-    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
-        """Pull the source's snapshot, from the copy's own durable checkpoint on. Raises ReadFailed, NotOwner."""
+    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
+        """Copy the source's snapshot, from the copy's own durable checkpoint on. Raises ReadFailed, NotOwner."""
 
-    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
-        """Follow the source's changes until the lag is small; go on following until drained or dropped."""
+    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
+        """Return when the source's changes are here but for a small lag; go on following them until drained or dropped."""
 
     async def verify(self, shard: ShardId, source: Location) -> Extent:
         """Read the whole copy again and compare its digest with the source's at the same position. Raises ChecksumMismatch."""
 
     async def drain(self, shard: ShardId, source: Location, final: Extent | None) -> Extent:
-        """Follow a fenced source to its end; `final`, when known, is what its fence said. Raises ChecksumMismatch."""
+        """Follow a fenced source to its end; `final`, when known, is the extent at its fence. Raises ChecksumMismatch."""
 
 
 class ShardDriver(ShardOwner, ShardTarget, Protocol):
-    """A store that can hold shards, give them away and take them over."""
+    """A store that can hold shards, give them away and receive them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardId, ShardLimits, Told
+from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -229,7 +229,7 @@ class MemoryNode:
                 return
         self._disk[shard] = Shard("hidden", epoch, pairs={})
 
-    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
+    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
         """See `ShardTarget.copy`."""
         here = self._hidden(shard)
         if here.mark is None or not here.mark.done:
@@ -242,7 +242,7 @@ class MemoryNode:
             for key, value in pairs:
                 if key > mark.last_key:
                     await self._install(shard, here, giver, key, value, limits)
-                    told(Progress(here.extent.bytes, total, len(self._pairs(here))))
+                    on_progress(Progress(here.extent.bytes, total, len(self._pairs(here))))
             mark.done, here.position = True, mark.first
         return here.extent
 
@@ -258,13 +258,15 @@ class MemoryNode:
         here.set(key, value)
         here.mark.last_key = key
 
-    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
+    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
         """See `ShardTarget.catch_up`."""
-        await self.copy(shard, source, limits, told)
+        await self.copy(shard, source, limits, on_progress)
         here, giver = self._hidden(shard), self._network.reach(source)
         self._pull(shard, here, giver)
         giver._followers.setdefault(shard, {})[self.location.address] = lambda change: self._heard(shard, here, change)
-        told(Progress(here.extent.bytes, None, len(self._pairs(here)), giver._source(shard).position - here.position))
+        on_progress(
+            Progress(here.extent.bytes, None, len(self._pairs(here)), giver._source(shard).position - here.position)
+        )
         return here.extent
 
     async def verify(self, shard: ShardId, source: Location) -> Extent:

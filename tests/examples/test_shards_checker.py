@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from examples.shards.checker import check
-from examples.shards.journal import Journal, told_by
+from examples.shards.journal import Journal, read_journals
 from infra.shards.record import ShardRecord, Write, decode_record, encode_record, shard_key
 from infra.shards.store import ShardStore
 from muster import Client, Keyspace
@@ -136,8 +136,8 @@ def remains(lived: Path, tmp_path: Path) -> Remains:
 
 def test_a_history_without_a_breach_passes(remains: Remains) -> None:
     assert remains.breaches() == []
-    told = told_by([remains.folder / "journals" / "a.jsonl"])
-    assert {operation.epoch for operation in told.operations} == {1, 2}
+    entries = read_journals([remains.folder / "journals" / "a.jsonl"])
+    assert {operation.epoch for operation in entries.operations} == {1, 2}
 
 
 @pytest.mark.parametrize(("node", "shard"), [("n2", MOVED), ("n1", STAYED)])

@@ -16,7 +16,7 @@ from examples.demo.claims import Claims
 from examples.demo.cluster import ROOT, Cluster
 from examples.demo.compare import differences, watch_breaches
 from examples.demo.shards import KEYSPACE, LATE, NODES, SHARDS, checked
-from examples.shards.journal import told_by
+from examples.shards.journal import read_journals
 from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
 from muster import Appeared, Change, Changed, Client, Event, Instance, Removed, Snapshot
@@ -137,8 +137,8 @@ async def test_the_demonstration_holds_and_its_checker_misses_a_write_that_is_re
 
 def an_acknowledged_write(journals: Path) -> str:
     """The key of a write that nothing has followed."""
-    told = told_by(journals.glob("*.jsonl"))
-    last = [operations[-1] for operations in told.writes.values()]
+    entries = read_journals(journals.glob("*.jsonl"))
+    last = [operations[-1] for operations in entries.writes.values()]
     return next(one.key for one in last if one.acknowledged and one.number is not None)
 
 

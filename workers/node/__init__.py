@@ -1,1 +1,1 @@
-"""A data node's inside: the shards' service over the store, and the driver that moves them."""
+"""A data node: the gRPC service over its store, and the driver that moves its shards."""

@@ -1,7 +1,7 @@
-"""A shard on its way here: the source's snapshot and changes, received and installed.
+"""A shard on its way to this node: the source's snapshot and changes, received and installed.
 
-What has come while the disk was busy is installed together, so a copy is limited by the slower of network and disk, and
-each transaction moves the durable checkpoint. A source that goes away is waited for; from a checkpoint it goes on.
+Chunks that arrive during a write are installed in the next one, as one batch; so a copy is as fast as the slower of network
+and disk. Each transaction also moves the durable checkpoint, from which a copy continues when its source comes back.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import grpc
 
 from infra.shards.record import Change, ShardRecord
 from infra.shards.store import LogTrimmed, ShardStore
-from muster.wire.driver import CopyLimits, Location, Progress, ShardId, Told
+from muster.wire.driver import CopyLimits, Location, OnProgress, Progress, ShardId
 from muster.wire.error import MusterError, ReadFailed, ShardNotFound, StaleEpoch, Transient
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
@@ -32,31 +32,31 @@ pause_seconds_max: Final = 1.0
 
 @dataclass(slots=True)
 class Patience:
-    """How long nothing may come from a source: `seconds` since something of it was installed, or there was nothing new."""
+    """How long a source may be silent: `seconds` since something from it was installed, or it said that nothing is new."""
 
     seconds: float
     heard_at: float = field(default_factory=time.monotonic)
     pause_seconds: float = pause_seconds_min
 
     def heard(self) -> None:
-        """Something came, and is safe here."""
+        """Something came from the source, and is durable here."""
         self.heard_at, self.pause_seconds = time.monotonic(), pause_seconds_min
 
     async def wait(self, error: Transient) -> None:
-        """Pause before the next try, longer each time. Raises the error when the patience is at its end."""
+        """Pause before the next try, longer each time. Raises the error when the source has been silent for too long."""
         if time.monotonic() - self.heard_at + self.pause_seconds > self.seconds:
             raise error
         await asyncio.sleep(self.pause_seconds)
         self.pause_seconds = min(2 * self.pause_seconds, pause_seconds_max)
 
     def endless(self) -> None:
-        """From now on wait for ever: nobody waits for us."""
+        """Wait for ever from now on: no caller waits any more."""
         self.seconds = inf
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How far a follower is: its record, and the source's newest position, digest, and whether it is fenced there."""
+    """How far a follower has come: its record, the source's newest position and digest, and whether it is fenced there."""
 
     record: ShardRecord
     head: int
@@ -65,13 +65,13 @@ class Seen:
 
     @property
     def lag_records(self) -> int:
-        """How many changes of the source are not here."""
+        """How many changes of the source are still missing here."""
         return self.head - self.record.position
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Brings `shard` from `source` into the store's hidden copy of it. One at a time for a shard."""
+    """Brings `shard` from `source` into the store's hidden copy. For each shard, only one may run at a time."""
 
     store: ShardStore
     threads: Threads
@@ -79,24 +79,25 @@ class Pull:
     source: Location
     stub: node_pb2_grpc.ShardNodeStub
 
-    async def copy(self, limits: CopyLimits, told: Told, patience: Patience) -> ShardRecord:
+    async def copy(self, limits: CopyLimits, on_progress: OnProgress, patience: Patience) -> ShardRecord:
         """Return when the snapshot is installed to its end."""
         throttle = Throttle(limits.bytes_per_second)
         while not complete(record := await self.threads.run(hidden, self.store, self.shard)):
             try:
-                await self._snapshot(record, throttle, told, patience)
+                await self._snapshot(record, throttle, on_progress, patience)
             except LogTrimmed:
+                # The changes since the checkpoint are gone at the source: only a new snapshot can be completed.
                 await self.threads.run(self.store.restart, self.shard, record.copy)
             except Transient as error:
                 await patience.wait(error)
         return record
 
     async def follow(
-        self, limits: CopyLimits, told: Told, patience: Patience, seen: Callable[[Seen], bool]
+        self, limits: CopyLimits, on_progress: OnProgress, patience: Patience, seen: Callable[[Seen], bool]
     ) -> ShardRecord:
-        """Apply the source's changes until `seen`, which is asked behind each step, says that it is enough."""
+        """Apply the source's changes until `seen`, which is called after each step, returns True."""
         while True:
-            record = await self.copy(limits, told, patience)
+            record = await self.copy(limits, on_progress, patience)
             try:
                 return await self._tail(record, patience, seen)
             except LogTrimmed:
@@ -105,7 +106,7 @@ class Pull:
                 await patience.wait(error)
 
     async def digest_at(self, position: int, patience: Patience) -> str | None:
-        """The source's digest behind change number `position`; None when its log does not reach so far back."""
+        """The source's digest after change number `position`; None when its log does not reach back that far."""
         while True:
             try:
                 return await self._digest_at(position)
@@ -121,7 +122,9 @@ class Pull:
             return found.digest
         return next((change.digest for change in found.changes if change.position == position), None)
 
-    async def _snapshot(self, record: ShardRecord, throttle: Throttle, told: Told, patience: Patience) -> None:
+    async def _snapshot(
+        self, record: ShardRecord, throttle: Throttle, on_progress: OnProgress, patience: Patience
+    ) -> None:
         checkpoint = record.checkpoint
         request = node_pb2.SnapshotRequest(
             shard=_shard(self.shard),
@@ -139,7 +142,8 @@ class Pull:
                     position, size = some[0].position, some[0].bytes
                 record = await self.threads.run(_install, self.store, self.shard, record.copy, position, some)
                 patience.heard()
-                told(Progress(record.bytes, size, record.records))
+                on_progress(Progress(record.bytes, size, record.records))
+        # In a transaction of its own, after all others: a crash before it only asks for the snapshot's end again.
         await self.threads.run(self.store.install, self.shard, record.copy, position=position, done=True)
 
     async def _tail(self, record: ShardRecord, patience: Patience, seen: Callable[[Seen], bool]) -> ShardRecord:
@@ -167,7 +171,7 @@ class Pull:
 
     @asynccontextmanager
     async def _calling(self, call: Any) -> AsyncIterator[Any]:
-        """The call's messages; its failures as errors of ours, and cancelled at the end."""
+        """The messages of a call that is cancelled at the end of the block; its failures are raised as our errors."""
         try:
             yield call
         except grpc.aio.AioRpcError as failed:
@@ -183,7 +187,7 @@ class Pull:
 
 
 def hidden(store: ShardStore, shard: ShardId) -> ShardRecord:
-    """The record of the hidden copy. Raises ShardNotFound, and StaleEpoch when the shard is here otherwise."""
+    """The record of the hidden copy. Raises ShardNotFound, and StaleEpoch when the copy here is not hidden."""
     record = store.record(shard)
     if record is None or not record.copy:
         raise ShardNotFound(f"no copy of {shard} was prepared here")
@@ -198,7 +202,7 @@ def complete(record: ShardRecord) -> bool:
 
 
 def consistent(record: ShardRecord) -> bool:
-    """Whether the copy is what the source was at its position, and no mixture of two snapshots."""
+    """Whether the copy equals the source at one position: not so while it mixes two snapshots, until changes catch up."""
     return record.checkpoint is not None and record.checkpoint.done and record.position >= record.checkpoint.newest
 
 

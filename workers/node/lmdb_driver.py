@@ -1,8 +1,8 @@
-"""LMDB's driver: how a data node's store is moved; the reference for other stores.
+"""LMDB's driver: how a data node's store is moved. It is the reference for drivers of other stores.
 
-What a step has done is in the store before it is answered, so any step can be asked again, by a later attempt or a new
-process, and goes on from there. Of the steps that pull a shard one runs at a time: a later one takes over, and who waited
-for the earlier one is told to try again.
+What a step has done is durable before it is answered. So any step can be repeated, by a later attempt or a new process,
+and continues from there. Of the steps that pull a shard only one runs at a time: a later one takes over, and the caller of
+the earlier one gets DataUnavailable, to try again.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import grpc
 
 from infra.shards.record import ShardRecord
 from infra.shards.store import ShardStore
-from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardId, ShardLimits, Told
+from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, DataUnavailable
 from muster.wire.rpc import node_pb2_grpc
 from workers.node.incoming import Patience, Pull, Seen, complete, consistent, hidden
@@ -38,7 +38,7 @@ Work = Callable[[], Coroutine[Any, Any, ShardRecord]]
 class LmdbDriver:
     """See `muster.wire.driver.ShardDriver`. Belongs to the event loop in which its node runs; `close` ends what it follows.
 
-    A source that cannot be reached for `patience_seconds` is a matter of trying the step again.
+    A step fails when its source cannot be reached for `patience_seconds`; the saga tries it again.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LmdbDriver:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def close(self) -> None:
-        """End all pulls, let the sources go."""
+        """End all pulls, and close the channels to their sources."""
         for shard in list(self._pulls):
             await self._stop(shard)
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
@@ -64,11 +64,12 @@ class LmdbDriver:
         await self._threads.run(self._store.open, shard, epoch, limits)
 
     async def fence(self, shard: ShardId, epoch: int) -> Extent:
-        """See `ShardOwner.fence`. What the writer has taken before is in the extent, what comes behind it is refused."""
+        """See `ShardOwner.fence`. Writes that came before are in the extent; those that come after are refused."""
         return await self._threads.run(self._store.fence, shard, epoch)
 
     async def activate(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """See `ShardOwner.activate`."""
+        # The store first: it is durable before the pull ends, and what the pull still writes is refused by then.
         await self._threads.run(self._store.activate, shard, epoch, limits)
         await self._stop(shard)
 
@@ -90,28 +91,28 @@ class LmdbDriver:
         """See `ShardTarget.prepare`."""
         await self._threads.run(self._store.prepare, shard, epoch)
 
-    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
+    async def copy(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
         """See `ShardTarget.copy`."""
         record = await self._threads.run(hidden, self._store, shard)
         if not complete(record):
             pull, patience = self._pull(shard, source), self._patience()
-            record = await self._alone(shard, lambda: pull.copy(limits, told, patience))
+            record = await self._alone(shard, lambda: pull.copy(limits, on_progress, patience))
         return record.extent
 
-    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, told: Told) -> Extent:
-        """See `ShardTarget.catch_up`. Once it has caught up it waits for its source for ever."""
+    async def catch_up(self, shard: ShardId, source: Location, limits: CopyLimits, on_progress: OnProgress) -> Extent:
+        """See `ShardTarget.catch_up`. After it has caught up, a source that goes away is waited for without limit."""
         pull, patience = self._pull(shard, source), self._patience()
         caught: asyncio.Future[Extent] = asyncio.get_running_loop().create_future()
 
         def seen(now: Seen) -> bool:
             if not caught.done():
-                told(Progress(now.record.bytes, None, now.record.records, now.lag_records))
+                on_progress(Progress(now.record.bytes, None, now.record.records, now.lag_records))
                 if now.lag_records <= limits.lag_records_max and consistent(now.record):
                     patience.endless()
                     caught.set_result(now.record.extent)
             return False
 
-        task = await self._begin(shard, lambda: pull.follow(limits, told, patience, seen))
+        task = await self._begin(shard, lambda: pull.follow(limits, on_progress, patience, seen))
         either: list[asyncio.Future[Any]] = [task, caught]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -121,14 +122,14 @@ class LmdbDriver:
         return caught.result() if caught.done() else _outcome(shard, task).extent
 
     async def verify(self, shard: ShardId, source: Location) -> Extent:
-        """See `ShardTarget.verify`. Whoever follows goes on meanwhile: the copy is read as of one moment."""
+        """See `ShardTarget.verify`. Following goes on meanwhile: the copy is read as of one moment."""
         for _ in range(verify_tries_max):
             record = await self._threads.run(hidden, self._store, shard)
             if not consistent(record):
                 await self.catch_up(shard, source, CopyLimits(), lambda _: None)
             found = await asyncio.shield(self._threads.start(self._store.recompute, shard))
             expected = await self._pull(shard, source).digest_at(found.position, self._patience())
-            if expected is None:  # It has no such place in its log any more: compare at a later one.
+            if expected is None:  # The source's log was trimmed beyond that position: compare at a later one.
                 await self.catch_up(shard, source, CopyLimits(lag_records_max=0), lambda _: None)
                 continue
             if found.digest != expected:
@@ -182,14 +183,14 @@ class LmdbDriver:
         return Pull(self._store, self._threads, shard, source, stub)
 
     async def _begin(self, shard: ShardId, work: Work) -> "asyncio.Task[ShardRecord]":
-        """Run it in a task of its own, in place of what pulls the shard now."""
+        """Run it in a task of its own, after what pulls the shard now has ended."""
         await self._stop(shard)
         task = self._pulls[shard] = asyncio.create_task(work())
         task.add_done_callback(self._ended(shard))
         return task
 
     async def _alone(self, shard: ShardId, work: Work) -> ShardRecord:
-        """What it returns; it ends with whoever waits for it."""
+        """Run it and return its result. When this call is cancelled, the work ends too."""
         task = await self._begin(shard, work)
         try:
             await asyncio.wait([task])

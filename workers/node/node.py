@@ -1,4 +1,4 @@
-"""A data node without its contact to the controller: the store, its gRPC service, and the driver that moves its shards."""
+"""A data node's server, without contact to a controller: the store, its gRPC service, and the driver that moves shards."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,20 +22,20 @@ pending_requests_max: Final = 20_000
 SERVER_OPTIONS: Final = (
     ("grpc.server.max_pending_requests", pending_requests_max),  # left alone, a burst of 1,000 calls is cut by chance
     ("grpc.server.max_pending_requests_hard_limit", 2 * pending_requests_max),
-    ("grpc.max_receive_message_length", -1),  # the store refuses what is too large, and says so
+    ("grpc.max_receive_message_length", -1),  # the store refuses what is too large, with a problem of its own
     ("grpc.so_reuseport", 0),  # two processes on one port would share its calls
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # readers ping us to see that we live
 )
 stop_seconds_max: Final = 1.0
 
 
-class DataNode:
-    """`async with DataNode(path, name) as node` serves the shards in the folder `path` at `listen` (port 0: a free one).
+class NodeServer:
+    """`async with NodeServer(path, name) as node` serves the shards in the folder `path` at `listen` (port 0: a free port).
 
-    `advertise` is the host by which others find it, when that is not the one it listens at.
-
-    Nothing is acknowledged or read before `serve_until` was told, and from that moment on. `bytes_per_second` bounds what
-    it gives away as snapshots, in all; `store_options` go to `ShardStore`. Raises NotReady when folder or port are taken.
+    `advertise` is the host at which others reach it, when that is not the one it listens at. Reads and writes are
+    answered only until the instant given to `serve_until`; before its first call, not at all. `bytes_per_second` limits
+    all snapshots that it sends, together; `store_options` go to `ShardStore`. Raises NotReady when the folder or the port
+    is taken.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class DataNode:
 
     @property
     def location(self) -> Location:
-        """The node, and where it listens."""
+        """The node and its address."""
         return Location(self.name, self.address)
 
     def serve_until(self, monotonic: float) -> None:
-        """The lease lets reads and writes be answered until then, in time.monotonic(); it may be moved either way."""
+        """Answer reads and writes until this instant, in time.monotonic(). A later call may move it either way."""
         self._served_until = monotonic
 
     async def __aenter__(self) -> Self:
@@ -87,7 +87,7 @@ class DataNode:
         threads = Threads()
         stack.push_async_callback(threads.close)
         self.store = await threads.run(ShardStore, self._path, **self._store_options)
-        # Before the threads: a deletion under way is interrupted, not waited for.
+        # Closed before the threads are: a deletion under way is interrupted instead of waited for.
         stack.push_async_callback(asyncio.to_thread, self.store.close)
         commits = await stack.enter_async_context(Commits(self.store, acknowledge_until=until))
         self.giving = Giving(self.store, threads, self._bytes_per_second)
@@ -100,6 +100,8 @@ class DataNode:
         self.address = f"{host}:{_bound(server, self._listen)}"
         self.store.here = self.location
         await server.start()
+        # The stack unwinds backwards: snapshots and tails end first, or the server would wait for them in vain; then the
+        # server, the driver, the commits, and at last the store and its threads.
         stack.push_async_callback(server.stop, stop_seconds_max)
         stack.callback(self.giving.close)
 

@@ -1,7 +1,7 @@
-"""What a node gives to another one: a shard as of one moment, and what changes from then on.
+"""A shard on its way to another node: a snapshot of one moment, and the changes after it.
 
-Log entries that a reader still needs are pinned while it reads, and for a while after, so that one whose connection broke,
-or whose process was restarted, finds its place again.
+Log entries that a reader still needs are pinned while it reads, and for a while after, so that a reader whose connection
+broke, or whose process was restarted, finds its place again.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ pin_linger_seconds: Final = 60.0
 
 
 class Giving:
-    """Serves snapshots and tails of the store's shards, snapshots at up to `bytes_per_second` in all.
+    """Serves snapshots and tails of the store's shards; all snapshots together at up to `bytes_per_second`.
 
-    `sent_bytes` counts what has gone out, since the start.
+    `sent_bytes` counts all that has been sent since the start.
     """
 
     def __init__(self, store: ShardStore, threads: Threads, bytes_per_second: float | None) -> None:
@@ -39,18 +39,18 @@ class Giving:
         self.sent_bytes = 0
 
     def close(self) -> None:
-        """End what is being given: the readers may ask again when the node is back."""
+        """End all snapshots and tails; their readers ask again when the node is back."""
         self._closing = True
         for shard in self._waiting:
             self.changed(shard)
 
     def changed(self, shard: ShardId) -> None:
-        """Something happened to the shard: tails of it look again."""
+        """Wake the tails of the shard: something has happened to it."""
         for event in self._waiting.get(shard, ()):
             event.set()
 
     async def snapshot(self, request: node_pb2.SnapshotRequest, context: Any) -> None:
-        """Write the shard's snapshot, from behind a key on, as parts to the call."""
+        """Write the shard's snapshot to the call in parts, beginning after the requested key."""
         shard = ShardId(request.shard.keyspace, request.shard.number)
         with self._store.snapshot(shard, epoch=request.epoch) as snapshot:
             position = snapshot.extent.position
@@ -59,6 +59,7 @@ class Giving:
                 await self._check_log(shard, pin.after)
                 size_max = self._throttle.part_bytes(min(request.part_bytes or part_bytes_max, part_bytes_max))
                 parts = _parts(snapshot, request.after, size_max)
+                # The next part is read from the disk while this one is sent.
                 coming = self._threads.start(next, parts, None)
                 try:
                     while (part := await asyncio.shield(coming)) is not None:
@@ -67,6 +68,7 @@ class Giving:
                         await self._throttle.take(size)
                         await self._send(part, size, context)
                 finally:
+                    # The snapshot must not be closed while a thread still reads from it.
                     await ended(coming)
 
     async def _send(self, message: node_pb2.SnapshotPart | node_pb2.Changes, size: int, context: Any) -> None:
@@ -76,19 +78,20 @@ class Giving:
         await context.write(message)
 
     async def _check_log(self, shard: ShardId, first: int) -> None:
-        """Raise LogTrimmed now rather than when all pairs have travelled."""
+        """Raise LogTrimmed now, before any pairs are sent: the reader could not go on after them."""
         record = await self._threads.run(self._store.record, shard)
         if record is not None and record.log_first > first + 1:
             raise LogTrimmed(f"the log of {shard} begins at {record.log_first}", after=first, first=record.log_first)
 
     async def tail(self, request: node_pb2.TailRequest, context: Any) -> None:
-        """Write the shard's changes to the call as they come; what there is is told at once, and again each second."""
+        """Write the shard's changes to the call as they come, and at least one message each second."""
         shard = ShardId(request.shard.keyspace, request.shard.number)
         moved = asyncio.Event()
         self._waiting.setdefault(shard, set()).add(moved)
         try:
             with self._pinned(shard, request.after) as pin:
                 while True:
+                    # Cleared before the read: a change that comes during it sets the event again, and is not missed.
                     moved.clear()
                     found = await self._threads.run(
                         self._store.changes, shard, pin.after, epoch=request.epoch, bytes_max=part_bytes_max
@@ -114,7 +117,7 @@ class Giving:
 
 
 async def _soon(moved: asyncio.Event) -> None:
-    """Wait for news, a little longer for what comes with them, and for no news as long as a heartbeat."""
+    """Wait for news, and a little longer for more of them; without news, as long as a heartbeat."""
     try:
         async with asyncio.timeout(heartbeat_seconds):
             await moved.wait()

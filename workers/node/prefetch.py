@@ -1,4 +1,4 @@
-"""Reading ahead: while what has come is being worked on, the next messages come in."""
+"""Reads messages ahead, while those before them are worked on."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -8,18 +8,18 @@ from typing import Generic, Protocol, TypeVar
 from workers.node.throttle import Throttle
 
 
-class Message(Protocol):
-    """A message of gRPC."""
+class SizedMessage(Protocol):
+    """A gRPC message."""
 
     def ByteSize(self) -> int:  # noqa: N802
         """Its size on the wire."""
 
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M", bound=SizedMessage)
 
 
 async def gathered(messages: AsyncIterable[M], throttle: Throttle, bytes_max: int) -> AsyncGenerator[list[M], None]:
-    """The messages in lists: each time all that have come since. Up to `bytes_max` are read ahead, through the throttle."""
+    """The messages in lists, each with all that have come since the last. Reads up to `bytes_max` ahead, throttled."""
     ahead = _Ahead[M](bytes_max)
     reading = asyncio.create_task(ahead.read(messages, throttle))
     try:
@@ -60,7 +60,7 @@ class _Ahead(Generic[M]):
             self._changed.notify_all()
 
     async def take(self) -> list[M]:
-        """All that waits, once there is something; nothing: it is the end."""
+        """Wait for messages and return all that have come; an empty list: there are no more."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._waiting or self._ended)
             some, self._waiting, self._bytes = self._waiting, [], 0

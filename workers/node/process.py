@@ -1,4 +1,4 @@
-"""A data node as a process: the store in a folder, its gRPC server, and the participant that the controller knows it by."""
+"""A data node as a process: the store in a folder, its gRPC server, and the agent that takes part in the cluster."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from infra.settings import check_loopback
 from muster.agent.agent import Agent
 from muster.agent.settle import LocalShard
 from muster.wire.driver import Location
-from workers.node.node import DataNode
+from workers.node.node import NodeServer
 
 STORE_FILE: Final = "store.id"
 _LOG: Final = logging.getLogger("muster.node")
@@ -22,7 +22,7 @@ _LOG: Final = logging.getLogger("muster.node")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """`advertise`: where others reach it (`host:port`), when that is not where it listens."""
+    """Settings of a data node. `advertise`: where others reach it (`host:port`), when that is not where it listens."""
 
     node: str
     data: Path
@@ -37,7 +37,7 @@ class NodeSettings:
 
 
 async def serve(settings: NodeSettings) -> None:
-    """Be a data node until SIGTERM or SIGINT.
+    """Run a data node until SIGTERM or SIGINT.
 
     Raises NotReady when another process has the folder or the port, or when it must not listen there; StaleIncarnation when
     another one has joined as this node; NodeTaken when the id belongs to another folder.
@@ -46,7 +46,7 @@ async def serve(settings: NodeSettings) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    async with DataNode(
+    async with NodeServer(
         settings.data, settings.node, listen=settings.listen, bytes_per_second=settings.serve_bytes_per_second
     ) as node:
         agent = agent_of(node, settings)
@@ -54,6 +54,7 @@ async def serve(settings: NodeSettings) -> None:
         asked = asyncio.create_task(stopped.wait())
         await asyncio.wait((taking_part, asked), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
+        # The agent ends before the server does: it gives up the lease, so that nothing is acknowledged while we stop.
         if not taking_part.done():
             _LOG.info("%s stops", settings.node)
             taking_part.cancel()
@@ -62,8 +63,8 @@ async def serve(settings: NodeSettings) -> None:
             taking_part.result()
 
 
-def agent_of(node: DataNode, settings: NodeSettings) -> Agent:
-    """The participant for a node that is open already."""
+def agent_of(node: NodeServer, settings: NodeSettings) -> Agent:
+    """The agent of a node that is open already."""
     address = settings.advertise or node.address
     node.store.here = Location(settings.node, address)
 
@@ -87,9 +88,10 @@ def agent_of(node: DataNode, settings: NodeSettings) -> Agent:
 
 
 def store_id(folder: Path) -> str:
-    """What tells this folder's data from others: made once, by whoever holds the folder."""
+    """The id of the data in this folder, by which the controller knows it again; made once. The caller holds the folder."""
     file = folder / STORE_FILE
     if not file.exists():
+        # Written aside, synced and renamed: a crash leaves either no id or a whole one, never a part of one.
         fresh = file.with_suffix(".new")
         with fresh.open("w") as writing:
             writing.write(uuid4().hex)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def _refusing(method: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Errors of ours end the call with their status."""
+    """End the call with the status and the problem of an error of ours."""
 
     @wraps(method)
     async def answered(self: Any, request: Any, context: Any) -> T:
@@ -33,8 +33,8 @@ def _refusing(method: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[An
 
 
 class NodeService(node_pb2_grpc.ShardNodeServicer):
-    """Serves the store's shards. Reads and writes are refused (DataUnavailable) from `serve_until()` on, in
-    time.monotonic(); what is given to other nodes needs no lease.
+    """Serves the store's shards. From the instant `serve_until()` on, in time.monotonic(), reads and writes are refused
+    (DataUnavailable). Copies for other nodes need no lease.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
 
     @_refusing
     async def Describe(self, request: node_pb2.DescribeRequest, context: Any) -> node_pb2.ShardDescription:  # noqa: N802
-        """The shard's record, whether or not it serves."""
+        """The shard's record, in any state."""
         shard = _shard(request)
         record = self._store.record(shard)
         if record is None:
@@ -118,9 +118,10 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
 
     def _check_lease(self) -> None:
         if time.monotonic() >= self._serve_until():
-            raise DataUnavailable("the node's lease is over; ask again, or whoever owns the shard by then")
+            raise DataUnavailable("the node's lease is over; ask again, or the node that owns the shard by then")
 
     async def _write(self, write: Write) -> node_pb2.Written:
+        # The commits look at the lease, and once more when the disk has the write: a check here would be too early.
         written = await self._commits.write(write)
         self._giving.changed(write.shard)
         return node_pb2.Written(position=written.position, epoch=written.epoch, duplicate=written.duplicate)

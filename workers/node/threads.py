@@ -1,4 +1,4 @@
-"""The threads in which a node's store is read and written, so that its event loop never waits for the disk."""
+"""The threads in which a node's store is read and written, so that the event loop never waits for the disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,20 +13,20 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Runs the blocking calls of one node; belongs to its event loop. After `close` there are none any more."""
+    """Runs the blocking calls of one node; belongs to its event loop. After `close` it takes no more calls."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(threads_max, "node")
         self._closed = False
 
     def start(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> "asyncio.Future[T]":
-        """The call's result to come. Raises DataUnavailable when the node is stopping."""
+        """Begin the call; the future brings its result. Raises DataUnavailable when the node is stopping."""
         if self._closed:
             raise DataUnavailable("the node is stopping")
         return asyncio.wrap_future(self._executor.submit(function, *arguments, **named))
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """The call's result. Who is cancelled meanwhile leaves when the call has ended, so that nothing goes on behind it."""
+        """The call's result. A caller that is cancelled returns only after the call has ended: a thread cannot be stopped."""
         running = self.start(function, *arguments, **named)
         try:
             return await asyncio.shield(running)
@@ -40,7 +40,7 @@ class Threads:
 
 
 async def ended(running: "asyncio.Future[Any]") -> None:
-    """Return when it has ended, however it has."""
+    """Return when it has ended, with a result, an error or a cancellation."""
     if not running.done():
         await asyncio.wait([running])
     if not running.cancelled():

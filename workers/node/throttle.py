@@ -1,4 +1,4 @@
-"""A token bucket: so many bytes per second on average, with short bursts."""
+"""A token bucket: a limit of bytes per second on average, with short bursts."""
 
 import asyncio
 import time
@@ -10,20 +10,20 @@ part_bytes_min: Final = 4_096
 
 
 class Throttle:
-    """Lets through at most `bytes_per_second` (None: anything). Shared by those who share the rate."""
+    """Lets through at most `bytes_per_second` (None: no limit). All that share it share the rate."""
 
     def __init__(self, bytes_per_second: float | None) -> None:
         self._bytes_per_second = bytes_per_second
         self._free_at = 0.0
 
     def part_bytes(self, most: int) -> int:
-        """How large parts should be so that one goes through in about half a second: whoever waits sees that it goes on."""
+        """The size of parts, up to `most`, so that each passes in about half a second and the reader sees that it goes on."""
         if self._bytes_per_second is None:
             return most
         return max(part_bytes_min, min(most, int(self._bytes_per_second * part_seconds)))
 
     async def take(self, size: int) -> None:
-        """Return when `size` more bytes may have gone. Who asks first goes first."""
+        """Return when `size` more bytes may pass. Callers pass in the order of their calls."""
         if self._bytes_per_second is None:
             return
         now = time.monotonic()

@@ -12,7 +12,7 @@ from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import table
 from muster.client.client import Client
-from muster.client.shards import Mark
+from muster.client.shards import NodeMark
 from muster.wire.registry import Written
 from muster.wire.shards import Node
 
@@ -22,7 +22,7 @@ def node() -> None:
     """Run a data node, or say what is to become of one."""
 
 
-def _marking(name: str, mark: Mark, *, sets: bool, help: str) -> click.Command:
+def _marking(name: str, mark: NodeMark, *, sets: bool, help: str) -> click.Command:
     @click.command(name, help=help)
     @click.argument("node")
     @reason_option

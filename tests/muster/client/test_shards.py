@@ -24,13 +24,13 @@ from muster.wire.shards import Migration
 from tests.muster.client.scripted import wire, written
 from tests.muster.controller import controller, free_port
 from tests.muster.data_node import data_node
-from workers.node.node import DataNode
+from workers.node.node import NodeServer
 
 AT_ONCE = {"soak_seconds": 0.0, "cleanup_seconds": 0.0}
 
 
 @asynccontextmanager
-async def cluster(folder: Path, *names: str) -> AsyncIterator[tuple[Client, dict[str, DataNode]]]:
+async def cluster(folder: Path, *names: str) -> AsyncIterator[tuple[Client, dict[str, NodeServer]]]:
     """A client, and data nodes that have joined; the first has all four shards of `users`."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(controller(folder / "controller"))

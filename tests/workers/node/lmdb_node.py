@@ -13,7 +13,7 @@ from muster.wire.error import ShardNotFound
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
 from workers.node.lmdb_driver import LmdbDriver
-from workers.node.node import DataNode
+from workers.node.node import NodeServer
 
 
 class LmdbNode:
@@ -25,7 +25,7 @@ class LmdbNode:
         self.listen = "127.0.0.1:0"
 
     async def start(self) -> None:
-        self.node = DataNode(self.path, self.name, listen=self.listen, **self.options)
+        self.node = NodeServer(self.path, self.name, listen=self.listen, **self.options)
         await self.node.__aenter__()
         self.node.serve_until(math.inf)
         self.listen = self.node.address

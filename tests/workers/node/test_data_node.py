@@ -40,7 +40,7 @@ from tests.drivers.driver_stage import (
     unheard,
 )
 from tests.workers.node.lmdb_node import LmdbNode, wire
-from workers.node.node import DataNode, stop_seconds_max
+from workers.node.node import NodeServer, stop_seconds_max
 from workers.node.outgoing import heartbeat_seconds
 
 Started = Callable[..., Any]
@@ -48,7 +48,7 @@ Started = Callable[..., Any]
 
 @pytest.fixture
 async def started(tmp_path: Path) -> AsyncIterator[Started]:
-    """Starts nodes by name, with options of `DataNode`."""
+    """Starts nodes by name, with options of `NodeServer`."""
     async with AsyncExitStack() as stack:
 
         async def start(name: str = "n1", **options: Any) -> LmdbNode:
@@ -427,13 +427,13 @@ class TestStarting:
     async def test_a_folder_is_held_by_one_node(self, started: Started, tmp_path: Path) -> None:
         await started("n1")
         with pytest.raises(NotReady):
-            async with DataNode(tmp_path / "n1", "again"):
+            async with NodeServer(tmp_path / "n1", "again"):
                 pass
 
     async def test_a_port_that_is_taken_is_told(self, started: Started, tmp_path: Path) -> None:
         node = await started("n1")
         with pytest.raises(NotReady):
-            async with DataNode(tmp_path / "n2", "n2", listen=node.listen):
+            async with NodeServer(tmp_path / "n2", "n2", listen=node.listen):
                 pass
 
     async def test_a_node_that_stops_does_not_wait_for_who_follows_it(self, started: Started) -> None:

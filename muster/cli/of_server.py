@@ -4,7 +4,6 @@ complete without a server.
 
 import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 import click
@@ -33,6 +32,8 @@ class WithServerCommands(click.Group):
 
 
 def _server_command(name: str, entry_point: str) -> click.Command:
+    from importlib.metadata import entry_points  # here: its parsers cost more than all of click
+
     for found in entry_points(group=ENTRY_POINTS, name=entry_point):
         command: click.Command = found.load()
         return command

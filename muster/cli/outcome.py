@@ -6,14 +6,12 @@
 3  unreachable, not ready, or the outcome is unknown: try again
 """
 
-import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
-from pydantic_core import to_json
 
 from muster.wire.error import MusterError, Transient
 
@@ -26,6 +24,7 @@ T = TypeVar("T")
 
 def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
     """Run the work to its end; a problem ends the process with its exit code."""
+    import asyncio  # here, as below: a command that asks nobody loads neither
 
     async def awaited() -> T:
         return await work()
@@ -54,6 +53,8 @@ def json_option(command: F) -> F:
 
 def document(value: object) -> str:
     """The value as one line of JSON; instants as RFC 3339."""
+    from pydantic_core import to_json
+
     return to_json(value).decode()
 
 

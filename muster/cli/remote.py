@@ -6,14 +6,16 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from muster.cli.outcome import json_option, run, show
-from muster.client.client import Client
 from muster.wire import DEFAULT_URL
-from muster.wire.registry import Written
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
+    from muster.wire.registry import Written
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -28,8 +30,9 @@ class Remote:
     timeout_seconds: float
     json: bool
 
-    def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
+    def call(self, work: "Callable[[Client], Awaitable[T]]") -> T:
         """Run the work with an open client; a problem ends the process with its exit code."""
+        from muster.client.client import Client  # here, since `--help` needs no aiohttp
 
         async def opened() -> T:
             async with Client(self.url, actor=self.actor, timeout_seconds=self.timeout_seconds) as client:
@@ -38,7 +41,7 @@ class Remote:
         return run(opened, json=self.json)
 
 
-def tell(remote: Remote, what: str, work: Callable[[Client], Awaitable[Written]]) -> None:
+def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]]") -> None:
     """Do a write, and say what became of it."""
     written = remote.call(work)
     if remote.json:

@@ -3,31 +3,43 @@
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from muster.cli.outcome import document
 from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
 from muster.wire.registry import Event, HistoryEntry, Instance, Mark, Service, Written
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
 _WIDTH_OF_PIPES: Final = 200
 _COLOURS: Final = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+def table(columns: Sequence[str], rows: "Iterable[Sequence[str | Text]]") -> None:
     """Write a table; nothing is cut off when the output is no terminal."""
+    from rich.table import Table  # here, as below: only what draws loads rich
+
     drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         drawn.add_row(*row)
     console().print(drawn)
 
 
-def console() -> Console:
+def coloured(text: str, colour: str) -> "Text":
+    """A cell in a colour (none: as it is)."""
+    from rich.text import Text
+
+    return Text(text, colour)
+
+
+def console() -> "Console":
     """A console on today's standard output."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_PIPES, highlight=False)
 
 
@@ -56,7 +68,7 @@ def show_instances(instances: Iterable[Instance]) -> None:
             (
                 row.instance,
                 row.endpoint,
-                Text(row.health, _COLOURS.get(row.health, "")),
+                coloured(row.health, _COLOURS.get(row.health, "")),
                 age(row.health_since),
                 row.zone,
                 str(row.weight),

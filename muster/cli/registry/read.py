@@ -1,6 +1,6 @@
 """Commands that only look: services, instances, discover, watch, history, events, status."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,8 +15,10 @@ from muster.cli.table import (
     show_services,
     table,
 )
-from muster.client.client import Client, Consistency
-from muster.wire.check import Health
+
+if TYPE_CHECKING:
+    from muster.client.client import Client, Consistency
+    from muster.wire.check import Health
 
 _consistency: Final = click.option(
     "--consistency",
@@ -30,7 +32,7 @@ _consistency: Final = click.option(
 @click.command()
 @_consistency
 @remote
-def services(remote: Remote, consistency: Consistency) -> None:
+def services(remote: Remote, consistency: "Consistency") -> None:
     """List all services, with their instances counted by health."""
     page = remote.call(lambda client: client.services(consistency=consistency))
     if remote.json:
@@ -47,7 +49,7 @@ def services(remote: Remote, consistency: Consistency) -> None:
 @_consistency
 @remote
 def instances(
-    remote: Remote, service: str, health: Health | None, tag: str | None, zone: str | None, consistency: Consistency
+    remote: Remote, service: str, health: "Health | None", tag: str | None, zone: str | None, consistency: "Consistency"
 ) -> None:
     """List the instances of SERVICE."""
     page = remote.call(
@@ -63,7 +65,7 @@ def instances(
 @click.argument("service")
 @_consistency
 @remote
-def discover(remote: Remote, service: str, consistency: Consistency) -> None:
+def discover(remote: Remote, service: str, consistency: "Consistency") -> None:
     """List the instances of SERVICE that can take traffic now."""
     page = remote.call(lambda client: client.discover_page(service, consistency=consistency))
     if remote.json:
@@ -79,7 +81,7 @@ def discover(remote: Remote, service: str, consistency: Consistency) -> None:
 def watch(remote: Remote, service: str | None, changes: int | None) -> None:
     """Show the instances of SERVICE (or of all services), then every change as it comes. With --json one per line."""
 
-    async def follow(client: Client) -> None:
+    async def follow(client: "Client") -> None:
         seen = -1  # the snapshot is no change
         async for change in client.watch(service):
             if remote.json:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -12,10 +12,12 @@ from muster.cli.outcome import fail, show
 from muster.cli.registry.check_option import CheckType
 from muster.cli.remote import Remote, reason_option, remote
 from muster.cli.table import show_written
-from muster.client.client import Client
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
 from muster.wire.spec import spec_from
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
 
 
 @click.command()
@@ -120,7 +122,7 @@ def undrain(remote: Remote, service: str, instance: str, reason: str | None) -> 
 def maintenance(remote: Remote, service: str, instance: str, off: bool, reason: str | None) -> None:
     """Take INSTANCE of SERVICE out of discovery for maintenance, or bring it back (--off)."""
 
-    def write(client: Client) -> Awaitable[Written]:
+    def write(client: "Client") -> Awaitable[Written]:
         change = client.clear_maintenance if off else client.set_maintenance
         return change(service, instance, reason)
 
@@ -137,7 +139,7 @@ def heartbeat(remote: Remote, service: str, instance: str, incarnation: int | No
     _write(remote, service, instance, lambda client: client.heartbeat(service, instance, incarnation=incarnation))
 
 
-def _write(remote: Remote, service: str, instance: str, work: Callable[[Client], Awaitable[Written]]) -> None:
+def _write(remote: Remote, service: str, instance: str, work: "Callable[[Client], Awaitable[Written]]") -> None:
     written = remote.call(work)
     if remote.json:
         show(written)

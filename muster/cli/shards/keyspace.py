@@ -1,11 +1,10 @@
 """Commands about keyspaces: keyspace create|assign, keyspaces, shards, route, pin, unpin."""
 
 import click
-from rich.text import Text
 
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import table
+from muster.cli.table import coloured, table
 from muster.wire.shards import Shard, Status
 
 _COLOURS = {"active": "green", "migrating": "yellow", "inactive": "red"}
@@ -102,7 +101,7 @@ def shards(remote: Remote, keyspace: str, owner: str | None, status: Status | No
                 row.owner or "-",
                 row.address or "-",
                 str(row.epoch),
-                Text(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status]),
+                coloured(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status]),
                 "yes" if row.pinned else "",
                 _move(row),
                 row.first_hash,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import RenderableType
@@ -14,11 +14,13 @@ from muster.cli.outcome import REFUSED, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
-from muster.client.client import Client
 from muster.client.shards import MigrationState, MigrationVerb, parts_of
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
 from muster.wire.shards import Migration
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
 
 _HELP: Final[dict[MigrationVerb, str]] = {
     "pause": "Stop migration ID after what is under way; nothing more is wanted of anybody.",
@@ -80,7 +82,7 @@ def move(remote: Remote, keyspace: str, shard: int, target: str, wait: bool, **o
 def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Migration:
     """The migration once it has ended or is blocked; `seen` gets it whenever it says something new."""
 
-    async def work(client: Client) -> Migration:
+    async def work(client: "Client") -> Migration:
         before = None
         async with aclosing(client.shards.follow(id_)) as states:
             async for found in states:
@@ -167,7 +169,7 @@ def show_(remote: Remote, migration: str, watch: bool) -> None:
         console().print(story(found))
 
 
-async def _watch_story(remote: Remote, client: Client, id_: str) -> None:
+async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
     live = not remote.json and sys.stdout.isatty()
 
     async def drawn() -> AsyncIterator[RenderableType]:
@@ -190,7 +192,7 @@ def _verb(verb: MigrationVerb) -> click.Command:
     @reason_option
     @remote
     def command(remote: Remote, migration: str, reason: str | None, step: str | None = None) -> None:
-        async def work(client: Client) -> Written:
+        async def work(client: "Client") -> Written:
             named = step
             if verb == "skip" and named is None:
                 named = (await client.shards.migration(migration)).step

@@ -2,19 +2,22 @@
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import table
-from muster.client.client import Client
-from muster.client.shards import NodeMark
+from muster.cli.table import coloured, table
 from muster.wire.registry import Written
 from muster.wire.shards import Node
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from muster.client.client import Client
+    from muster.client.shards import NodeMark
 
 
 @click.group(cls=WithServerCommands, of_server={"run": "node-run"})
@@ -22,13 +25,13 @@ def node() -> None:
     """Run a data node, or say what is to become of one."""
 
 
-def _marking(name: str, mark: NodeMark, *, sets: bool, help: str) -> click.Command:
+def _marking(name: str, mark: "NodeMark", *, sets: bool, help: str) -> click.Command:
     @click.command(name, help=help)
     @click.argument("node")
     @reason_option
     @remote
     def command(remote: Remote, node: str, reason: str | None) -> None:
-        def work(client: Client) -> Awaitable[Written]:
+        def work(client: "Client") -> Awaitable[Written]:
             change = client.shards.set_mark if sets else client.shards.clear_mark
             return change(node, mark, reason=reason)
 
@@ -81,10 +84,10 @@ def nodes(remote: Remote) -> None:
     )
 
 
-def _state(node: Node) -> Text:
+def _state(node: Node) -> "Text":
     marks = [name for name, is_so in (("cordoned", node.cordoned), ("draining", node.draining)) if is_so]
     colour = "red" if not node.alive else "yellow" if marks else "green"
-    return Text(", ".join(["alive" if node.alive else "lost", *marks]), colour)
+    return coloured(", ".join(["alive" if node.alive else "lost", *marks]), colour)
 
 
 @click.command()
@@ -95,7 +98,7 @@ def _state(node: Node) -> Text:
 def limits(remote: Remote, node_moves: int | None, cluster_moves: int | None, reason: str | None) -> None:
     """Show the limits of concurrent moves, or change them."""
 
-    async def work(client: Client) -> Any:
+    async def work(client: "Client") -> Any:
         now = await client.shards.cluster()
         if node_moves is None and cluster_moves is None:
             return now

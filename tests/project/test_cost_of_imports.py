@@ -26,11 +26,11 @@ def seconds(*words: str) -> float:
     [
         (["-c", "import muster"], 0.15),
         (["-m", "muster", "--version"], 0.2),
-        (["-m", "muster", "--help"], 0.7),
+        (["-m", "muster", "--help"], 1.0),
         (["-m", "muster", "services", "--help"], 0.45),
         (["-m", "muster", "register", "--help"], 0.45),
         (["-m", "muster", "nodes", "--help"], 0.45),
-        (["-c", "import muster; muster.Client"], 0.45),
+        (["-c", "import muster; muster.Client"], 0.9),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

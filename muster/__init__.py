@@ -1,7 +1,7 @@
 """muster: what users import. The clients of a controller and of a keyspace, a publisher of commands for Kafka, and the
 agent that drives a store through moves.
 
-A name is loaded when it is first used, so that importing this costs next to nothing, and whoever only handles errors never
+A name is loaded when it is first used, so that the import itself is fast, and a program that only handles errors never
 loads aiohttp, aiokafka or gRPC.
 """
 

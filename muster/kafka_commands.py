@@ -4,8 +4,8 @@
         beat = PublishedCommand(type="muster.instance.heartbeat.v1", stream="service/orders", data={"instance": "a"})
         written = await commands.execute(beat)
 
-Every outcomes partition is followed from its end before the first command leaves, so no outcome is missed. Outcomes
-come at least once; the first one counts.
+All partitions of outcomes are followed from their ends before the first command is published, so no outcome is missed.
+Outcomes come at least once; the first one counts.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SLICES_IN_FLIGHT_MAX: Final = 4
 
 
 class _Waiting:
-    """Commands that are published together, and what has become of them so far; `done` when there is no more to hear."""
+    """Commands that are published together, and their outcomes so far; `done` when all of them are known."""
 
     def __init__(self, envelopes: Sequence[Envelope | PublishedCommand]) -> None:
         self.envelopes = envelopes
@@ -39,7 +39,7 @@ class _Waiting:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def hear(self, index: int, outcome: Outcome) -> None:
-        """The first outcome of a command counts."""
+        """Take over an outcome; only the first one of a command counts."""
         if self.outcomes[index] is None:
             self.outcomes[index] = outcome
             self.left -= 1
@@ -47,14 +47,14 @@ class _Waiting:
                 self.done.set_result(None)
 
     def fail(self, error: MusterError) -> None:
-        """Nothing more will be heard."""
+        """End the waiting with this error for all commands without an outcome."""
         for index, envelope in enumerate(self.envelopes):
             if self.outcomes[index] is None:
-                self.hear(index, _told(envelope, error))
+                self.hear(index, _outcome_of(envelope, error))
 
 
 class KafkaCommands:
-    """A publisher of commands that hears their outcomes. `timeout_seconds` is how long each outcome is waited for."""
+    """Publishes commands and waits for their outcomes, each for at most `timeout_seconds`."""
 
     def __init__(self, bootstrap: str, prefix: str = "muster", *, timeout_seconds: float = 10.0) -> None:
         self._bootstrap = bootstrap
@@ -77,7 +77,7 @@ class KafkaCommands:
         )
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
-            group_id=None,  # we read all partitions, by hand
+            group_id=None,  # all partitions are read, each from its end
             enable_auto_commit=False,
             auto_offset_reset="latest",
             fetch_max_wait_ms=500,
@@ -144,7 +144,7 @@ class KafkaCommands:
             value = orjson.dumps(document_of(envelope))
             if len(value) > COMMAND_BYTES_MAX:
                 error = TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
-                waiting.hear(index, _told(envelope, error))
+                waiting.hear(index, _outcome_of(envelope, error))
                 continue
             partition, key = partition_of(envelope.stream, self._partitions), root_of(envelope.stream).encode()
             batch = batches.get(partition) or self._batch(batches, partition)
@@ -209,7 +209,7 @@ class KafkaCommands:
                 return
             outcome = OUTCOME.validate_python(document)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError):
-            return  # no outcome; anybody may write to a topic
+            return  # Not an outcome: anybody may write to a topic.
         del self._waiting[document["id"]]
         for waiting, index in known:
             waiting.hear(index, outcome)
@@ -220,8 +220,8 @@ class KafkaCommands:
                 await end.stop()
 
 
-def _told(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:
-    told = {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
+def _outcome_of(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:
+    facts = {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
     if isinstance(error, Refused):
-        return Outcome(id=envelope.id, status="refused", error=told)
-    return Outcome(id=envelope.id, status="unknown", error={**told, "command_id": envelope.id})
+        return Outcome(id=envelope.id, status="refused", error=facts)
+    return Outcome(id=envelope.id, status="unknown", error={**facts, "command_id": envelope.id})

@@ -1,4 +1,4 @@
-"""The client: typed, asynchronous, consistent with itself.
+"""The client of a controller: typed, asynchronous, and it reads its own writes.
 
     async with Client("http://127.0.0.1:8740", actor="deploy") as client:
         await client.register("orders", "orders-1", "10.0.0.7", 8080, tags=("blue",))
@@ -7,30 +7,28 @@
         async for change in client.watch("users"):
             ...
 
-Reads see the client's own writes (`consistency="session"`): it keeps the newest token of every answer and sends it
-along. Another client's token is taken over with `observe`. Transient errors are tried again with the same command id.
+Reads see the client's own writes (`consistency="session"`): it keeps the newest token of all answers and sends it with
+each read. `observe` takes over the token of another client. Transient errors are tried again with the same command id.
 """
 
-import asyncio
 import math
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Self, Unpack
 
 import orjson
-from pydantic import TypeAdapter
 
+from muster.client.command_batch import run_commands
 from muster.client.event_stream import follow
 from muster.client.registration import Registration, keep_alive
 from muster.client.shards import ShardControl
 from muster.client.transport import Consistency as Consistency
-from muster.client.transport import Transport, backoff_seconds, path_of
+from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
 from muster.client.writing import write
 from muster.wire import DEFAULT_URL
-from muster.wire.check import Check, Health
-from muster.wire.command import Envelope, PublishedCommand, document_of, new_id
+from muster.wire.check import Health
+from muster.wire.command import Envelope, PublishedCommand
 from muster.wire.registry import (
     EVENT_PAGE,
     HISTORY,
@@ -46,19 +44,15 @@ from muster.wire.registry import (
     Service,
     Written,
 )
-from muster.wire.spec import Spec
-
-BATCH_COMMANDS_MAX: Final = 1_000
-_SPEC: Final = TypeAdapter(Spec)
-_OUTCOMES: Final = TypeAdapter(list[Outcome])
+from muster.wire.spec import SPEC, Spec, SpecFields, spec_of
 
 
 class Client:
     """A controller's client; use it as `async with Client(url) as client`.
 
-    `actor` is recorded with every write. `timeout_seconds` bounds each call with all its retries. Raises the refusals
-    of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` has what
-    concerns keyspaces, data nodes and migrations.
+    `actor` is recorded with every write. `timeout_seconds` limits each call with all its retries. Raises the refusals
+    of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` is for
+    keyspaces, data nodes and migrations.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
@@ -79,11 +73,11 @@ class Client:
 
     @property
     def token(self) -> str:
-        """What this client has seen, for `observe` of another one: `0:1234,3:17`."""
+        """How much this client has seen, for `observe` of another one: `0:1234,3:17`."""
         return self._transport.token
 
     def observe(self, token: str) -> None:
-        """See at least what the token's giver has seen, from the next read on. Raises InvalidCommand."""
+        """From the next read on, see at least what the client with this token has seen. Raises InvalidCommand."""
         self._transport.observe(token)
 
     async def register(
@@ -93,29 +87,13 @@ class Client:
         address: str,
         port: int,
         *,
-        metadata: Mapping[str, str] | None = None,
-        tags: Sequence[str] = (),
-        zone: str = "",
-        weight: int = 1,
-        checks: Sequence[Check] = (),
-        lease_seconds: float | None = None,
-        deregister_after_seconds: float | None = None,
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
+        **fields: Unpack[SpecFields],
     ) -> Written:
-        """Register the instance, or change what is registered; identical: its lease is renewed."""
-        spec = Spec(
-            address=address,
-            port=port,
-            metadata=dict(metadata or {}),
-            tags=tuple(tags),
-            zone=zone,
-            weight=weight,
-            checks=tuple(checks),
-            lease_seconds=lease_seconds,
-            deregister_after_seconds=deregister_after_seconds,
-        )
+        """Register the instance, or change its registration; with the same fields again, its lease is renewed."""
+        spec = spec_of(address, port, fields)
         return await self.register_spec(
             service, instance, spec, reason=reason, expected_version=expected_version, command_id=command_id
         )
@@ -131,7 +109,7 @@ class Client:
         command_id: str | None = None,
     ) -> Written:
         """As `register`, with the whole spec. `expected_version`: only if the instance is at it (VersionConflict)."""
-        body = _SPEC.dump_python(spec, mode="json", warnings=False)  # the controller judges it
+        body = SPEC.dump_python(spec, mode="json", warnings=False)  # The controller validates it.
         return await self._write(
             "PUT", (service, instance), body, reason=reason, expected_version=expected_version, command_id=command_id
         )
@@ -169,7 +147,7 @@ class Client:
         reason: str | None = None,
         command_id: str | None = None,
     ) -> Written:
-        """Say how the instance is; `check` names one of its ttl checks, else it is the reported health."""
+        """Report the instance's health; `check` names one of its ttl checks, else it is the health of the instance itself."""
         body = _given(status=status, cause=cause, check=check, incarnation=incarnation)
         return await self._write("PUT", (service, instance, "health"), body, reason=reason, command_id=command_id)
 
@@ -184,54 +162,33 @@ class Client:
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:
         """Take the instance out of discovery for maintenance."""
-        return await self._write(
-            "PUT", (service, instance, "maintenance"), _given(reason=reason), command_id=command_id
-        )
+        return await self._mark("PUT", (service, instance, "maintenance"), reason, command_id)
 
     async def clear_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:
         """End the maintenance."""
-        return await self._write(
-            "DELETE", (service, instance, "maintenance"), _given(reason=reason), command_id=command_id
-        )
+        return await self._mark("DELETE", (service, instance, "maintenance"), reason, command_id)
 
     async def drain(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:
         """Take the instance out of discovery because it is about to leave."""
-        return await self._write("PUT", (service, instance, "drain"), _given(reason=reason), command_id=command_id)
+        return await self._mark("PUT", (service, instance, "drain"), reason, command_id)
 
     async def undrain(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:
-        """It stays after all."""
-        return await self._write("DELETE", (service, instance, "drain"), _given(reason=reason), command_id=command_id)
+        """Bring the instance back into discovery: it stays after all."""
+        return await self._mark("DELETE", (service, instance, "drain"), reason, command_id)
 
     async def commands(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
-        """Give commands in batches of 1,000; the outcomes in the same order, refusals among them (`outcome.written()`).
+        """Run commands in batches of 1,000. Returns their outcomes in the same order, refusals among them.
 
-        Commands that no writer has answered are given again with their ids; what stays `unknown` at the end says so.
+        Commands that no writer has answered are sent again with the same ids, as long as the time allows; then their
+        outcome is `unknown`. See `Outcome.written`.
         """
-        outcomes: list[Outcome] = []
-        for start in range(0, len(envelopes), BATCH_COMMANDS_MAX):
-            outcomes += await self._batch(envelopes[start : start + BATCH_COMMANDS_MAX])
-        return outcomes
-
-    async def _batch(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
-        ends_at, tries = time.monotonic() + self._transport.timeout_seconds, 0
-        outcomes: dict[int, Outcome] = {}
-        open_ = list(range(len(envelopes)))
-        while True:
-            body = {"commands": [document_of(envelopes[index]) for index in open_]}
-            reply = await self._transport.write("POST", path_of("commands"), body, command_id=new_id())
-            outcomes |= zip(open_, _OUTCOMES.validate_python(orjson.loads(reply.body)["items"]), strict=True)
-            open_ = [index for index in open_ if outcomes[index].status == "unknown"]
-            pause = backoff_seconds(tries)
-            if not open_ or time.monotonic() + pause >= ends_at:
-                return [outcomes[index] for index in range(len(envelopes))]
-            tries += 1
-            await asyncio.sleep(pause)
+        return await run_commands(self._transport, envelopes)
 
     async def services(self, *, consistency: Consistency = "session") -> Page[Service]:
         """All services, with their instances counted by health."""
@@ -264,7 +221,7 @@ class Client:
         return INSTANCE_PAGE.validate_json(await self._transport.read(path_of("discover", service), {}, consistency))
 
     async def history(self, service: str, instance: str, *, consistency: Consistency = "session") -> History:
-        """What happened to the instance, oldest first: what, when, by whom and why. It outlives the instance."""
+        """The instance's events, oldest first: what, when, by whom and why. They outlive the instance."""
         path = path_of("history", service, instance)
         return HISTORY.validate_json(await self._transport.read(path, {}, consistency))
 
@@ -277,13 +234,13 @@ class Client:
         after: int = -1,
         limit: int = 100,
     ) -> EventPage:
-        """Recorded events behind position `after` of a partition (the stream's, or 0), oldest first."""
+        """Recorded events after position `after` of a partition (the stream's, or 0), oldest first."""
         query = _given(stream=stream, type=type, partition=partition, after=after, limit=limit)
         texts = {name: str(value) for name, value in query.items()}
         return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), texts, "eventual"))
 
     async def status(self) -> dict[str, Any]:
-        """The controller's own account: role, log, partitions with term, positions and lags."""
+        """What the controller reports about itself: role, log, partitions with term, positions and lags."""
         body: dict[str, Any] = orjson.loads(await self._transport.read(path_of("status"), {}, "eventual"))
         return body
 
@@ -292,8 +249,8 @@ class Client:
     ) -> AsyncGenerator[Change, None]:
         """First a Snapshot, then every change once, in order; of all services when none is named.
 
-        A controller that goes away is waited for, up to `reconnect_seconds_max` each time (the first one up to the
-        client's `timeout_seconds`), then Unreachable is raised; the watch goes on where it was.
+        When the connection breaks, the watch continues where it was. It raises Unreachable when no controller answers
+        for `reconnect_seconds_max`, at the beginning for the client's `timeout_seconds`.
         """
         query = {} if service is None else {"service": service}
         return follow(self._transport, path_of("watch"), query, Follower().take, reconnect_seconds_max)
@@ -305,30 +262,19 @@ class Client:
         instance: str,
         address: str,
         port: int,
-        *,
-        lease_seconds: float = 30.0,
-        metadata: Mapping[str, str] | None = None,
-        tags: Sequence[str] = (),
-        zone: str = "",
-        weight: int = 1,
-        checks: Sequence[Check] = (),
+        **fields: Unpack[SpecFields],
     ) -> AsyncIterator[Registration]:
-        """Be registered for as long as the block runs: heartbeats at a third of the lease, deregistered at its end.
+        """Stay registered for the length of the block: heartbeats at a third of the lease (30 s unless given otherwise),
+        deregistered at the end.
 
-        A lease that ran out meanwhile is taken again. Who was deregistered on request stays out: `lost` is set.
+        A lease that ran out meanwhile is taken again. After a deregistration on request it stays out: `lost` is set.
         """
-        spec = Spec(
-            address=address,
-            port=port,
-            metadata=dict(metadata or {}),
-            tags=tuple(tags),
-            zone=zone,
-            weight=weight,
-            checks=tuple(checks),
-            lease_seconds=lease_seconds,
-        )
+        spec = spec_of(address, port, {"lease_seconds": 30.0, **fields})
         async with keep_alive(self, service, instance, spec) as registration:
             yield registration
+
+    async def _mark(self, method: str, parts: tuple[str, ...], reason: str | None, command_id: str | None) -> Written:
+        return await self._write(method, parts, _given(reason=reason), command_id=command_id)
 
     async def _write(
         self,

@@ -1,4 +1,4 @@
-"""Reading a watch: server-sent events, taken up again where they broke off."""
+"""Reading a watch: server-sent events, resumed where the connection broke."""
 
 import asyncio
 import math
@@ -57,8 +57,8 @@ async def follow(
 ) -> AsyncGenerator[T, None]:
     """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
 
-    Taken up behind the last event that came whole, or anew when `take` raises OutOfStep. Raises refusals, and
-    Unreachable when no controller answers: first within the transport's time, later within `reconnect_seconds_max`.
+    Resumed after the last event that came whole, or begun anew when `take` raises OutOfStep. Raises refusals, and
+    Unreachable when no controller answers: at first within the transport's time, later within `reconnect_seconds_max`.
     """
     seen, begun, tries = "", False, 0
     loop = asyncio.get_running_loop()
@@ -68,12 +68,12 @@ async def follow(
         try:
             async with aclosing(_events(transport, path, query, token, seen)) as events:
                 async for id_, event, data in events:
-                    # Until the snapshot behind a reset is whole, there is nothing to resume from.
+                    # After a reset comes a snapshot; until all of it is here, there is nothing to resume from.
                     seen = "" if event == "reset" else id_
                     begun, tries, gives_up_at = True, 0, math.inf
                     transport.observe(id_)
-                    for told in take(event, data, id_):
-                        yield told
+                    for change in take(event, data, id_):
+                        yield change
         except OutOfStep:
             seen = ""
         except Transient:
@@ -89,7 +89,7 @@ async def follow(
 async def _events(
     transport: Transport, path: str, query: Mapping[str, str], token: str, seen: str
 ) -> AsyncGenerator[tuple[str, str, bytes], None]:
-    """One connection's events: resumed behind `seen`, or from a snapshot that is at least as new as `token`."""
+    """One connection's events: resumed after `seen`, or from a snapshot that is at least as new as `token`."""
     query, headers = dict(query), {}
     if seen:
         headers["Last-Event-ID"] = seen

@@ -17,7 +17,7 @@ _LOG: Final = logging.getLogger("muster.client.registration")
 
 
 class Registration:
-    """A held registration. `incarnation` grows when a lease that ran out is taken again; `lost`: others took us out."""
+    """A registration that is kept alive. `incarnation` grows when a lost lease is taken again; `lost`: it was taken out."""
 
     def __init__(self, service: str, instance: str, incarnation: int | None) -> None:
         self.service = service
@@ -28,7 +28,7 @@ class Registration:
 
 @asynccontextmanager
 async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) -> AsyncIterator[Registration]:
-    """Registered while the block runs; see `Client.registered`. The spec must have a lease."""
+    """Stay registered for the length of the block; see `Client.registered`. The spec must have a lease."""
     written = await client.register_spec(service, instance, spec)
     registration = Registration(service, instance, written.incarnation)
     heart = asyncio.create_task(_beat(client, registration, spec), name=f"heartbeat {service}/{instance}")
@@ -36,7 +36,7 @@ async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) 
         yield registration
     finally:
         heart.cancel()
-        await asyncio.wait([heart])  # not `await heart`: that could not tell its cancellation from ours
+        await asyncio.wait([heart])  # `await heart` could not tell its cancellation from our own
         await _leave(client, registration)
 
 
@@ -46,7 +46,7 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
     while not registration.lost.is_set():
         await asyncio.sleep(pause)
         try:
-            # A connection that hangs must not cost the lease: the next heartbeat takes another one.
+            # A connection that hangs must not cost the lease: the next heartbeat takes another connection.
             async with asyncio.timeout(max(1.0, pause)):
                 await client.heartbeat(service, instance, incarnation=registration.incarnation)
         except (ServiceNotFound, InstanceNotFound, StaleIncarnation):
@@ -59,7 +59,7 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
 
 
 async def _return(client: "Client", registration: Registration, spec: Spec) -> None:
-    """Register again, unless the last removal was somebody's wish."""
+    """Register again, unless the instance was deregistered on request."""
     try:
         if await _taken_out(client, registration):
             registration.lost.set()
@@ -74,7 +74,7 @@ async def _taken_out(client: "Client", registration: Registration) -> bool:
     history = await client.history(registration.service, registration.instance)
     last = history.items[-1] if history.items else None
     if last is None or last.type != DEREGISTERED:
-        return last is not None  # somebody else holds the name now
+        return last is not None  # Another process has registered under this name since.
     return bool(last.data.get("cause") == "requested")
 
 

@@ -1,4 +1,4 @@
-"""Keyspaces, data nodes and migrations, as `Client.shards`: what can be asked about them, and told to them.
+"""Keyspaces, data nodes and migrations, as `Client.shards`: read, changed, watched.
 
     async with Client(actor="ops") as client:
         await client.shards.create_keyspace("users", 256, nodes=("n1", "n2"))
@@ -51,7 +51,7 @@ VERBS: Final[tuple[MigrationVerb, ...]] = ("pause", "resume", "retry", "skip", "
 
 
 class ShardControl:
-    """See the module. Raises the refusals of `muster.wire.error` by their names, as `Client` does."""
+    """Reads and changes keyspaces, data nodes and migrations. Raises the refusals of `muster.wire.error`, as `Client`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -69,8 +69,8 @@ class ShardControl:
         reason: str | None = None,
         command_id: str | None = None,
     ) -> Written:
-        """Have a keyspace of so many shards, spread over the nodes (None: all that are eligible now). Neither its number
-        of shards nor its limits can be changed later (VersionConflict).
+        """Create a keyspace of `shards` shards, spread over the nodes (None: all that are eligible now). Neither the number
+        of shards nor the limits can be changed later (VersionConflict).
         """
         body = _given(
             shards=shards,
@@ -81,7 +81,7 @@ class ShardControl:
         return await self._write("PUT", ("keyspaces", keyspace), body, reason, command_id)
 
     async def assign(self, keyspace: str, nodes: Sequence[str] | None = None, *, reason: str | None = None) -> Written:
-        """Spread the shards that nobody owns yet over the nodes (None: all that are eligible now)."""
+        """Spread the shards without an owner over the nodes (None: all that are eligible now)."""
         body = _given(nodes=list(nodes) if nodes is not None else None)
         return await self._write("POST", ("keyspaces", keyspace, "assign"), body, reason)
 
@@ -165,8 +165,8 @@ class ShardControl:
     ) -> MoveStarted:
         """Move the shard to the target, live. Raises MoveInProgress, ShardPinned, NoShardsAvailable, NodeNotFound.
 
-        `bytes_per_second` throttles the copying; before the cut-over the move waits for `not_before`, or with `hold` for
-        a `resume`; the source's copy is kept for `soak_seconds` behind it, and `cleanup_seconds` more.
+        `bytes_per_second` limits the copying. Before the cut-over the move waits for `not_before`, or with `hold` for a
+        `resume`; after it the source's copy is kept for `soak_seconds`, and `cleanup_seconds` more.
         """
         body = _given(
             shard=shard,
@@ -205,15 +205,15 @@ class ShardControl:
         reason: str | None = None,
         command_id: str | None = None,
     ) -> Written:
-        """Give the migration a verb; `skip` names the step. Raises VerbNotAllowed, which lists those that are allowed."""
+        """Apply a verb to the migration; `skip` names the step. Raises VerbNotAllowed, which lists the allowed verbs."""
         path = ("migrations", *parts_of(migration), verb)
         return await self._write("POST", path, _given(step=step), reason, command_id)
 
     async def watch_migrations(
         self, *, keyspace: str | None = None, migration: str | None = None, reconnect_seconds_max: float = math.inf
     ) -> AsyncGenerator[tuple[Migration, ...], None]:
-        """First those that run and the newest that have ended, then again and again those that have changed, also in what
-        they wait for and how far they have come. See `Client.watch`. Raises MigrationNotFound.
+        """First the running migrations and the newest ended ones, then those that change, as they do; what they wait for
+        and how far they have come counts as a change. See `Client.watch`. Raises MigrationNotFound.
         """
         query = _given(
             keyspace=keyspace, migration=migration and "keyspace/{}/migration/{}".format(*parts_of(migration))
@@ -224,7 +224,7 @@ class ShardControl:
                 yield tuple(MIGRATION.validate_python(rows.rows[id_]) for id_ in changed if id_ in rows.rows)
 
     async def follow(self, migration: str) -> AsyncGenerator[Migration, None]:
-        """The migration with its steps, now and after each change, until it has ended. Raises MigrationNotFound."""
+        """The migration with its steps, now and after each change, until it ends. Raises MigrationNotFound."""
         async with aclosing(self.watch_migrations(migration=migration)) as changes:
             async for _ in changes:
                 found = await self.migration(migration)

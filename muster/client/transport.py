@@ -1,8 +1,8 @@
 """Requests to a controller: retries with the same command id, problems as exceptions, the newest token kept.
 
 A `Transient` problem, a refused connection or a silent controller is tried again, with backoff and jitter, until
-`timeout_seconds` are over. A write that may have reached a controller ends in `Timeout`, which carries its
-`command_id`: retry with it to learn the outcome. One that certainly has not ends in `Unreachable` or `NotReady`.
+`timeout_seconds` are over. A write that may have reached a controller ends with `Timeout`, which carries its
+`command_id`: retry with it to learn the outcome. One that has reached none ends with `Unreachable` or `NotReady`.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ Consistency = Literal["eventual", "session", "causal", "strong"]
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A successful answer's body and headers."""
+    """Body and headers of a successful answer."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 class Transport:
-    """One connection pool to the controller at `url`; `token` is the merge of every token seen."""
+    """One connection pool to the controller at `url`; `token` is merged from all tokens seen so far."""
 
     def __init__(self, url: str, *, actor: str | None, timeout_seconds: float) -> None:
         self.url = url.rstrip("/")
@@ -59,12 +59,12 @@ class Transport:
             self._session = None
 
     def observe(self, token: str) -> None:
-        """Keep the newest position of every partition."""
+        """Keep the newest position of each partition."""
         if token and token != self.token:
             self.token = merged(self.token, token)
 
     async def read(self, path: str, query: Mapping[str, str], consistency: Consistency) -> bytes:
-        """GET. `consistency` session sends our token along; the controller waits until its view is there."""
+        """GET. With `consistency` session the token is sent along, and the controller waits until its view is as new."""
         query = dict(query)
         headers: dict[str, str] = {}
         if consistency in ("session", "causal"):
@@ -100,7 +100,7 @@ class Transport:
     async def stream(
         self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """A server-sent event stream's body. Raises a problem, or Unreachable, also when it breaks off."""
+        """The body of a server-sent event stream. Raises a problem, or Unreachable, also when the stream breaks off."""
         headers = {"Accept": "text/event-stream", **headers}
         limits = aiohttp.ClientTimeout(total=None, sock_connect=ATTEMPT_SECONDS_MAX, sock_read=IDLE_SECONDS_MAX)
         try:
@@ -126,6 +126,7 @@ class Transport:
             try:
                 return await self._once(method, path, query, headers, data, ends_at - time.monotonic())
             except Transient as error:
+                # One try that may have arrived is enough: later refusals of a connection say nothing about it.
                 maybe_done = maybe_done or isinstance(error, Timeout)
                 pause = backoff_seconds(tries)
                 if time.monotonic() + pause >= ends_at:
@@ -205,8 +206,8 @@ def _problem(status: int, body: bytes) -> MusterError:
         problem = None
     if isinstance(problem, dict) and str(problem.get("type", "")).startswith("urn:muster:"):
         return error_from(problem)
-    said = f"answered {status} without a problem of ours; is there a proxy before it?"
-    return Unreachable(f"the controller {said}") if status in (502, 503, 504) else MusterError(f"the controller {said}")
+    what = f"answered {status} without a problem of ours; is there a proxy before it?"
+    return Unreachable(f"the controller {what}") if status in (502, 503, 504) else MusterError(f"the controller {what}")
 
 
 def _final(error: Transient, command_id: str | None, *, maybe_done: bool) -> Transient:

@@ -1,9 +1,9 @@
-"""What a watcher holds, and how the wire's events change it. Pure; `muster.client.event_stream` does the reading.
+"""The instances that a watcher holds, and how events change them. Pure; `muster.client.event_stream` does the reading.
 
-snapshot  the first one is yielded; a later one (after a reset) is compared with what is held, and only
-          the differences are yielded
-delta     put, patch and remove, each skipped when what is held is as new already
-reset     the controller cannot resume where we were: a snapshot follows
+snapshot  the first one is yielded; a later one (after a reset) is compared with the instances held, and only the
+          differences are yielded
+delta     put, patch and remove; one that is no newer than the instance held is skipped
+reset     the controller cannot resume where this watch was: a snapshot follows
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ class Appeared:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An instance has changed: the whole of it now and before; `fields` names what differs for a reader."""
+    """An instance has changed: how it is now and how it was before; `fields` names the differences."""
 
     instance: Instance
     before: Instance
@@ -51,7 +51,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An instance is gone: as it was last, and why (None: it left while no controller could be heard)."""
+    """An instance is gone: how it was at last, and why (None: it left while no controller could be reached)."""
 
     instance: Instance
     cause: str | None
@@ -74,7 +74,7 @@ class _Held:
 
 
 class Follower:
-    """The instances that a watch has told of so far."""
+    """The instances of a watch, as of its newest event."""
 
     def __init__(self) -> None:
         self._held: dict[_Key, _Held] = {}

@@ -1,4 +1,4 @@
-"""Writes and what became of them."""
+"""What all writes share."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -23,7 +23,7 @@ async def write(
     expected_version: int | None = None,
     command_id: str | None = None,
 ) -> W:
-    """What became of the write; later reads through this transport see it."""
+    """Make the write and return its outcome; later reads through this transport see it."""
     reply = await transport.write(
         method, path, body, command_id=command_id or new_id(), reason=reason, expected_version=expected_version
     )

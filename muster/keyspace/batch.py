@@ -1,7 +1,7 @@
-"""Many operations at once: one stream to each node, and only what was refused is tried again.
+"""Many operations at once: one stream to each node, and only refused operations are tried again.
 
-Operations on one key are applied in the order in which they were given: a wave holds the first write, or the first
-reads, of each key that are left, and the next wave begins when all of it is settled. Different keys have no order.
+Operations on one key are applied in their order: a wave holds, for each key, the first write that is left or the first
+reads, and the next wave begins when all of this one is settled. There is no order between different keys.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ OperationResult = Applied | bytes | MusterError | None
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An operation that waits for its result. `message` is what is sent, but for its epoch; `ends_at` is when it is
-    given up, from its first trouble on.
+    """An operation that waits for its result. `message` is what is sent, without its epoch; `ends_at` is when it is given
+    up, set by its first failure.
     """
 
     operation: Operation
@@ -45,7 +45,7 @@ class Pending:
 
 def waves(pendings: Iterable[Pending]) -> list[list[Pending]]:
     """The operations in waves, so that in each a key is either written once or only read."""
-    told: list[list[Pending]] = []
+    found: list[list[Pending]] = []
     newest: dict[str, tuple[int, bool]] = {}
     for pending in pendings:
         reads = isinstance(pending.operation, Get)
@@ -53,10 +53,10 @@ def waves(pendings: Iterable[Pending]) -> list[list[Pending]]:
         if wave < 0 or not (reads and was_read):
             wave += 1
         newest[pending.operation.key] = wave, reads
-        if wave == len(told):
-            told.append([])
-        told[wave].append(pending)
-    return told
+        if wave == len(found):
+            found.append([])
+        found[wave].append(pending)
+    return found
 
 
 async def run(router: ShardRouter, pendings: Sequence[Pending]) -> list[OperationResult]:
@@ -111,7 +111,7 @@ class _Stream:
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Settle what is answered; what is not has its trouble noted."""
+        """Settle the operations that are answered; note the failure of the others."""
         try:
             assert self._group[0].tried is not None
             call = self._router.channel(self._group[0].tried).batch(self._messages())
@@ -156,8 +156,8 @@ class _Stream:
         elif kind == "found":
             self._settle(pending, result.found.value if result.found.found else None)
         else:
-            told, write_id = result.written, pending.write_id or ""
-            self._settle(pending, Applied(pending.shard, told.position, told.epoch, write_id, told.duplicate))
+            written, write_id = result.written, pending.write_id or ""
+            self._settle(pending, Applied(pending.shard, written.position, written.epoch, write_id, written.duplicate))
 
     def _settle(self, pending: Pending, result: OperationResult) -> None:
         pending.result, pending.settled = result, True
@@ -166,12 +166,13 @@ class _Stream:
             self._router.gates.open(pending.shard)
 
     def _fail(self, error: MusterError) -> None:
+        # An operation that was not sent yet cannot have been applied, whatever became of the stream.
         unsent = Transient(error.detail) if is_outcome_unknown(error) else error
         for index in range(self._answered, len(self._group)):
             self._note(self._group[index], error if index < self._sent else unsent)
 
     def _note(self, pending: Pending, error: MusterError) -> None:
-        """Settle what no retry can mend, or what has waited long enough or finds no room to wait."""
+        """Settle an operation that no retry can mend, that has waited long enough, or that finds no room to wait."""
         assert pending.tried is not None
         try:
             self._router.heed(pending.tried, error)

@@ -1,4 +1,4 @@
-"""Channels to data nodes: one for each address, closed when no shard is there any more; their errors as ours."""
+"""Channels to data nodes, one for each address, closed when no shard is there any more; and gRPC's errors as ours."""
 
 import asyncio
 from collections.abc import Container, Mapping
@@ -24,11 +24,11 @@ _OPTIONS: Final = (
     ("grpc.enable_retries", 0),  # we try again ourselves
     ("grpc.enable_http_proxy", 0),  # nodes are neighbours
 )
-# With these the connection may have broken behind a write that had been sent.
+# With these codes the connection may have broken after a write had been sent.
 _BROKEN: Final = frozenset(
     (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
 )
-# What gRPC says when there never was a connection.
+# How gRPC's details begin when there never was a connection.
 _NEVER_SENT: Final = ("failed to connect", "connections to all backends failing", "dns resolution failed")
 
 
@@ -43,12 +43,12 @@ class NodeChannel:
         self.scan, self.batch = stub.Scan, stub.Batch
 
     async def close(self, grace_seconds: float | None = None) -> None:
-        """Close the connection when its calls have ended, or after so long; calls that are left are cut off."""
+        """Close the connection when its calls have ended, at most after `grace_seconds`; calls that are left are cut off."""
         await self._channel.close(grace_seconds)
 
 
 class NodeChannels:
-    """The channels that are open."""
+    """All open channels, by address."""
 
     def __init__(self, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
@@ -57,7 +57,7 @@ class NodeChannels:
 
     @property
     def addresses(self) -> frozenset[str]:
-        """Where channels are open to."""
+        """The addresses of the open channels."""
         return frozenset(self._open)
 
     def at(self, address: str) -> NodeChannel:
@@ -83,8 +83,8 @@ class NodeChannels:
 
 
 def error_of(error: AioRpcError | asyncio.CancelledError, address: str) -> MusterError:
-    """Ours for gRPC's: the problem that the node sent along; else Unreachable when nothing was sent, Timeout when a
-    request may have been. Raises a cancellation of the caller's own again.
+    """Our error for gRPC's: the problem that the node sent; else Unreachable when nothing was sent, Timeout when a request
+    may have arrived. A cancellation of the caller itself is raised again.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()

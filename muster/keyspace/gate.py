@@ -1,9 +1,9 @@
-"""Waiting for a shard that nobody serves just now, without many calls asking the same question over and over.
+"""Waiting for a shard that no node serves at the moment, without many calls asking the same question over and over.
 
 A shard's gate is closed while a call waits at it. One waiting call at a time knocks (tries), after a pause that doubles
-from 2 to 50 ms; when it is refused it queues again, behind the others, so that no single call can keep them waiting.
+from 2 to 50 ms. When it is refused it waits again after all others, so that no single call can keep them waiting.
 As soon as one is answered, or the map says that the shard is served elsewhere, the gate opens: for `AT_ONCE` calls, and for
-one more with each that is answered, so that thousands that have waited do not all ask at once and wait for each other.
+one more with each answer. So thousands of calls that have waited do not all ask at once.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Gate:
         return self._knocking or bool(self._waiting)
 
     async def turn(self, ends_at: float) -> Turn:
-        """Wait until the gate opens, it is the caller's turn to knock (say `knocked` after it), or the time is over."""
+        """Wait until the gate opens, it is the caller's turn to knock (it calls `knocked` after that), or the time is over."""
         mine: Waiter = self._loop.create_future()
         over = self._loop.call_at(ends_at, self._give, mine, "over")
         self._waiting[mine] = None
@@ -51,6 +51,7 @@ class Gate:
         try:
             return await mine
         except asyncio.CancelledError:
+            # Cancelled in the same moment in which its turn came: the turn goes to the next one, or none would ever knock.
             if mine.done() and not mine.cancelled() and mine.result() == "knock":
                 self.knocked()
             raise
@@ -59,12 +60,12 @@ class Gate:
             over.cancel()
 
     def knocked(self) -> None:
-        """The call whose turn it was has been answered or refused: the next one may."""
+        """The call that knocked has been answered or refused: the next one may knock."""
         self._knocking = False
         self._arm()
 
     def open(self) -> None:
-        """Let in those that wait, in the order in which they came: some at first, then one for each that is answered."""
+        """Let waiting calls in, in the order in which they came: some at first, then one for each answer."""
         self._tries, self._knocking = 0, False
         if self._timer is not None:
             self._timer.cancel()
@@ -76,7 +77,7 @@ class Gate:
         self._arm()
 
     def open_wide(self) -> None:
-        """Let all in."""
+        """Let all waiting calls in."""
         while self._waiting:
             self._give(next(iter(self._waiting)), "open")
 
@@ -86,7 +87,7 @@ class Gate:
 
     def _let_one_knock(self) -> None:
         self._timer = None
-        # Nobody was answered for a while: it was closed again.
+        # No call was answered for a while: the shard has gone again.
         self._opening = self._opening and self._tries < KNOCKS_WHILE_OPENING
         while self._waiting and not self._knocking:
             self._knocking = self._give(next(iter(self._waiting)), "knock")
@@ -117,7 +118,7 @@ class Gates:
         return gate is not None and gate.closed
 
     def open(self, shard: int) -> None:
-        """Let in those that wait for the shard; see `Gate.open`."""
+        """Let calls in that wait for the shard; see `Gate.open`."""
         gate = self._gates.get(shard)
         if gate is not None:
             gate.open()
@@ -126,14 +127,14 @@ class Gates:
                 _release(waiter)
 
     def open_all(self) -> None:
-        """Let all in: the client closes."""
+        """Let all waiting calls in, because the client closes."""
         for gate in self._gates.values():
             gate.open_wide()
         for waiter in self._pausing:
             _release(waiter)
 
     async def pause(self, shards: Iterable[int], seconds: float) -> None:
-        """Wait so long, or until one of the gates opens: for who waits at many of them at once."""
+        """Wait until one of the gates opens, at most `seconds`: for a batch that waits at many gates at once."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._pausing[waiter] = frozenset(shards)
@@ -146,7 +147,7 @@ class Gates:
 
 
 class Held:
-    """How much is held back: operations, and bytes of their keys and values, within limits."""
+    """The operations that are held back, and the bytes of their keys and values, within limits."""
 
     def __init__(self, operations_max: int, bytes_max: int) -> None:
         self.operations = 0
@@ -156,7 +157,7 @@ class Held:
         self._bytes_max = bytes_max
 
     def take(self, size: int) -> str | None:
-        """Hold an operation of so many bytes, which is given back with `give`; or say why there is no room."""
+        """Hold an operation of `size` bytes, until `give`. Returns None, or the reason why there is no room."""
         if self.operations >= self._operations_max:
             return f"this client holds {self.operations} operations back already (held_operations_max)"
         if self.bytes + size > self._bytes_max:
@@ -167,7 +168,7 @@ class Held:
         return None
 
     def give(self, size: int) -> None:
-        """Hold it no longer."""
+        """Stop holding it."""
         self.operations -= 1
         self.bytes -= size
 

@@ -1,4 +1,4 @@
-"""A keyspace's client: values by key, wherever their shard is just now.
+"""A keyspace's client: values by key, on whichever node their shard is at the moment.
 
     async with muster.Keyspace("users", url="http://127.0.0.1:8740") as users:
         await users.put("alice", b"one")
@@ -7,12 +7,12 @@
             ...
         results = await users.batch([Put("bob", b"two"), Get("alice"), Delete("carol")])
 
-It routes by the shard map that it watches, and follows the nodes' refusals when they know better. While a shard is handed
-over, or its node is away, calls are held back for up to `hold_seconds` and tried again, writes with the same write id:
-their callers see latency, not errors.
+It routes by the shard map that it watches, and learns from the nodes' refusals when they are newer. While a shard is being
+handed over, or its node is away, calls are held back for up to `hold_seconds` and tried again, writes with the same write
+id: their callers see latency, not errors.
 
-Promised: a put or delete that has returned is durable, and was applied once. What one caller awaits one after the other, on
-one key, is applied in that order, and a batch keeps the order of its operations on each key. A get sees what was written
+Promised: a put or delete that has returned is durable, and was applied once. Calls on one key that one caller awaits one
+after the other are applied in that order, and a batch keeps the order of its operations on each key. A get sees what was written
 before it was called. After a `Timeout` the outcome is unknown: repeat the write with its `write_id` to settle it.
 
 Not promised: any order between calls that run at the same time, or between keys; that a batch, or a scan over several shards,
@@ -47,7 +47,7 @@ WRITE_ID_BYTES_MAX: Final = 64
 class Keyspace:
     """A keyspace's client; use it as `async with Keyspace(name, url) as users`. Opening raises KeyspaceNotFound.
 
-    `hold_seconds` is longer than the 10 s after which a cut-over is aborted by itself, so that not even that reaches a caller.
+    `hold_seconds` is longer than the 10 s after which a cut-over is aborted, so that callers do not even see that.
     It bounds each call with all its retries, `attempt_seconds` each try, `timeout_seconds` the opening. Calls
     that are held back are refused at once beyond `held_operations_max` and `held_bytes_max` (keys and values).
 

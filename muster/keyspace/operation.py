@@ -1,11 +1,11 @@
-"""What is asked of a keyspace, and what it answers: plain values, for batches and their results."""
+"""Operations on a keyspace and their results, as plain values."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Set the key's value. With a `write_id` of your own it may be repeated, by whomever, and is applied once."""
+    """Set the key's value. With a `write_id` of your own, any process may repeat it, and it is applied once."""
 
     key: str
     value: bytes
@@ -46,8 +46,8 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceStatistics:
-    """What a keyspace's client has gone through: retries by the error's name, the longest that an acknowledged write
-    took from its call to its answer, and what is held back now, or was at most.
+    """Figures of a keyspace's client: retries by the error's name, the longest time from the call of an acknowledged
+    write to its answer, and how much is held back now and was at most.
     """
 
     retries: dict[str, int]

@@ -1,7 +1,7 @@
-"""Getting a call to whoever serves its shard, however long that takes: the map, the channels, and the waiting.
+"""Brings a call to the node that serves its shard: the map, the channels, and the waiting.
 
-A refusal that carries a newer owner is followed at once. Anything else that may pass (a shard being handed over, a node
-that is gone) is waited out at the shard's gate, and the call tried again, until `hold_seconds` are over.
+A refusal that names a newer owner is followed at once. After any other failure that may pass (a shard being handed over, a
+node that is gone) the call waits at the shard's gate and is tried again, until `hold_seconds` are over.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from muster.wire.error import (
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")
-# (channel, epoch, timeout in seconds) -> the answer; called anew for every try.
+# (channel, epoch, timeout in seconds) -> the answer; called again for each try.
 NodeCall = Callable[[NodeChannel, int, float], Awaitable[T]]
 _LOG: Final = logging.getLogger(__name__)
 
 
 class ShardRouter:
-    """The way to the shards of one keyspace; between `open` and `close`."""
+    """Routes calls to the shards of one keyspace, between `open` and `close`."""
 
     def __init__(self, keyspace: str, *, hold_seconds: float, attempt_seconds: float, held: Held) -> None:
         self.keyspace = keyspace
@@ -65,7 +65,7 @@ class ShardRouter:
             await self._watching
 
     async def close(self) -> None:
-        """Close the channels; calls that are held end with what they know."""
+        """Close the channels; calls that are held back end with an error."""
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()
@@ -74,9 +74,10 @@ class ShardRouter:
         await self.channels.close()
 
     async def call(self, shard: int, attempt: NodeCall[T], size: int, write_id: str | None = None) -> T:
-        """The answer of whoever serves the shard. `size` counts while the call is held; `write_id`: it is a write."""
+        """The answer of the node that serves the shard. `size` counts while the call is held; with `write_id` it is a write."""
         ends_at = asyncio.get_running_loop().time() + self.hold_seconds
         tried, trouble = None, None
+        # With a closed gate the call queues at once: others before it have found that no node serves the shard.
         if not self.gates.closed(shard):
             tried = self.map[shard]
             try:
@@ -138,20 +139,20 @@ class ShardRouter:
         raise DataUnavailable(f"{self.keyspace}/{place.shard} has no owner")
 
     def heed(self, tried: Place, error: MusterError) -> None:
-        """Count the refusal and learn from it, or raise it when trying again is no use."""
+        """Count the failure and learn from it, or raise it when trying again cannot help."""
         if not isinstance(error, Transient | NotOwner | StaleEpoch | ShardNotFound):
             raise error
         self.retries[error.name] += 1
         if isinstance(error, NotOwner | StaleEpoch):
-            told = error.context
-            epoch, owner, address = told.get("epoch"), str(told.get("owner", "")), str(told.get("address", ""))
+            facts = error.context
+            epoch, owner, address = facts.get("epoch"), str(facts.get("owner", "")), str(facts.get("address", ""))
             if isinstance(epoch, int) and self.map.learn(tried.shard, epoch, owner, address):
                 self._map_changed(frozenset((tried.shard,)))
 
     def ended(
         self, shard: int, trouble: MusterError | None, write_id: str | None, unknown: bool, why: str | None = None
     ) -> MusterError:
-        """What a call ends with that could not be answered in time."""
+        """The error of a call that was not answered in time."""
         if isinstance(self._watch_trouble, KeyspaceNotFound):
             return self._watch_trouble
         why = why or ("the client was closed" if self._closed else f"nobody served it within {self.hold_seconds:g} s")
@@ -177,7 +178,7 @@ class ShardRouter:
             except MusterError as error:
                 if not begun.done():
                     raise
-                _LOG.warning("the shard map of %s is not told any more: %s", self.keyspace, error.detail)
+                _LOG.warning("the shard map of %s cannot be watched any more: %s", self.keyspace, error.detail)
                 self._watch_trouble = error
                 await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
@@ -188,5 +189,5 @@ class ShardRouter:
 
 
 def is_outcome_unknown(error: MusterError | None) -> bool:
-    """Whether a write that ended so may have been done, or may be done yet."""
+    """Whether a write that ended with this error may have been applied, or may still be."""
     return isinstance(error, Timeout | WriteFailed | Uncertain)

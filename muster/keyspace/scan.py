@@ -1,4 +1,4 @@
-"""Reading all pairs of a shard, taken up behind the last key when its node changes or goes away meanwhile."""
+"""Reads all pairs of a shard; continues after the last key when the shard changes its node meanwhile."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,7 +16,7 @@ from muster.wire.rpc import node_pb2
 
 
 async def scan_shard(router: ShardRouter, shard: int) -> AsyncGenerator[tuple[str, bytes], None]:
-    """The shard's pairs in key order. Raises what no retry can mend, and DataUnavailable when none has for too long."""
+    """The shard's pairs in key order. Raises errors that no retry can mend, and DataUnavailable after too long without one."""
     loop = asyncio.get_running_loop()
     after, tries, ends_at = "", 0, loop.time() + router.hold_seconds
     while True:
@@ -39,20 +39,20 @@ async def scan_shard(router: ShardRouter, shard: int) -> AsyncGenerator[tuple[st
 
 
 async def _parts(router: ShardRouter, place: Place, after: str) -> AsyncGenerator[Any, None]:
-    """What one node's stream tells, from behind the key on."""
+    """The pairs in one node's stream, beginning after the key."""
     shard = node_pb2.Shard(keyspace=router.keyspace, number=place.shard)
     call = router.channel(place).scan(node_pb2.ScanRequest(shard=shard, epoch=place.epoch, after=after))
     try:
         while True:
             try:
                 async with asyncio.timeout(router.attempt_seconds):
-                    told = await call.read()
+                    part = await call.read()
             except (AioRpcError, asyncio.CancelledError) as error:
                 raise error_of(error, place.address) from error
             except TimeoutError:
                 raise Timeout(f"{place.address} gave no answer in time", address=place.address) from None
-            if told is EOF:
+            if part is EOF:
                 return
-            yield told.pairs
+            yield part.pairs
     finally:
         call.cancel()

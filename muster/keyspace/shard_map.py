@@ -1,10 +1,10 @@
 """Which node serves which shard, as far as a client knows: from the map that it watches, and from nodes' refusals.
 
-snapshot  {items, shards}: all shards; what is held with a newer epoch stays
+snapshot  {items, shards}: all shards; a place that is known with a newer epoch stays
 delta     {items}: the shards that have changed
 refusal   StaleEpoch and NotOwner carry a newer epoch, the owner and its address
 
-Whatever the source, a shard never goes back to a lower epoch. Pure; `muster.keyspace.router` does the watching.
+From any source, a shard never goes back to a lower epoch. Pure; `muster.keyspace.router` does the watching.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ import orjson
 
 
 class Place(NamedTuple):
-    """Where a shard is served, and with which epoch; without an `address` nobody serves it."""
+    """Where a shard is served, and with which epoch; without an `address` no node serves it."""
 
     shard: int
     epoch: int = 0
@@ -46,16 +46,16 @@ class ShardMap:
         return frozenset(self._uses)
 
     def take(self, event: str, data: bytes, _token: str) -> Iterator[frozenset[int]]:
-        """Take an event of the watch in; yields the shards that can be tried anew now."""
+        """Apply an event of the watch. Yields the shards that are worth another try now."""
         if event not in ("snapshot", "delta"):
             return
-        told = orjson.loads(data)
+        document = orjson.loads(data)
         if event == "snapshot":
-            self._grow(told["shards"])
-        yield frozenset(item["shard"] for item in told["items"] if self._take(_place(item)))
+            self._grow(document["shards"])
+        yield frozenset(item["shard"] for item in document["items"] if self._take(_place(item)))
 
     def learn(self, shard: int, epoch: int, owner: str, address: str) -> bool:
-        """Take in what a node's refusal says, when it is newer than what is held; whether it was."""
+        """Take over what a node's refusal says, if it is newer. Returns whether the shard is worth another try."""
         if not address or epoch <= self._places[shard].epoch:
             return False
         return self._take(Place(shard, epoch, owner, address, "active"))

@@ -1,8 +1,8 @@
-"""What an instance says of itself when it registers."""
+"""What an instance registers about itself: its address, and what discovery and health checks need to know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypedDict
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
@@ -43,7 +43,28 @@ class Spec:
     deregister_after_seconds: Seconds | None = None
 
 
+class SpecFields(TypedDict, total=False):
+    """The optional fields of a Spec, as keywords of `Client.register`."""
+
+    metadata: Mapping[str, str] | None
+    tags: Sequence[str]
+    zone: str
+    weight: int
+    checks: Sequence[Check]
+    lease_seconds: float | None
+    deregister_after_seconds: float | None
+
+
 SPEC: Final = TypeAdapter(Spec)
+
+
+def spec_of(address: str, port: int, fields: SpecFields) -> Spec:
+    """The spec of these fields, not validated: the controller does that."""
+    plain: dict[str, Any] = dict(fields)
+    plain["metadata"] = dict(fields.get("metadata") or {})
+    for name in ("tags", "checks"):
+        plain[name] = tuple(plain.get(name, ()))
+    return Spec(address=address, port=port, **plain)
 
 
 def spec_from(fields: Mapping[str, Any]) -> Spec:

@@ -17,20 +17,32 @@ from typing import Any, Final
 
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
-from domain.shards.keyspace import CommitMove, EndMove, FenceShard, IntendCleanup, MoveShard, ReclaimShard, StartMove
+from domain.shards.keyspace import (
+    CommitMove,
+    EndMove,
+    FenceShard,
+    IntendCleanup,
+    MoveShard,
+    ReclaimShard,
+    StartMove,
+    shard_for,
+)
 from domain.shards.node import AttestSilence, ReleaseSlots, ReserveSlots
 from domain.shards.shard import Keyspace
-from muster.wire.stream import name_of
+from muster.wire.stream import CLUSTER, KEYSPACE, name_of
 from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
+from sagas.waited_slot import waited_slot
 
 NAME: Final = "shard_migration"
 cutover_seconds: Final = 10.0
 copy_timeout_seconds: Final = 30.0
 
 
-def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, Any]:
-    """What the saga is about, fixed when it starts."""
-    shard = keyspace.shard(command.shard)
+def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, Any] | None:
+    """What the saga is about, fixed when it starts; None: the shard is there already, or on its way. Raises a refusal."""
+    shard = shard_for(command, keyspace)
+    if command.target == (shard.target or shard.owner):
+        return None
     return {
         "keyspace": name_of(saga_id),
         "shard": shard.id,
@@ -63,15 +75,21 @@ def _task(saga: Saga, role: str, kind: str, *, epoch: int = 0, assist: bool = Fa
 def _unless_removed(saga: Saga, role: str) -> Ask:
     """Give up when the node has left the cluster for good."""
     node = saga.data[role]
-    return Ask(
-        None, lambda cluster: Heard(error=f"data node {node} has been removed") if node in cluster.removed else None
-    )
+
+    def heard(cluster: Cluster) -> Heard | None:
+        return Heard(error=f"data node {node} has been removed") if node in cluster.removed else None
+
+    return Ask(CLUSTER, heard=heard)
 
 
 def _content_with_removal(saga: Saga, role: str) -> Ask:
     """A node that has left the cluster for good has nothing left to undo."""
     node = saga.data[role]
-    return Ask(None, lambda cluster: Heard(result={"removed": node}) if node in cluster.removed else None)
+
+    def heard(cluster: Cluster) -> Heard | None:
+        return Heard(result={"removed": node}) if node in cluster.removed else None
+
+    return Ask(CLUSTER, heard=heard)
 
 
 def _plan(saga: Saga) -> tuple[Action, ...]:
@@ -90,11 +108,14 @@ def _reserve(saga: Saga) -> tuple[Action, ...]:
         return Heard(result={}) if id_ in cluster.held else None
 
     wanted = ReserveSlots(saga=id_, source=saga.data["source"], target=saga.data["target"])
-    return Ask(wanted, heard, decisive=True), _unless_removed(saga, "target")
+    return (
+        Ask(CLUSTER, wanted, heard, decisive=True, waits=lambda cluster: waited_slot(id_, cluster)),
+        _unless_removed(saga, "target"),
+    )
 
 
 def _release(saga: Saga) -> tuple[Action, ...]:
-    return (Ask(ReleaseSlots(saga=saga.id)),)
+    return (Ask(CLUSTER, ReleaseSlots(saga=saga.id)),)
 
 
 def _intend(saga: Saga) -> tuple[Action, ...]:
@@ -144,7 +165,7 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
     def heard(cluster: Cluster) -> Heard | None:
         return Heard(result={"silent": source}) if cluster.silences.get(id_) == source else None
 
-    return _task(saga, "source", "fence"), Ask(AttestSilence(node=source, saga=id_), heard)
+    return _task(saga, "source", "fence"), Ask(CLUSTER, AttestSilence(node=source, saga=id_), heard)
 
 
 def _reclaim(saga: Saga) -> tuple[Action, ...]:
@@ -255,4 +276,9 @@ SHARD_MIGRATION: Final = Definition(
     ),
     window="close",
     window_seconds=cutover_seconds,
+    saga="migration",
+    root=KEYSPACE,
+    start=MoveShard,
+    number=lambda keyspace: keyspace.moves + 1,
+    facts=facts,
 )

@@ -12,17 +12,18 @@ from infra.log.codec import CloudEventMapper
 from muster.wire.command import Envelope
 from muster.wire.stream import root_of
 from tests.sample import NOON
+from workers.machine.aggregate import AGGREGATES, Aggregates
 from workers.machine.partition import Partition
 
 
 class Machine:
     """`partition` is live; `log` holds (key, value) of every record, in order."""
 
-    def __init__(self, **limits: int) -> None:
-        self.limits = limits
+    def __init__(self, aggregates: Aggregates = AGGREGATES, **limits: int) -> None:
+        self.aggregates, self.limits = aggregates, limits
         self.log: list[tuple[bytes, bytes]] = []
         self.monotonic = 0.0
-        self.partition = Partition(0, CloudEventMapper(), **limits)
+        self.partition = Partition(0, CloudEventMapper(), aggregates, **limits)
         self.claims("w1")
 
     def claims(self, writer: str, partition: Partition | None = None) -> None:
@@ -68,7 +69,7 @@ class Machine:
 
     def recovered(self) -> Partition:
         """Another partition, folded from the log alone."""
-        return self.follow(Partition(0, CloudEventMapper(), **self.limits))
+        return self.follow(Partition(0, CloudEventMapper(), self.aggregates, **self.limits))
 
     def follow(self, partition: Partition) -> Partition:
         """Bring the partition to the log's end."""

@@ -6,9 +6,10 @@ only ever tried again, or blocked until an operator helps. Compensation runs in 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
-from domain.message import Event
+from domain.message import Event, Recorded
 from domain.saga import (
     CompensationStarted,
     Saga,
@@ -26,13 +27,15 @@ from sagas.engine.definition import Apply, Definition, Step, Wait
 from sagas.engine.wanted import pause_seconds
 
 Decide = Callable[[Command, Any], list[Event]]
-Evolve = Callable[[Any, Event], Any]
+Evolve = Callable[[Any, Recorded], Any]
+_NO_INSTANT: Final = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(slots=True)
 class Root:
-    """The aggregate that a saga changes: its functions, and its state."""
+    """The aggregate that a saga changes: its stream, its functions, and its state."""
 
+    stream: str
     state: Any
     decide: Decide
     evolve: Evolve
@@ -63,13 +66,18 @@ class Course:
         """Add what the root makes of the command. Raises its refusal; nothing has changed then."""
         for event in self.root.decide(command, self.root.state):
             self.produced.append(Produced(True, event))
-            self.root.state = self.root.evolve(self.root.state, event)
+            self.root.state = self.root.evolve(self.root.state, _provisional(self.root, event))
 
     @property
     def step(self) -> Step:
         """The step under way."""
         assert self.saga.step is not None, "the saga has ended"
         return self.definition.step(self.saga.step)
+
+
+def _provisional(root: Root, event: Event) -> Recorded:
+    """The event as if it were recorded, for what else is decided in this course; the machine gives it its true place later."""
+    return Recorded(0, 0, root.stream, root.state.version, _NO_INSTANT, event, "", "", None, "", None)
 
 
 def run(course: Course) -> None:

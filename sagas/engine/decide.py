@@ -22,17 +22,36 @@ from domain.saga import (
 )
 from muster.wire.command import Command
 from muster.wire.error import MigrationNotFound
+from muster.wire.stream import saga_stream
 from sagas.engine.course import Course, Produced, Root, fail, may_turn_back, run, succeed, turn_back
-from sagas.engine.definition import Apply, Ask, Definitions, Task, newest
+from sagas.engine.definition import Apply, Ask, Definition, Definitions, Task
 from sagas.engine.verbs import take_verb, upgrade
 
 
-def start(saga_id: str, name: str, data: Mapping[str, Any], root: Root, definitions: Definitions) -> list[Produced]:
-    """A new saga of the newest definition of this name. Raises the refusal of its first step: then there is no saga."""
-    definition = newest(definitions, name)
+def begin(command: Command, root: Root, definition: Definition) -> tuple[str, list[Produced]]:
+    """The stream of the new saga that the command starts, and the events that it makes; none: already so.
+
+    Raises a refusal: of the facts, or of the saga's first step.
+    """
+    assert definition.number is not None, f"{type(command).__name__} starts no {definition.name}"
+    number = definition.number(root.state)
+    saga_id = saga_stream(root.stream, definition.saga, number)
+    facts = definition.facts(command, saga_id, root.state)
+    if facts is None:
+        return saga_id, []
+    produced = start(saga_id, facts, root, definition)
+    # The root counts its sagas. Were this one not counted, the next one would get the same stream.
+    assert definition.number(root.state) > number, f"{root.stream} has not counted {saga_id}"
+    return saga_id, produced
+
+
+def start(saga_id: str, data: Mapping[str, Any], root: Root, definition: Definition) -> list[Produced]:
+    """A new saga. Raises the refusal of its first step: then there is no saga. `root` then has the state after the events."""
     first = definition.steps[0]
     course = Course(INITIAL, root, definition)
-    started = SagaStarted(saga=saga_id, definition=name, version=definition.version, data=dict(data), step=first.name)
+    started = SagaStarted(
+        saga=saga_id, definition=definition.name, version=definition.version, data=dict(data), step=first.name
+    )
     course.add(started)
     for action in first.act(course.saga):
         if isinstance(action, Apply):

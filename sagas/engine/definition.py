@@ -4,11 +4,12 @@ A step wants one or more of four actions, and is over when the first that decide
 
     Apply   a command to the root stream's own aggregate, decided at once, in the same batch as the saga's event
     Task    something that a participant does; it watches its tasks and answers with commands
-    Ask     a command to another stream, whose effect is heard in that stream's state
+    Ask     a command to any other stream, whose effect is heard in that stream's state
     Wait    time to pass, or an operator
 
 `Definition` refuses what would break the promise of the pivot: before it only steps that can be undone, or that leave nothing
 to undo and say why; after it none that is undone. The engine runs the undoing in reverse order, by the same rules as the rest.
+It also says which command starts a saga, on which facts, and under which number of its root.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from domain.saga import Saga
-from domain.shards.cluster import Cluster
+from domain.saga import VERBS, Saga
 from muster.wire.command import Command
 
 
@@ -48,16 +48,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Send the command (None: only listen) to the cluster's stream, until `heard` finds its effect there; without `heard`
-    its answer, accepted or already so, is the effect.
+    """Send the command (None: only listen) to the stream, until `heard` finds its effect in the stream's state; without
+    `heard` the command's answer, accepted or already so, is the effect.
 
     `heard` may conclude from what it finds only, never from what is missing: the state that it sees may be an old one.
-    `decisive`: a refusal of the command fails the step; else it is tried again.
+    `decisive`: a refusal of the command fails the step; else it is tried again. `waits` says in a few words, from the stream's
+    state, what is waited for there.
     """
 
-    command: Command | None
-    heard: Callable[[Cluster], Heard | None] | None = None
+    stream: str
+    command: Command | None = None
+    heard: Callable[[Any], Heard | None] | None = None
     decisive: bool = False
+    waits: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,21 @@ class Unsound(ValueError):
     """The definition would break a promise of the engine."""
 
 
+def _nothing(_command: Any, _saga: str, _root: Any) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A saga's steps in order. `window` names the first step of the stretch up to the pivot that must not take longer than
-    `window_seconds`: then the saga turns back by itself. Raises Unsound.
+    """A saga's steps in order. Raises Unsound.
+
+    `window` names the first step of the stretch up to the pivot that must not take longer than `window_seconds`: then the saga
+    turns back by itself. `saga` is its name in streams, `<root>/<saga>/<number>`, and in sentences; `root` the kind of its root's
+    stream; `verbs` are those that an operator may ever use.
+
+    `start` is the command to the root that starts a saga (None: none is started any more). `number` gives the new saga's number,
+    counted by the root: the events of the saga's first step must change it, so that no two sagas have the same stream. `facts`
+    gives the saga's data, from the command, the saga's stream and the root's state; None: what the command wants is already so.
     """
 
     name: str
@@ -112,6 +126,12 @@ class Definition:
     steps: tuple[Step, ...]
     window: str | None = None
     window_seconds: float = 10.0
+    saga: str = "saga"
+    root: str = ""
+    start: type[Command] | None = None
+    number: Callable[[Any], int] | None = None
+    facts: Callable[[Any, str, Any], Mapping[str, Any] | None] = _nothing
+    verbs: tuple[str, ...] = tuple(VERBS)
 
     def __post_init__(self) -> None:
         """Hold the definition against the engine's promises."""
@@ -135,6 +155,8 @@ class Definition:
             raise Unsound(f"{self.name}: the pivot cannot be left out")
         if self.window is not None and self.window not in [step.name for step in self.steps[: pivots[0]]]:
             raise Unsound(f"{self.name}: the window must begin at a step before the pivot")
+        if self.start is not None and (self.number is None or not self.root):
+            raise Unsound(f"{self.name}: a command that starts it needs a kind of root, and the new saga's number")
         if any(step.pausable and self.in_window(step.name) for step in self.steps):
             raise Unsound(f"{self.name}: a pause within the window would let it last for ever")
 
@@ -177,7 +199,18 @@ Definitions = Mapping[tuple[str, int], Definition]
 """All definitions that may have sagas running, by name and version."""
 
 
+def table(*definitions: Definition) -> Definitions:
+    """The definitions by name and version."""
+    return {(found.name, found.version): found for found in definitions}
+
+
 def newest(definitions: Definitions, name: str) -> Definition:
     """The definition that new sagas get."""
     version: Final = max(number for found, number in definitions if found == name)
     return definitions[name, version]
+
+
+def starts(definitions: Definitions) -> dict[type[Command], Definition]:
+    """The definitions of new sagas, by the commands that start them."""
+    found = [newest(definitions, name) for name in dict.fromkeys(name for name, _ in definitions)]
+    return {definition.start: definition for definition in found if definition.start is not None}

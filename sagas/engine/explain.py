@@ -1,19 +1,21 @@
 """What a saga waits for now, and on whom: one sentence for an operator, from states alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
-from domain.shards.node import ReserveSlots
+from muster.wire.stream import CLUSTER
 from sagas.engine.definition import Action, Ask, Definition, Task, Wait
 from sagas.engine.verbs import allowed
 from sagas.engine.wanted import pending
 
-shown_moves_max = 4
+States = Callable[[str], Any]
+"""The state of any stream, as it is known here."""
 
 
 def waits_for(
-    saga: Saga, definition: Definition, cluster: Cluster, *, waited_seconds: float = 0.0, paused_by: str | None = None
+    saga: Saga, definition: Definition, states: States, *, waited_seconds: float = 0.0, paused_by: str | None = None
 ) -> str | None:
     """The sentence; None: the saga has ended.
 
@@ -32,9 +34,9 @@ def waits_for(
     for action in actions:
         if isinstance(action, Wait):
             return _time(action, waited_seconds)
-        if isinstance(action, Ask) and isinstance(action.command, ReserveSlots):
-            return _slot(saga.id, cluster)
-    return _nodes(saga, actions, cluster) or f"the cluster to answer to {_plain(saga.step)}"
+        if isinstance(action, Ask) and action.waits is not None:
+            return action.waits(states(action.stream))
+    return _participants(saga, actions, states(CLUSTER)) or f"{_asked(actions)} to answer to {_plain(saga.step)}"
 
 
 def _time(wait: Wait, waited_seconds: float) -> str:
@@ -45,28 +47,13 @@ def _time(wait: Wait, waited_seconds: float) -> str:
     return f"an operator: {wait.why}"
 
 
-def _slot(id_: str, cluster: Cluster) -> str:
-    wanted = cluster.waiting.get(id_)
-    if wanted is None:
-        return "the cluster to queue it for slots"
-    before = f"{cluster.queue.index(id_)} before it"
-    if len(cluster.held) >= cluster.cluster_moves_max:
-        return f"a slot: {_taken(list(cluster.held), cluster.cluster_moves_max)}, {before}"
-    for node in (wanted.source, wanted.target):
-        there = [move for move, held in cluster.held.items() if node in held.nodes]
-        if len(there) >= cluster.node_moves_max:
-            return f"a slot of {node}: {_taken(there, cluster.node_moves_max)}, {before}"
-    return f"a slot: {before}"
+def _asked(actions: Sequence[Action]) -> str:
+    """The stream that has to answer."""
+    stream = next((action.stream for action in actions if isinstance(action, Ask)), CLUSTER)
+    return "the cluster" if stream == CLUSTER else stream
 
 
-def _taken(moves: Sequence[str], moves_max: int) -> str:
-    named = sorted(moves)[:shown_moves_max]
-    more = f" and {len(moves) - len(named)} more" if len(moves) > len(named) else ""
-    verb = "is" if len(moves) == 1 else "are"
-    return f"{len(moves)} of {moves_max} {verb} taken, by {', '.join(named)}{more}"
-
-
-def _nodes(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> str | None:
+def _participants(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> str | None:
     """The participants whose answers decide the step; or the first that cannot do its part, and why."""
     tasks = [action for action in actions if isinstance(action, Task) and not action.assist]
     for task in tasks:

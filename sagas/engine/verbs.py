@@ -37,7 +37,7 @@ def allowed(saga: Saga, definition: Definition) -> tuple[str, ...]:
         "abort": ahead,
         "force-complete": forward and not ahead,
     }
-    return tuple(verb for verb, holds in rules.items() if holds)
+    return tuple(verb for verb, holds in rules.items() if holds and verb in definition.verbs)
 
 
 def _held(saga: Saga, step: Step) -> bool:
@@ -57,7 +57,9 @@ def take_verb(command: Command, course: Course) -> None:
         state = f"{saga.phase}, {saga.standing}" + (f" at {saga.step}" if saga.step else "")
         can = f"allowed now: {', '.join(verbs)}" if verbs else "nothing is allowed any more"
         what = f"{verb} {command.step}" if isinstance(command, SkipStep) else verb
-        raise VerbNotAllowed(f"{what} is not allowed while the migration is {state}; {can}", allowed=", ".join(verbs))
+        raise VerbNotAllowed(
+            f"{what} is not allowed while the {course.definition.saga} is {state}; {can}", allowed=", ".join(verbs)
+        )
     assert saga.step is not None, "a saga that has ended allows nothing"
     match command:
         case PauseSaga():

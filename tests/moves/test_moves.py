@@ -72,7 +72,7 @@ def test_the_same_seed_is_the_same_history():
 
 def test_the_histories_are_eventful():
     counts: Counter[str] = Counter()
-    for seed in (1, 4, 6):
+    for seed in (3, 5, 7, 9):
         chaos = Chaos(seed)
         chaos.run()
         counts += chaos.counts

@@ -2,6 +2,7 @@
 
     fetch ▸ approve ▸ quiesce ▸ restart ▸ ANNOUNCE ▸ warm_up ▸ observe ▸ admit     undone, from the end: revert, settle ▸ readmit
 
+`RESTART` has moreover what a controller's catalogue needs: a command that starts it, and a first step that its root records.
 It shows all that an author writes: data, and pure functions of the saga. Its root is a service; its participant is a host.
 """
 
@@ -10,11 +11,16 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from domain.registry import service
-from domain.registry.service import ClearMaintenance, RegisterInstance, SetMaintenance
+from domain.registry.service import ClearMaintenance, DrainInstance, RegisterInstance, SetMaintenance, UndrainInstance
 from domain.saga import Saga
+from domain.shards.cluster import Cluster
+from muster.wire.command import Command
+from muster.wire.error import InstanceNotFound
 from muster.wire.spec import Spec
+from muster.wire.stream import CLUSTER, SERVICE, Name
 from sagas.engine.course import Root
-from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait
+from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait, table
+from tests.sagas.story import root
 from tests.sample import evolved
 
 NAME: Final = "rolling_restart"
@@ -41,7 +47,11 @@ def _task(saga: Saga, kind: str, release: str) -> Task:
 
 def _fetch(saga: Saga) -> tuple[Action, ...]:
     host = saga.data["host"]
-    gone = Ask(None, lambda cluster: Heard(error=f"{host} is gone") if host in cluster.removed else None)
+
+    def heard(cluster: Cluster) -> Heard | None:
+        return Heard(error=f"{host} is gone") if host in cluster.removed else None
+
+    gone = Ask(CLUSTER, heard=heard)
     return _task(saga, "fetch", saga.data["release"]), gone
 
 
@@ -106,6 +116,7 @@ V1: Final = Definition(
     (_FETCH, _APPROVE, _QUIESCE, _RESTART, _ANNOUNCE, _WARM_UP, _OBSERVE, _ADMIT),
     window="quiesce",
     window_seconds=20.0,
+    saga="restart",
 )
 V2: Final = Definition(
     NAME,
@@ -124,8 +135,53 @@ V2: Final = Definition(
 )
 """A later version: it takes a snapshot first, and needs no warming up."""
 
-DEFINITIONS: Final[Definitions] = {(found.name, found.version): found for found in (V1,)}
-LATER: Final[Definitions] = {(found.name, found.version): found for found in (V1, V2)}
+
+class RestartInstance(Command):
+    """Have the instance, which runs on the host, run this release."""
+
+    type = "muster.test.restart_instance.v1"
+    instance: Name
+    host: Name
+    release: str
+    hold: bool = False
+
+
+def _started(command: RestartInstance, _saga: str, root: service.Service) -> Mapping[str, Any] | None:
+    """The facts of a new restart; None: the instance runs this release, or is on its way out of traffic."""
+    found = root.instances.get(command.instance)
+    if found is None:
+        raise InstanceNotFound(f"there is no instance {command.instance}", instance=command.instance)
+    was = found.spec.metadata["release"]
+    if command.release == was or found.draining:
+        return None
+    return facts(found.id, command.host, found.spec.address, found.spec.port, was, command.release, command.hold)
+
+
+def _drain(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(DrainInstance(instance=saga.data["instance"])),)
+
+
+def _undrain(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(UndrainInstance(instance=saga.data["instance"])),)
+
+
+RESTART: Final = Definition(
+    NAME,
+    1,
+    (Step("drain", _drain, undo=(Step("undrain", _undrain),)), *V1.steps, Step("welcome", _undrain)),
+    window="quiesce",
+    window_seconds=20.0,
+    saga="restart",
+    root=SERVICE,
+    start=RestartInstance,
+    # Of the same service no two restarts can begin at the same version: the first step of each makes an event.
+    number=lambda root: root.version + 1,
+    facts=_started,
+)
+"""What a controller would have in its catalogue."""
+
+DEFINITIONS: Final[Definitions] = table(V1)
+LATER: Final[Definitions] = table(V1, V2)
 
 
 ROOT: Final = SimpleNamespace(decide=service.decide, evolve=evolved)
@@ -134,4 +190,4 @@ ROOT: Final = SimpleNamespace(decide=service.decide, evolve=evolved)
 
 def root_of(state: service.Service) -> Root:
     """The service as the saga's root."""
-    return Root(state, ROOT.decide, ROOT.evolve)
+    return root("service/orders", state, ROOT)

@@ -12,6 +12,7 @@ from domain.message import Event
 from domain.saga import ExpireStep, ReportStep, Saga
 from muster.wire.command import Command
 from muster.wire.error import Refused
+from muster.wire.stream import root_of
 from sagas.engine import decide as engine
 from sagas.engine import timers as saga_timers
 from sagas.engine import wanted
@@ -21,6 +22,11 @@ from sagas.engine.timers import SagaTimer
 from sagas.engine.verbs import allowed
 
 STARTING = s.SagaStarted
+
+
+def root(stream: str, state: Any, decider: Any) -> Root:
+    """The root of a saga, by the functions of its module."""
+    return Root(stream, state, decider.decide, lambda state, recorded: decider.evolve(state, recorded.event))
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,14 @@ class Story:
     def after(self, told: list[Produced]) -> "Story":
         """The story with these events behind it; refolding and a snapshot give the same saga."""
         saga = reduce(s.evolve, [each.event for each in told if not each.of_root], self.saga)
-        root = reduce(self.decider.evolve, [each.event for each in told if each.of_root], self.root)
+        state = reduce(self.decider.evolve, [each.event for each in told if each.of_root], self.root)
         assert s.load(orjson.loads(orjson.dumps(s.dump(saga)))) == saga, "a snapshot holds it"
-        return replace(self, saga=saga, root=root, told=tuple(told))
+        return replace(self, saga=saga, root=state, told=tuple(told))
 
     def decided(self, command: Command) -> list[Produced]:
         """What the command makes of it; deciding twice gives the same."""
         first, second = (
-            engine.decide(
-                command, self.saga, Root(self.root, self.decider.decide, self.decider.evolve), self.definitions
-            )
+            engine.decide(command, self.saga, root(root_of(self.saga.id), self.root, self.decider), self.definitions)
             for _ in range(2)
         )
         assert first == second, "deciding twice gives the same"

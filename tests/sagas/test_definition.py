@@ -3,9 +3,10 @@
 import pytest
 
 from domain.registry.service import SetMaintenance
+from muster.wire.stream import SAGA_ROOTS, SERVICE
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Apply, Definition, Step, Task, Unsound, Wait, newest
-from tests.sagas.rolling_restart import LATER, V1
+from tests.sagas.rolling_restart import LATER, V1, RestartInstance
 
 
 def apply(_):
@@ -56,6 +57,19 @@ def test_an_unsound_one_is_refused(steps, why):
 def test_a_window_begins_before_the_pivot(window):
     with pytest.raises(Unsound, match="window must begin"):
         Definition("d", 1, (DO, PIVOT, REST), window=window)
+
+
+@pytest.mark.parametrize(
+    "how", [{"root": SERVICE}, {"number": lambda root: root.version}], ids=lambda how: next(iter(how))
+)
+def test_one_that_a_command_starts_needs_a_root_and_a_number(how):
+    with pytest.raises(Unsound, match="needs a kind of root"):
+        Definition("d", 1, (LOOK, PIVOT), start=RestartInstance, **how)
+
+
+def test_a_saga_of_the_catalogue_has_a_name_that_streams_know():
+    for definition in DEFINITIONS.values():
+        assert SAGA_ROOTS[definition.saga] == definition.root
 
 
 def test_a_window_cannot_be_paused():

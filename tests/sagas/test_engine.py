@@ -43,7 +43,7 @@ from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
 from sagas.engine import timers
 from sagas.engine.decide import start
-from sagas.engine.definition import Task, Wait
+from sagas.engine.definition import Task, Wait, newest, table
 from sagas.engine.timers import renews
 from sagas.engine.wanted import pause_seconds, pending, task_id
 from tests.sagas import rolling_restart as saga
@@ -60,7 +60,7 @@ def restart(*, hold=False, definitions=saga.DEFINITIONS):
     """The saga as it has just started."""
     root = reduce(evolved, [registered("a", metadata={"release": "1"})], service.INITIAL)
     data = saga.facts("a", "h1", "10.0.0.7", 8080, "1", "2", hold)
-    told = start(ID, saga.NAME, data, saga.root_of(root), definitions)
+    told = start(ID, data, saga.root_of(root), newest(definitions, saga.NAME))
     return Story(INITIAL, root, saga.ROOT, definitions).after(told)
 
 
@@ -466,11 +466,17 @@ class TestVerbs:
     def test_forcing_before_the_pivot_is_refused(self):
         restart().refused(ForceComplete(), VerbNotAllowed, allowed="pause, abort")
 
+    def test_a_definition_can_rule_a_verb_out(self):
+        once = replace(saga.V1, verbs=("pause", "resume", "retry"))
+        story = restart(definitions=table(once))
+        assert (restart().allowed, story.allowed) == (("pause", "abort"), ("pause",))
+        story.refused(AbortSaga(), VerbNotAllowed, allowed="pause")
+
     def test_a_refusal_lists_what_is_allowed_and_says_where_the_saga_stands(self):
         with pytest.raises(VerbNotAllowed) as refused:
             restart().decided(ResumeSaga()) or restart().decided(SkipStep(step="fetch"))
         assert refused.value.detail == (
-            "skip fetch is not allowed while the migration is forward, running at fetch; allowed now: pause, abort"
+            "skip fetch is not allowed while the restart is forward, running at fetch; allowed now: pause, abort"
         )
 
     def test_once_it_has_ended_nothing_is_allowed(self):

@@ -56,7 +56,7 @@ def granted(number: int, source: str = "n1", target: str = "n2") -> list[Any]:
 
 
 def told(found: Saga, *events: Any, **facts: Any) -> str | None:
-    return waits_for(found, SHARD_MIGRATION, cluster(*events), **facts)
+    return waits_for(found, SHARD_MIGRATION, lambda _: cluster(*events), **facts)
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,12 @@ from domain.shards.shard import (
     ShardsAssigned,
 )
 from muster.wire.error import KeyspaceNotFound, MoveInProgress, ShardNotFound, ShardPinned, VerbNotAllowed
-from sagas.catalogue import DEFINITIONS, started
-from sagas.engine.course import Root
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.decide import begin
 from sagas.engine.definition import Ask, Task, Wait
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.sagas.story import Story, expire
+from tests.sagas.story import root as root_of_saga
 
 KEYSPACE = "keyspace/users"
 ID = "keyspace/users/migration/1"
@@ -97,11 +98,16 @@ def task(kind, node="n2", *, epoch=2, **params):
     return Task(node, kind, {**ABOUT, "epoch": epoch, **params})
 
 
+def keyspace_root(state):
+    """The keyspace as the root of its moves."""
+    return root_of_saga(KEYSPACE, state, keyspace)
+
+
 def move(*more, **how):
     """A move of the shard 2 from n1 to n2, as it has just started."""
     root = reduce(keyspace.evolve, [*HERE, *more], keyspace.INITIAL)
     command = MoveShard(shard=2, target="n2", **how)
-    _, told = started(command, KEYSPACE, Root(root, keyspace.decide, keyspace.evolve))
+    _, told = begin(command, keyspace_root(root), SHARD_MIGRATION)
     return Story(INITIAL, root, keyspace, DEFINITIONS).after(told)
 
 
@@ -195,12 +201,12 @@ class TestStarting:
     def test_what_cannot_move_is_refused_and_there_is_no_saga(self, history, shard, refusal):
         root = reduce(keyspace.evolve, history, keyspace.INITIAL)
         with pytest.raises(refusal):
-            started(MoveShard(shard=shard, target="n3"), KEYSPACE, Root(root, keyspace.decide, keyspace.evolve))
+            begin(MoveShard(shard=shard, target="n3"), keyspace_root(root), SHARD_MIGRATION)
 
     @pytest.mark.parametrize("history", [(*HERE, STARTED), (*HERE, STARTED, FENCED, MOVED)], ids=["coming", "here"])
     def test_a_shard_that_is_or_comes_where_it_should_stays(self, history):
         root = reduce(keyspace.evolve, history, keyspace.INITIAL)
-        assert started(MoveShard(shard=2, target="n2"), KEYSPACE, Root(root, keyspace.decide, keyspace.evolve))[1] == []
+        assert begin(MoveShard(shard=2, target="n2"), keyspace_root(root), SHARD_MIGRATION)[1] == []
 
 
 class TestForward:

@@ -84,6 +84,7 @@ class MoveController:
         self._driver = SagaDriver(
             lambda stream, command: self._observed.append((stream, command)),
             self._submit,
+            self._seen.state,
             self._seen,
             clock=lambda: self.now,
             monotonic=self._loop.time,

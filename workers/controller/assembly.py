@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import Engine
@@ -67,6 +68,9 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
     def observe(stream: str, command: Command) -> None:
         writers[partition_of(stream, len(writers))].observe(stream, command)
 
+    def state(stream: str) -> Any:
+        return writers[partition_of(stream, len(writers))].partition.state(stream)
+
     checker = Checker(observe)
     gateway = Gateway(
         cluster=settings.cluster,
@@ -83,7 +87,9 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
         writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
         executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
-    drivers = [SagaDriver(observe, gateway.submit, views.shards) for _ in writers]
+    drivers = [SagaDriver(observe, gateway.submit, state, views.shards) for _ in writers]
+    for driver in drivers:
+        views.listen(driver.instances_changed)
     topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
     for number, writer in enumerate(writers.values()):
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]

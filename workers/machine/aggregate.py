@@ -1,12 +1,14 @@
 """The aggregates that a partition holds, as one literal table: what the partition machine must know of each of them.
 
-A service's events go to its own stream. A saga's commands give events for two streams, its own and its root's
-(`keyspace/users` of `keyspace/users/migration/17`), and some of a keyspace's commands start a saga: so every decision here
-names the stream of each event. All streams of a root are in its partition, so one batch holds them all.
+A root's events go to its own stream. A saga's commands give events for two streams, its own and its root's
+(`keyspace/users` of `keyspace/users/migration/17`), and so does a root's command that starts a saga: therefore every decision
+here names the stream of each event. All streams of a root are in its partition, so one batch holds them all.
+
+Which sagas there are, a partition is given: `Aggregates(definitions)`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,10 +20,11 @@ from domain.shards import cluster, keyspace, node
 from muster.wire import stream as streams
 from muster.wire.command import Command
 from muster.wire.stream import kind_of, root_of, saga_number_of
-from sagas import catalogue
+from sagas.catalogue import DEFINITIONS
 from sagas.engine import decide as engine
 from sagas.engine import timers as saga_timers
 from sagas.engine.course import Produced, Root
+from sagas.engine.definition import Definition, Definitions, starts
 
 States = Mapping[str, Any]
 """The partition's states by stream; a stream without events has none."""
@@ -69,32 +72,24 @@ def _decide_cluster(command: Command, stream: str, states: States) -> list[Place
 
 
 def _decide_keyspace(command: Command, stream: str, states: States) -> list[Placed]:
-    state = states.get(stream, keyspace.INITIAL)
-    if isinstance(command, catalogue.STARTS):
-        saga_stream, produced = catalogue.started(command, stream, _root(state))
-        return _placed(produced, stream, saga_stream)
-    return [(stream, event) for event in keyspace.decide(command, state)]
+    return [(stream, event) for event in keyspace.decide(command, states.get(stream, keyspace.INITIAL))]
 
 
-def _decide_saga(command: Command, stream: str, states: States) -> list[Placed]:
-    over = root_of(stream)
-    state = states.get(stream, saga.INITIAL)
-    produced = engine.decide(command, state, _root(states.get(over, keyspace.INITIAL)), catalogue.DEFINITIONS)
-    return _placed(produced, over, stream)
+def _root(stream: str, states: States) -> Root:
+    """The root of a saga: an aggregate of any kind."""
+    kind = of_stream(stream)
 
+    def decide(command: Command, state: Any) -> list[Event]:
+        return [event for _, event in kind.decide(command, stream, {stream: state})]
 
-def _root(state: keyspace.Keyspace) -> Root:
-    return Root(state, keyspace.decide, keyspace.evolve)
+    def evolve(state: Any, recorded: Recorded) -> Any:
+        return kind.fold(state, recorded)[0]
+
+    return Root(stream, states.get(stream, kind.initial), decide, evolve)
 
 
 def _placed(produced: list[Produced], root_stream: str, saga_stream: str) -> list[Placed]:
     return [(root_stream if of_root else saga_stream, event) for of_root, event in produced]
-
-
-def _saga_timers(state: saga.Saga) -> tuple[Any, ...]:
-    if state.ended:
-        return ()
-    return saga_timers.timers(state, catalogue.DEFINITIONS[state.definition, state.definition_version])
 
 
 def _whole(_of: Any) -> str:
@@ -168,36 +163,79 @@ CLUSTER: Final = Aggregate(
     dump=cluster.dump,
     load=cluster.load,
 )
-SAGA: Final = Aggregate(
-    kind=streams.SAGA,
-    initial=saga.INITIAL,
-    commands=(*saga.COMMANDS, *saga.INTERNAL_COMMANDS),
-    events=saga.EVENTS,
-    decide=_decide_saga,
-    fold=_folding_whole(saga.evolve),
-    item=_whole,
-    items=lambda _state: ("",),
-    part=lambda state, _item: state,
-    version=_last_version,
-    incarnation=lambda state: saga_number_of(state.id) if state.id else None,
-    timers=_saga_timers,
-    renews=saga_timers.renews,
-    expire=saga_timers.expire,
-    dump=saga.dump,
-    load=saga.load,
-)
-
-AGGREGATES: Final = (SERVICE, KEYSPACE, CLUSTER, SAGA)
-OF_EVENT: Final[dict[type[Event], Aggregate]] = {event: kind for kind in AGGREGATES for event in kind.events}
-OF_COMMAND: Final[dict[type[Command], Aggregate]] = {command: kind for kind in AGGREGATES for command in kind.commands}
 
 
-_OF_KIND: Final[dict[str, Aggregate]] = {kind.kind: kind for kind in AGGREGATES}
+def _sagas(definitions: Definitions) -> Aggregate:
+    """The aggregate of all sagas, which do what these definitions say."""
+
+    def decide(command: Command, stream: str, states: States) -> list[Placed]:
+        root = root_of(stream)
+        produced = engine.decide(command, states.get(stream, saga.INITIAL), _root(root, states), definitions)
+        return _placed(produced, root, stream)
+
+    def timers(state: saga.Saga) -> tuple[Any, ...]:
+        if state.ended:
+            return ()
+        return saga_timers.timers(state, definitions[state.definition, state.definition_version])
+
+    return Aggregate(
+        kind=streams.SAGA,
+        initial=saga.INITIAL,
+        commands=(*saga.COMMANDS, *saga.INTERNAL_COMMANDS),
+        events=saga.EVENTS,
+        decide=decide,
+        fold=_folding_whole(saga.evolve),
+        item=_whole,
+        items=lambda _state: ("",),
+        part=lambda state, _item: state,
+        version=_last_version,
+        incarnation=lambda state: saga_number_of(state.id) if state.id else None,
+        timers=timers,
+        renews=saga_timers.renews,
+        expire=saga_timers.expire,
+        dump=saga.dump,
+        load=saga.load,
+    )
+
+
+def _starting(definition: Definition, root: Aggregate) -> Aggregate:
+    """The root's aggregate, for the command that starts a saga of this definition."""
+
+    def decide(command: Command, stream: str, states: States) -> list[Placed]:
+        saga_stream, produced = engine.begin(command, _root(stream, states), definition)
+        return _placed(produced, stream, saga_stream)
+
+    return replace(root, decide=decide)
+
+
+ROOTS: Final = (SERVICE, KEYSPACE, CLUSTER)
+
+
+class Aggregates:
+    """The aggregates of a partition by their streams, events and commands; its sagas are of these definitions."""
+
+    def __init__(self, definitions: Definitions = DEFINITIONS) -> None:
+        kinds = (*ROOTS, _sagas(definitions))
+        self.of_kind = {kind.kind: kind for kind in kinds}
+        self.of_event = {event: kind for kind in kinds for event in kind.events}
+        self.of_command = {command: kind for kind in kinds for command in kind.commands}
+        for command, definition in starts(definitions).items():
+            self.of_command[command] = _starting(definition, self.of_kind[definition.root])
+
+    def of_stream(self, stream: str) -> Aggregate:
+        """The kind of a stream."""
+        return self.of_kind[kind_of(stream)]
+
+
+AGGREGATES: Final = Aggregates()
+"""Those of a controller, with all sagas of the catalogue."""
+
+OF_EVENT: Final[dict[type[Event], Aggregate]] = AGGREGATES.of_event
 
 
 def of_stream(stream: str) -> Aggregate:
     """The kind of a stream."""
-    return _OF_KIND[kind_of(stream)]
+    return AGGREGATES.of_stream(stream)
 
 
 def inside_id(command: Command, stream: str) -> str:

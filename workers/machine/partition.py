@@ -23,17 +23,8 @@ from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_of
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
-from muster.wire.stream import SERVICE, kind_of
-from workers.machine.aggregate import (
-    OF_COMMAND,
-    OF_EVENT,
-    SAGA,
-    Aggregate,
-    Placed,
-    incarnation_behind,
-    inside_id,
-    of_stream,
-)
+from muster.wire.stream import SAGA, SERVICE, kind_of
+from workers.machine.aggregate import AGGREGATES, Aggregate, Aggregates, Placed, incarnation_behind, inside_id
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.machine.deadlines import Deadlines, Subject
 
@@ -76,12 +67,15 @@ class Group:
 
 
 class Partition:
-    """One partition's decider state. `batch_bytes_max` and `batch_records_max` bound one batch."""
+    """One partition's decider state. `batch_bytes_max` and `batch_records_max` bound one batch; `aggregates` says what can be
+    decided here, and which sagas there are.
+    """
 
     def __init__(
         self,
         number: int,
         mapper: CloudEventMapper,
+        aggregates: Aggregates = AGGREGATES,
         *,
         batch_bytes_max: int = 900_000,
         batch_records_max: int = 2_000,
@@ -97,6 +91,8 @@ class Partition:
         self.deadlines = Deadlines()
         self.last_at = _BEGINNING
         self._mapper = mapper
+        self._aggregates = aggregates
+        self._of_event, self._of_command = aggregates.of_event, aggregates.of_command
         self._batch_bytes_max = batch_bytes_max
         self._batch_records_max = batch_records_max
         self._group: Group | None = None
@@ -111,7 +107,7 @@ class Partition:
         folded: list[Folded] = []
         for recorded in self._mapper.events(self.number, batch):
             stream = recorded.stream
-            kind = OF_EVENT[type(recorded.event)]
+            kind = self._of_event[type(recorded.event)]
             was = streams.get(stream)
             before.setdefault(stream, was)
             try:
@@ -121,7 +117,7 @@ class Partition:
                 raise self._impossible(recorded, str(error)) from error
             streams[stream] = state
             folded.append((recorded, part))
-            if kind is SAGA and state.ended:
+            if kind.kind == SAGA and state.ended:
                 self._forget(stream)
         if folded:
             self._remember(batch, folded)
@@ -179,8 +175,8 @@ class Partition:
         self.deadlines = Deadlines()
         room = begin_items_max
         for stream, state in self.streams.items():
-            kind = of_stream(stream)
-            extra = 0.0 if kind is SAGA else extra_seconds
+            kind = self._aggregates.of_stream(stream)
+            extra = 0.0 if kind.kind == SAGA else extra_seconds
             for item in kind.items(state):
                 self.deadlines.arm((stream, item), _timers(kind, kind.part(state, item)), extra)
                 room -= 1
@@ -225,7 +221,7 @@ class Partition:
         assert group is not None, "no group is open"
         due = self.deadlines.due(expiries_group_max)
         for decided, ((stream, item), timer) in enumerate(due):
-            kind = of_stream(stream)
+            kind = self._aggregates.of_stream(stream)
             assert kind.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             try:
@@ -252,7 +248,7 @@ class Partition:
 
     def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:
         stream, command = envelope.stream, envelope.command
-        kind = OF_COMMAND[type(command)]
+        kind = self._of_command[type(command)]
         item = kind.item(command)
         if envelope.expected_version is not None:
             part = kind.part(self.streams.get(stream, kind.initial), item)
@@ -271,14 +267,14 @@ class Partition:
 
     def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Placed]:
         """Decide, check the size, evolve, draft."""
-        placed = OF_COMMAND[type(envelope.command)].decide(envelope.command, envelope.stream, self.streams)
+        placed = self._of_command[type(envelope.command)].decide(envelope.command, envelope.stream, self.streams)
         if not placed:
             return placed
         encode, streams = self._mapper.transcoder.encode, self.streams
         data = [encode(event) for _, event in placed]
         self._make_room(group, sum(map(len, data)) + record_overhead_bytes * len(data), len(data))
         for index, (stream, event) in enumerate(placed):
-            kind = OF_EVENT[type(event)]
+            kind = self._of_event[type(event)]
             before = streams.get(stream)
             if stream not in group.before:
                 group.before[stream] = before
@@ -336,7 +332,7 @@ class Partition:
             self.last_at = group.at
         changed: list[tuple[str, str, Any]] = []
         for (stream, item), (kind, part) in group.touched.items():
-            if kind is SAGA and part.ended:
+            if kind.kind == SAGA and part.ended:
                 self._forget(stream)
             changed.append((stream, item, part))
         for subject in group.timed:
@@ -346,6 +342,12 @@ class Partition:
         if group.answers:
             self.ids.remember(group.answers.values(), group.at)
         return changed
+
+    def state(self, stream: str) -> Any:
+        """The stream's state as the log has it: without what an open group has decided so far."""
+        before = self._group.before if self._group is not None else {}
+        found = before[stream] if stream in before else self.streams.get(stream)
+        return self._aggregates.of_stream(stream).initial if found is None else found
 
     def committed(self) -> dict[str, Any]:
         """The streams as the log has them at `cursor`: without what an open group has decided so far."""

@@ -1,8 +1,9 @@
 """Does what the sagas of one partition want of other aggregates, while the partition is written here.
 
-A `ReignObserver` of its writer. It sends a saga's commands to the cluster's stream, hears their effect in the views, gives the
-saga what it heard as commands, and watches the instants that sagas wait for. Participants' tasks are not sent: they are a view.
-Nothing here is remembered: what is still wanted is found again in the states, and a repeated command is answered "already so".
+A `ReignObserver` of its writer. It sends a saga's commands to other streams, hears their effect in those streams' states, gives
+the saga what it heard as commands, and watches the instants that sagas wait for. Participants' tasks are not sent: they are a
+view. Nothing here is remembered: what is still wanted is found again in the states, and a repeated command is answered
+"already so".
 """
 
 import asyncio
@@ -10,20 +11,21 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from domain.saga import ExpireStep, ReportStep, Saga
-from domain.shards.shard import Keyspace
+from infra.log.port import Cursor
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError
-from muster.wire.stream import CLUSTER
 from muster.wire.token import Token
-from sagas.engine.definition import Ask, Heard, Wait
-from sagas.engine.wanted import task_id
-from sagas.tasks import actions_of
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.definition import Action, Ask, Definitions, Heard, Wait
+from sagas.engine.wanted import pending, task_id
 from workers.sagas.upkeep import Observe, Submit, Upkeep
 from workers.views.shards import Changed, ShardViews
+from workers.views.views import Change
 from workers.writer.observer import ChangedItem
 
 log = logging.getLogger(__name__)
@@ -31,32 +33,49 @@ look_seconds: Final = 0.5
 ask_again_seconds: Final = 0.5
 sagas_turn_max: Final = 200
 
+States = Callable[[str], Any]
+"""The state of any stream as the log has it, as far as it has been read here."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a saga asks at one attempt of a step: of which streams, and which commands were accepted (by their place)."""
+
+    task: str
+    streams: frozenset[str]
+    accepted: set[int] = field(default_factory=set)
+
 
 class SagaDriver:
-    """The driver of one partition. `observe` queues a command from inside at its writer, `submit` one for any stream.
+    """The driver of one partition. `observe` queues a command from inside at its writer, `submit` sends one to any stream;
+    `states` gives the state of any stream.
 
-    `clock` tells the instants that sagas wait for, `monotonic` the seconds between two looks around.
+    `clock` gives the instants that sagas wait for, `monotonic` the seconds between two looks around.
     """
 
     def __init__(
         self,
         observe: Observe,
         submit: Submit,
+        states: States,
         views: ShardViews,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        definitions: Definitions = DEFINITIONS,
     ) -> None:
         self._observe = observe
         self._submit = submit
-        self._views = views
+        self._states = states
+        self._definitions = definitions
         self._upkeep = Upkeep(observe, submit, views)
         self._clock, self._monotonic = clock, monotonic
         self._live: dict[str, Saga] = {}
         self._dirty: dict[str, None] = {}
-        self._asked: dict[str, tuple[str, bool]] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._askers: dict[str, dict[str, None]] = {}
         self._timed: dict[str, Saga] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._reign = 0
         self._reigning = False
         self._work = asyncio.Event()
@@ -70,22 +89,21 @@ class SagaDriver:
             self._follow(stream, state)
 
     def changed(self, items: Sequence[ChangedItem]) -> None:
-        """The sagas and the keyspaces among them stand like this now."""
+        """The aggregates of this partition stand like this now."""
         for stream, _, part in items:
             self._follow(stream, part)
 
     def _follow(self, stream: str, part: Any) -> None:
-        if isinstance(part, Saga):
-            if part.ended:
-                self._live.pop(stream, None)
-                self._asked.pop(stream, None)
-                self._timed.pop(stream, None)
-            else:
-                self._live[stream] = part
-                self._look_at(stream)
-        elif isinstance(part, Keyspace):
-            self._upkeep.follow(stream, part)
-            self._work.set()
+        if not isinstance(part, Saga):
+            if self._upkeep.follow(stream, part):
+                self._work.set()
+        elif part.ended:
+            self._live.pop(stream, None)
+            self._timed.pop(stream, None)
+            self._asks_nothing(stream)
+        else:
+            self._live[stream] = part
+            self._look_at(stream)
 
     def ended(self) -> None:
         """Let everything be: another writer carries on."""
@@ -93,13 +111,18 @@ class SagaDriver:
         for task in self._asking.values():
             task.cancel()
         self._upkeep.clear()
-        for known in (self._live, self._dirty, self._asked, self._timed):
+        for known in (self._live, self._dirty, self._asked, self._askers, self._timed):
             known.clear()
 
     @property
     def live(self) -> int:
         """How many sagas are under way here."""
         return len(self._live)
+
+    @property
+    def asks(self) -> set[str]:
+        """The streams whose states sagas listen to now."""
+        return set(self._askers)
 
     async def run(self) -> None:
         """Look after the sagas for ever."""
@@ -117,11 +140,21 @@ class SagaDriver:
                 self._look_around()
 
     def _viewed(self, partition: int, token: Token, changed: Changed) -> None:
-        """The cluster's stream has news: whoever asked for it may hear of it now, and when a node is away, anybody."""
-        if not self._reigning:
-            return
-        for stream in self._asked if changed.nodes_away else self._asked.keys() & changed.asked:
+        """There is news of other streams. An event that names a saga is for that one only: many wait for slots at a time."""
+        for stream in self._asked.keys() & changed.asked:
             self._look_at(stream)
+        for stream in self._askers.keys() & changed.streams:
+            self._look_at_askers(stream)
+
+    def instances_changed(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
+        """There is news of services."""
+        if self._askers:
+            for stream in self._askers.keys() & {change.recorded.stream for change in changes}:
+                self._look_at_askers(stream)
+
+    def _look_at_askers(self, stream: str) -> None:
+        for asker in self._askers[stream]:
+            self._look_at(asker)
 
     def _look_at(self, stream: str) -> None:
         self._dirty[stream] = None
@@ -136,58 +169,78 @@ class SagaDriver:
 
     def _look(self, saga: Saga) -> None:
         """Hear what there is to hear; ask what has not been asked, or was answered "not yet"."""
-        actions = actions_of(saga)
+        actions = self._actions(saga)
         asks = [action for action in actions if isinstance(action, Ask)]
         if any(isinstance(action, Wait) and action.until is not None for action in actions):
             self._timed[saga.id] = saga
         else:
             self._timed.pop(saga.id, None)
         if not asks:
-            self._asked.pop(saga.id, None)
-            return None
-        if self._asked.get(saga.id, ("",))[0] != task_id(saga):
-            self._asked[saga.id] = (task_id(saga), False)
+            return self._asks_nothing(saga.id)
+        asked = self._asks(saga, asks)
         for ask in asks:
-            heard = ask.heard(self._views.cluster) if ask.heard is not None else None
+            heard = ask.heard(self._states(ask.stream)) if ask.heard is not None else None
             if heard is not None:
-                return self._tell(saga, heard)
-        for ask in asks:
-            if ask.command is not None and saga.id not in self._asking and not self._asked[saga.id][1]:
-                self._asking[saga.id] = asyncio.create_task(self._ask(saga, ask), name=f"ask for {saga.id}")
+                return self._report(saga, heard)
+        for place, ask in enumerate(asks):
+            if ask.command is not None and place not in asked.accepted and (saga.id, place) not in self._asking:
+                asking = self._ask(saga, place, ask)
+                self._asking[saga.id, place] = asyncio.create_task(asking, name=f"ask for {saga.id}")
         return None
 
-    async def _ask(self, saga: Saga, ask: Ask) -> None:
+    def _actions(self, saga: Saga) -> tuple[Action, ...]:
+        return pending(saga, self._definitions[saga.definition, saga.definition_version])
+
+    def _asks(self, saga: Saga, asks: Sequence[Ask]) -> _Asked:
+        """What the saga's attempt has asked so far. From now on it is looked at when one of the streams has news."""
+        asked = self._asked.get(saga.id)
+        if asked is None or asked.task != task_id(saga):
+            self._asks_nothing(saga.id)
+            asked = self._asked[saga.id] = _Asked(task_id(saga), frozenset(ask.stream for ask in asks))
+            for stream in asked.streams:
+                self._askers.setdefault(stream, {})[saga.id] = None
+        return asked
+
+    def _asks_nothing(self, id_: str) -> None:
+        asked = self._asked.pop(id_, None)
+        for stream in asked.streams if asked is not None else ():
+            del self._askers[stream][id_]
+            if not self._askers[stream]:
+                del self._askers[stream]
+
+    async def _ask(self, saga: Saga, place: int, ask: Ask) -> None:
         try:
-            again = await self._answered(saga, ask)
+            again = await self._answered(saga, place, ask)
         finally:
-            self._asking.pop(saga.id, None)
+            self._asking.pop((saga.id, place), None)
         if again or self._live.get(saga.id) is not saga:
             self._look_at(saga.id)
 
-    async def _answered(self, saga: Saga, ask: Ask) -> bool:
+    async def _answered(self, saga: Saga, place: int, ask: Ask) -> bool:
         """Send the command and hear its answer; whether to look again at once."""
         assert ask.command is not None, "there is something to ask"
-        version = self._views.cluster.version
+        version = self._states(ask.stream).version
         # Under an id of its own each time: "not yet" is an answer that must not be remembered.
-        id_ = f"{task_id(saga)}/{self._reign}.{version}"
+        id_ = f"{task_id(saga)}/{self._reign}.{version}" + (f"/{place}" if place else "")
         try:
-            answer = await self._submit(Envelope(id_, CLUSTER, ask.command, actor="muster", correlation_id=saga.id))
+            answer = await self._submit(Envelope(id_, ask.stream, ask.command, actor="muster", correlation_id=saga.id))
         except MusterError as error:
             log.debug("a saga's command was not answered", extra={"saga": saga.id, "reason": error.detail})
             await asyncio.sleep(ask_again_seconds)
             return True
         if answer.error is not None:
             if ask.decisive:
-                self._tell(saga, Heard(error=f"{answer.error['name']}: {answer.error['detail']}"))
+                self._report(saga, Heard(error=f"{answer.error['name']}: {answer.error['detail']}"))
         elif ask.heard is None:
-            self._tell(saga, Heard(result={}))
+            self._report(saga, Heard(result={}))
         else:
-            if answer.status == "accepted" and self._asked.get(saga.id, ("",))[0] == task_id(saga):
-                self._asked[saga.id] = (task_id(saga), True)
-            return self._views.cluster.version != version
+            asked = self._asked.get(saga.id)
+            if answer.status == "accepted" and asked is not None and asked.task == task_id(saga):
+                asked.accepted.add(place)
+            return bool(self._states(ask.stream).version != version)
         return False
 
-    def _tell(self, saga: Saga, heard: Heard) -> None:
+    def _report(self, saga: Saga, heard: Heard) -> None:
         """Give the saga what was heard; it knows by the attempt whether that comes too late."""
         if not self._reigning or saga.step is None:
             return
@@ -207,7 +260,7 @@ class SagaDriver:
         """Act on what no event announces: instants that have come, and what the keyspaces here need."""
         now = self._clock()
         for saga in list(self._timed.values()):
-            for action in actions_of(saga):
+            for action in self._actions(saga):
                 due = isinstance(action, Wait) and action.until is not None and action.until <= now
                 if due and saga.step is not None:
                     self._observe(saga.id, ExpireStep(step=saga.step, attempt=saga.attempt, kind="wait"))

@@ -40,9 +40,12 @@ class Upkeep:
         self._keyspaces: dict[str, Keyspace] = {}
         self._giving: dict[str, asyncio.Task[None]] = {}
 
-    def follow(self, stream: str, keyspace: Keyspace) -> None:
-        """Know the keyspace as it is now."""
-        self._keyspaces[name_of(stream)] = keyspace
+    def follow(self, stream: str, part: object) -> bool:
+        """Know the aggregate as it is now, if it is a keyspace. Returns whether it is."""
+        if not isinstance(part, Keyspace):
+            return False
+        self._keyspaces[name_of(stream)] = part
+        return True
 
     def clear(self) -> None:
         """Forget all keyspaces: another writer carries on."""

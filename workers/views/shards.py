@@ -9,10 +9,10 @@ from typing import Any, Final
 from domain.message import Recorded
 from domain.saga import Saga
 from domain.shards import cluster
-from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved
+from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
-from muster.wire.stream import keyspace_stream, name_of
+from muster.wire.stream import CLUSTER, keyspace_stream, name_of
 from muster.wire.token import Token
 from projections.migrations import MigrationRow
 from projections.migrations import fold as fold_migration
@@ -23,8 +23,9 @@ ended_migrations_max: Final = 10_000
 
 @dataclass(slots=True)
 class Changed:
-    """What one applied batch changed, by key; readers look up what is there now. `asked`: the sagas to which the cluster's
-    stream said something; `nodes_away`: a node was lost or removed.
+    """What one applied batch changed, by key; readers look up what is there now.
+
+    `asked` has the sagas that events of other streams name; `streams` those in which an event named no saga.
     """
 
     shards: set[tuple[str, int]] = field(default_factory=set)
@@ -32,7 +33,7 @@ class Changed:
     tasks: set[tuple[str, str]] = field(default_factory=set)
     migrations: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
-    nodes_away: bool = False
+    streams: set[str] = field(default_factory=set)
 
 
 ShardListener = Callable[[int, Token, Changed], None]
@@ -66,6 +67,11 @@ class ShardViews:
 
     def _fold(self, recorded: Recorded, part: Any, changed: Changed) -> None:
         event, stream = recorded.event, recorded.stream
+        saga = getattr(event, "saga", None)
+        if saga is None or saga == stream:
+            changed.streams.add(stream)
+        else:
+            changed.asked.add(saga)
         if isinstance(part, Saga):
             self._saga(recorded, part, changed)
         elif isinstance(part, Keyspace):
@@ -77,11 +83,8 @@ class ShardViews:
                 self._standing(name, number, recorded.at, changed)
         else:
             self.cluster = cluster.evolve(self.cluster, event)
-            if (asked := getattr(event, "saga", None)) is not None:
-                changed.asked.add(asked)
             if isinstance(event, NodeEvent):
                 changed.nodes.add(event.node)
-                changed.nodes_away |= isinstance(event, NodeLost | NodeRemoved)
             if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):
                 self._relocated(event.node, changed)
 
@@ -143,6 +146,12 @@ class ShardViews:
                 self.keyspaces[name] = state
                 for number in state.shards:
                     self._standing(name, number, at, nobody)
+
+    def state(self, stream: str) -> Any:
+        """The state of the cluster, a keyspace or a saga; None: it is not known here, or is of another kind."""
+        if stream == CLUSTER:
+            return self.cluster
+        return self.sagas.get(stream) or self.keyspaces.get(name_of(stream))
 
     def keyspace(self, name: str) -> Keyspace:
         """The keyspace. Raises KeyspaceNotFound."""

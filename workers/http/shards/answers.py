@@ -177,7 +177,7 @@ def migration_item(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
         "actor": row.actor,
         "reason": row.reason,
         "events": row.events,
-        "waits_for": None if ended or saga is None else _waits_for(saga, row, views.cluster, now),
+        "waits_for": None if ended or saga is None else _waits_for(saga, row, views, now),
         "allowed": [] if ended or saga is None else list(allowed(saga, _definition(saga))),
         "progress": _progress(views, row),
     }
@@ -206,10 +206,10 @@ def _definition(of: Saga | MigrationRow) -> Definition:
     return DEFINITIONS[of.definition, of.definition_version if isinstance(of, Saga) else of.version]
 
 
-def _waits_for(saga: Saga, row: MigrationRow, cluster: Cluster, now: datetime) -> str | None:
+def _waits_for(saga: Saga, row: MigrationRow, views: ShardViews, now: datetime) -> str | None:
     since = row.steps[-1].ended_at if saga.standing == "retrying" else row.step_at
     waited = _seconds(since or row.step_at, now)
-    return waits_for(saga, _definition(saga), cluster, waited_seconds=waited, paused_by=row.paused_by)
+    return waits_for(saga, _definition(saga), views.state, waited_seconds=waited, paused_by=row.paused_by)
 
 
 def _progress(views: ShardViews, row: MigrationRow) -> Item | None:

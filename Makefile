@@ -49,7 +49,7 @@ up: .venv/.ready ## start a controller on the embedded engine
 lock: ## resolve the dependencies anew
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
-		--all-extras --group dev pyproject.toml muster/pyproject.toml --custom-compile-command "make lock" -o requirements.lock
+		--all-extras --group dev --no-emit-package muster-client pyproject.toml muster/pyproject.toml --custom-compile-command "make lock" -o requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove what was built

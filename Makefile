@@ -1,5 +1,7 @@
 # The commands of a newcomer: `make demo` and `make test`. Everything is installed into .venv from requirements.lock.
 PYTHON ?= python3
+# Of `make test`: two processes, since many tests wait for servers and leases.
+ARGS ?= -n 2
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 

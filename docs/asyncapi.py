@@ -16,7 +16,7 @@ from muster.wire.command import Command
 from muster.wire.error import BY_NAME, Refused
 from muster.wire.stream import PATTERNS
 from workers.http.model import Outcome
-from workers.machine import aggregate
+from workers.machine.aggregate import AGGREGATES
 from workers.writer.published import command_bytes_max, reason_chars_max
 
 Json = dict[str, Any]
@@ -176,7 +176,7 @@ def _event(event: type[Event], records: Sequence[Json]) -> Json:
         "title": event.__name__,
         "summary": _first_line(event),
         "contentType": "application/cloudevents+json",
-        "bindings": _key(f"The root of the subject: {_ROOT_OF[aggregate.OF_EVENT[event].kind]}"),
+        "bindings": _key(f"The root of the subject: {_ROOT_OF[AGGREGATES.of_event[event].stream]}"),
         "payload": {
             "allOf": [
                 _ref("Record"),

@@ -127,10 +127,8 @@ def run() -> Told:
         partition.fold(batch)
     partition.begin(partition.cursor, 0)
     for number, command in enumerate(COMMANDS):
-        partition.open(_AT)
-        answer = partition.handle(envelope_from(command), offset=number)
-        stored, _, cursor = partition.close()
-        partition.commit(cursor)
-        records += [orjson.loads(record.state) for record in stored]
-        outcomes.append(outcome(answer))
+        group = partition.step(_AT, [(envelope_from(command), number)])
+        partition.commit(group)
+        records += [orjson.loads(record.state) for record in group.batch]
+        outcomes.append(outcome(group.answers[0]))
     return Told(tuple(records), tuple(outcomes))

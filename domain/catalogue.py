@@ -5,47 +5,39 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from domain import saga
+from domain.decider import Decider
 from domain.message import Event
 from domain.registry import service
-from domain.shards import keyspace, node
+from domain.shards import cluster, keyspace
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, InvalidInstance
 from muster.wire.problem import first_fault
-from muster.wire.stream import CLUSTER, KEYSPACE, SAGA, SERVICE
 from muster.wire.value import value
 
-_COMMANDS_OF: Final[dict[str, tuple[type[Command], ...]]] = {
-    SERVICE: service.COMMANDS,
-    KEYSPACE: keyspace.COMMANDS,
-    CLUSTER: node.COMMANDS,
-    SAGA: saga.COMMANDS,
-}
-_INTERNAL_OF: Final[dict[str, tuple[type[Command], ...]]] = {
-    KEYSPACE: keyspace.INTERNAL_COMMANDS,
-    CLUSTER: node.INTERNAL_COMMANDS,
-}
+DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (
+    service.DECIDER,
+    keyspace.DECIDER,
+    cluster.DECIDER,
+    saga.DECIDER,
+)
+"""All aggregates."""
 
 COMMANDS: Final[dict[str, type[Command]]] = {
-    command.type: command for commands in _COMMANDS_OF.values() for command in commands
+    command.type: command for decider in DECIDERS for command in decider.commands
 }
 """The commands that anyone may publish, by type."""
 
 INTERNAL_COMMANDS: Final[dict[str, type[Command]]] = {
-    command.type: command for commands in _INTERNAL_OF.values() for command in commands
+    command.type: command for decider in DECIDERS for command in decider.internal
 }
 """The commands that a controller may give to another one, by type."""
 
 KIND_OF: Final[dict[str, str]] = {
-    command.type: kind
-    for table in (_COMMANDS_OF, _INTERNAL_OF)
-    for kind, commands in table.items()
-    for command in commands
+    command.type: decider.stream for decider in DECIDERS for command in (*decider.commands, *decider.internal)
 }
 """The kind of stream that a command is for, by type."""
 
-EVENTS: Final[dict[str, type[Event]]] = {
-    event.type: event for events in (service.EVENTS, keyspace.EVENTS, node.EVENTS, saga.EVENTS) for event in events
-}
+EVENTS: Final[dict[str, type[Event]]] = {event.type: event for decider in DECIDERS for event in decider.events}
 """All events, by type."""
 
 

@@ -1,7 +1,7 @@
 """What has happened: events, and their place in history. What is asked for: `muster.wire.command`."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, dataclass_transform
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter
@@ -76,3 +76,8 @@ class Recorded(NamedTuple, Generic[E_co]):
     correlation_id: str | None
     actor: str
     reason: str | None
+
+
+def foreseen(stream: str, version: int, event: E) -> Recorded[E]:
+    """The event as if it were recorded, for who looks ahead within one decision: its place, instant and actor are not known."""
+    return Recorded(-1, -1, stream, version, datetime.max.replace(tzinfo=UTC), event, "", "", None, "", None)

@@ -10,14 +10,15 @@ Definition and version are pinned in the first event; steps are known by name. A
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, assert_never, get_args
 
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Event, event
+from domain.decider import AsPairs, Decider
+from domain.message import Event, Recorded, event
 from muster.wire.command import Command
-from muster.wire.stream import Name
+from muster.wire.stream import SAGA, Name
 from muster.wire.value import value
 
 Phase = Literal["forward", "compensating", "completed", "compensated"]
@@ -43,7 +44,7 @@ class Saga:
     step: str | None
     attempt: int
     tried: int
-    results: Map[str, Mapping[str, Any]]
+    results: Annotated[Map[str, Mapping[str, Any]], AsPairs]
     undo: tuple[str, ...] = ()
     paused: bool = False
     forced: bool = False
@@ -155,8 +156,12 @@ VERBS: Final[dict[str, type[SagaCommand]]] = {
     "abort": AbortSaga,
     "force-complete": ForceComplete,
 }
-COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ReportStep, ReportProgress, *VERBS.values(), UpgradeSaga)
-INTERNAL_COMMANDS: Final[tuple[type[SagaCommand], ...]] = (ExpireStep,)
+Verb = PauseSaga | ResumeSaga | RetryStep | SkipStep | AbortSaga | ForceComplete
+"""What an operator may say."""
+
+PublicCommand = ReportStep | ReportProgress | Verb | UpgradeSaga
+AnyCommand = PublicCommand | ExpireStep
+"""All that a saga can be told; `ExpireStep` by the writer of its partition alone."""
 
 
 @event
@@ -286,26 +291,28 @@ class SagaCompensated(Event):
     cause: Text
 
 
-EVENTS: Final = (
-    SagaStarted,
-    StepSucceeded,
-    StepFailed,
-    StepRetried,
-    StepSkipped,
-    StepStalled,
-    CompensationStarted,
-    SagaBlocked,
-    SagaPaused,
-    SagaResumed,
-    SagaForced,
-    SagaUpgraded,
-    SagaCompleted,
-    SagaCompensated,
+SagaEvent = (
+    SagaStarted
+    | StepSucceeded
+    | StepFailed
+    | StepRetried
+    | StepSkipped
+    | StepStalled
+    | CompensationStarted
+    | SagaBlocked
+    | SagaPaused
+    | SagaResumed
+    | SagaForced
+    | SagaUpgraded
+    | SagaCompleted
+    | SagaCompensated
 )
+"""All that can happen to a saga."""
 
 
-def evolve(state: Saga, event: Event) -> Saga:
+def evolve(state: Saga, recorded: Recorded[SagaEvent]) -> Saga:
     """The saga after the event."""
+    event = recorded.event
     if isinstance(event, SagaStarted):
         assert state.version == 0, "the saga started twice"
         saga = Saga(
@@ -317,8 +324,10 @@ def evolve(state: Saga, event: Event) -> Saga:
     return replace(saga, version=state.version + 1)
 
 
-def _evolve(saga: Saga, event: Event) -> Saga:
+def _evolve(saga: Saga, event: SagaEvent) -> Saga:
     match event:
+        case SagaStarted():
+            raise AssertionError("the saga started twice")
         case StepSucceeded():
             _at(saga, event.step, event.attempt)
             return _next(replace(saga, results=saga.results.set(event.step, event.result)), event.next)
@@ -358,7 +367,7 @@ def _evolve(saga: Saga, event: Event) -> Saga:
             assert not saga.undo, f"compensated, but {saga.undo} is left"
             return replace(saga, phase="compensated", standing="ended")
         case _:
-            raise AssertionError(f"unknown event {event.type}")
+            assert_never(event)
 
 
 def _at(saga: Saga, step: str, attempt: int) -> None:
@@ -375,13 +384,14 @@ def _next(saga: Saga, step: str | None) -> Saga:
     )
 
 
-def dump(state: Saga) -> dict[str, Any]:
-    """The state as plain JSON, for snapshots."""
-    names = cast("tuple[str, ...]", Saga.__slots__)  # type: ignore[attr-defined]
-    plain = {name: getattr(state, name) for name in names}
-    return {**plain, "results": dict(state.results), "data": dict(state.data)}
-
-
-def load(plain: dict[str, Any]) -> Saga:
-    """The state of what `dump` gave."""
-    return Saga(**{**plain, "results": Map(plain["results"]), "undo": tuple(plain["undo"])})
+DECIDER: Final[Decider[Saga, AnyCommand, SagaEvent]] = Decider(
+    stream=SAGA,
+    commands=get_args(PublicCommand),
+    own=(ExpireStep,),
+    events=get_args(SagaEvent),
+    initial=INITIAL,
+    decide=None,
+    evolve=evolve,
+    state=Saga,
+)
+"""Sagas as their streams tell them. What a command makes of one is decided together with its root: `sagas.engine`."""

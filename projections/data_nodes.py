@@ -3,17 +3,18 @@
 from typing import Final
 
 from domain.message import Recorded
+from domain.shards.cluster import DECIDER
 from domain.shards.node import (
-    EVENTS,
     DataNode,
+    NodeChange,
     NodeEvent,
     NodeJoined,
     NodeRejoined,
     NodeRemoved,
     NodeSilenceAttested,
+    changed,
     joined,
 )
-from domain.shards.node import evolve as evolve_node
 from projections.projection import Key, Projection
 
 
@@ -24,16 +25,17 @@ def key_of(recorded: Recorded) -> Key:
     return (event.node,)
 
 
-def fold(row: DataNode | None, recorded: Recorded) -> DataNode | None:
+def fold(
+    row: DataNode | None, recorded: Recorded[NodeJoined | NodeRejoined | NodeRemoved | NodeChange]
+) -> DataNode | None:
     """The node after the event."""
     event = recorded.event
-    assert isinstance(event, NodeEvent), f"{recorded.event.type} is about no node"
     if isinstance(event, NodeJoined | NodeRejoined):
         return joined(row, event, recorded.version)
     if isinstance(event, NodeRemoved):
         return None
     assert row is not None, f"{event.type} of {event.node}, which never joined"
-    return evolve_node(row, event, recorded.version)
+    return changed(row, event, recorded.version)
 
 
 DATA_NODES: Final = Projection(
@@ -42,7 +44,9 @@ DATA_NODES: Final = Projection(
     row=DataNode,
     key=("node",),
     aliases={"node": "id"},
-    events=frozenset(kind for kind in EVENTS if issubclass(kind, NodeEvent) and kind is not NodeSilenceAttested),
+    events=frozenset(
+        kind for kind in DECIDER.events if issubclass(kind, NodeEvent) and kind is not NodeSilenceAttested
+    ),
     key_of=key_of,
     fold=fold,
     columns=(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from domain.message import Recorded
-from domain.registry.instance import EVENTS
+from domain.registry.service import DECIDER
 from muster.wire.value import value
 from projections.instances import key_of
 from projections.projection import Projection
@@ -42,7 +42,7 @@ HISTORY: Final = Projection(
     revision=2,
     row=HistoryRow,
     key=("service", "instance"),
-    events=frozenset(EVENTS),
+    events=frozenset(DECIDER.events),
     key_of=key_of,
     fold=fold,
 )

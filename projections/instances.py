@@ -5,7 +5,8 @@ it; discoverable rows are the healthy ones.
 from typing import Any, Final, cast
 
 from domain.message import Recorded
-from domain.registry.instance import EVENTS, Instance, InstanceEvent, evolve
+from domain.registry.instance import Instance, InstanceEvent, evolve
+from domain.registry.service import DECIDER
 from muster.wire.stream import name_of
 from projections.projection import Key, Projection
 
@@ -50,7 +51,7 @@ INSTANCES: Final = Projection(
     row=Instance,
     key=("service", "instance"),
     aliases={"instance": "id"},
-    events=frozenset(EVENTS),
+    events=frozenset(DECIDER.events),
     key_of=key_of,
     fold=evolve,
     columns=(

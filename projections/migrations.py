@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from domain.message import Recorded
 from domain.saga import (
-    EVENTS,
+    DECIDER,
     CompensationStarted,
     SagaBlocked,
     SagaCompensated,
@@ -176,7 +176,7 @@ MIGRATIONS: Final = Projection(
     revision=1,
     row=MigrationRow,
     key=("migration",),
-    events=frozenset(EVENTS),
+    events=frozenset(DECIDER.events),
     key_of=key_of,
     fold=fold,
     columns=(

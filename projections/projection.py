@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from domain.message import Event, Recorded
 
@@ -29,7 +29,7 @@ class Projection(Generic[Row]):
     key: tuple[str, ...]
     events: frozenset[type[Event]]
     key_of: Callable[[Recorded], Key]
-    fold: Callable[[Row | None, Recorded], Row | None]
+    fold: Callable[[Row | None, Recorded[Any]], Row | None]
     columns: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     keeps_whole_row: bool = False

@@ -1,13 +1,11 @@
 """Given these events, when this command comes, then these events follow: deciders as sentences."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import pytest
 
-from domain.message import Event
+from domain.message import Event, foreseen
 from domain.registry import service
 from muster.wire.command import Command
 from muster.wire.error import Refused
@@ -25,9 +23,9 @@ class When:
     def then(self, *events: Event) -> Any:
         """Exactly these events; the command repeated after them yields nothing. The state after them."""
         assert self.decider.decide(self.command, self.state) == list(events)
-        after = _after(self.decider, events, self.state)
-        assert self.decider.decide(self.command, after) == [], "a command repeated after its own events yields nothing"
-        return after
+        then = after(self.decider, self.state, *events)
+        assert self.decider.decide(self.command, then) == [], "a command repeated after its own events yields nothing"
+        return then
 
     def nothing(self) -> None:
         """Already so, or too late to matter."""
@@ -56,9 +54,15 @@ class Given:
 
 def given(*events: Event, decider: Any = service) -> Given:
     """The decider's state after the events; no events: nothing has happened yet."""
-    return Given(_after(decider, events, decider.INITIAL), decider)
+    return Given(after(decider, decider.INITIAL, *events), decider)
 
 
-def _after(decider: Any, events: Sequence[Event], state: Any) -> Any:
-    """The state behind the events. A service's instances know their place in history, so theirs are recorded ones."""
-    return reduce(evolved if decider is service else decider.evolve, events, state)
+def after(decider: Any, state: Any, *events: Event) -> Any:
+    """The state after the events. A service's instances know their place in history, so theirs are recorded ones."""
+    for event in events:
+        state = evolved(state, event) if decider is service else _foreseen(decider, state, event)
+    return state
+
+
+def _foreseen(decider: Any, state: Any, event: Event) -> Any:
+    return decider.evolve(state, foreseen("", state.version, event))

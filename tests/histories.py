@@ -59,4 +59,4 @@ commands = st.one_of(
     st.builds(s.ExpireTtl, instance=names, incarnation=st.integers(0, 6), check=check_names),
     st.builds(s.ExpireUnhealthy, instance=names, incarnation=st.integers(0, 6)),
 )
-public_commands = commands.filter(lambda command: not isinstance(command, s.INTERNAL_COMMANDS))
+public_commands = commands.filter(lambda command: not isinstance(command, s.DECIDER.own))

@@ -9,10 +9,11 @@ from domain.catalogue import Answer
 from domain.message import Recorded
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
-from muster.wire.command import Envelope
+from muster.wire.command import Command, Envelope
 from muster.wire.stream import root_of
 from tests.sample import NOON
 from workers.machine.aggregate import AGGREGATES, Aggregates
+from workers.machine.group import Group
 from workers.machine.partition import Partition
 
 
@@ -35,27 +36,29 @@ class Machine:
 
     def group(self, *envelopes: Envelope, now: datetime = NOON, offset: int | None = None) -> list[Answer]:
         """Decide, append and acknowledge one group; `offset` is that of its first command in the commands topic."""
-        self.partition.open(now)
-        answers = self.handle(*envelopes, offset=offset)
-        self.commit()
-        return answers
+        group = self.step(*envelopes, now=now, offset=offset)
+        assert len(group.answers) == len(envelopes), "the group was full"
+        self.commit(group)
+        return group.answers
 
     def answer(self, envelope: Envelope) -> Answer:
         """The answer to a group of one."""
         return self.group(envelope)[0]
 
-    def handle(self, *envelopes: Envelope, offset: int | None = None) -> list[Answer]:
-        """Decide within the open group."""
-        return [
-            self.partition.handle(envelope, None if offset is None else offset + index)
-            for index, envelope in enumerate(envelopes)
-        ]
+    def step(self, *envelopes: Envelope, now: datetime = NOON, offset: int | None = None) -> Group:
+        """A group that is still to be committed or rolled back."""
+        offsets = [None] * len(envelopes) if offset is None else range(offset, offset + len(envelopes))
+        return self.partition.step(now, list(zip(envelopes, offsets, strict=True)))
 
-    def commit(self) -> list[Recorded]:
-        """The open group reaches the log, and is acknowledged."""
-        stored, self.folded, cursor = self.partition.close()
-        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in stored]
-        self.partition.commit(cursor)
+    def observe(self, stream: str, command: Command, now: datetime = NOON) -> Group:
+        """A group of what the writer has seen itself."""
+        return self.partition.step(now, observations=[(stream, command)])
+
+    def commit(self, group: Group) -> list[Recorded]:
+        """The group reaches the log, and is acknowledged."""
+        self.folded = group.folded
+        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in group.batch]
+        self.partition.commit(group)
         return [recorded for recorded, _ in self.folded]
 
     def passes(self, seconds: float) -> list[Recorded]:
@@ -63,9 +66,7 @@ class Machine:
         for _ in range(round(seconds * 10) + 1):
             self.monotonic += 0.1
             self.partition.deadlines.advance(self.monotonic)
-        self.partition.open(NOON)
-        self.partition.expire()
-        return self.commit()
+        return self.commit(self.step())
 
     def recovered(self) -> Partition:
         """Another partition, folded from the log alone."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from domain import saga as s
 from domain.message import Event
+from domain.shards import cluster as c
 from domain.shards import keyspace as k
 from domain.shards import node as n
 from domain.shards import shard as m
@@ -119,8 +120,8 @@ INTERNAL_COMMANDS: Final[tuple[Command, ...]] = (
 
 def stream_of(event: Event) -> str:
     """The stream that an event of this kind is for."""
-    if isinstance(event, m.EVENTS):
+    if isinstance(event, k.DECIDER.events):
         return "keyspace/users"
-    if isinstance(event, n.EVENTS):
+    if isinstance(event, c.DECIDER.events):
         return "cluster"
-    return MOVE if isinstance(event, s.EVENTS) else "service/orders"
+    return MOVE if isinstance(event, s.DECIDER.events) else "service/orders"

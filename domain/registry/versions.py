@@ -8,15 +8,15 @@ whichever is read (Baker's rerooting, decision 17):
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from domain.message import Recorded
-from domain.registry.instance import Instance
+from domain.registry.instance import Instance, ServiceEvent
 from domain.registry.instance import evolve as evolve_instance
 
 
 class Service:
-    """A service as it stands behind an event: `version` counts its events. A value, though its versions share one dict.
+    """A service as it stands after an event: `version` counts its events. A value, though its versions share one dict.
 
     The newest version has the dict. An older one knows what the event behind it replaced, and takes the dict back when it is
     read, as after a rollback.
@@ -61,15 +61,9 @@ class Service:
 INITIAL: Final = Service(0, {})
 
 
-def evolve(state: Service, recorded: Recorded) -> Service:
+def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
     """The service after the event."""
-    return fold(state, recorded)[0]
-
-
-def fold(state: Service, recorded: Recorded) -> tuple[Service, Instance | None]:
-    """The service after the event, and the instance that it is about (None: it is gone)."""
-    event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
-    name: str = event.instance
+    name = recorded.event.instance
     if state._next is not None:
         state._take_back()
     instances = state._instances
@@ -84,4 +78,4 @@ def fold(state: Service, recorded: Recorded) -> tuple[Service, Instance | None]:
         instances[name] = after
     else:
         del instances[name]
-    return following, after
+    return following

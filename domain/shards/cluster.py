@@ -11,48 +11,51 @@ A node joins with an incarnation of its own and holds a lease, which it renews; 
 A move takes a slot of its source and one of its target, and one of the cluster's; who must wait waits in the order of asking.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, assert_never, get_args
 
 from immutables import Map
 
-from domain.message import Event
+from domain.decider import AsPairs, Decider, Parts, Renewed
+from domain.message import Recorded
 from domain.shards.node import (
     AttestSilence,
+    ClusterCommand,
+    ClusterEvent,
     CordonNode,
     DataNode,
     DrainNode,
     ExpireNode,
+    InternalCommand,
     JoinNode,
     MoveLimitsChanged,
-    NodeCommand,
     NodeCordonCleared,
     NodeCordonSet,
     NodeDrainEnded,
     NodeDrainStarted,
-    NodeEvent,
     NodeJoined,
     NodeLost,
     NodeRejoined,
     NodeRemoved,
     NodeReturned,
     NodeSilenceAttested,
+    PublicCommand,
     ReleaseSlots,
     RemoveNode,
     RenewNode,
     ReserveSlots,
     SetMoveLimits,
+    SlotsEvent,
     SlotsGranted,
     SlotsQueued,
     SlotsReleased,
     UncordonNode,
     UndrainNode,
+    changed,
     joined,
 )
-from domain.shards.node import evolve as changed
-from muster.wire.command import Command
 from muster.wire.error import NodeCordoned, NodeNotFound, NodeTaken, StaleIncarnation
+from muster.wire.stream import CLUSTER
 from muster.wire.value import value
 
 
@@ -76,11 +79,11 @@ class Cluster:
     """
 
     version: int
-    nodes: Map[str, DataNode]
-    held: Map[str, Reservation]
-    waiting: Map[str, Reservation]
+    nodes: Annotated[Map[str, DataNode], AsPairs]
+    held: Annotated[Map[str, Reservation], AsPairs]
+    waiting: Annotated[Map[str, Reservation], AsPairs]
     queue: tuple[str, ...]
-    silences: Map[str, str]
+    silences: Annotated[Map[str, str], AsPairs]
     removed: frozenset[str] = frozenset()
     node_moves_max: int = 1
     cluster_moves_max: int = 4
@@ -89,27 +92,26 @@ class Cluster:
 INITIAL: Final = Cluster(0, Map(), Map(), Map(), (), Map())
 
 
-def decide(command: Command, state: Cluster) -> list[Event]:
-    """What the command makes happen. Raises NodeNotFound, NodeCordoned or StaleIncarnation; empty: already so."""
+def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
+    """What the command makes happen. Raises NodeNotFound, NodeTaken, NodeCordoned or StaleIncarnation; empty: already so."""
     match command:
         case JoinNode():
             return _join(command, state)
+        case RenewNode():
+            return _renew(command, node_of(state, command.node))
         case RemoveNode():
             return [NodeRemoved(node=command.node)] if command.node in state.nodes else []
+        case CordonNode() | UncordonNode() | DrainNode() | UndrainNode():
+            return _marked(command, node_of(state, command.node))
         case SetMoveLimits():
-            if (command.node_moves_max, command.cluster_moves_max) == (state.node_moves_max, state.cluster_moves_max):
-                return []
-            changed = MoveLimitsChanged(
-                node_moves_max=command.node_moves_max, cluster_moves_max=command.cluster_moves_max
-            )
-            return [changed, *_granted(evolve(state, changed))]
+            return _limit(command, state)
         case ReserveSlots():
             return _reserve(command, state)
         case ReleaseSlots():
             if command.saga not in state.held and command.saga not in state.waiting:
                 return []
             released = SlotsReleased(saga=command.saga)
-            return [released, *_granted(evolve(state, released))]
+            return [released, *_granted(_evolved(state, released))]
         case AttestSilence():
             node = state.nodes.get(command.node)
             known = state.silences.get(command.saga) == command.node
@@ -122,21 +124,21 @@ def decide(command: Command, state: Cluster) -> list[Event]:
             if node is None or node.incarnation != command.incarnation or not node.alive:
                 return []
             return [NodeLost(node=node.id, incarnation=node.incarnation, lease_seconds=node.lease_seconds)]
-        case NodeCommand():
-            return _known_node(command, node_of(state, command.node))
         case _:
-            raise AssertionError(f"no decision for {type(command).__name__}")
+            assert_never(command)
 
 
-def _known_node(command: NodeCommand, node: DataNode) -> list[Event]:
+def _renew(command: RenewNode, node: DataNode) -> list[ClusterEvent]:
+    if command.incarnation != node.incarnation:
+        raise StaleIncarnation(
+            f"{node.id} is at incarnation {node.incarnation}, not {command.incarnation}: another process has joined",
+            incarnation=node.incarnation,
+        )
+    return [] if node.alive else [NodeReturned(node=node.id)]
+
+
+def _marked(command: CordonNode | UncordonNode | DrainNode | UndrainNode, node: DataNode) -> list[ClusterEvent]:
     match command:
-        case RenewNode():
-            if command.incarnation != node.incarnation:
-                raise StaleIncarnation(
-                    f"{node.id} is at incarnation {node.incarnation}, not {command.incarnation}: another process has joined",
-                    incarnation=node.incarnation,
-                )
-            return [] if node.alive else [NodeReturned(node=node.id)]
         case CordonNode():
             return [] if node.cordoned else [NodeCordonSet(node=node.id)]
         case UncordonNode():
@@ -146,7 +148,14 @@ def _known_node(command: NodeCommand, node: DataNode) -> list[Event]:
         case UndrainNode():
             return [NodeDrainEnded(node=node.id)] if node.draining else []
         case _:
-            raise AssertionError(f"no decision for {type(command).__name__}")
+            assert_never(command)
+
+
+def _limit(command: SetMoveLimits, state: Cluster) -> list[ClusterEvent]:
+    if (command.node_moves_max, command.cluster_moves_max) == (state.node_moves_max, state.cluster_moves_max):
+        return []
+    limited = MoveLimitsChanged(node_moves_max=command.node_moves_max, cluster_moves_max=command.cluster_moves_max)
+    return [limited, *_granted(_evolved(state, limited))]
 
 
 def node_of(state: Cluster, node: str) -> DataNode:
@@ -157,7 +166,7 @@ def node_of(state: Cluster, node: str) -> DataNode:
     return found
 
 
-def _join(command: JoinNode, state: Cluster) -> list[Event]:
+def _join(command: JoinNode, state: Cluster) -> list[ClusterEvent]:
     facts = command.model_dump()
     known = state.nodes.get(command.node)
     if known is None:
@@ -171,7 +180,7 @@ def _join(command: JoinNode, state: Cluster) -> list[Event]:
     return [] if known.alive and same else [NodeRejoined(**facts)]
 
 
-def _reserve(command: ReserveSlots, state: Cluster) -> list[Event]:
+def _reserve(command: ReserveSlots, state: Cluster) -> list[ClusterEvent]:
     if command.saga in state.held or command.saga in state.waiting:
         return []
     target = node_of(state, command.target)
@@ -180,16 +189,16 @@ def _reserve(command: ReserveSlots, state: Cluster) -> list[Event]:
         what = "cordoned" if target.cordoned else "being drained"
         raise NodeCordoned(f"data node {target.id} is {what}: it takes no new shards", node=target.id)
     queued = SlotsQueued(saga=command.saga, source=command.source, target=command.target)
-    return [queued, *_granted(evolve(state, queued))]
+    return [queued, *_granted(_evolved(state, queued))]
 
 
-def _granted(state: Cluster) -> list[Event]:
+def _granted(state: Cluster) -> list[ClusterEvent]:
     """Grants for those in the queue that fit now. One that waits for a busy node holds up only who needs that node too."""
     used: dict[str, int] = {}
     for reservation in state.held.values():
         for node in reservation.nodes:
             used[node] = used.get(node, 0) + 1
-    held, events = len(state.held), list[Event]()
+    held, events = len(state.held), list[ClusterEvent]()
     for saga in state.queue:
         if held >= state.cluster_moves_max:
             break
@@ -203,26 +212,36 @@ def _granted(state: Cluster) -> list[Event]:
     return events
 
 
-def evolve(state: Cluster, event: Event) -> Cluster:
+def evolve(state: Cluster, recorded: Recorded[ClusterEvent]) -> Cluster:
     """The cluster after the event."""
+    return _evolved(state, recorded.event)
+
+
+def _evolved(state: Cluster, event: ClusterEvent) -> Cluster:
     version = state.version + 1
-    if isinstance(event, NodeJoined | NodeRejoined):
-        nodes = state.nodes.set(event.node, joined(state.nodes.get(event.node), event, state.version))
-        return replace(state, version=version, nodes=nodes, removed=state.removed - {event.node})
-    if isinstance(event, NodeRemoved):
-        assert event.node in state.nodes, f"{event.node} was removed, but never joined"
-        nodes = state.nodes.delete(event.node)
-        return replace(state, version=version, nodes=nodes, removed=state.removed | {event.node})
-    if isinstance(event, NodeSilenceAttested):
-        return replace(state, version=version, silences=state.silences.set(event.saga, event.node))
-    if isinstance(event, NodeEvent):
-        node = state.nodes.get(event.node)
-        assert node is not None, f"{event.type} of {event.node}, which is not here"
-        return replace(state, version=version, nodes=state.nodes.set(node.id, changed(node, event, state.version)))
-    return _slots(replace(state, version=version), event)
+    match event:
+        case NodeJoined() | NodeRejoined():
+            nodes = state.nodes.set(event.node, joined(state.nodes.get(event.node), event, state.version))
+            return replace(state, version=version, nodes=nodes, removed=state.removed - {event.node})
+        case NodeRemoved():
+            assert event.node in state.nodes, f"{event.node} was removed, but never joined"
+            nodes = state.nodes.delete(event.node)
+            return replace(state, version=version, nodes=nodes, removed=state.removed | {event.node})
+        case NodeSilenceAttested():
+            return replace(state, version=version, silences=state.silences.set(event.saga, event.node))
+        case (
+            NodeLost() | NodeReturned() | NodeCordonSet() | NodeCordonCleared() | NodeDrainStarted() | NodeDrainEnded()
+        ):
+            node = state.nodes.get(event.node)
+            assert node is not None, f"{event.type} of {event.node}, which is not here"
+            return replace(state, version=version, nodes=state.nodes.set(node.id, changed(node, event, state.version)))
+        case MoveLimitsChanged() | SlotsQueued() | SlotsGranted() | SlotsReleased():
+            return _slots(replace(state, version=version), event)
+        case _:
+            assert_never(event)
 
 
-def _slots(state: Cluster, event: Event) -> Cluster:
+def _slots(state: Cluster, event: SlotsEvent) -> Cluster:
     match event:
         case MoveLimitsChanged():
             return replace(state, node_moves_max=event.node_moves_max, cluster_moves_max=event.cluster_moves_max)
@@ -239,7 +258,7 @@ def _slots(state: Cluster, event: Event) -> Cluster:
             silences = state.silences.delete(event.saga) if event.saga in state.silences else state.silences
             return replace(_left(state, event.saga), held=held, silences=silences)
         case _:
-            raise AssertionError(f"unknown event {event.type}")
+            assert_never(event)
 
 
 def _left(state: Cluster, saga: str) -> Cluster:
@@ -261,11 +280,6 @@ class NodeTimer(NamedTuple):
     name: str = ""
 
 
-def items(state: Cluster) -> Iterator[str]:
-    """All that can have timers, in an order that is the same in every process."""
-    return iter(sorted(state.nodes))
-
-
 def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
     """What can run out for the node now; for the cluster as a whole, nothing."""
     if not isinstance(part, DataNode) or not part.alive:
@@ -273,39 +287,34 @@ def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
     return (NodeTimer(part.id, part.incarnation, part.lease_seconds),)
 
 
-def renews(command: Command) -> Callable[[NodeTimer], bool] | None:
+def renews(command: ClusterCommand) -> Renewed | None:
     """Which timers the command, once answered, gives their full length again; None: none at all."""
     return (lambda _lease: True) if isinstance(command, RenewNode | JoinNode) else None
 
 
-def expire(timer: NodeTimer) -> Command:
+def expire(timer: NodeTimer) -> ExpireNode:
     """The command to give when the timer has run out."""
     return ExpireNode(node=timer.node, incarnation=timer.incarnation)
 
 
-def dump(state: Cluster) -> dict[str, Any]:
-    """The state as plain JSON, for snapshots."""
-    return {
-        "version": state.version,
-        "nodes": dict(state.nodes),
-        "held": dict(state.held),
-        "waiting": {saga: state.waiting[saga] for saga in state.queue},
-        "silences": dict(state.silences),
-        "removed": sorted(state.removed),
-        "limits": [state.node_moves_max, state.cluster_moves_max],
-    }
-
-
-def load(plain: dict[str, Any]) -> Cluster:
-    """The state of what `dump` gave."""
-    waiting = {saga: Reservation(**slots) for saga, slots in plain["waiting"].items()}
-    return Cluster(
-        plain["version"],
-        Map({id_: DataNode(**node) for id_, node in plain["nodes"].items()}),
-        Map({saga: Reservation(**slots) for saga, slots in plain["held"].items()}),
-        Map(waiting),
-        tuple(waiting),
-        Map(plain["silences"]),
-        frozenset(plain["removed"]),
-        *plain["limits"],
-    )
+DECIDER: Final[Decider[Cluster, ClusterCommand, ClusterEvent]] = Decider(
+    stream=CLUSTER,
+    commands=get_args(PublicCommand),
+    internal=get_args(InternalCommand),
+    events=get_args(ClusterEvent),
+    initial=INITIAL,
+    decide=decide,
+    evolve=evolve,
+    parts=Parts(
+        item=lambda message: getattr(message, "node", ""),
+        # In an order that is the same in every process.
+        items=lambda state: sorted(state.nodes),
+        part=lambda state, item: state.nodes.get(item) if item else state,
+        version=lambda part: None if part is None else part.version,
+        incarnation=lambda part: getattr(part, "incarnation", None),
+        timers=timers,
+        renews=renews,
+        expire=expire,
+    ),
+    state=Cluster,
+)

@@ -8,19 +8,19 @@ State      `Keyspace`
 `MoveShard` is answered by the saga that it starts (`sagas.shard_migration`); the commands from a move are its steps here.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, assert_never, get_args
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from domain.message import Event
+from domain.decider import Decider
 from domain.shards.shard import (
-    EVENTS,
     INITIAL,
     CleanupAbandoned,
     CleanupDone,
     CleanupIntended,
     Keyspace,
     KeyspaceCreated,
+    KeyspaceEvent,
     Migration,
     Number,
     Outcome,
@@ -34,9 +34,7 @@ from domain.shards.shard import (
     ShardPinSet,
     ShardReclaimed,
     ShardsAssigned,
-    dump,
     evolve,
-    load,
 )
 from muster.wire.command import Command
 from muster.wire.error import (
@@ -50,9 +48,9 @@ from muster.wire.error import (
     VersionConflict,
 )
 from muster.wire.key import shards_max
-from muster.wire.stream import Name
+from muster.wire.stream import KEYSPACE, Name
 
-__all__ = ["COMMANDS", "EVENTS", "INITIAL", "INTERNAL_COMMANDS", "Keyspace", "decide", "dump", "evolve", "load"]
+__all__ = ["DECIDER", "INITIAL", "Keyspace", "decide", "evolve"]
 
 Nodes = Annotated[tuple[Name, ...], Field(max_length=1_000)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]
@@ -192,47 +190,59 @@ class AbandonCleanup(ShardCommand):
     node: Name
 
 
-COMMANDS: Final = (CreateKeyspace, AssignShards, MoveShard, PinShard, UnpinShard, ReportOpened, ReportDropped)
-INTERNAL_COMMANDS: Final = (
-    StartMove,
-    IntendCleanup,
-    FenceShard,
-    CommitMove,
-    ReclaimShard,
-    EndMove,
-    AbandonCleanup,
-)
+PublicCommand = CreateKeyspace | AssignShards | MoveShard | PinShard | UnpinShard | ReportOpened | ReportDropped
+"""What anyone may ask of a keyspace."""
+
+StepOfMove = StartMove | IntendCleanup | FenceShard | CommitMove | ReclaimShard | EndMove
+"""What a move does at its keyspace, step by step."""
+
+InternalCommand = StepOfMove | AbandonCleanup
+"""What only controllers give."""
+
+KeyspaceCommand = PublicCommand | InternalCommand
 
 
-def decide(command: Command, state: Keyspace) -> list[Event]:
+def decide(command: KeyspaceCommand, state: Keyspace) -> list[KeyspaceEvent]:
     """What the command makes happen. Raises a `Refused`; an empty list: already so."""
-    if isinstance(command, CreateKeyspace):
-        return _create(command, state)
-    if isinstance(command, AssignShards):
-        _check_created(state)
-        return _assigned([number for number in range(state.count) if state.shard(number).owner is None], command.nodes)
-    assert isinstance(command, ShardCommand)
-    shard = shard_for(command, state)
     match command:
+        case CreateKeyspace():
+            return _create(command, state)
+        case AssignShards():
+            _check_created(state)
+            free = [number for number in range(state.count) if state.shard(number).owner is None]
+            return _assigned(free, command.nodes)
+        case MoveShard():
+            raise AssertionError("a move of a shard is started as a saga; see sagas.catalogue")
         case PinShard():
+            shard = shard_for(command, state)
             return [] if shard.pinned else [ShardPinSet(shard=shard.id)]
         case UnpinShard():
+            shard = shard_for(command, state)
             return [ShardPinCleared(shard=shard.id)] if shard.pinned else []
         case ReportOpened():
-            return _opened(command, shard)
-        case ReportDropped():
-            due = state.cleanups.get((shard.id, command.node))
-            meant = due is not None and due.due and due.migration == command.migration
-            return [CleanupDone(shard=shard.id, node=command.node)] if meant else []
-        case AbandonCleanup():
-            due = state.cleanups.get((shard.id, command.node))
-            return [CleanupAbandoned(shard=shard.id, node=command.node)] if due and due.due else []
+            return _opened(command, shard_for(command, state))
+        case ReportDropped() | AbandonCleanup():
+            return _cleaned(command, shard_for(command, state), state)
         case StartMove():
-            return _start(command, shard, state)
-        case MoveCommand():
-            return _step(command, shard, state)
+            return _start(command, shard_for(command, state), state)
+        case IntendCleanup() | FenceShard() | CommitMove() | ReclaimShard() | EndMove():
+            return _step(command, shard_for(command, state), state)
         case _:
-            raise AssertionError(f"no decision for {type(command).__name__}")
+            assert_never(command)
+
+
+def _cleaned(command: ReportDropped | AbandonCleanup, shard: Shard, state: Keyspace) -> list[KeyspaceEvent]:
+    cleanup = state.cleanups.get((shard.id, command.node))
+    if cleanup is None or not cleanup.due:
+        return []
+    match command:
+        case AbandonCleanup():
+            return [CleanupAbandoned(shard=shard.id, node=command.node)]
+        case ReportDropped():
+            meant = cleanup.migration == command.migration
+            return [CleanupDone(shard=shard.id, node=command.node)] if meant else []
+        case _:
+            assert_never(command)
 
 
 def shard_for(command: ShardCommand, state: Keyspace) -> Shard:
@@ -248,7 +258,7 @@ def _check_created(state: Keyspace) -> None:
         raise KeyspaceNotFound("there is no such keyspace; create it first")
 
 
-def _create(command: CreateKeyspace, state: Keyspace) -> list[Event]:
+def _create(command: CreateKeyspace, state: Keyspace) -> list[KeyspaceEvent]:
     limits = (command.value_bytes_max, command.shard_bytes_max)
     if state.count:
         if (state.count, state.limits.value_bytes_max, state.limits.shard_bytes_max) == (command.shards, *limits):
@@ -260,13 +270,13 @@ def _create(command: CreateKeyspace, state: Keyspace) -> list[Event]:
     return [created, *_assigned(range(command.shards), command.nodes)]
 
 
-def _assigned(numbers: "range | list[int]", nodes: tuple[str, ...]) -> list[Event]:
+def _assigned(numbers: "range | list[int]", nodes: tuple[str, ...]) -> list[KeyspaceEvent]:
     """The shards dealt out in turn, one event for each node."""
     dealt = [tuple(numbers[index :: len(nodes)]) for index in range(len(nodes))]
     return [ShardsAssigned(node=node, shards=shards) for node, shards in zip(nodes, dealt, strict=True) if shards]
 
 
-def _opened(command: ReportOpened, shard: Shard) -> list[Event]:
+def _opened(command: ReportOpened, shard: Shard) -> list[KeyspaceEvent]:
     if (shard.owner, shard.epoch) != (command.node, command.epoch):
         raise NotOwner(
             f"shard {shard.id} is {shard.owner}'s with epoch {shard.epoch}", epoch=shard.epoch, owner=shard.owner
@@ -276,7 +286,7 @@ def _opened(command: ReportOpened, shard: Shard) -> list[Event]:
     return [ShardOpened(shard=shard.id, node=command.node, epoch=command.epoch)]
 
 
-def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[Event]:
+def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[KeyspaceEvent]:
     if shard.migration is not None:
         raise MoveInProgress(f"shard {shard.id} is being moved already", migration=shard.migration)
     if shard.pinned:
@@ -293,12 +303,13 @@ def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[Event]:
     return [started]
 
 
-def _step(command: MoveCommand, shard: Shard, state: Keyspace) -> list[Event]:
+def _step(
+    command: IntendCleanup | FenceShard | CommitMove | ReclaimShard | EndMove, shard: Shard, state: Keyspace
+) -> list[KeyspaceEvent]:
     if shard.migration != command.migration:
         if isinstance(command, EndMove):
             return []
         raise MoveInProgress(f"shard {shard.id} is not moved by {command.migration}", migration=shard.migration)
-    assert shard.owner is not None, "a shard that is being moved has an owner"
     match command:
         case IntendCleanup():
             if (shard.id, command.node) in state.cleanups:
@@ -309,31 +320,36 @@ def _step(command: MoveCommand, shard: Shard, state: Keyspace) -> list[Event]:
             _same_epoch(command, shard)
             return [] if shard.fenced else [ShardFenced(shard=shard.id, migration=command.migration, epoch=shard.epoch)]
         case CommitMove():
-            if (shard.epoch, shard.owner) == (command.epoch + 1, command.target):
-                return []
-            _fence_stands(command, shard)
-            moved = ShardMoved(
-                shard=shard.id,
-                migration=command.migration,
-                epoch=shard.epoch + 1,
-                owner=command.target,
-                was=shard.owner,
-            )
-            return [moved]
+            return _commit(command, shard)
         case ReclaimShard():
-            if not shard.fenced and shard.owner != shard.target:
-                return []
-            _fence_stands(command, shard)
-            return [
-                ShardReclaimed(shard=shard.id, migration=command.migration, epoch=shard.epoch + 1, owner=shard.owner)
-            ]
+            return _reclaim(command, shard)
         case EndMove():
             ended = ShardMoveEnded(
                 shard=shard.id, migration=command.migration, outcome=command.outcome, cleaned=command.cleaned
             )
             return [ended]
         case _:
-            raise AssertionError(f"no decision for {type(command).__name__}")
+            assert_never(command)
+
+
+def _commit(command: CommitMove, shard: Shard) -> list[KeyspaceEvent]:
+    if (shard.epoch, shard.owner) == (command.epoch + 1, command.target):
+        return []
+    _fence_stands(command, shard)
+    assert shard.owner is not None, "a shard that is being moved has an owner"
+    moved = ShardMoved(
+        shard=shard.id, migration=command.migration, epoch=shard.epoch + 1, owner=command.target, was=shard.owner
+    )
+    return [moved]
+
+
+def _reclaim(command: ReclaimShard, shard: Shard) -> list[KeyspaceEvent]:
+    if not shard.fenced and shard.owner != shard.target:
+        return []
+    _fence_stands(command, shard)
+    assert shard.owner is not None, "a shard that is being moved has an owner"
+    reclaimed = ShardReclaimed(shard=shard.id, migration=command.migration, epoch=shard.epoch + 1, owner=shard.owner)
+    return [reclaimed]
 
 
 def _same_epoch(command: MoveCommand, shard: Shard) -> None:
@@ -347,3 +363,15 @@ def _fence_stands(command: MoveCommand, shard: Shard) -> None:
     _same_epoch(command, shard)
     if not shard.fenced:
         raise StaleEpoch(f"shard {shard.id} is not fenced any more", epoch=shard.epoch, owner=shard.owner)
+
+
+DECIDER: Final[Decider[Keyspace, KeyspaceCommand, KeyspaceEvent]] = Decider(
+    stream=KEYSPACE,
+    commands=get_args(PublicCommand),
+    internal=get_args(InternalCommand),
+    events=get_args(KeyspaceEvent),
+    initial=INITIAL,
+    decide=decide,
+    evolve=evolve,
+    state=Keyspace,
+)

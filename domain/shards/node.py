@@ -1,7 +1,7 @@
 """Data nodes and slots: what the cluster can be asked, what happens to it, and what a node is. Rules: `domain.shards.cluster`."""
 
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, assert_never
 
 from pydantic import Field, StringConstraints
 
@@ -268,36 +268,40 @@ class NodeSilenceAttested(NodeEvent):
     saga: Saga
 
 
-COMMANDS: Final = (
-    JoinNode,
-    RenewNode,
-    RemoveNode,
-    CordonNode,
-    UncordonNode,
-    DrainNode,
-    UndrainNode,
-    SetMoveLimits,
+PublicCommand = JoinNode | RenewNode | RemoveNode | CordonNode | UncordonNode | DrainNode | UndrainNode | SetMoveLimits
+"""What anyone may ask of the cluster."""
+
+InternalCommand = ReserveSlots | ReleaseSlots | AttestSilence | ExpireNode
+"""What only controllers give."""
+
+ClusterCommand = PublicCommand | InternalCommand
+
+NodeChange = NodeLost | NodeReturned | NodeCordonSet | NodeCordonCleared | NodeDrainStarted | NodeDrainEnded
+"""What changes a node that stays."""
+
+SlotsEvent = MoveLimitsChanged | SlotsQueued | SlotsGranted | SlotsReleased
+"""What happens to the slots of moves."""
+
+ClusterEvent = (
+    NodeJoined
+    | NodeRejoined
+    | NodeLost
+    | NodeReturned
+    | NodeRemoved
+    | NodeCordonSet
+    | NodeCordonCleared
+    | NodeDrainStarted
+    | NodeDrainEnded
+    | MoveLimitsChanged
+    | SlotsQueued
+    | SlotsGranted
+    | SlotsReleased
+    | NodeSilenceAttested
 )
-INTERNAL_COMMANDS: Final = (ReserveSlots, ReleaseSlots, AttestSilence, ExpireNode)
-EVENTS: Final = (
-    NodeJoined,
-    NodeRejoined,
-    NodeLost,
-    NodeReturned,
-    NodeRemoved,
-    NodeCordonSet,
-    NodeCordonCleared,
-    NodeDrainStarted,
-    NodeDrainEnded,
-    MoveLimitsChanged,
-    SlotsQueued,
-    SlotsGranted,
-    SlotsReleased,
-    NodeSilenceAttested,
-)
+"""All that can happen to the cluster."""
 
 
-def evolve(node: DataNode, event: NodeEvent, version: int) -> DataNode:
+def changed(node: DataNode, event: NodeChange, version: int) -> DataNode:
     """The node after the event; `version` is the event's in its stream."""
     match event:
         case NodeLost():
@@ -314,7 +318,7 @@ def evolve(node: DataNode, event: NodeEvent, version: int) -> DataNode:
         case NodeDrainEnded():
             return replace(node, draining=False, version=version)
         case _:
-            raise AssertionError(f"unknown event {event.type}")
+            assert_never(event)
 
 
 def joined(known: DataNode | None, event: NodeJoined | NodeRejoined, version: int) -> DataNode:

@@ -11,12 +11,13 @@ Whatever a move leaves on a node has a clean-up intent from before it exists unt
 """
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, assert_never
 
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.message import Event, event
+from domain.decider import AsPairs
+from domain.message import Event, Recorded, event
 from muster.wire.driver import ShardLimits
 from muster.wire.key import shards_max
 from muster.wire.stream import Name
@@ -63,8 +64,8 @@ class Keyspace:
     version: int
     count: int
     limits: ShardLimits
-    shards: Map[int, Shard]
-    cleanups: Map[tuple[int, str], Cleanup]
+    shards: Annotated[Map[int, Shard], AsPairs]
+    cleanups: Annotated[Map[tuple[int, str], Cleanup], AsPairs]
     moves: int = 0
 
     def shard(self, number: int) -> Shard:
@@ -201,78 +202,59 @@ class CleanupAbandoned(ShardEvent):
     node: Name
 
 
-EVENTS: Final = (
-    KeyspaceCreated,
-    ShardsAssigned,
-    ShardOpened,
-    ShardPinSet,
-    ShardPinCleared,
-    ShardMoveStarted,
-    CleanupIntended,
-    ShardFenced,
-    ShardMoved,
-    ShardReclaimed,
-    ShardMoveEnded,
-    CleanupDone,
-    CleanupAbandoned,
+KeyspaceEvent = (
+    KeyspaceCreated
+    | ShardsAssigned
+    | ShardOpened
+    | ShardPinSet
+    | ShardPinCleared
+    | ShardMoveStarted
+    | CleanupIntended
+    | ShardFenced
+    | ShardMoved
+    | ShardReclaimed
+    | ShardMoveEnded
+    | CleanupDone
+    | CleanupAbandoned
 )
+"""All that can happen to a keyspace and its shards."""
 
 
-def evolve(state: Keyspace, event: Event) -> Keyspace:
+def evolve(state: Keyspace, recorded: Recorded[KeyspaceEvent]) -> Keyspace:
     """The keyspace after the event."""
-    version = state.version + 1
+    return replace(_evolved(state, recorded.event), version=state.version + 1)
+
+
+def _evolved(state: Keyspace, event: KeyspaceEvent) -> Keyspace:
     match event:
         case KeyspaceCreated():
             assert state.count == 0, "the keyspace was created twice"
-            return replace(
-                state,
-                version=version,
-                count=event.shards,
-                limits=ShardLimits(event.value_bytes_max, event.shard_bytes_max),
-            )
+            return replace(state, count=event.shards, limits=ShardLimits(event.value_bytes_max, event.shard_bytes_max))
         case ShardsAssigned():
             shards = state.shards.mutate()
             for number in event.shards:
                 assert state.shard(number).owner is None, f"shard {number} was assigned twice"
                 shards[number] = replace(state.shard(number), owner=event.node, epoch=1)
-            return replace(state, version=version, shards=shards.finish())
-        case ShardEvent():
-            return replace(_shard_event(state, event), version=version)
-        case _:
-            raise AssertionError(f"unknown event {event.type}")
-
-
-def _shard_event(state: Keyspace, event: ShardEvent) -> Keyspace:
-    shard = state.shard(event.shard)
-    match event:
+            return replace(state, shards=shards.finish())
         case CleanupIntended():
             cleanup = Cleanup(event.shard, event.node, event.epoch, event.migration, due=False)
             return replace(state, cleanups=state.cleanups.set((event.shard, event.node), cleanup))
         case CleanupDone() | CleanupAbandoned():
             return replace(state, cleanups=_without(state.cleanups, event.shard, event.node))
         case ShardMoveStarted():
-            assert shard.migration is None, f"shard {shard.id} is being moved by {shard.migration}"
-            assert (shard.epoch, shard.owner) == (event.epoch, event.source), f"shard {shard.id}: not its owner's move"
-            moving = replace(
-                shard, status="migrating", migration=event.migration, target=event.target, latest=event.migration
-            )
-            return replace(state, moves=state.moves + 1, shards=state.shards.set(shard.id, moving))
+            return _started(state, state.shard(event.shard), event)
         case ShardMoved():
-            _assert_next(shard, event.epoch)
-            assert shard.owner == event.was, f"shard {shard.id} was {shard.owner}'s, not {event.was}'s"
-            cleanups = _without(state.cleanups, shard.id, event.owner)
-            left = Cleanup(shard.id, event.was, shard.epoch, event.migration, due=False)
-            moved = replace(shard, epoch=event.epoch, owner=event.owner, fenced=False)
-            return replace(
-                state, shards=state.shards.set(shard.id, moved), cleanups=cleanups.set((shard.id, event.was), left)
-            )
+            return _moved(state, state.shard(event.shard), event)
         case ShardMoveEnded():
-            return _ended(state, shard, event)
+            return _ended(state, state.shard(event.shard), event)
+        case ShardOpened() | ShardPinSet() | ShardPinCleared() | ShardFenced() | ShardReclaimed():
+            shard = _changed(state.shard(event.shard), event)
+            return replace(state, shards=state.shards.set(shard.id, shard))
         case _:
-            return replace(state, shards=state.shards.set(shard.id, _changed(shard, event)))
+            assert_never(event)
 
 
-def _changed(shard: Shard, event: ShardEvent) -> Shard:
+def _changed(shard: Shard, event: ShardOpened | ShardPinSet | ShardPinCleared | ShardFenced | ShardReclaimed) -> Shard:
     match event:
         case ShardOpened():
             assert (shard.owner, shard.epoch) == (event.node, event.epoch), f"shard {shard.id}: opened by a stranger"
@@ -289,7 +271,23 @@ def _changed(shard: Shard, event: ShardEvent) -> Shard:
             _assert_next(shard, event.epoch)
             return replace(shard, epoch=event.epoch, fenced=False)
         case _:
-            raise AssertionError(f"unknown event {event.type}")
+            assert_never(event)
+
+
+def _started(state: Keyspace, shard: Shard, event: ShardMoveStarted) -> Keyspace:
+    assert shard.migration is None, f"shard {shard.id} is being moved by {shard.migration}"
+    assert (shard.epoch, shard.owner) == (event.epoch, event.source), f"shard {shard.id}: not its owner's move"
+    moving = replace(shard, status="migrating", migration=event.migration, target=event.target, latest=event.migration)
+    return replace(state, moves=state.moves + 1, shards=state.shards.set(shard.id, moving))
+
+
+def _moved(state: Keyspace, shard: Shard, event: ShardMoved) -> Keyspace:
+    _assert_next(shard, event.epoch)
+    assert shard.owner == event.was, f"shard {shard.id} was {shard.owner}'s, not {event.was}'s"
+    cleanups = _without(state.cleanups, shard.id, event.owner)
+    left = Cleanup(shard.id, event.was, shard.epoch, event.migration, due=False)
+    moved = replace(shard, epoch=event.epoch, owner=event.owner, fenced=False)
+    return replace(state, shards=state.shards.set(shard.id, moved), cleanups=cleanups.set((shard.id, event.was), left))
 
 
 def _assert_next(shard: Shard, epoch: int) -> None:
@@ -311,28 +309,3 @@ def _ended(state: Keyspace, shard: Shard, event: ShardMoveEnded) -> Keyspace:
 def _without(cleanups: Map[tuple[int, str], Cleanup], shard: int, node: str) -> Map[tuple[int, str], Cleanup]:
     place = (shard, node)
     return cleanups.delete(place) if place in cleanups else cleanups
-
-
-def dump(state: Keyspace) -> dict[str, Any]:
-    """The state as plain JSON, for snapshots."""
-    return {
-        "version": state.version,
-        "count": state.count,
-        "limits": state.limits,
-        "shards": list(state.shards.values()),
-        "cleanups": list(state.cleanups.values()),
-        "moves": state.moves,
-    }
-
-
-def load(plain: dict[str, Any]) -> Keyspace:
-    """The state of what `dump` gave."""
-    cleanups = [Cleanup(**cleanup) for cleanup in plain["cleanups"]]
-    return Keyspace(
-        plain["version"],
-        plain["count"],
-        ShardLimits(**plain["limits"]),
-        Map({shard["id"]: Shard(**shard) for shard in plain["shards"]}),
-        Map({(cleanup.shard, cleanup.node): cleanup for cleanup in cleanups}),
-        plain["moves"],
-    )

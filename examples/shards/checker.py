@@ -25,7 +25,7 @@ import orjson
 from domain.message import Recorded
 from domain.saga import SagaCompensated, SagaCompleted, StepSucceeded
 from domain.shards import keyspace
-from domain.shards.shard import EVENTS, Keyspace, ShardMoved
+from domain.shards.shard import Keyspace, ShardMoved
 from examples.shards.check_clients import Ends, check_clients
 from examples.shards.check_nodes import check_nodes, read_nodes
 from examples.shards.findings import Findings
@@ -38,7 +38,7 @@ from muster.wire.driver import ShardId
 from muster.wire.stream import root_of
 from sagas.invariants.log import Invariants
 
-_SHARD_EVENTS: Final = frozenset(EVENTS)
+_SHARD_EVENTS: Final = frozenset(keyspace.DECIDER.events)
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ def _take(recorded: Recorded, log: Log, findings: Findings) -> None:
     findings.breaches += log.invariants.take(recorded)
     event, name = recorded.event, root_of(recorded.stream).rpartition("/")[2]
     if type(event) in _SHARD_EVENTS:
-        log.keyspaces[name] = keyspace.evolve(log.keyspaces.get(name, keyspace.INITIAL), event)
+        log.keyspaces[name] = keyspace.evolve(log.keyspaces.get(name, keyspace.INITIAL), recorded)
     match event:
         case ShardMoved():
             end = (event.epoch - 1, log.drained.get(event.migration, 0))

@@ -6,16 +6,16 @@ only ever tried again, or blocked until an operator helps. Compensation runs in 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, foreseen
 from domain.saga import (
     CompensationStarted,
     Saga,
     SagaBlocked,
     SagaCompensated,
     SagaCompleted,
+    SagaEvent,
     StepFailed,
     StepSkipped,
     StepSucceeded,
@@ -26,9 +26,8 @@ from muster.wire.error import Refused
 from sagas.engine.definition import Apply, Definition, Step, Wait
 from sagas.engine.wanted import pause_seconds
 
-Decide = Callable[[Command, Any], list[Event]]
-Evolve = Callable[[Any, Recorded], Any]
-_NO_INSTANT: Final = datetime.fromtimestamp(0, UTC)
+Decide = Callable[[Any, Any], list[Any]]
+Evolve = Callable[[Any, Recorded[Any]], Any]
 
 
 @dataclass(slots=True)
@@ -57,27 +56,24 @@ class Course:
     definition: Definition
     produced: list[Produced] = field(default_factory=list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: SagaEvent) -> None:
         """Add an event of the saga."""
         self.produced.append(Produced(False, event))
-        self.saga = evolve(self.saga, event)
+        self.saga = evolve(self.saga, foreseen(self.saga.id, self.saga.version, event))
 
     def apply(self, command: Command) -> None:
         """Add what the root makes of the command. Raises its refusal; nothing has changed then."""
         for event in self.root.decide(command, self.root.state):
             self.produced.append(Produced(True, event))
-            self.root.state = self.root.evolve(self.root.state, _provisional(self.root, event))
+            self.root.state = self.root.evolve(
+                self.root.state, foreseen(self.root.stream, self.root.state.version, event)
+            )
 
     @property
     def step(self) -> Step:
         """The step under way."""
         assert self.saga.step is not None, "the saga has ended"
         return self.definition.step(self.saga.step)
-
-
-def _provisional(root: Root, event: Event) -> Recorded:
-    """The event as if it were recorded, for what else is decided in this course; the machine gives it its true place later."""
-    return Recorded(0, 0, root.stream, root.state.version, _NO_INSTANT, event, "", "", None, "", None)
 
 
 def run(course: Course) -> None:

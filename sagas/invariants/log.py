@@ -68,7 +68,7 @@ class Invariants:
             yield from self._shards.take(recorded)
         elif isinstance(event, _CLUSTER_EVENTS):
             yield from self._slots.take(event)
-        elif isinstance(event, s.EVENTS):
+        elif isinstance(event, s.DECIDER.events):
             # The saga's books forget it when it ends; what it means for its shard is checked with what they knew.
             saga = self._sagas.live.get(stream)
             yield from self._sagas.take(stream, event)

@@ -29,7 +29,7 @@ def test_every_event_has_a_sample():
 
 
 def test_every_command_has_a_sample():
-    assert [type(command) for command in INSTANCE_COMMANDS] == [*service.COMMANDS, *service.INTERNAL_COMMANDS]
+    assert [type(command) for command in INSTANCE_COMMANDS] == list(service.DECIDER.all_commands)
     assert [command.type for command in PUBLIC] == list(COMMANDS)
     assert [command.type for command in sample_shards.INTERNAL_COMMANDS] == list(INTERNAL_COMMANDS)
 
@@ -42,7 +42,7 @@ def test_every_event_class_is_in_the_catalogue(module):
 
 
 def test_names_on_the_wire_are_unique_and_end_in_a_revision():
-    inside = (*service.INTERNAL_COMMANDS, *saga.INTERNAL_COMMANDS)
+    inside = (*service.DECIDER.own, *saga.DECIDER.own)
     names = [*COMMANDS, *INTERNAL_COMMANDS, *EVENTS, *(command.type for command in inside)]
     assert len(set(names)) == len(names)
     subjects = {"instance", "keyspace", "shard", "node", "cluster", "saga"}
@@ -101,7 +101,7 @@ def test_controllers_give_each_other_the_commands_of_a_move(command):
     assert command_from(command.type, command.model_dump(mode="json"), inside=True) == command
 
 
-@pytest.mark.parametrize("command", service.INTERNAL_COMMANDS, ids=lambda command: command.__name__)
+@pytest.mark.parametrize("command", service.DECIDER.own, ids=lambda command: command.__name__)
 def test_commands_from_inside_cannot_be_published(command):
     with pytest.raises(InvalidCommand) as refused:
         command_from(command.type, {"instance": "a", "incarnation": 0})

@@ -7,7 +7,6 @@ It shows all that an author writes: data, and pure functions of the saga. Its ro
 """
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any, Final
 
 from domain.registry import service
@@ -21,7 +20,6 @@ from muster.wire.stream import CLUSTER, SERVICE, Name
 from sagas.engine.course import Root
 from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait, table
 from tests.sagas.story import root
-from tests.sample import evolved
 
 NAME: Final = "rolling_restart"
 
@@ -184,10 +182,6 @@ DEFINITIONS: Final[Definitions] = table(V1)
 LATER: Final[Definitions] = table(V1, V2)
 
 
-ROOT: Final = SimpleNamespace(decide=service.decide, evolve=evolved)
-"""A service as the saga's root: its instances know their place in history, so its events are recorded ones."""
-
-
 def root_of(state: service.Service) -> Root:
     """The service as the saga's root."""
-    return root("service/orders", state, ROOT)
+    return root("service/orders", state, service)

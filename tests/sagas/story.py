@@ -1,7 +1,6 @@
 """Sagas as sentences: so far this has happened, now this command comes, and these events follow in one decision."""
 
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import orjson
@@ -20,13 +19,15 @@ from sagas.engine.course import Produced, Root
 from sagas.engine.definition import Definitions
 from sagas.engine.timers import SagaTimer
 from sagas.engine.verbs import allowed
+from tests.given import after
+from workers.views.stored_state import dumped, loaded
 
 STARTING = s.SagaStarted
 
 
 def root(stream: str, state: Any, decider: Any) -> Root:
     """The root of a saga, by the functions of its module."""
-    return Root(stream, state, decider.decide, lambda state, recorded: decider.evolve(state, recorded.event))
+    return Root(stream, state, decider.decide, decider.evolve)
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Story:
 
     def after(self, told: list[Produced]) -> "Story":
         """The story with these events behind it; refolding and a snapshot give the same saga."""
-        saga = reduce(s.evolve, [each.event for each in told if not each.of_root], self.saga)
-        state = reduce(self.decider.evolve, [each.event for each in told if each.of_root], self.root)
-        assert s.load(orjson.loads(orjson.dumps(s.dump(saga)))) == saga, "a snapshot holds it"
+        saga = after(s, self.saga, *[each.event for each in told if not each.of_root])
+        state = after(self.decider, self.root, *[each.event for each in told if each.of_root])
+        stream = saga.id or "keyspace/users/migration/1"
+        assert loaded(stream, orjson.loads(orjson.dumps(dumped(stream, saga)))) == saga, "a snapshot holds it"
         return replace(self, saga=saga, root=state, told=tuple(told))
 
     def decided(self, command: Command) -> list[Produced]:

@@ -5,6 +5,7 @@ from functools import reduce
 
 import pytest
 
+from domain import saga as saga_decider
 from domain.registry import service
 from domain.registry.instance import (
     InstanceDeregistered,
@@ -37,7 +38,6 @@ from domain.saga import (
     StepStalled,
     StepSucceeded,
     UpgradeSaga,
-    evolve,
 )
 from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
@@ -46,6 +46,7 @@ from sagas.engine.decide import start
 from sagas.engine.definition import Task, Wait, newest, table
 from sagas.engine.timers import renews
 from sagas.engine.wanted import pause_seconds, pending, task_id
+from tests.given import after
 from tests.sagas import rolling_restart as saga
 from tests.sagas.story import Story, expire
 from tests.sample import evolved, registered
@@ -61,7 +62,7 @@ def restart(*, hold=False, definitions=saga.DEFINITIONS):
     root = reduce(evolved, [registered("a", metadata={"release": "1"})], service.INITIAL)
     data = saga.facts("a", "h1", "10.0.0.7", 8080, "1", "2", hold)
     told = start(ID, data, saga.root_of(root), newest(definitions, saga.NAME))
-    return Story(INITIAL, root, saga.ROOT, definitions).after(told)
+    return Story(INITIAL, root, service, definitions).after(told)
 
 
 def fetched(**how):
@@ -324,7 +325,7 @@ class TestTurningBack:
     def test_an_apply_that_was_refused_is_not_undone_but_what_stood_before_it_is(self):
         gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
         story = restart()
-        story = Story(story.saga, evolved(story.root, gone), saga.ROOT, story.definitions)
+        story = Story(story.saga, evolved(story.root, gone), service, story.definitions)
         after = story.done()
         [*_, turned, _] = after.events()
         assert isinstance(turned, CompensationStarted)
@@ -602,15 +603,15 @@ class TestImpossibleHistory:
     )
     def test_is_not_folded(self, event, why):
         with pytest.raises(AssertionError, match=why):
-            evolve(restart().saga, event)
+            after(saga_decider, restart().saga, event)
 
     def test_a_saga_turns_back_once_and_takes_everything_back(self):
         with pytest.raises(AssertionError, match="only once"):
-            evolve(reverting().saga, CompensationStarted(step="revert", cause="c", undo=()))
+            after(saga_decider, reverting().saga, CompensationStarted(step="revert", cause="c", undo=()))
         with pytest.raises(AssertionError, match="is left"):
-            evolve(reverting().saga, SagaCompensated(cause="c"))
+            after(saga_decider, reverting().saga, SagaCompensated(cause="c"))
         with pytest.raises(AssertionError, match="never started"):
-            evolve(INITIAL, SagaPaused())
+            after(saga_decider, INITIAL, SagaPaused())
 
 
 def _later(story):

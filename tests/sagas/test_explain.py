@@ -1,7 +1,6 @@
 """What a saga waits for, in a sentence: of each state, as an operator reads it."""
 
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from domain.shards.cluster import Cluster
 from domain.shards.node import MoveLimitsChanged, NodeJoined, NodeLost, NodeRemoved, SlotsGranted, SlotsQueued
 from sagas.engine.explain import waits_for
 from sagas.shard_migration import SHARD_MIGRATION
+from tests.given import after
 
 ID = "keyspace/users/migration/7"
 DATA = {
@@ -43,7 +43,7 @@ def joined(*names: str) -> list[Any]:
 
 def cluster(*events: Any) -> Cluster:
     """The cluster of n1, n2 and n3 after these events."""
-    return reduce(c.evolve, [*joined("n1", "n2", "n3"), *events], c.INITIAL)
+    return after(c, c.INITIAL, *joined("n1", "n2", "n3"), *events)
 
 
 def queued(number: int, source: str = "n1", target: str = "n2") -> SlotsQueued:

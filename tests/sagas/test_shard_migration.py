@@ -1,6 +1,5 @@
 """The migration of a shard: every step, every compensation, and what makes it turn back."""
 
-from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -50,6 +49,7 @@ from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import begin
 from sagas.engine.definition import Ask, Task, Wait
 from sagas.shard_migration import SHARD_MIGRATION
+from tests.given import after
 from tests.sagas.story import Story, expire
 from tests.sagas.story import root as root_of_saga
 
@@ -91,7 +91,7 @@ def done(step, next=None, attempt=1, **result):
 
 def seen(*events):
     """The cluster, as these events made it."""
-    return reduce(cluster.evolve, events, cluster.INITIAL)
+    return after(cluster, cluster.INITIAL, *events)
 
 
 def task(kind, node="n2", *, epoch=2, **params):
@@ -105,7 +105,7 @@ def keyspace_root(state):
 
 def move(*more, **how):
     """A move of the shard 2 from n1 to n2, as it has just started."""
-    root = reduce(keyspace.evolve, [*HERE, *more], keyspace.INITIAL)
+    root = after(keyspace, keyspace.INITIAL, *HERE, *more)
     command = MoveShard(shard=2, target="n2", **how)
     _, told = begin(command, keyspace_root(root), SHARD_MIGRATION)
     return Story(INITIAL, root, keyspace, DEFINITIONS).after(told)
@@ -199,13 +199,13 @@ class TestStarting:
         ids=lambda value: getattr(value, "__name__", ""),
     )
     def test_what_cannot_move_is_refused_and_there_is_no_saga(self, history, shard, refusal):
-        root = reduce(keyspace.evolve, history, keyspace.INITIAL)
+        root = after(keyspace, keyspace.INITIAL, *history)
         with pytest.raises(refusal):
             begin(MoveShard(shard=shard, target="n3"), keyspace_root(root), SHARD_MIGRATION)
 
     @pytest.mark.parametrize("history", [(*HERE, STARTED), (*HERE, STARTED, FENCED, MOVED)], ids=["coming", "here"])
     def test_a_shard_that_is_or_comes_where_it_should_stays(self, history):
-        root = reduce(keyspace.evolve, history, keyspace.INITIAL)
+        root = after(keyspace, keyspace.INITIAL, *history)
         assert begin(MoveShard(shard=2, target="n2"), keyspace_root(root), SHARD_MIGRATION)[1] == []
 
 
@@ -474,10 +474,10 @@ class TestTheCutOver:
 
     def test_a_commit_whose_fence_is_gone_is_refused_and_turns_back(self):
         story = at("drain")
-        root = keyspace.evolve(story.root, RECLAIMED)
-        after = Story(story.saga, root, keyspace, DEFINITIONS).done(extent=FINAL)
-        assert after.saga.phase == "compensating"
-        assert MOVED not in after.events(of_root=True)
+        root = after(keyspace, story.root, RECLAIMED)
+        turned = Story(story.saga, root, keyspace, DEFINITIONS).done(extent=FINAL)
+        assert turned.saga.phase == "compensating"
+        assert MOVED not in turned.events(of_root=True)
 
 
 def test_every_step_and_every_compensation_is_spoken_of_here():

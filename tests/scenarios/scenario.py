@@ -9,7 +9,7 @@ discover orders
 """
 
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from domain.message import Event, Recorded, schema_of
@@ -18,6 +18,7 @@ from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
 from tests.machine import Machine, facts
 from tests.sample import NOON
+from workers.machine.group import Group
 from workers.machine.partition import Partition
 from workers.views.views import Views
 
@@ -60,8 +61,8 @@ class Scenario(Machine):
                 return self._observe(rest[0], _options(rest[1:]))
         return self._ask(word, rest[0], _options(rest[1:]))
 
-    def commit(self) -> list[Recorded]:
-        recorded = super().commit()
+    def commit(self, group: Group) -> list[Recorded]:
+        recorded = super().commit(group)
         self.views.apply(0, self.folded, self.partition.cursor)
         return recorded
 
@@ -83,9 +84,9 @@ class Scenario(Machine):
             about.get("reason"),
             int(about["version"]) if "version" in about else None,
         )
-        self.partition.open(NOON + timedelta(seconds=self.monotonic))
-        [answer] = self.handle(envelope)
-        recorded = self.commit()
+        group = self.step(envelope, now=self._now)
+        [answer] = group.answers
+        recorded = self.commit(group)
         told = f"{answer.status} at {answer.position}"
         if answer.error:
             told = f"refused {answer.error['name']}: {answer.error['detail']}"
@@ -97,9 +98,11 @@ class Scenario(Machine):
         service, instance = subject.split("/")
         incarnation = self.partition.streams[f"service/{service}"].instances[instance].incarnation
         command = s.ObserveCheck.model_validate({"instance": instance, "incarnation": incarnation, **options})
-        self.partition.open(NOON + timedelta(seconds=self.monotonic))
-        self.partition.observe(f"service/{service}", command)
-        return _lines(self._told(self.commit()))
+        return _lines(self._told(self.commit(self.observe(f"service/{service}", command, self._now))))
+
+    @property
+    def _now(self) -> datetime:
+        return NOON + timedelta(seconds=self.monotonic)
 
     def _restart(self) -> str:
         before, recovered = facts(self.partition), self.recovered()

@@ -21,7 +21,8 @@ from muster.wire.error import Timeout
 from muster.wire.stream import root_of
 from tests.sample import NOON
 from tests.simulation.loop import VirtualLoop
-from workers.machine.partition import Folded, Partition
+from workers.machine.group import Folded, Group
+from workers.machine.partition import Partition
 from workers.sagas.driver import SagaDriver
 from workers.views.shards import ShardViews
 
@@ -118,38 +119,35 @@ class MoveController:
 
     def ask(self, stream: str, command: Command, actor: str = "ann", id_: str | None = None) -> Answer:
         """The answer to the command. Raises Crashed."""
-        self.partition.open(self.now)
-        answer = self.partition.handle(Envelope(id_ or f"c{next(self._ids)}", stream, command, actor))
-        self._record()
-        return answer
+        group = self._step(Envelope(id_ or f"c{next(self._ids)}", stream, command, actor))
+        self._record(group)
+        return group.answers[0]
+
+    def _step(self, *envelopes: Envelope) -> Group:
+        return self.partition.step(self.now, [(envelope, None) for envelope in envelopes])
 
     def peek(self, stream: str, command: Command) -> list[Recorded]:
         """What would be recorded."""
-        self.partition.open(self.now)
-        self.partition.handle(Envelope("peek", stream, command, "ann"))
-        _, folded, _ = self.partition.close()
-        self.partition.rollback()
-        return [recorded for recorded, _ in folded]
+        group = self._step(Envelope("peek", stream, command, "ann"))
+        self.partition.rollback(group)
+        return [recorded for recorded, _ in group.folded]
 
     def pass_time(self, seconds: float) -> None:
         """What has run out is recorded. Raises Crashed."""
         self.monotonic += seconds
         self.partition.deadlines.advance(self.monotonic)
-        self.partition.open(self.now)
-        self.partition.expire()
-        self._record()
+        self._record(self._step())
 
-    def _record(self) -> None:
-        stored, folded, cursor = self.partition.close()
-        recorded = [each for each, _ in folded]
+    def _record(self, group: Group) -> None:
+        recorded = [each for each, _ in group.folded]
         fate = self._recording(recorded) if recorded else "record"
         if fate == "lose":
-            self.partition.rollback()
+            self.partition.rollback(group)
             self.start()
             raise Crashed
-        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in stored]
-        self._driver.changed(self.partition.commit(cursor))
-        self._show(folded)
+        self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in group.batch]
+        self._driver.changed(self.partition.commit(group))
+        self._show(group.folded)
         for each in recorded:
             self._told(each)
         if fate == "die":
@@ -162,9 +160,7 @@ class MoveController:
         while self._observed:
             stream, command = self._observed.popleft()
             self._observing(stream, command)
-            self.partition.open(self.now)
-            self.partition.observe(stream, command)
-            self._record()
+            self._record(self.partition.step(self.now, observations=[(stream, command)]))
 
     def _pass(self, seconds: float) -> None:
         self._loop.run_until_complete(asyncio.sleep(seconds))

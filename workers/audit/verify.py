@@ -18,7 +18,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import START, Batch, Cursor, EventLog
 from muster.wire.error import Corrupt
 from workers.audit.segment import Breach, Segment, VerifyReport, report
-from workers.machine.aggregate import OF_EVENT
+from workers.machine.aggregate import AGGREGATES
 
 OnEvents = Callable[[int, int], None]
 """Called with (position, events so far), about every thousand events."""
@@ -108,9 +108,9 @@ def _first_of_stream(segment: Segment, stream: str, version: int, expected: int 
 
 
 def _fold(states: dict[str, Any], recorded: Recorded) -> None:
-    stream, kind = recorded.stream, OF_EVENT[type(recorded.event)]
+    stream, decider = recorded.stream, AGGREGATES.of_event[type(recorded.event)]
     try:
-        states[stream], _ = kind.fold(states.get(stream, kind.initial), recorded)
+        states[stream] = decider.evolve(states.get(stream, decider.initial), recorded)
     except AssertionError as error:
         raise _Broken(recorded.position, f"the domain cannot fold {recorded.event.type}: {error}") from None
 

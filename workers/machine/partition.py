@@ -1,32 +1,31 @@
 """The partition machine: commands in, one batch of events and the answers out. Pure and synchronous.
 
     recover   `fold` whole batches of the log
-    reign     `begin` (arm what can run out), then group by group: `open` · `handle`… · `close` · `commit` or `rollback`
+    reign     `begin` (arm what can run out), then step by step: group = `step(…)`, append `group.batch`,
+              then `commit(group)` or `rollback(group)`
 
 States are values, so a rollback puts back the references that the group replaced. Answers may leave only after
-`commit`, that is, after the batch (or a beat) that began behind the decision was acknowledged.
+`commit`, that is, after the batch (or a beat) that was begun after the decision has been acknowledged.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
-
-from eventsourcing.persistence import StoredEvent
 
 from domain.catalogue import Answer
 from domain.message import Recorded
 from domain.saga import Saga
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log.port import START, Batch, Cursor
-from muster.wire.command import Command, Envelope
-from muster.wire.error import Corrupt, IdempotencyConflict, Refused, TooLarge, VersionConflict
-from muster.wire.stream import SAGA, SERVICE, kind_of
-from workers.machine.aggregate import AGGREGATES, Aggregate, Aggregates, Placed, incarnation_behind, inside_id
+from muster.wire.command import Envelope
+from muster.wire.error import Corrupt, Refused, TooLarge
+from workers.machine.aggregate import AGGREGATES, Aggregates, own_actor, own_id, seen_incarnation
+from workers.machine.answer import accepted, check_version, refused, repeated, unchanged
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
-from workers.machine.deadlines import Deadlines, Subject
+from workers.machine.deadlines import Deadlines
+from workers.machine.group import Commands, Folded, Group, GroupFull, Observation
 
 record_overhead_bytes: Final = 800
 """An upper bound for a record's envelope, names of ordinary length assumed; the batch limit leaves room for more."""
@@ -35,40 +34,12 @@ recent_answers_max: Final = 10_000
 expiries_group_max: Final = 200
 ended_sagas_max: Final = 10_000
 begin_items_max: Final = 500
-_new: Final = tuple.__new__
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
-Folded = tuple[Recorded, Any]
-"""An event, and the part of the state that it is about as it stands behind it: an `Instance` (None: gone), a `DataNode`, the
-whole `Keyspace` or `Saga`; see `workers.machine.aggregate`.
-"""
-
-
-class GroupFull(Exception):
-    """The command's events do not fit into this group any more; they will into the next one."""
-
-
-@dataclass(slots=True)
-class Group:
-    """Commands decided together: what they record, and what rollback needs."""
-
-    at: datetime
-    position: int
-    commands_offset: int | None
-    drafts: list[Draft] = field(default_factory=list)
-    folded: list[Folded] = field(default_factory=list)
-    bytes: int = 0
-    before: dict[str, Any] = field(default_factory=dict)
-    touched: dict[Subject, tuple[Aggregate, Any]] = field(default_factory=dict)
-    timed: dict[Subject, None] = field(default_factory=dict)
-    renewed: list[tuple[Subject, Callable[[Any], bool]]] = field(default_factory=list)
-    answers: dict[str, tuple[Answer, str]] = field(default_factory=dict)
-
-
 class Partition:
-    """One partition's decider state. `batch_bytes_max` and `batch_records_max` bound one batch; `aggregates` says what can be
-    decided here, and which sagas there are.
+    """One partition's states. `aggregates` says what can be decided here, and which sagas there are; `batch_bytes_max` and
+    `batch_records_max` bound one batch, `ids_max` the command ids that are remembered.
     """
 
     def __init__(
@@ -92,49 +63,50 @@ class Partition:
         self.last_at = _BEGINNING
         self._mapper = mapper
         self._aggregates = aggregates
-        self._of_event, self._of_command = aggregates.of_event, aggregates.of_command
         self._batch_bytes_max = batch_bytes_max
         self._batch_records_max = batch_records_max
-        self._group: Group | None = None
+        self._open: Group | None = None
 
     def fold(self, batch: Batch) -> list[Folded]:
-        """Take a batch of the log into the state; its events, each with what it is about as it stands behind it.
+        """Fold a batch of the log. Returns its events, each with the part it is about, as of after the event.
 
         Raises Corrupt where one cannot be decoded, or is impossible; the state is then as it was before the batch.
         """
-        streams = self.streams
         before: dict[str, Any] = {}
         folded: list[Folded] = []
         for recorded in self._mapper.events(self.number, batch):
-            stream = recorded.stream
-            kind = self._of_event[type(recorded.event)]
-            was = streams.get(stream)
-            before.setdefault(stream, was)
+            before.setdefault(recorded.stream, self.streams.get(recorded.stream))
             try:
-                state, part = kind.fold(kind.initial if was is None else was, recorded)
+                folded.append((recorded, self._evolve(recorded)))
             except AssertionError as error:
                 self._put_back(before)
                 raise self._impossible(recorded, str(error)) from error
-            streams[stream] = state
-            folded.append((recorded, part))
-            if kind.kind == SAGA and state.ended:
-                self._forget(stream)
         if folded:
             self._remember(batch, folded)
             self.last_at = max(self.last_at, folded[-1][0].at)
         self.cursor = batch.cursor
         return folded
 
+    def _evolve(self, recorded: Recorded[Any]) -> Any:
+        """Take the event into its stream's state; the part that it is about, as it stands after it."""
+        stream, event = recorded.stream, recorded.event
+        decider = self._aggregates.of_event[type(event)]
+        state = self.streams.get(stream, decider.initial)
+        self.streams[stream] = state = decider.evolve(state, recorded)
+        return decider.parts.part(state, decider.parts.item(event))
+
     def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
-        """The answers of the commands that the batch recorded, each with what it was about as it stood behind its last event."""
-        accepted: dict[str, bytes] = {}
+        """Remember the answers of the commands that the batch recorded, and which sagas have ended."""
+        answers: dict[str, bytes] = {}
         for content, (recorded, part) in zip(command_hashes(batch), folded, strict=True):
             if content is not None:
-                incarnation = incarnation_behind(recorded, part)
+                incarnation = seen_incarnation(self._aggregates, recorded, part)
                 packed = packed_acceptance(content, recorded.position, recorded.version, incarnation)
-                accepted[recorded.command_id] = packed  # Of a command's events the last one stays.
-        self.ids.accepted(accepted, folded[0][0].at)
-        self._recent.extend(accepted)
+                answers[recorded.command_id] = packed  # Of a command's events the last one stays.
+            if isinstance(part, Saga) and part.ended:
+                self._forget(recorded.stream)
+        self.ids.accepted(answers, folded[0][0].at)
+        self._recent.extend(answers)
         offset = commands_offset(batch)
         if offset is not None:
             self.commands_offset = offset
@@ -144,6 +116,12 @@ class Partition:
         self._ended.append(stream)
         while len(self._ended) > ended_sagas_max:
             self.streams.pop(self._ended.popleft(), None)
+
+    def state(self, stream: str) -> Any:
+        """The stream's state as the log has it: without what an open group has decided so far."""
+        before = {} if self._open is None else self._open.before
+        found = before[stream] if stream in before else self.streams.get(stream)
+        return self._aggregates.of_stream(stream).initial if found is None else found
 
     def restored(self) -> None:
         """The states were filled from a snapshot."""
@@ -169,121 +147,115 @@ class Partition:
             pass
 
     def beginning(self, cursor: Cursor, extra_seconds: float) -> Iterator[None]:
-        """`begin` in steps of `begin_items_max`, between which the state may be read. The reign begins behind the last one."""
+        """`begin` in pieces of `begin_items_max`, between which the state may be read. The reign begins after the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
         yield from self.ids.settle()
         self.deadlines = Deadlines()
         room = begin_items_max
         for stream, state in self.streams.items():
-            kind = self._aggregates.of_stream(stream)
-            extra = 0.0 if kind.kind == SAGA else extra_seconds
-            for item in kind.items(state):
-                self.deadlines.arm((stream, item), _timers(kind, kind.part(state, item)), extra)
+            parts = self._aggregates.of_stream(stream).parts
+            extra = 0.0 if isinstance(state, Saga) else extra_seconds
+            for item in parts.items(state):
+                part = parts.part(state, item)
+                self.deadlines.arm((stream, item), () if part is None else parts.timers(part), extra)
                 room -= 1
                 if room == 0:
                     room = begin_items_max
                     yield
 
-    def open(self, now: datetime) -> None:
-        """Begin a group of commands. Instants never run backwards: `now` is raised to the last one if need be."""
-        assert self._group is None, "the group before was neither committed nor rolled back"
-        self._group = Group(max(now, self.last_at), self.cursor.position, self.commands_offset)
+    def step(self, now: datetime, commands: Commands = (), observations: Iterable[Observation] = ()) -> Group:
+        """Decide what has run out, then what the writer has observed, then the commands, as much as fits into one batch.
 
-    def handle(self, envelope: Envelope, offset: int | None = None) -> Answer:
-        """Decide one command. The answer is provisional until `commit`. Raises GroupFull; nothing has changed then.
-
-        `offset` is the command's place in its commands partition, if it came from there.
+        The states move at once, so that each decision sees those before it; `rollback` puts them back. Instants never run
+        backwards: `now` is raised to the last one if need be.
         """
-        group = self._group
-        assert group is not None, "no group is open"
-        answer = self._handled(envelope, group)
-        if offset is not None:
-            group.commands_offset = offset + 1
-        return answer
+        assert self._open is None, "the group before was neither committed nor rolled back"
+        group = self._open = Group(max(now, self.last_at), self.cursor.position, self.commands_offset)
+        with suppress(GroupFull):
+            self._expire(group)
+            for stream, command in observations:
+                self._observe(stream, command, group)
+                group.observed += 1
+            for envelope, offset in commands:
+                group.answers.append(self._answer(envelope, group))
+                if offset is not None:
+                    group.commands_offset = offset + 1
+        group.cursor = self.cursor
+        if group.drafts:
+            group.batch, group.cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
+        return group
 
-    def _handled(self, envelope: Envelope, group: Group) -> Answer:
+    def _answer(self, envelope: Envelope, group: Group) -> Answer:
         try:
             content = content_hash(envelope)
-            known = self.ids.recall(envelope.id) or group.answers.get(envelope.id)
+            known = self.ids.recall(envelope.id) or group.answered.get(envelope.id)
             if known is not None:
-                return _repeated(known[0], known[1] == content)
+                return repeated(known[0], same=known[1] == content)
             answer = self._decided(envelope, group, content)
         except Refused as refusal:
-            answer = self._refused(envelope, group, refusal)
-        group.answers[envelope.id] = (answer, content)
+            answer = refused(envelope, self.number, group.head, refusal)
+        group.answered[envelope.id] = (answer, content)
         return answer
 
-    def expire(self) -> int:
-        """Decide what has run out, as much as fits and at most `expiries_group_max`; how many there were. For a group that is
-        still empty.
-        """
-        group = self._group
-        assert group is not None, "no group is open"
+    def _expire(self, group: Group) -> None:
+        """Decide what has run out, at most `expiries_group_max`. Raises GroupFull; what is left is due again at once."""
         due = self.deadlines.due(expiries_group_max)
         for decided, ((stream, item), timer) in enumerate(due):
-            kind = self._aggregates.of_stream(stream)
-            assert kind.expire is not None, f"{stream} has no timers"
+            parts = self._aggregates.of_stream(stream).parts
+            assert parts.expire is not None, f"{stream} has no timers"
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             try:
-                self._record(Envelope(id_, stream, kind.expire(timer), actor="muster"), group, None)
+                self._record(Envelope(id_, stream, parts.expire(timer), actor="muster"), group, None)
             except GroupFull:
                 self.deadlines.put_back(due[decided:])
-                return decided
-            subject = stream, item
-            group.touched[subject] = kind, kind.part(self.streams[stream], item)
-            group.timed[subject] = None
-        return len(due)
+                raise
+            group.expired += 1
+            # Whatever came of it, the timer is spent: the item's timers are armed anew.
+            decider = self._aggregates.of_stream(stream)
+            group.touched[stream, item] = decider, parts.part(self.streams[stream], item)
+            group.timed[stream, item] = None
 
-    def observe(self, stream: str, command: Command) -> None:
-        """Decide what comes from inside: what the checker has seen, what a saga has heard. A refusal means that it came too
-        late. Raises GroupFull.
-        """
-        group = self._group
-        assert group is not None, "no group is open"
+    def _observe(self, stream: str, command: Any, group: Group) -> None:
+        """Decide what the checker has seen, or what a saga has heard. A refusal means that it came too late."""
         state = self.streams.get(stream)
-        id_ = f"{inside_id(command, stream)}@{0 if state is None else state.version}"
-        actor = "muster/checker" if kind_of(stream) == SERVICE else "muster"
+        id_ = f"{own_id(command, stream)}@{0 if state is None else state.version}"
         with suppress(Refused):
-            self._record(Envelope(id_, stream, command, actor=actor), group, None)
+            self._record(Envelope(id_, stream, command, actor=own_actor(stream)), group, None)
 
     def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:
         stream, command = envelope.stream, envelope.command
-        kind = self._of_command[type(command)]
-        item = kind.item(command)
+        decider = self._aggregates.of_command[type(command)]
+        parts = decider.parts
+        item = parts.item(command)
         if envelope.expected_version is not None:
-            part = kind.part(self.streams.get(stream, kind.initial), item)
-            _check_version(envelope.expected_version, kind.version(part), item or stream)
-        placed = self._record(envelope, group, content)
-        renewed = kind.renews(command)
+            part = parts.part(self.streams.get(stream, decider.initial), item)
+            check_version(envelope.expected_version, parts.version(part), item or stream)
+        recorded = self._record(envelope, group, content)
+        renewed = parts.renews(command)
         if renewed is not None:
             group.renewed.append(((stream, item), renewed))
-        head = group.position + len(group.drafts)
-        if not placed:
-            part = kind.part(self.streams.get(stream, kind.initial), item)
-            return Answer(envelope.id, "unchanged", self.number, head, kind.version(part), _incarnation(kind, part))
+        if not recorded:
+            part = parts.part(self.streams.get(stream, decider.initial), item)
+            return unchanged(envelope, self.number, group.head, decider, part)
         last, part = group.folded[-1]
-        incarnation = incarnation_behind(last, part)
-        return Answer(envelope.id, "accepted", self.number, head, last.version, incarnation)
+        return accepted(envelope, self.number, last, seen_incarnation(self._aggregates, last, part))
 
-    def _record(self, envelope: Envelope, group: Group, content: str | None) -> list[Placed]:
-        """Decide, check the size, evolve, draft."""
-        placed = self._of_command[type(envelope.command)].decide(envelope.command, envelope.stream, self.streams)
-        if not placed:
-            return placed
-        encode, streams = self._mapper.transcoder.encode, self.streams
-        data = [encode(event) for _, event in placed]
+    def _record(self, envelope: Envelope, group: Group, content: str | None) -> bool:
+        """Decide, check the size, evolve, draft; whether anything is to be recorded. Raises a `Refused`, or GroupFull: nothing
+        has changed then.
+        """
+        placed = self._aggregates.decide(envelope.command, envelope.stream, self.streams)
+        data = [self._mapper.transcoder.encode(event) for _, event in placed]
         self._make_room(group, sum(map(len, data)) + record_overhead_bytes * len(data), len(data))
         for index, (stream, event) in enumerate(placed):
-            kind = self._of_event[type(event)]
-            before = streams.get(stream)
-            if stream not in group.before:
-                group.before[stream] = before
-            state = kind.initial if before is None else before
-            told = (
+            before = self.streams.get(stream)
+            group.before.setdefault(stream, before)
+            decider = self._aggregates.of_event[type(event)]
+            recorded = Recorded(
                 self.number,
-                group.position + len(group.drafts) + 1,
+                group.head + 1,
                 stream,
-                state.version,
+                (decider.initial if before is None else before).version,
                 group.at,
                 event,
                 f"{envelope.id}:{index}",
@@ -292,15 +264,14 @@ class Partition:
                 envelope.actor,
                 envelope.reason,
             )
-            recorded = _new(Recorded, told)  # What `Recorded(...)` does behind a call in Python.
-            group.drafts.append(_new(Draft, (recorded, content, data[index])))
-            streams[stream], part = kind.fold(state, recorded)
-            subject = stream, kind.item(event)
-            group.touched[subject] = kind, part
-            if part is None or not kind.keeps_timers(event, part):
+            group.drafts.append(Draft(recorded, content, data[index]))
+            part = self._evolve(recorded)
+            subject = stream, decider.parts.item(event)
+            group.touched[subject] = decider, part
+            if part is None or not decider.parts.keeps_timers(event, part):
                 group.timed[subject] = None
             group.folded.append((recorded, part))
-        return placed
+        return bool(placed)
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
         if size > self._batch_bytes_max or records > self._batch_records_max:
@@ -310,61 +281,39 @@ class Partition:
             raise GroupFull
         group.bytes += size
 
-    def _refused(self, envelope: Envelope, group: Group, refusal: Refused) -> Answer:
-        head = group.position + len(group.drafts)
-        return Answer(envelope.id, "refused", self.number, head, error=refusal.facts())
-
-    def close(self) -> tuple[list[StoredEvent], list[Folded], Cursor]:
-        """The group as one sealed batch, its events, and the cursor behind it. No records: a beat proves the reign."""
-        group = self._group
-        assert group is not None, "no group is open"
-        if not group.drafts:
-            return [], [], self.cursor
-        stored, cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
-        return stored, group.folded, cursor
-
-    def commit(self, cursor: Cursor) -> list[tuple[str, str, Any]]:
+    def commit(self, group: Group) -> list[tuple[str, str, Any]]:
         """The batch or beat was acknowledged: the group is history. What may have changed: stream, item, and its part now."""
-        group, self._group = self._group, None
-        assert group is not None, "no group is open"
-        self.cursor, self.commands_offset = cursor, group.commands_offset
+        assert group is self._open, "only the open group can be committed"
+        self._open = None
+        self.cursor, self.commands_offset = group.cursor, group.commands_offset
         if group.drafts:
             self.last_at = group.at
         changed: list[tuple[str, str, Any]] = []
-        for (stream, item), (kind, part) in group.touched.items():
-            if kind.kind == SAGA and part.ended:
+        for (stream, item), (_, part) in group.touched.items():
+            if isinstance(part, Saga) and part.ended:
                 self._forget(stream)
             changed.append((stream, item, part))
         for subject in group.timed:
-            self.deadlines.arm(subject, _timers(*group.touched[subject]))
+            decider, part = group.touched[subject]
+            self.deadlines.arm(subject, () if part is None else decider.parts.timers(part))
         for subject, which in group.renewed:
             self.deadlines.renew(subject, which)
-        if group.answers:
-            self.ids.remember(group.answers.values(), group.at)
+        if group.answered:
+            self.ids.remember(group.answered.values(), group.at)
         return changed
 
-    def state(self, stream: str) -> Any:
-        """The stream's state as the log has it: without what an open group has decided so far."""
-        before = self._group.before if self._group is not None else {}
-        found = before[stream] if stream in before else self.streams.get(stream)
-        return self._aggregates.of_stream(stream).initial if found is None else found
+    def rollback(self, group: Group) -> None:
+        """The batch was refused, or its fate is unknown: forget the group; the log will tell."""
+        assert group is self._open, "only the open group can be rolled back"
+        self._open = None
+        self._put_back(group.before)
 
     def committed(self) -> dict[str, Any]:
         """The streams as the log has them at `cursor`: without what an open group has decided so far."""
-        if self._group is None:
+        if self._open is None:
             return dict(self.streams)
-        streams = {**self.streams, **self._group.before}
+        streams = {**self.streams, **self._open.before}
         return {stream: state for stream, state in streams.items() if state is not None}
-
-    def pending(self) -> bool:
-        """Whether the open group records anything."""
-        return self._group is not None and bool(self._group.drafts)
-
-    def rollback(self) -> None:
-        """The batch was refused, or its fate is unknown: forget the group; the log will tell."""
-        group, self._group = self._group, None
-        if group is not None:
-            self._put_back(group.before)
 
     def _put_back(self, before: Mapping[str, Any]) -> None:
         """The states of these streams, as they were (None: there was none)."""
@@ -373,35 +322,3 @@ class Partition:
                 self.streams.pop(stream, None)
             else:
                 self.streams[stream] = state
-
-
-def _timers(kind: Aggregate, part: Any) -> tuple[Any, ...]:
-    """What can run out for the part; what is gone has nothing left."""
-    return () if part is None else kind.timers(part)
-
-
-def _check_version(expected: int, actual: int | None, what: str) -> None:
-    if actual != expected:
-        found = "not registered" if actual is None else f"at version {actual}"
-        detail = f"{what} is {found}; version {expected} was expected"
-        raise VersionConflict(detail, expected=expected, actual=actual)
-
-
-def _incarnation(kind: Aggregate, part: Any) -> int | None:
-    return kind.incarnation(part) if part is not None else None
-
-
-def _repeated(answer: Answer, same: bool) -> Answer:
-    if same:
-        return Answer(
-            answer.id,
-            answer.status,
-            answer.partition,
-            answer.position,
-            answer.version,
-            answer.incarnation,
-            answer.error,
-            duplicate=True,
-        )
-    conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
-    return Answer(answer.id, "refused", answer.partition, answer.position, error=conflict.facts())

@@ -65,7 +65,7 @@ class ShardViews:
         for listener in self._listeners:
             listener(partition, token, changed)
 
-    def _fold(self, recorded: Recorded, part: Any, changed: Changed) -> None:
+    def _fold(self, recorded: Recorded[Any], part: Any, changed: Changed) -> None:
         event, stream = recorded.event, recorded.stream
         saga = getattr(event, "saga", None)
         if saga is None or saga == stream:
@@ -82,7 +82,7 @@ class ShardViews:
             for number in numbers:
                 self._standing(name, number, recorded.at, changed)
         else:
-            self.cluster = cluster.evolve(self.cluster, event)
+            self.cluster = cluster.evolve(self.cluster, recorded)
             if isinstance(event, NodeEvent):
                 changed.nodes.add(event.node)
             if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):

@@ -24,16 +24,14 @@ from infra.log.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.check import Health
 from muster.wire.spec import Spec
 from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
-from projections.catalogue import PROJECTIONS
 from projections.history import HistoryRow
 from projections.migrations import MigrationRow
 from projections.services import ServiceRow
-from workers.machine.aggregate import of_stream
 from workers.machine.command_ids import Piece
 from workers.machine.partition import Partition
+from workers.views.stored_state import dumped, loaded, revision
 from workers.views.views import Views
 
-REVISION: Final = "5:" + ",".join(f"{projection.name}.{projection.revision}" for projection in PROJECTIONS)
 events_between: Final = 50_000
 recovering_seconds_between: Final = 60.0
 rows_chunk_max: Final = 100
@@ -138,7 +136,7 @@ class Snapshotter:
     async def restore(self) -> bool:
         """Bring the empty partition and views to the newest snapshot; whether there was a usable one."""
         snapshot = await self._store.load(self._partition.number)
-        if snapshot is None or snapshot.revision != REVISION:
+        if snapshot is None or snapshot.revision != revision():
             return False
         self._restore(snapshot)
         self._taken_at = snapshot.cursor.position
@@ -192,7 +190,7 @@ class Snapshotter:
         for counted in _pieces(services, small_rows_chunk_max):
             chunks.append(_packed(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(counted)))
         for states in _pieces(others, rows_chunk_max):
-            plain = [(stream, of_stream(stream).dump(state)) for stream, state in states]
+            plain = [(stream, dumped(stream, state)) for stream, state in states]
             chunks.append(_packed(orjson.dumps({"kind": "states", "rows": plain})))
             await asyncio.sleep(0)
         for piece_of in _pieces(migrations, rows_chunk_max):
@@ -201,7 +199,7 @@ class Snapshotter:
         for some in _pieces(rows, rows_chunk_max):
             chunks.extend(map(_packed, _instances(some)))
             await asyncio.sleep(0)
-        await self._store.save(number, Snapshot(cursor, REVISION, facts, chunks))
+        await self._store.save(number, Snapshot(cursor, revision(), facts, chunks))
         self._taken_at, self._since = cursor.position, time.monotonic()
         self.last_seconds = self._since - began
 
@@ -229,7 +227,7 @@ class Snapshotter:
             elif kind == b"services":
                 views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
             elif kind == b"states":
-                partition.streams.update((stream, of_stream(stream).load(state)) for stream, state in plain)
+                partition.streams.update((stream, loaded(stream, state)) for stream, state in plain)
             elif kind == b"migrations":
                 migrations += _MIGRATIONS.validate_python(plain)
         partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))

@@ -11,7 +11,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 from domain.message import Recorded
-from domain.registry.instance import EVENTS, Instance
+from domain.registry.instance import Instance
+from domain.registry.service import DECIDER as SERVICES
 from infra.log.port import START, Cursor
 from muster.wire.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
 from muster.wire.stream import name_of, service_stream
@@ -22,7 +23,7 @@ from projections.history import fold as fold_history
 from projections.projection import Key
 from projections.services import COUNTED, ServiceRow, tallied
 from projections.services import fold as count
-from workers.machine.partition import Folded
+from workers.machine.group import Folded
 from workers.views.shards import ShardViews
 
 
@@ -43,7 +44,7 @@ class Parked:
     reason: str
 
 
-_OF_INSTANCES: Final = frozenset(EVENTS)
+_OF_INSTANCES: Final = frozenset(SERVICES.events)
 _incarnation: Final = attrgetter("incarnation")
 
 Listener = Callable[[int, Cursor, Sequence[Change]], None]

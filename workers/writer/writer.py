@@ -9,18 +9,18 @@ succeeded, its requests wait: after the next claim the log says which commands w
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from domain.catalogue import Answer
-from infra.log.port import Cursor, EventLog
+from infra.log.port import EventLog
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, Fenced, NotReady, Transient
-from workers.machine.partition import Folded, GroupFull, Partition
+from workers.machine.group import GivenCommand, Group
+from workers.machine.partition import Partition
 from workers.views.views import Views
 from workers.writer.log_follower import LogFollower
 from workers.writer.observer import ReignObserver
@@ -39,8 +39,8 @@ pause_seconds_max: Final = 2.0
 State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
 
 
-Taken = list[tuple[QueuedCommands, list[Answer]]]
-"""A group: its requests, each with the answers to those of its commands that were decided in this group."""
+Taken = list[tuple[QueuedCommands, int]]
+"""Requests, each with how many of its commands are given to a group."""
 
 
 class Writer:
@@ -234,65 +234,65 @@ class Writer:
 
     async def _group(self) -> None:
         """Decide what waits as one group, append it or prove the reign with a beat, then answer. Never in another order."""
-        partition = self.partition
-        partition.open(self._clock())
-        expired = partition.expire()
-        taken = self._decide()
+        taken, commands = self._taken()
+        group = self.partition.step(self._clock(), commands, self._observed)
+        for _ in range(group.observed):
+            self._observed.popleft()
         self._siblings = len(taken)
-        idle = not taken and not expired and not partition.pending()
+        idle = not taken and not group.expired and not group.batch
         if idle and self._monotonic() - self._proven_at < beat_every_seconds:
-            partition.rollback()
+            self.partition.rollback(group)
             return
         # What the acknowledgement proves, it proves for this instant, not for the later one at which it arrives.
         began = self._monotonic()
-        stored, folded, cursor = partition.close()
         try:
-            await (self.log.append(stored) if stored else self.log.beat())
+            await (self.log.append(group.batch) if group.batch else self.log.beat())
         except BaseException:  # Any failure ends the reign. The requests stay queued, and are answered in the next one.
-            self._roll_back(taken)
+            self.partition.rollback(group)
+            for request, answers in answered(taken, group.answers):
+                request.sent(len(answers))
             raise
         self._proven_at = began
         # The log has it. State and views move before the answers leave: a caller reads what it has just written. A crash
         # from here on loses only answers; the callers repeat their commands and hear the same.
-        self._commit(folded, cursor)
-        self._answer(taken, cursor.position)
+        self._commit(group)
+        for request, answers in answered(taken, group.answers):
+            if request.answered(answers, group.cursor.position):
+                self._queue.remove_first()
 
-    def _decide(self) -> Taken:
-        """Decide as much as fits into one group. Requests stay in the queue until they are answered."""
+    def _taken(self) -> tuple[Taken, list[GivenCommand]]:
+        """What the next group may decide at most. Requests stay in the queue until they are answered."""
         taken: Taken = []
-        room, handle = group_commands_max, self.partition.handle
-        with contextlib.suppress(GroupFull):
-            while self._observed:
-                self.partition.observe(*self._observed[0])
-                self._observed.popleft()
-            for request in self._queue:
-                answers: list[Answer] = []
-                taken.append((request, answers))
-                for envelope, offset in request.undecided(room):
-                    answers.append(handle(envelope, offset))
-                room -= len(answers) or 1
-                if room <= 0:
-                    break
-        return taken
+        commands: list[GivenCommand] = []
+        room = group_commands_max
+        for request in self._queue:
+            given = list(request.undecided(room))
+            taken.append((request, len(given)))
+            commands += given
+            room -= len(given) or 1
+            if room <= 0:
+                break
+        return taken, commands
 
-    def _roll_back(self, taken: Taken) -> None:
-        self.partition.rollback()
-        for request, answers in taken:
-            request.sent(len(answers))
-
-    def _commit(self, folded: Sequence[Folded], cursor: Cursor) -> None:
-        changed = self.partition.commit(cursor)
-        if folded:
-            self._views.apply(self.number, folded, cursor)
+    def _commit(self, group: Group) -> None:
+        changed = self.partition.commit(group)
+        if group.folded:
+            self._views.apply(self.number, group.folded, group.cursor)
         self._views.confirm(self.number)
         for observer in self.observers:
             observer.changed(changed)
 
-    def _answer(self, taken: Taken, position: int) -> None:
-        for request, answers in taken:
-            if request.answered(answers, position):
-                self._queue.remove_first()
-
     def _refuse_waiting(self) -> None:
         error = NotReady(f"partition {self.number} is not written here: {self.detail}")
         self._queue.refuse(self.partition.ids.recall, error)
+
+
+def answered(taken: Taken, answers: Sequence[Answer]) -> Iterator[tuple[QueuedCommands, Sequence[Answer]]]:
+    """The requests that a group has come to, each with the answers to those of its commands that were decided in it."""
+    first = 0
+    for request, given in taken:
+        own = answers[first : first + given]
+        yield request, own
+        first += given
+        if len(own) < given:  # The group was full: what comes after waits for the next one.
+            return

@@ -141,7 +141,7 @@ class TestLeases:
             assert which is not None
             assert which(timer)
         assert cluster.renews(CordonNode(node="n1")) is None
-        assert list(cluster.items(state)) == ["n1"]
+        assert list(cluster.DECIDER.parts.items(state)) == ["n1"]
 
     def test_a_node_that_is_not_has_none(self):
         lost = cluster_of(JOINED, LOST).state

@@ -48,7 +48,7 @@ from muster.wire.error import (
     StaleEpoch,
     VersionConflict,
 )
-from tests.given import given
+from tests.given import after, given
 
 MOVE = "keyspace/users/migration/1"
 OTHER = "keyspace/users/migration/2"
@@ -165,7 +165,7 @@ class TestStartingAMove:
     def test_it_takes_the_shard(self):
         command, state = StartMove(**STEP, target="n2"), keyspace_of(*HERE).state
         assert keyspace.decide(command, state) == [STARTED]
-        shard = keyspace.evolve(state, STARTED).shard(2)
+        shard = after(keyspace, state, STARTED).shard(2)
         assert (shard.status, shard.migration, shard.target, shard.latest) == ("migrating", MOVE, "n2", MOVE)
 
     def test_a_shard_moves_once_at_a_time(self):

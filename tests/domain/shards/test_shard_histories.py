@@ -1,7 +1,6 @@
 """Any sequence of commands to a keyspace and to the cluster: folds never refuse them, snapshots hold them, limits hold."""
 
 from collections import Counter
-from functools import reduce
 
 import orjson
 from hypothesis import given, settings
@@ -15,6 +14,8 @@ from domain.shards.node import SlotsGranted, SlotsQueued
 from domain.shards.shard import KeyspaceCreated, ShardMoved, ShardReclaimed, ShardsAssigned
 from infra.log.codec import event_from
 from muster.wire.error import Refused
+from tests.given import after
+from workers.views.stored_state import dumped, loaded
 
 shards = st.integers(0, 2)
 nodes = st.sampled_from(["n1", "n2", "n3", "n4"])
@@ -75,14 +76,15 @@ def decided(decider, command, state):
         return type(refusal)
 
 
-def plain(decider, state):
-    """What a snapshot of the state holds, through JSON."""
-    return orjson.loads(orjson.dumps(decider.dump(state)))
+def restored(decider, state):
+    """The state out of a snapshot of it."""
+    stream = {"keyspace": "keyspace/users", "cluster": "cluster"}[decider.DECIDER.stream]
+    return loaded(stream, orjson.loads(orjson.dumps(dumped(stream, state))))
 
 
 def history(decider, begin, commands):
     """Each (state, command, events) of the history; the sequence is checked on the way."""
-    state = reduce(decider.evolve, begin, decider.INITIAL)
+    state = after(decider, decider.INITIAL, *begin)
     folded = [*begin]
     for command in commands:
         events = decided(decider, command, state)
@@ -91,13 +93,13 @@ def history(decider, begin, commands):
             continue
         yield state, command, events
         folded += events
-        state = reduce(decider.evolve, events, state)
+        state = after(decider, state, *events)
         again = decided(decider, command, state)
         assert again == [] or isinstance(again, type), "a command repeated after its own events records nothing"
-        assert decider.load(plain(decider, state)) == state
+        assert restored(decider, state) == state
     assert state.version == len(folded)
     wired = [event_from(event.type, to_plain(event)) for event in folded]
-    assert reduce(decider.evolve, wired, decider.INITIAL) == state
+    assert after(decider, decider.INITIAL, *wired) == state
 
 
 @settings(max_examples=150, deadline=None)
@@ -116,12 +118,12 @@ def test_the_epochs_of_a_shard_grow_by_one_and_each_has_one_owner(commands):
 @given(st.lists(keyspace_commands, max_size=40))
 def test_what_a_move_leaves_behind_has_an_intent(commands):
     for state, command, events in history(k, OPEN, commands):
-        after = reduce(k.evolve, events, state)
+        then = after(k, state, *events)
         for event in events:
             if isinstance(event, ShardMoved):
-                assert (event.shard, event.was) in after.cleanups
-                assert (event.shard, event.owner) not in after.cleanups, "an owner would be cleaned"
-        gone = set(state.cleanups) - set(after.cleanups)
+                assert (event.shard, event.was) in then.cleanups
+                assert (event.shard, event.owner) not in then.cleanups, "an owner would be cleaned"
+        gone = set(state.cleanups) - set(then.cleanups)
         assert not gone or isinstance(command, k.ReportDropped | k.AbandonCleanup | k.EndMove | k.CommitMove)
 
 
@@ -130,7 +132,7 @@ def test_what_a_move_leaves_behind_has_an_intent(commands):
 def test_slots_stay_within_the_limits(commands):
     for state, _, events in history(c, JOINED, commands):
         for event in events:
-            state = c.evolve(state, event)
+            state = after(c, state, event)
             if isinstance(event, SlotsGranted):
                 used = Counter(node for slots in state.held.values() for node in slots.nodes)
                 assert max(used[node] for node in (event.source, event.target)) <= state.node_moves_max
@@ -149,24 +151,24 @@ def test_the_queue_is_fair(commands):
                 before = state.queue[: state.queue.index(event.saga)]
                 wanted = {node for saga in before for node in state.waiting[saga].nodes}
                 assert not wanted & state.waiting[event.saga].nodes, f"{event.saga} overtook {before}"
-            state = c.evolve(state, event)
+            state = after(c, state, event)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(cluster_commands, max_size=40))
 def test_who_waits_comes_to_its_turn(commands):
-    state = reduce(c.evolve, JOINED, c.INITIAL)
+    state = after(c, c.INITIAL, *JOINED)
     for before, _, events in history(c, JOINED, commands):
-        state = reduce(c.evolve, events, before)
+        state = after(c, before, *events)
     queue = list(state.queue)
     for _ in range(len(queue) + len(state.held)):
         for saga in list(state.held):
-            state = reduce(c.evolve, c.decide(n.ReleaseSlots(saga=saga), state), state)
+            state = after(c, state, *c.decide(n.ReleaseSlots(saga=saga), state))
     assert not state.held
     assert not state.waiting, f"of {queue} somebody waits for ever"
 
 
 def test_a_queue_survives_its_snapshot_in_order():
     events = [SlotsQueued(saga=f"m{number}", source="n1", target="n2") for number in (3, 1, 2)]
-    state = reduce(c.evolve, events, c.INITIAL)
-    assert c.load(plain(c, state)).queue == ("m3", "m1", "m2")
+    state = after(c, c.INITIAL, *events)
+    assert restored(c, state).queue == ("m3", "m1", "m2")

@@ -25,7 +25,6 @@ from tests.histories import public_commands
 from tests.machine import Machine, facts, statuses
 from tests.sample import HTTP, NOON, PLAIN, TTL, envelope, recorded, register, sealed_batch, spec
 from workers.machine import partition as module
-from workers.machine.partition import GroupFull
 
 SERVICE, USERS = "service/orders", "keyspace/users"
 
@@ -193,12 +192,10 @@ class TestLimits:
     @pytest.mark.parametrize("limits", [{"batch_records_max": 2}, {"batch_bytes_max": 2_400}], ids=str)
     def test_what_does_not_fit_goes_into_the_next_group(self, limits):
         machine = Machine(**limits)
-        machine.partition.open(NOON)
-        machine.handle(register("a", "1"), register("b", "2"))
-        with pytest.raises(GroupFull):
-            machine.handle(register("c", "3"), offset=9)
-        machine.commit()
-        assert machine.partition.commands_offset is None
+        group = machine.step(register("a", "1"), register("b", "2"), register("c", "3"), offset=7)
+        assert statuses(group.answers) == ["accepted", "accepted"]
+        machine.commit(group)
+        assert machine.partition.commands_offset == 9
         assert set(machine.partition.streams[SERVICE].instances) == {"a", "b"}
         assert statuses(machine.group(register("c", "3"))) == ["accepted"]
 
@@ -216,25 +213,31 @@ class TestRollback:
         machine = Machine()
         machine.group(register(lease_seconds=5.0), offset=3)
         before, armed = facts(machine.partition), len(machine.partition.deadlines)
-        machine.partition.open(NOON + timedelta(hours=1))
-        machine.handle(drain(), register("b", "3", service="users", lease_seconds=1.0), drain("4", "x"), offset=4)
-        machine.partition.rollback()
+        new = register("b", "3", service="users", lease_seconds=1.0)
+        machine.partition.rollback(machine.step(drain(), new, drain("4", "x"), now=NOON + timedelta(hours=1), offset=4))
         assert facts(machine.partition) == before
         assert machine.partition.commands_offset == 4
         assert len(machine.partition.deadlines) == armed
 
     def test_what_was_rolled_back_is_decided_anew(self):
         machine = Machine()
-        machine.partition.open(NOON)
-        machine.handle(register(), drain("2", "x"))
-        machine.partition.rollback()
+        machine.partition.rollback(machine.step(register(), drain("2", "x")))
         assert statuses(machine.group(register("x", "9"), drain("2", "x"), register())) == ["accepted"] * 3
 
     def test_a_group_is_open_or_not(self):
         machine = Machine()
-        machine.partition.open(NOON)
+        machine.step()
         with pytest.raises(AssertionError, match="neither committed nor rolled back"):
-            machine.partition.open(NOON)
+            machine.step()
+
+    def test_only_the_open_group_can_end(self):
+        machine = Machine()
+        old = machine.step(register())
+        machine.commit(old)
+        machine.step(drain())
+        for end in (machine.partition.commit, machine.partition.rollback):
+            with pytest.raises(AssertionError, match="only the open group"):
+                end(old)
 
 
 class TestTime:
@@ -275,9 +278,7 @@ class TestExpiry:
         machine = Machine()
         machine.group(register(lease_seconds=5.0))
         machine.passes(4)
-        machine.partition.open(NOON)
-        machine.handle(envelope("2", Heartbeat(instance="a")))
-        machine.partition.rollback()
+        machine.partition.rollback(machine.step(envelope("2", Heartbeat(instance="a"))))
         assert machine.passes(2)
 
     def test_a_lease_that_becomes_shorter_runs_out_sooner(self):
@@ -352,19 +353,18 @@ class TestObservations:
     def test_what_the_checker_saw_is_recorded(self):
         machine = Machine()
         machine.group(register(checks=(HTTP,)))
-        machine.partition.open(NOON)
-        machine.partition.observe(
+        group = machine.observe(
             SERVICE, ObserveCheck(instance="a", incarnation=0, check="ready", status="unhealthy", cause="503")
         )
-        assert machine.partition.pending()
-        [told] = machine.commit()
+        assert (group.observed, len(group.batch)) == (1, 1)
+        [told] = machine.commit(group)
         assert (told.actor, told.event.cause, told.event.to) == ("muster/checker", "503", "unhealthy")
 
     def test_what_it_saw_of_who_has_gone_is_not(self):
         machine = Machine()
-        machine.partition.open(NOON)
-        machine.partition.observe(SERVICE, ObserveCheck(instance="a", incarnation=0, check="x", status="unhealthy"))
-        assert not machine.partition.pending()
+        late = ObserveCheck(instance="a", incarnation=0, check="x", status="unhealthy")
+        group = machine.observe(SERVICE, late)
+        assert (group.observed, group.batch) == (1, [])
 
 
 class TestOffsets:
@@ -453,18 +453,13 @@ class TestRecovery:
         machine, accepted, offset = Machine(batch_records_max=12), {}, 0
         for envelopes, fate, seconds in groups:
             machine.passes(seconds)
-            machine.partition.open(NOON)
-            answers = []
-            for told in envelopes:
-                try:
-                    answers += machine.handle(told, offset=offset)
-                    offset += 1
-                except GroupFull:
-                    break
+            group = machine.step(*envelopes, offset=offset)
+            answers = group.answers
+            offset += len(answers)
             if fate == "rolled back":
-                machine.partition.rollback()
+                machine.partition.rollback(group)
                 continue
-            machine.commit()
+            machine.commit(group)
             accepted |= {
                 answer.id: answer for answer in answers if answer.status == "accepted" and not answer.duplicate
             }

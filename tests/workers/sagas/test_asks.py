@@ -12,6 +12,7 @@ from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step,
 from tests.machine import Machine
 from tests.sagas.rolling_restart import RESTART, RestartInstance, _drain, _undrain
 from workers.machine.aggregate import Aggregates
+from workers.machine.group import Group
 from workers.sagas.driver import SagaDriver
 from workers.views.shards import ShardViews
 from workers.views.views import Change
@@ -66,9 +67,7 @@ class Driven:
         self.driver.began(self.machine.partition.committed())
 
     def observe(self, stream: str, command: Command) -> None:
-        self.machine.partition.open(self.machine.partition.last_at)
-        self.machine.partition.observe(stream, command)
-        self._commit()
+        self._commit(self.machine.observe(stream, command, self.machine.partition.last_at))
 
     async def submit(self, envelope: Envelope) -> Answer:
         self.asked.append(envelope)
@@ -76,16 +75,14 @@ class Driven:
 
     def give(self, id_: str, stream: str, command: Command) -> Answer:
         """The answer to a command, recorded; the driver hears what changed, as from its writer and its views."""
-        self.machine.partition.open(self.machine.partition.last_at)
-        [answer] = self.machine.handle(Envelope(id_, stream, command))
-        self._commit()
-        return answer
+        group = self.machine.step(Envelope(id_, stream, command), now=self.machine.partition.last_at)
+        self._commit(group)
+        return group.answers[0]
 
-    def _commit(self) -> None:
-        _, folded, cursor = self.machine.partition.close()
-        self.driver.changed(self.machine.partition.commit(cursor))
-        changes = [Change(recorded, None, None) for recorded, _ in folded]
-        self.driver.instances_changed(0, cursor, changes)
+    def _commit(self, group: Group) -> None:
+        self.driver.changed(self.machine.partition.commit(group))
+        changes = [Change(recorded, None, None) for recorded, _ in group.folded]
+        self.driver.instances_changed(0, group.cursor, changes)
 
     @property
     def saga(self) -> Saga:

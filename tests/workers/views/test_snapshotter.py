@@ -18,7 +18,7 @@ from infra.log.snapshot import Snapshot
 from infra.sqlite.engine import SqliteSnapshots
 from muster.wire.error import CursorRefused
 from tests.machine import Machine, facts, statuses
-from tests.sample import FULL, NOON, TTL, envelope, register
+from tests.sample import FULL, TTL, envelope, register
 from workers.controller import snapshots
 from workers.machine.partition import Partition
 from workers.views import snapshotter as module
@@ -59,8 +59,8 @@ class Kept(Machine):
         self.store = store
         self.snapshotter = Snapshotter(store, self.partition, self.views)
 
-    def commit(self):
-        recorded = super().commit()
+    def commit(self, group):
+        recorded = super().commit(group)
         self.views.apply(0, self.folded, self.partition.cursor)
         return recorded
 
@@ -119,10 +119,9 @@ async def test_a_partition_goes_on_from_a_snapshot(kept):
 
 
 async def test_a_snapshot_taken_while_a_group_is_open_knows_nothing_of_the_group(kept):
-    kept.partition.open(NOON)
-    kept.handle(register("d", "8"), register("e", "9", service="new"), offset=7)
+    group = kept.step(register("d", "8"), register("e", "9", service="new"), offset=7)
     await kept.snapshotter.take()
-    kept.partition.rollback()
+    kept.partition.rollback(group)
     _, partition, _ = await kept.restored()
     assert facts(partition) == facts(kept.partition)
     assert partition.commands_offset == 7

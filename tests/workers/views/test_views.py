@@ -11,7 +11,7 @@ from domain.registry.instance import evolve
 from infra.log.port import START, Cursor
 from tests.sample import NOON, recorded, registered
 from tests.workers.writer.history import HISTORIES, Told
-from workers.machine.partition import Folded
+from workers.machine.group import Folded
 from workers.views.views import Change, Views
 
 
@@ -56,7 +56,8 @@ def test_what_is_skimmed_and_completed_is_as_if_it_had_been_read(
             told = Recorded(
                 0, position, stream, version, NOON, event, f"e{position}", f"c{position}", None, "ann", None
             )
-            states[stream], part = s.fold(states.get(stream, s.INITIAL), told)
+            states[stream] = state = s.evolve(states.get(stream, s.INITIAL), told)
+            part = state.instances.get(told.event.instance)
             folded.append((told, part))
             position += 1
         read.apply(0, folded, cursor(position - 1))

@@ -1,0 +1,40 @@
+"""What runs out for an instance: its lease, its ttl checks, and how long it may stay unhealthy."""
+
+from typing import Literal, NamedTuple
+
+from domain.registry.instance import Instance, InstanceHealthChanged, ServiceEvent
+from muster.wire.check import REPORTED, TtlCheck
+
+
+class Timer(NamedTuple):
+    """Something that runs out after `seconds` unless renewed; `check` names the ttl check."""
+
+    instance: str
+    incarnation: int
+    kind: Literal["lease", "ttl", "unhealthy"]
+    seconds: float
+    check: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from others of its kind."""
+        return self.check
+
+
+def timers(instance: Instance) -> tuple[Timer, ...]:
+    """All that can run out for the instance now."""
+    spec, wanted = instance.spec, []
+    if spec.lease_seconds is not None:
+        wanted.append(Timer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
+    for check in spec.checks:
+        if isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
+            wanted.append(Timer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
+    if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
+        wanted.append(Timer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
+    return tuple(wanted)
+
+
+def keeps_timers(event: ServiceEvent, instance: Instance) -> bool:
+    """Whether the event surely leaves the timers of the instance, as it stands after it, as they were: most reports do."""
+    reported = isinstance(event, InstanceHealthChanged) and event.check == REPORTED
+    return reported and instance.spec.deregister_after_seconds is None

@@ -1,0 +1,42 @@
+"""The machine's answers to commands. Pure."""
+
+from dataclasses import replace
+from typing import Any
+
+from domain.catalogue import Answer
+from domain.decider import Decider
+from domain.message import Recorded
+from muster.wire.command import Envelope
+from muster.wire.error import IdempotencyConflict, Refused, VersionConflict
+
+
+def accepted(envelope: Envelope, partition: int, last: Recorded, incarnation: int | None) -> Answer:
+    """The command has made events, of which this is the last."""
+    return Answer(envelope.id, "accepted", partition, last.position, last.version, incarnation)
+
+
+def unchanged(envelope: Envelope, partition: int, head: int, decider: Decider[Any, Any, Any], part: Any) -> Answer:
+    """All is so already, as the log up to `head` says; `part` is what the command is about (None: it is gone)."""
+    incarnation = None if part is None else decider.parts.incarnation(part)
+    return Answer(envelope.id, "unchanged", partition, head, decider.parts.version(part), incarnation)
+
+
+def refused(envelope: Envelope, partition: int, head: int, refusal: Refused) -> Answer:
+    """The domain says no, having seen the log up to `head`."""
+    return Answer(envelope.id, "refused", partition, head, error=refusal.facts())
+
+
+def repeated(answer: Answer, *, same: bool) -> Answer:
+    """The answer to a command id that has been answered before; `same`: for the same command."""
+    if same:
+        return replace(answer, duplicate=True)
+    conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
+    return Answer(answer.id, "refused", answer.partition, answer.position, error=conflict.facts())
+
+
+def check_version(expected: int, actual: int | None, what: str) -> None:
+    """Raises VersionConflict when the caller expects another version than there is."""
+    if actual != expected:
+        found = "not registered" if actual is None else f"at version {actual}"
+        detail = f"{what} is {found}; version {expected} was expected"
+        raise VersionConflict(detail, expected=expected, actual=actual)

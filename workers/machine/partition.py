@@ -21,7 +21,7 @@ from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_of
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Envelope
 from muster.wire.error import Corrupt, Refused, TooLarge
-from workers.machine.aggregate import AGGREGATES, Aggregates, own_actor, own_id, seen_incarnation
+from workers.machine.aggregate import AGGREGATES, Aggregates, AnyDecider, own_actor, own_id, seen_incarnation
 from workers.machine.answer import accepted, check_version, refused, repeated, unchanged
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.machine.deadlines import Deadlines
@@ -77,7 +77,7 @@ class Partition:
         for recorded in self._mapper.events(self.number, batch):
             before.setdefault(recorded.stream, self.streams.get(recorded.stream))
             try:
-                folded.append((recorded, self._evolve(recorded)))
+                folded.append((recorded, self._evolve(recorded)[2]))
             except AssertionError as error:
                 self._put_back(before)
                 raise self._impossible(recorded, str(error)) from error
@@ -87,13 +87,14 @@ class Partition:
         self.cursor = batch.cursor
         return folded
 
-    def _evolve(self, recorded: Recorded[Any]) -> Any:
-        """Take the event into its stream's state; the part that it is about, as it stands after it."""
+    def _evolve(self, recorded: Recorded[Any]) -> tuple[AnyDecider, str, Any]:
+        """Take the event into its stream's state. Its decider, the item that it is about, and that as it stands after it."""
         stream, event = recorded.stream, recorded.event
         decider = self._aggregates.of_event[type(event)]
-        state = self.streams.get(stream, decider.initial)
-        self.streams[stream] = state = decider.evolve(state, recorded)
-        return decider.parts.part(state, decider.parts.item(event))
+        parts = decider.parts
+        item = parts.item(event)
+        self.streams[stream] = state = decider.evolve(self.streams.get(stream, decider.initial), recorded)
+        return decider, item, parts.part(state, item)
 
     def _remember(self, batch: Batch, folded: Sequence[Folded]) -> None:
         """Remember the answers of the commands that the batch recorded, and which sagas have ended."""
@@ -250,12 +251,11 @@ class Partition:
         for index, (stream, event) in enumerate(placed):
             before = self.streams.get(stream)
             group.before.setdefault(stream, before)
-            decider = self._aggregates.of_event[type(event)]
             recorded = Recorded(
                 self.number,
                 group.head + 1,
                 stream,
-                (decider.initial if before is None else before).version,
+                0 if before is None else before.version,
                 group.at,
                 event,
                 f"{envelope.id}:{index}",
@@ -265,8 +265,8 @@ class Partition:
                 envelope.reason,
             )
             group.drafts.append(Draft(recorded, content, data[index]))
-            part = self._evolve(recorded)
-            subject = stream, decider.parts.item(event)
+            decider, item, part = self._evolve(recorded)
+            subject = stream, item
             group.touched[subject] = decider, part
             if part is None or not decider.parts.keeps_timers(event, part):
                 group.timed[subject] = None

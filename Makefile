@@ -1,5 +1,7 @@
 # The commands of a newcomer: `make demo` and `make test`. Everything is installed into .venv from requirements.lock.
 PYTHON ?= python3
+# Of `make test`: two processes, since many tests wait for servers and leases.
+ARGS ?= -n 2
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
@@ -37,8 +39,8 @@ format: .venv/.ready ## format and fix what can be fixed
 generate: .venv/.ready ## write the generated files anew (AsyncAPI, OpenAPI)
 	$(BIN)/python -m docs.generate
 
-bench: .venv/.ready ## measure, print the table, write benchmarks/results.json (CASES=… to choose)
-	$(BIN)/python -m benchmarks $(CASES)
+bench: .venv/.ready ## measure, print the table, write benchmarks/results.json (CASES=… to choose, RIVALS=etcd)
+	$(BIN)/python -m benchmarks $(CASES) $(RIVALS:%=--rival %)
 
 sim: .venv/.ready ## run one seeded simulation with faults: make sim SEED=123
 	$(BIN)/python -m tests.simulation $(SEED)
@@ -49,7 +51,7 @@ up: .venv/.ready ## start a controller on the embedded engine
 lock: ## resolve the dependencies anew
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
-		--all-extras --group dev pyproject.toml muster/pyproject.toml --custom-compile-command "make lock" -o requirements.lock
+		--all-extras --group dev --no-emit-package muster-client pyproject.toml muster/pyproject.toml --custom-compile-command "make lock" -o requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove what was built

@@ -1,6 +1,6 @@
 """Measure, print the table, write the figures.
 
-python -m benchmarks [CASE ...] [--runs N] [--engine NAME] [--scale F] [--results FILE]
+python -m benchmarks [CASE ...] [--runs N] [--engine NAME] [--scale F] [--rival NAME] [--results FILE]
 """
 
 import argparse
@@ -19,7 +19,8 @@ from typing import Final
 from benchmarks.bench import ENGINES, Bench
 from benchmarks.log import failover, memory, projector, restart, verify
 from benchmarks.pace import PACE
-from benchmarks.registry import discover, health, http, topic, watch
+from benchmarks.registry import discover, flushed, health, http, topic, watch
+from benchmarks.rivals import etcd
 from benchmarks.shards import copying, cutover, keyspace, live_sagas, sagas
 from benchmarks.table import Row, show, write
 
@@ -28,6 +29,7 @@ LOAD_MAX: Final = 0.5
 
 CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "http": http.run,
+    "flushed": flushed.run,
     "commands": http.run_batches,
     "topic": topic.run,
     "watch": watch.run,
@@ -47,6 +49,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "sagas": sagas.run,
     "live_sagas": live_sagas.run,
 }
+RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run}
 
 
 def measured(bench: Bench, cases: Sequence[str]) -> Iterator[Row]:
@@ -54,7 +57,7 @@ def measured(bench: Bench, cases: Sequence[str]) -> Iterator[Row]:
     for name in cases:
         began = time.monotonic()
         print(f"{name} …", file=sys.stderr, end=" ", flush=True)
-        yield from CASES[name](bench)
+        yield from (CASES | RIVALS)[name](bench)
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each case; the median is quoted")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="only this one")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes; the targets are meant for 1")
+    parser.add_argument("--rival", choices=RIVALS, action="append", default=[], help="measure this one too, at the end")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.cases if name not in CASES]:
@@ -83,7 +87,7 @@ def main() -> None:
     bench = Bench(folder, arguments.runs, arguments.scale, tuple(arguments.engine or ENGINES))
     rows: list[Row] = []
     try:
-        for row in measured(bench, arguments.cases or list(CASES)):
+        for row in measured(bench, [*(arguments.cases or CASES), *arguments.rival]):
             # A target is meant for the full size.
             rows.append(row if bench.scale == 1 else replace(row, target=None))
     finally:

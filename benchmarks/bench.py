@@ -76,7 +76,7 @@ class Bench:
         if self._broker is None:
             self._broker = LocalKafka(self.folder / "kafka")
             asyncio.run(self._broker.start())
-            asyncio.run(_warm(self._broker.bootstrap, self.scale * WARM_SECONDS))
+            asyncio.run(warm(self._broker.bootstrap, self.scale * WARM_SECONDS))
         return self._broker
 
     @property
@@ -133,7 +133,7 @@ class Bench:
                 asyncio.run(server.stop())
 
 
-async def _warm(bootstrap: str, seconds: float) -> None:
+async def warm(bootstrap: str, seconds: float) -> None:
     """Produce for so long: until Java has compiled what it is made of, that takes a quarter of a core beside the broker."""
     topic, end = "warm", time.monotonic() + seconds
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

@@ -20,7 +20,7 @@ _SHARE_SECONDS_MAX: Final = 30.0
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    """Two controllers with partitions each; no target was set. Rivals: ZooKeeper 0.40, etcd 0.28-1.1, Consul 2.1-10 s."""
+    """Two controllers with partitions each; no target was set."""
     if KAFKA not in bench.engines:
         return
     yield Row(
@@ -30,7 +30,6 @@ def run(bench: Bench) -> Iterator[Row]:
         "through the other",
         "s",
         [_survived(bench) for _ in range(bench.runs)],
-        notes={"rival: ZooKeeper s": 0.40, "rival: etcd tuned s": 0.28, "rival: Consul tuned s": 2.1},
     )
 
 

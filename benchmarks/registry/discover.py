@@ -8,7 +8,8 @@ from typing import Final
 from benchmarks.bench import EMBEDDED, Bench
 from benchmarks.controller import Controller
 from benchmarks.data import spec
-from benchmarks.load import floor, load
+from benchmarks.floors import floor
+from benchmarks.load import load
 from benchmarks.registry.http import measured, notes, sent
 from benchmarks.table import Row, Target, at_least, at_most
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 from benchmarks.bench import EMBEDDED, KAFKA, Bench, middle
 from benchmarks.controller import HOST, Controller
 from benchmarks.data import REPORTS, service, spec
-from benchmarks.load import floor, load
+from benchmarks.floors import floor
+from benchmarks.load import load
 from benchmarks.process import job
 from benchmarks.table import Row, Target, at_least, at_most
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.bench import KAFKA, Bench
 from benchmarks.data import REPORTS
-from benchmarks.load import floor
+from benchmarks.floors import floor
 from benchmarks.process import job
 from benchmarks.registry.http import PER_REQUEST, notes
 from benchmarks.table import Row, at_least

@@ -9,7 +9,8 @@ import orjson
 from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.data import spec
-from benchmarks.load import floor, load
+from benchmarks.floors import floor
+from benchmarks.load import load
 from benchmarks.process import job, python, running
 from benchmarks.registry.http import notes, sent
 from benchmarks.table import Row, at_most, below

@@ -58,7 +58,7 @@ def _copied(bench: Bench, there: Fleet, records: int, target: str) -> dict[str, 
     """Copy the shard with the driver alone, then move it; what both took."""
     [shard] = there.ask("GET", f"/v1/keyspaces/{KEYSPACE}/shards")["items"]
     folder = bench.folder / "copier"
-    alone = job("benchmarks.load.copier", shard["address"], KEYSPACE, 0, shard["epoch"], folder)
+    alone = job("benchmarks.floors.copier", shard["address"], KEYSPACE, 0, shard["epoch"], folder)
     shutil.rmtree(folder)
     if alone["records"] != records:
         raise RuntimeError(f"{alone['records']} of {records} values were copied")

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks.bench import EMBEDDED, Bench, middle
 from benchmarks.controller import HOST
-from benchmarks.load import floor
+from benchmarks.floors import floor
 from benchmarks.load.keyspace_load import BATCH_OPERATIONS, IN_FLIGHT, MESSAGE_OPERATIONS
 from benchmarks.process import job, python, running
 from benchmarks.shards.fleet import Fleet, fleet
@@ -84,7 +84,7 @@ def costs(results: list[dict[str, Any]]) -> dict[str, float]:
 
 def _echoed(bench: Bench, keys: int) -> dict[str, float]:
     """Operations per second of a server that only answers, by kind."""
-    with running(python("benchmarks.load.echo"), bench.folder / "echo.log", stdout=PIPE) as process:
+    with running(python("benchmarks.floors.echo"), bench.folder / "echo.log", stdout=PIPE) as process:
         assert process.stdout is not None
         address = f"{HOST}:{int(process.stdout.readline())}"
         return {

@@ -9,7 +9,8 @@ import orjson
 
 from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
-from benchmarks.load import floor, load
+from benchmarks.floors import floor
+from benchmarks.load import load
 from benchmarks.registry.http import sent
 from benchmarks.shards.fleet import Fleet, fleet, instant
 from benchmarks.shards.watchers import KEYSPACES, limit_moves, move_all, troupe

@@ -61,10 +61,10 @@ def _fetched(version: str) -> Path:
     declared = declared_here()
     folder = CACHE / f"packages-{version}-{hashlib.sha256(repr(declared).encode()).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as fetching:
+    with (CACHE / f"{folder.name}.lock").open("w") as fetching:
         fcntl.flock(fetching, fcntl.LOCK_EX)
         if not folder.exists():
-            aside = folder.with_suffix(".aside")
+            aside = CACHE / f"{folder.name}.aside"
             shutil.rmtree(aside, ignore_errors=True)
             wanted = ("--python-version", version, "--only-binary", ":all:", "--target", str(aside))
             pip("install", "--quiet", "--no-compile", *wanted, *declared)

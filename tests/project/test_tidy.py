@@ -1,49 +1,28 @@
-"""The shape rules of this code base, checked: small files and functions, docstrings, names, a pure core."""
+"""Rules for every module: a docstring, a name that says something, nothing swallowed, a pure core. Sizes: `test_shape`."""
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "sagas", "projections", "infra", "workers", "muster")
+from tests.project.source import PACKAGES, PRODUCT, ROOT, functions, lines_of, name, written
+
 PURE = ("domain", "sagas", "projections")
-file_lines_max = 450
-function_lines_max = 70
 DRAWERS = {"utils", "util", "common", "base", "helpers", "helper", "manager", "misc"}
 IMPURE = re.compile(
     r"\bdatetime\.(now|utcnow|today)\b|\buuid[1-7]?\b|\brandom\b|\btime\.\w|\bos\.|(?<!def )\bopen\(|\bprint\("
 )
 
-MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
-
-
-def name(file: Path) -> str:
-    return str(file.relative_to(ROOT))
-
-
-def functions(file: Path):
-    """(name, lines, node) of each function in the file."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, (node.end_lineno or 0) - node.lineno + 1, node
+TESTS = written("tests")
 
 
 def test_there_is_something_to_check():
-    assert len(MODULES) > 40
-    assert {file.relative_to(ROOT).parts[0] for file in MODULES} == set(PACKAGES)
+    assert len(PRODUCT) > 40
+    assert {file.relative_to(ROOT).parts[0] for file in PRODUCT} == set(PACKAGES)
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name)
+@pytest.mark.parametrize("file", PRODUCT, ids=name)
 class TestEveryModule:
-    def test_is_not_long(self, file):
-        assert len(file.read_text().splitlines()) <= file_lines_max
-
-    def test_has_short_functions(self, file):
-        assert {told: lines for told, lines, _ in functions(file) if lines > function_lines_max} == {}
-
     def test_says_what_it_is(self, file):
         assert ast.get_docstring(ast.parse(file.read_text()))
 
@@ -59,7 +38,7 @@ class TestEveryModule:
                 assert any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
 
 
-@pytest.mark.parametrize("file", [file for file in MODULES if file.relative_to(ROOT).parts[0] in PURE], ids=name)
+@pytest.mark.parametrize("file", [file for file in PRODUCT if file.relative_to(ROOT).parts[0] in PURE], ids=name)
 def test_the_core_has_no_clock_no_chance_and_no_world(file):
     code = ast.unparse(_without_docstrings(ast.parse(file.read_text())))
     assert not IMPURE.findall(code)
@@ -77,7 +56,7 @@ def test_tests_mock_nothing_of_ours(file):
 
 
 def test_half_of_all_functions_are_very_short():
-    lengths = sorted(lines for file in MODULES for _, lines, _ in functions(file))
+    lengths = sorted(lines_of(function) for file in PRODUCT for function in functions(file))
     assert lengths[len(lengths) // 2] <= 12
     assert lengths[len(lengths) * 9 // 10] <= 35
 

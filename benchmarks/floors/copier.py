@@ -1,6 +1,6 @@
 """The floor for the copying of a move: the same bytes through the same streams into LMDB, asked of the driver directly.
 
-    python -m benchmarks.load.copier SOURCE KEYSPACE SHARD EPOCH FOLDER
+    python -m benchmarks.floors.copier SOURCE KEYSPACE SHARD EPOCH FOLDER
 
 A data node that no controller knows copies the shard from the node at SOURCE. Prints JSON: seconds, bytes, share of a core.
 """

@@ -1,6 +1,6 @@
 """The floor for HTTP: a plain ASGI function on the same server software that does nothing but answer the same bytes.
 
-    python -m benchmarks.load.plain PORT < answer
+    python -m benchmarks.floors.plain PORT < answer
 
 `GET /v1/watch…` stays open; a request with a body is also told to whoever watches, as a frame of the size of ours.
 """

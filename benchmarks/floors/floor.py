@@ -37,7 +37,7 @@ _MAP_BYTES: Final = 4 << 30
 def plain_http(answer: bytes, log: Path) -> Iterator[int]:
     """The port of a server that answers everything with these bytes."""
     port = free_port()
-    with running(python("benchmarks.load.plain", port), log, stdin=PIPE) as process:
+    with running(python("benchmarks.floors.plain", port), log, stdin=PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(answer)
         process.stdin.close()

@@ -1,6 +1,6 @@
 """The floor for a data node: a bare `grpc.aio` server of the same messages, which stores nothing.
 
-    python -m benchmarks.load.echo
+    python -m benchmarks.floors.echo
 
 Prints the port; every get finds a value of the usual size, every write is acknowledged.
 """

@@ -1,0 +1,188 @@
+"""What does not keep a rule of `test_shape` yet. These lists may only get shorter."""
+
+from typing import Final
+
+any_max: Final = 480
+"""How often `Any` may stand in the product."""
+
+CROWDED_FOLDERS: Final[frozenset[str]] = frozenset(
+    {
+        "muster/wire",
+        "workers/http",
+    }
+)
+"""Folders of more than a dozen files."""
+
+LONG_FILES: Final[frozenset[str]] = frozenset(
+    {
+        "tests/drivers/driver_contract.py",
+        "tests/infra/kafka/test_log_faults.py",
+        "tests/infra/log/log_contract.py",
+        "tests/infra/shards/test_store.py",
+        "tests/muster/agent/test_agent.py",
+        "tests/muster/keyspace/test_keyspace.py",
+        "tests/sagas/test_engine.py",
+        "tests/sagas/test_shard_migration.py",
+        "tests/simulation/data_node.py",
+        "tests/workers/health/test_checker.py",
+        "tests/workers/machine/test_partition.py",
+        "tests/workers/node/test_data_node.py",
+        "tests/workers/projector/test_projector.py",
+        "tests/workers/writer/test_writer.py",
+        "workers/machine/partition.py",
+    }
+)
+"""Files of more than 400 lines. Those of tests are contracts and suites that read as one list."""
+
+LONG_FUNCTIONS: Final[frozenset[str]] = frozenset(
+    {
+        "domain/saga.py _evolve",
+        "domain/shards/keyspace.py _step",
+        "muster/agent/agent.py __init__",
+        "workers/controller/assembly.py assembled",
+        "workers/http/operation.py routes",
+        "workers/http/shards/keyspaces.py routes",
+        "workers/http/shards/nodes.py routes",
+        "workers/views/snapshotter.py take",
+    }
+)
+"""Functions of more than 40 lines."""
+
+MANY_PARAMETERS: Final[frozenset[str]] = frozenset(
+    {
+        "infra/kafka/log.py __init__",
+        "infra/log/recorder.py __init__",
+        "muster/agent/agent.py __init__",
+        "muster/client/shards.py move",
+    }
+)
+"""What takes more than 8 parameters: calls whose options are keywords, and constructors that are given their limits."""
+
+CUT_AT_SLASHES: Final[frozenset[str]] = frozenset(
+    {
+        "infra/kafka/snapshots.py",
+        "infra/local/jars.py",
+        "muster/client/shards.py",
+        "workers/http/routing.py",
+    }
+)
+"""Where other things than names of streams are cut at slashes: keys of snapshots, paths of Maven and HTTP, typed ids."""
+
+OPEN_ENDED: Final[frozenset[str]] = frozenset(
+    {
+        "domain/registry/instance.py evolve",
+        "domain/registry/service.py _decide",
+        "domain/registry/service.py decide",
+        "domain/registry/versions.py evolve",
+        "domain/saga.py _evolve",
+        "domain/saga.py evolve",
+        "domain/shards/cluster.py decide",
+        "domain/shards/cluster.py evolve",
+        "domain/shards/keyspace.py decide",
+        "domain/shards/node.py evolve",
+        "domain/shards/shard.py evolve",
+        "sagas/engine/decide.py decide",
+    }
+)
+"""Functions `decide` and `evolve` that do not match a closed union."""
+
+SHARED_CLASS_NAMES: Final[frozenset[str]] = frozenset(
+    {
+        "Change",
+        "Changed",
+        "Changes",
+        "Event",
+        "Finding",
+        "Instance",
+        "Keyspace",
+        "Mark",
+        "MigrationsQuery",
+        "Outcome",
+        "Place",
+        "PublishedCommand",
+        "Reader",
+        "Route",
+        "Service",
+        "Shard",
+        "ShardsQuery",
+        "Snapshot",
+        "Task",
+        "TasksQuery",
+        "Timer",
+        "Write",
+        "Written",
+    }
+)
+"""Public class names of two modules. Some are of what is seen outside and decided inside (Instance, Service, Shard,
+Keyspace, Event, Mark): the published language has the one, the core the other."""
+
+REPEATED_PATHS: Final[frozenset[str]] = frozenset(
+    {
+        "/v1/peer/execute",
+        "/v1/tasks",
+    }
+)
+"""Paths of HTTP that are written twice."""
+
+RULES_IN_FACES: Final[frozenset[str]] = frozenset(
+    {
+        "workers/http/audit/events.py InstanceNotFound",
+        "workers/http/shards/keyspaces.py NodeCordoned",
+        "workers/http/shards/keyspaces.py NodeNotFound",
+        "workers/http/shards/nodes.py VerbNotAllowed",
+        "workers/http/shards/tasks.py refusal",
+    }
+)
+"""Refusals that a face raises, which are none of parsing."""
+
+SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
+    {
+        "domain",
+        "domain/registry",
+        "domain/shards",
+        "infra",
+        "infra/kafka",
+        "infra/local",
+        "infra/log",
+        "infra/postgres",
+        "infra/shards",
+        "infra/sqlite",
+        "muster",
+        "muster/agent",
+        "muster/cli",
+        "muster/cli/registry",
+        "muster/cli/shards",
+        "muster/client",
+        "muster/keyspace",
+        "muster/wire",
+        "projections",
+        "sagas",
+        "sagas/engine",
+        "sagas/invariants",
+        "workers",
+        "workers/audit",
+        "workers/cli",
+        "workers/controller",
+        "workers/doctor",
+        "workers/health",
+        "workers/http",
+        "workers/http/audit",
+        "workers/http/registry",
+        "workers/http/shards",
+        "workers/http/watch",
+        "workers/machine",
+        "workers/projector",
+        "workers/sagas",
+        "workers/views",
+    }
+)
+"""Folders where fewer than 3 % of the lines have a comment."""
+
+SPREAD_FIELDS: Final[frozenset[str]] = frozenset(
+    {
+        "began_at",
+        "ended_at",
+        "started_at",
+    }
+)
+"""Fields of rows that stand in more than three files."""

@@ -39,7 +39,7 @@ from domain.registry.instance import (
     carried_over,
     health_of,
 )
-from domain.registry.timers import Timer, keeps_timers, timers
+from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from domain.registry.versions import INITIAL, Service, evolve
 from muster.wire.check import REPORTED, Health, TtlCheck, worst
 from muster.wire.command import Command
@@ -341,7 +341,7 @@ def renews(command: ServiceCommand) -> Renewed | None:
             return None
 
 
-def expire(timer: Timer) -> OwnCommand:
+def expire(timer: InstanceTimer) -> OwnCommand:
     """The command to give when the timer has run out."""
     match timer.kind:
         case "lease":

@@ -6,7 +6,7 @@ from domain.registry.instance import Instance, InstanceHealthChanged, ServiceEve
 from muster.wire.check import REPORTED, TtlCheck
 
 
-class Timer(NamedTuple):
+class InstanceTimer(NamedTuple):
     """Something that runs out after `seconds` unless renewed; `check` names the ttl check."""
 
     instance: str
@@ -21,16 +21,16 @@ class Timer(NamedTuple):
         return self.check
 
 
-def timers(instance: Instance) -> tuple[Timer, ...]:
+def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
     """All that can run out for the instance now."""
     spec, wanted = instance.spec, []
     if spec.lease_seconds is not None:
-        wanted.append(Timer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
+        wanted.append(InstanceTimer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
     for check in spec.checks:
         if isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
-            wanted.append(Timer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
+            wanted.append(InstanceTimer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
     if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
-        wanted.append(Timer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
+        wanted.append(InstanceTimer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
     return tuple(wanted)
 
 

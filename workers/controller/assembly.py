@@ -41,7 +41,7 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ControllerParts:
     """The parts of a controller. Those without Kafka are alone: `presence` is None and `topics` is empty."""
 
     gateway: Gateway
@@ -55,7 +55,7 @@ class Parts:
     projector: Projector | None
 
 
-def assembled(settings: Settings, resources: Resources) -> Parts:
+def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     """The parts, connected with each other."""
     engine, bootstrap, projector = resources.engine, resources.bootstrap, resources.projector
     views = Views(sorted(engine.logs))
@@ -93,7 +93,7 @@ def assembled(settings: Settings, resources: Resources) -> Parts:
     topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
     for number, writer in enumerate(writers.values()):
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
-    return Parts(
+    return ControllerParts(
         gateway=gateway,
         application=_application(gateway, writers, resources.mapper),
         writers=writers,

@@ -26,7 +26,7 @@ from infra.postgres.store import ReadStore
 from infra.settings import LOCAL, Settings
 from infra.sqlite.engine import open_embedded
 from workers.collector import COLLECTOR
-from workers.controller.assembly import Parts, Resources, assembled
+from workers.controller.assembly import ControllerParts, Resources, assembled
 from workers.controller.http_server import drain_seconds_max, listening_socket, serving, url_of
 from workers.controller.snapshots import keep_snapshots, take_last_snapshots
 from workers.gateway import Gateway
@@ -111,7 +111,7 @@ async def _projector(
 
 
 @asynccontextmanager
-async def _working(parts: Parts) -> AsyncIterator[None]:
+async def _working(parts: ControllerParts) -> AsyncIterator[None]:
     """Recover, then do all the controller's work for the length of the block. Entered once every log has been read."""
     COLLECTOR.off("recovery")
     await asyncio.gather(*(snapshotter.restore() for snapshotter in parts.snapshotters.values()))
@@ -134,7 +134,7 @@ async def _working(parts: Parts) -> AsyncIterator[None]:
             await take_last_snapshots(parts.writers, parts.snapshotters)
 
 
-def _helpers(parts: Parts) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None]]]:
     """All that runs beside the writers, with the names of the tasks."""
     helpers = [("checker", parts.checker.run()), ("snapshots", keep_snapshots(parts.writers, parts.snapshotters))]
     helpers += [("commands", topic.run()) for topic in parts.topics]

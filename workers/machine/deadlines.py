@@ -6,21 +6,15 @@ deadline by the gap: nothing expires in a burst because we were away.
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from domain.decider import Timer
 
 Subject = tuple[str, str]
 """A stream, and the item of it that a timer is for."""
 
 step_max_seconds: Final = 0.3
 """Three ticks of the writer: short enough for a lease of half a second that is renewed in good time to outlive a pause."""
-
-
-class Timer(Protocol):
-    """What runs out after `seconds`; hashable, and the same again as long as it is the same timer."""
-
-    @property
-    def seconds(self) -> float:
-        """Its full length."""
 
 
 class Deadlines:

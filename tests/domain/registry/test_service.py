@@ -31,11 +31,11 @@ from domain.registry.service import (
     ExpireTtl,
     ExpireUnhealthy,
     Heartbeat,
+    InstanceTimer,
     ObserveCheck,
     RegisterInstance,
     ReportHealth,
     SetMaintenance,
-    Timer,
     UndrainInstance,
     expire,
     keeps_timers,
@@ -337,9 +337,9 @@ class TestTimers:
         ill = health("unknown", "unhealthy", "503", "ready", "unhealthy")
         state = given(registered(checks=FULL.checks, lease_seconds=30.0, deregister_after_seconds=3600.0), ill).state
         assert set(timers(state.instances[A])) == {
-            Timer(A, 0, "lease", 30.0),
-            Timer(A, 0, "ttl", 5.0, "ttl"),
-            Timer(A, 0, "unhealthy", 3600.0),
+            InstanceTimer(A, 0, "lease", 30.0),
+            InstanceTimer(A, 0, "ttl", 5.0, "ttl"),
+            InstanceTimer(A, 0, "unhealthy", 3600.0),
         }
 
     def test_a_ttl_that_has_run_out_does_not_run_again(self):
@@ -377,16 +377,16 @@ class TestTimers:
     )
     def test_only_signs_of_life_renew(self, command, lease, ttl, unhealthy):
         which = renews(command) or (lambda _timer: False)
-        assert which(Timer(A, 0, "lease", 1.0)) is lease
-        assert which(Timer(A, 0, "ttl", 1.0, "ttl")) is ttl
-        assert which(Timer(A, 0, "unhealthy", 1.0)) is unhealthy
+        assert which(InstanceTimer(A, 0, "lease", 1.0)) is lease
+        assert which(InstanceTimer(A, 0, "ttl", 1.0, "ttl")) is ttl
+        assert which(InstanceTimer(A, 0, "unhealthy", 1.0)) is unhealthy
 
     @pytest.mark.parametrize(
         ("timer", "command"),
         [
-            (Timer(A, 3, "lease", 1.0), ExpireLease(instance=A, incarnation=3)),
-            (Timer(A, 3, "ttl", 1.0, "ttl"), ExpireTtl(instance=A, incarnation=3, check="ttl")),
-            (Timer(A, 3, "unhealthy", 1.0), ExpireUnhealthy(instance=A, incarnation=3)),
+            (InstanceTimer(A, 3, "lease", 1.0), ExpireLease(instance=A, incarnation=3)),
+            (InstanceTimer(A, 3, "ttl", 1.0, "ttl"), ExpireTtl(instance=A, incarnation=3, check="ttl")),
+            (InstanceTimer(A, 3, "unhealthy", 1.0), ExpireUnhealthy(instance=A, incarnation=3)),
         ],
     )
     def test_each_timer_has_its_command(self, timer, command):

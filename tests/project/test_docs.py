@@ -15,7 +15,7 @@ from workers.http.application import openapi_document
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
+    [*ROOT.glob("*.md"), ROOT / "muster/README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
     key=str,
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -149,6 +149,14 @@ def classes() -> set[str]:
     folders = ("domain", "sagas", "projections", "infra", "workers", "muster")
     sources = [source.read_text(encoding="utf-8") for folder in folders for source in (ROOT / folder).rglob("*.py")]
     return {name for source in sources for name in re.findall(r"^class (\w+)", source, flags=re.MULTILINE)}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_examples_import_only_what_a_user_has(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        imported = set(re.findall(r"^ *(?:from|import) (\w+)", block, flags=re.MULTILINE))
+        assert not imported & {"domain", "infra", "projections", "sagas", "workers"}, block
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)

@@ -90,7 +90,6 @@ SHARED_CLASS_NAMES: Final[frozenset[str]] = frozenset(
         "Mark",
         "MigrationsQuery",
         "Outcome",
-        "Parts",
         "Place",
         "PublishedCommand",
         "Reader",

@@ -26,6 +26,7 @@ FOREIGN_NAMES = {
     *("ProduceRequest", "FetchRequest", "MemoryRecords"),
     "DefaultRecordBatchBuilder",
     "AIOKafkaClient",
+    "TypeAdapter",
     *("TermStarted", "InitProducerId", "ListOffsets", "SIGTERM", "SIGKILL", "TLS", "Updated"),
     *("Mapper", "StoredEvent", "Recorder", "ApplicationRecorder", "Application", "Aggregate", "Fragment", "ETag"),
 }

@@ -27,6 +27,7 @@ from muster.wire.error import MusterError
 POLL_SECONDS: Final = 0.03
 LOCK_WAIT_SECONDS: Final = 2.0
 LOG_LINES_MAX: Final = 20
+STOPPED_SECONDS_MAX: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -138,8 +139,12 @@ class ChildProcess:
             self._process.wait()
 
     def suspend(self) -> None:
-        """SIGSTOP: the server keeps its sockets and says nothing."""
+        """SIGSTOP: the server keeps its sockets and says nothing any more when this returns."""
         self._send(signal.SIGSTOP)
+        # The signal is only on its way now: until each thread has taken notice, another one may still answer.
+        until = time.monotonic() + STOPPED_SECONDS_MAX
+        while self._process is not None and not _is_stopped(self._process.pid) and time.monotonic() < until:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT: the server goes on where it was."""
@@ -208,3 +213,16 @@ def _die_with_parent(parent: int) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether no thread of the process runs; where the system has no /proc, what was sent must do."""
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            # The state follows the name in brackets, which may hold blanks.
+            state = thread.read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            continue
+        if state not in "TtZX":
+            return False
+    return True

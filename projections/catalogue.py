@@ -1,13 +1,13 @@
 """All read models, as a literal tuple."""
 
-from typing import Any, Final
+from typing import Final
 
 from projections.data_nodes import DATA_NODES
 from projections.history import HISTORY
 from projections.instances import INSTANCES
 from projections.migrations import MIGRATIONS
-from projections.projection import Projection
+from projections.projection import AnyProjection
 from projections.services import SERVICES
 from projections.shards import SHARDS
 
-PROJECTIONS: Final[tuple[Projection[Any], ...]] = (SERVICES, INSTANCES, HISTORY, DATA_NODES, SHARDS, MIGRATIONS)
+PROJECTIONS: Final[tuple[AnyProjection, ...]] = (SERVICES, INSTANCES, HISTORY, DATA_NODES, SHARDS, MIGRATIONS)

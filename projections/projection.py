@@ -21,6 +21,7 @@ class Projection(Generic[Row]):
 
     `columns` are what SQL users see besides the key: fields of the row, fields of its parts (`spec.address`) or properties;
     none: every field. `keeps_whole_row`: the table also keeps the whole row as JSON, and not only what the columns leave out.
+    `in_memory`: controllers keep the rows too, and answer from them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Projection(Generic[Row]):
     columns: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     keeps_whole_row: bool = False
+    in_memory: bool = True
 
     def touched(self, recorded: Recorded) -> Key | None:
         """The key of the row that the event touches; None: it touches none."""
@@ -42,3 +44,7 @@ class Projection(Generic[Row]):
         """`touched`, of many events."""
         events, key_of = self.events, self.key_of
         return [key_of(one) if type(one.event) in events else None for one in recorded]
+
+
+AnyProjection = Projection[Any]
+"""A projection, whatever its rows are."""

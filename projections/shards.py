@@ -90,4 +90,5 @@ SHARDS: Final = Projection(
     key_of=key_of,
     fold=fold,
     keeps_whole_row=True,
+    in_memory=False,  # A keyspace's state says the same, and of shards to which nothing has happened yet too.
 )

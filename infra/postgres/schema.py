@@ -15,7 +15,7 @@ import asyncpg
 
 from infra.postgres.table import ReadTable
 from muster.wire.error import Refused
-from projections.projection import Projection
+from projections.projection import AnyProjection
 
 _logger: Final = logging.getLogger("muster.read_store")
 
@@ -95,7 +95,7 @@ async def _point(connection: Any, view: str, query: str) -> None:
         await connection.execute(f"CREATE VIEW {view} AS {query}")
 
 
-async def drop_older(connection: Any, schema: str, projection: Projection[Any]) -> None:
+async def drop_older(connection: Any, schema: str, projection: AnyProjection) -> None:
     """Drop the tables of older revisions; those that are in use stay until the next start."""
     older = await connection.fetch(
         f"SELECT DISTINCT revision FROM {schema}.checkpoint WHERE projection = $1 AND revision < $2",

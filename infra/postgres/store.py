@@ -16,7 +16,7 @@ from infra.postgres.connections import Connections
 from infra.postgres.schema import Purpose, drop_older, show, take
 from infra.postgres.table import ReadTable
 from muster.wire.error import Fenced, NotReady
-from projections.projection import Key, Projection
+from projections.projection import AnyProjection, Key
 
 
 class Overtaken(Fenced):
@@ -66,8 +66,8 @@ class ReadStore:
         self._connections.close()
 
     async def prepare(
-        self, projections: Sequence[Projection[Any]], purpose: Purpose = "projector", *, overwrite: bool = False
-    ) -> list[Projection[Any]]:
+        self, projections: Sequence[AnyProjection], purpose: Purpose = "projector", *, overwrite: bool = False
+    ) -> list[AnyProjection]:
         """Create what is missing; the projections whose revision is not the live one yet: to be built, then switched.
 
         Raises SchemaTaken when the schema serves something else (a replay replaces an earlier replay; `overwrite`
@@ -85,7 +85,7 @@ class ReadStore:
             if live.get(projection.name, projection.revision) != projection.revision
         ]
 
-    async def _prepare(self, connection: Any, projection: Projection[Any], live: int | None) -> None:
+    async def _prepare(self, connection: Any, projection: AnyProjection, live: int | None) -> None:
         if live is not None and live > projection.revision:
             raise NotReady(
                 f"{self.schema}.{projection.name} is at revision {live}, which a newer muster has built; this one knows "
@@ -98,14 +98,14 @@ class ReadStore:
         if live == projection.revision:
             await drop_older(connection, self.schema, projection)
 
-    def table(self, projection: Projection[Any]) -> ReadTable[Any]:
+    def table(self, projection: AnyProjection) -> ReadTable[Any]:
         """The projection's table."""
         known = self._tables.get((projection.name, projection.revision))
         if known is None or known.projection is not projection:
             known = self._tables[projection.name, projection.revision] = ReadTable(projection, self.schema)
         return known
 
-    async def cursors(self, partition: int, projections: Sequence[Projection[Any]]) -> dict[str, Cursor]:
+    async def cursors(self, partition: int, projections: Sequence[AnyProjection]) -> dict[str, Cursor]:
         """Where each projection, by name, stands in the partition; START for a new one."""
         names, revisions = _identities(projections)
         async with self._connections.transaction() as connection:
@@ -122,7 +122,7 @@ class ReadStore:
             )
         return {row[0]: Cursor(*row[1:]) for row in map(tuple, found)}
 
-    async def parked(self, partition: int, projection: Projection[Any]) -> list[ParkedKey]:
+    async def parked(self, partition: int, projection: AnyProjection) -> list[ParkedKey]:
         """The projection's parked keys in the partition."""
         found = await self._connections.fetch(
             f"SELECT key, position, reason FROM {self.schema}.parked "
@@ -131,20 +131,18 @@ class ReadStore:
         )
         return [ParkedKey(tuple(key), position, reason) for key, position, reason in found]
 
-    async def rows(self, projection: Projection[Any], keys: Sequence[Key]) -> dict[Key, Any]:
+    async def rows(self, projection: AnyProjection, keys: Sequence[Key]) -> dict[Key, Any]:
         """The stored rows of the keys; keys without a row are left out."""
         table = self.table(projection)
         found = await self._connections.fetch(table.select, *table.key_arrays(keys))
         return dict(map(table.row, found))
 
-    async def count(self, projection: Projection[Any]) -> int:
+    async def count(self, projection: AnyProjection) -> int:
         """How many rows the projection has."""
         [(count,)] = await self._connections.fetch(f"SELECT count(*) FROM {self.table(projection).full_name}")
         return int(count)
 
-    async def commit(
-        self, partition: int, changes: Mapping[Projection[Any], Changes], old: Cursor, new: Cursor
-    ) -> None:
+    async def commit(self, partition: int, changes: Mapping[AnyProjection, Changes], old: Cursor, new: Cursor) -> None:
         """Write the changes and move their projections' cursors from `old` to `new`, all or nothing.
 
         Raises Overtaken when a cursor is not at `old` any more.
@@ -155,7 +153,7 @@ class ReadStore:
                 await self._write(connection, self.table(projection), partition, change)
 
     async def _compare_and_set(
-        self, connection: Any, partition: int, projections: Sequence[Projection[Any]], old: Cursor, new: Cursor
+        self, connection: Any, partition: int, projections: Sequence[AnyProjection], old: Cursor, new: Cursor
     ) -> None:
         moved = await connection.execute(
             f"UPDATE {self.schema}.checkpoint "
@@ -191,7 +189,7 @@ class ReadStore:
                 *(parked.position, parked.reason.replace("\x00", "\ufffd")),
             )
 
-    async def switch(self, projection: Projection[Any]) -> None:
+    async def switch(self, projection: AnyProjection) -> None:
         """Show this revision to readers from now on, and drop the older ones.
 
         The view is re-pointed in one transaction. Raises NotReady, naming what stands in the way, when views of users
@@ -206,7 +204,7 @@ class ReadStore:
         async with self._connections.transaction() as connection:
             await drop_older(connection, self.schema, projection)
 
-    async def reset(self, partition: int, projections: Sequence[Projection[Any]]) -> None:
+    async def reset(self, partition: int, projections: Sequence[AnyProjection]) -> None:
         """Forget the partition: its rows, parked keys and cursors, in one transaction. What follows is a rebuild."""
         async with self._connections.transaction() as connection:
             for projection in projections:
@@ -223,7 +221,7 @@ class ReadStore:
                 )
 
 
-def _identities(projections: Sequence[Projection[Any]]) -> tuple[list[str], list[int]]:
+def _identities(projections: Sequence[AnyProjection]) -> tuple[list[str], list[int]]:
     return [projection.name for projection in projections], [projection.revision for projection in projections]
 
 

@@ -49,6 +49,7 @@ async def test_rows_of_whole_moves_agree_with_the_domains_states(tmp_path: Path)
         await those.give("cluster", CordonNode(node="n2"))
         await those.give("cluster", RemoveNode(node="n3"))
         keyspace, nodes, sagas = those.views.keyspaces["users"], those.views.cluster.nodes, dict(those.views.sagas)
+        migrations = dict(those.views.migrations)
     events = await recorded_of(tmp_path)
 
     assert {key: (row.owner, row.epoch, row.status, row.migration) for key, row in folded(SHARDS, events).items()} == {
@@ -56,6 +57,7 @@ async def test_rows_of_whole_moves_agree_with_the_domains_states(tmp_path: Path)
         for shard in keyspace.shards.values()
     }
     assert {key: row for (key,), row in folded(DATA_NODES, events).items()} == dict(nodes)
+    assert folded(MIGRATIONS, events) == migrations
     assert {key: (row.phase, row.step) for (key,), row in folded(MIGRATIONS, events).items()} == {
         id_: (saga.phase, saga.step) for id_, saga in sagas.items()
     }

@@ -112,7 +112,7 @@ class Scenario(Machine):
 
     def _discover(self, service: str) -> str:
         try:
-            return _lines(instance.id for instance in self.views.discover(service))
+            return _lines(instance.id for instance in self.views.registry.discover(service))
         except MusterError as error:
             return f"{error.name}: {error.detail}\n"
 

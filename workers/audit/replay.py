@@ -15,7 +15,7 @@ from infra.log.port import START, Batch, Cursor, EventLog
 from infra.postgres.store import ParkedKey, ReadStore
 from muster.wire.error import InvalidCommand
 from projections.catalogue import PROJECTIONS
-from projections.projection import Key, Projection
+from projections.projection import AnyProjection, Key
 from workers.projector.fold import Fold
 
 OnReplayed = Callable[[int, int, int], None]
@@ -42,7 +42,7 @@ async def replay(
     *,
     to_position: int | Mapping[int, int] | None = None,
     to_time: datetime | None = None,
-    projections: Sequence[Projection[Any]] = PROJECTIONS,
+    projections: Sequence[AnyProjection] = PROJECTIONS,
     into: ReadStore | None = None,
     overwrite: bool = False,
     progress: OnReplayed | None = None,

@@ -20,7 +20,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import START, Batch, Cursor, EventLog
 from infra.postgres.store import ReadStore
 from muster.wire.error import Corrupt
-from projections.projection import Key, Projection
+from projections.projection import AnyProjection, Key
 from workers.collector import COLLECTOR
 from workers.projector.fold import Fold
 
@@ -51,7 +51,7 @@ class Pipeline:
         log: EventLog,
         store: ReadStore,
         mapper: CloudEventMapper,
-        projections: Sequence[Projection[Any]],
+        projections: Sequence[AnyProjection],
         limits: Limits,
         current: Callable[["Pipeline"], Awaitable[None]],
     ) -> None:
@@ -75,7 +75,7 @@ class Pipeline:
         """How many events were stored per second, over the last writes."""
         return self._rate.per_second()
 
-    def parked(self, projection: Projection[Any]) -> int:
+    def parked(self, projection: AnyProjection) -> int:
         """How many rows of the projection stand still because an event could not be folded into them."""
         return sum(len(fold.parked) for fold in self._folds if fold.projection is projection)
 
@@ -196,10 +196,10 @@ class Pipeline:
 
 _Signal = Literal["end"] | Corrupt
 _Item = Batch | _Signal
-_Keys = dict[Projection[Any], list[Key | None]]
+_Keys = dict[AnyProjection, list[Key | None]]
 
 
-def _keys_of(projections: Sequence[Projection[Any]], recorded: Sequence[Recorded]) -> _Keys:
+def _keys_of(projections: Sequence[AnyProjection], recorded: Sequence[Recorded]) -> _Keys:
     """The keys that the events touch, by projection; those that select their keys alike share one list."""
     shared: dict[object, list[Key | None]] = {}
     keys: _Keys = {}

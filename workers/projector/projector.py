@@ -24,7 +24,7 @@ from infra.postgres.connections import UNAVAILABLE
 from infra.postgres.store import ReadStore
 from muster.wire.error import Corrupt, CursorRefused, Transient
 from projections.catalogue import PROJECTIONS
-from projections.projection import Projection
+from projections.projection import AnyProjection
 from workers.projector.pipeline import Limits, Pipeline
 
 RETRY_SECONDS_FIRST: Final = 0.1
@@ -41,13 +41,13 @@ class Projector:
         logs: Sequence[EventLog],
         store: ReadStore,
         mapper: CloudEventMapper,
-        projections: Sequence[Projection[Any]] = PROJECTIONS,
+        projections: Sequence[AnyProjection] = PROJECTIONS,
         *,
         limits: Limits | None = None,
     ) -> None:
         self._logs, self._store, self._mapper, self._projections = logs, store, mapper, projections
         self._limits = limits or Limits()
-        self._building: list[Projection[Any]] = []
+        self._building: list[AnyProjection] = []
         self._current: set[tuple[int, str]] = set()
         self._pipelines: dict[tuple[int, str], Pipeline] = {}
         self._states: dict[tuple[int, str], tuple[str, str | None]] = {}
@@ -79,7 +79,7 @@ class Projector:
             for log in self._logs
         }
 
-    def _status(self, partition: int, projection: Projection[Any]) -> dict[str, Any]:
+    def _status(self, partition: int, projection: AnyProjection) -> dict[str, Any]:
         place = partition, projection.name
         state, detail = self._states.get(place, ("starting", None))
         pipeline = self._pipelines.get(place)
@@ -101,7 +101,7 @@ class Projector:
             "events_per_second": round(pipeline.events_per_second, 1),
         }
 
-    async def _keep(self, log: EventLog, projections: Sequence[Projection[Any]]) -> None:
+    async def _keep(self, log: EventLog, projections: Sequence[AnyProjection]) -> None:
         """Keep projections of one partition going, whatever happens."""
         delay = RETRY_SECONDS_FIRST
         while True:
@@ -128,22 +128,20 @@ class Projector:
                 )
                 await asyncio.sleep(delay)
 
-    async def _groups(
-        self, log: EventLog, projections: Sequence[Projection[Any]]
-    ) -> dict[Cursor, list[Projection[Any]]]:
+    async def _groups(self, log: EventLog, projections: Sequence[AnyProjection]) -> dict[Cursor, list[AnyProjection]]:
         """The projections by the cursor that the store holds."""
         cursors = await self._store.cursors(log.partition, projections)
-        groups: dict[Cursor, list[Projection[Any]]] = {}
+        groups: dict[Cursor, list[AnyProjection]] = {}
         for projection in projections:
             groups.setdefault(cursors[projection.name], []).append(projection)
         return groups
 
-    async def _keep_all(self, log: EventLog, groups: Collection[Sequence[Projection[Any]]]) -> None:
+    async def _keep_all(self, log: EventLog, groups: Collection[Sequence[AnyProjection]]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for projections in groups:
                 tasks.create_task(self._keep(log, projections))
 
-    def _pipeline(self, log: EventLog, projections: Sequence[Projection[Any]]) -> Pipeline:
+    def _pipeline(self, log: EventLog, projections: Sequence[AnyProjection]) -> Pipeline:
         pipeline = Pipeline(log, self._store, self._mapper, projections, self._limits, self._caught_up)
         for projection in projections:
             self._pipelines[log.partition, projection.name] = pipeline
@@ -162,7 +160,7 @@ class Projector:
                 _logger.info("%s shows revision %d now", projection.name, projection.revision)
             self._states[pipeline.partition, projection.name] = ("current", None)
 
-    def _tell(self, log: EventLog, projections: Sequence[Projection[Any]], state: str, detail: str | None) -> None:
+    def _tell(self, log: EventLog, projections: Sequence[AnyProjection], state: str, detail: str | None) -> None:
         for projection in projections:
             place = log.partition, projection.name
             if detail is not None and self._states.get(place) != (state, detail):

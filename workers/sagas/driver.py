@@ -24,8 +24,8 @@ from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Action, Ask, Definitions, Heard, Wait
 from sagas.engine.wanted import pending, task_id
 from workers.sagas.upkeep import Observe, Submit, Upkeep
+from workers.views.registry import Change
 from workers.views.shards import Changed, ShardViews
-from workers.views.views import Change
 from workers.writer.observer import ChangedItem
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.stream import CLUSTER, keyspace_stream, name_of
 from muster.wire.token import Token
-from projections.migrations import MigrationRow
-from projections.migrations import fold as fold_migration
+from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
+from workers.views.table import AllParked, MemoryTable
 
 ended_migrations_max: Final = 10_000
 
@@ -40,13 +40,14 @@ ShardListener = Callable[[int, Token, Changed], None]
 
 
 class ShardViews:
-    """`keyspaces` by name, `cluster`, `sagas` and `migrations` by id, `tasks` by node and id."""
+    """`keyspaces` by name, `cluster`, `sagas` by id, `migrations` by (id,), `tasks` by node and id."""
 
-    def __init__(self) -> None:
+    def __init__(self, parked: AllParked | None = None) -> None:
         self.keyspaces: dict[str, Keyspace] = {}
         self.cluster: cluster.Cluster = cluster.INITIAL
         self.sagas: dict[str, Saga] = {}
-        self.migrations: dict[str, MigrationRow] = {}
+        self._migrations = MemoryTable(MIGRATIONS, {} if parked is None else parked)
+        self.migrations = self._migrations.rows
         self.tasks: dict[str, dict[str, TaskRow]] = {}
         self.progress: dict[str, dict[str, Any]] = {}
         self._of: dict[str, list[tuple[str, str]]] = {}
@@ -91,17 +92,21 @@ class ShardViews:
     def _saga(self, recorded: Recorded, saga: Saga, changed: Changed) -> None:
         id_ = recorded.stream
         self.sagas[id_] = saga
-        row = fold_migration(self.migrations.get(id_), recorded)
-        assert row is not None, "a migration's row stays"
-        self.migrations[id_] = row
+        self._migrations.fold((id_,), recorded)
         changed.migrations.add(id_)
-        self._place(id_, list(tasks_of_saga(saga, row.step_at)), changed)
+        self._place(id_, list(tasks_of_saga(saga, self._step_at(id_, recorded.at))), changed)
         if saga.ended:
             self.progress.pop(id_, None)
             self._ended.append(id_)
             while len(self._ended) > ended_migrations_max:
                 old = self._ended.popleft()
-                del self.sagas[old], self.migrations[old]
+                del self.sagas[old]
+                self.migrations.pop((old,), None)
+
+    def _step_at(self, id_: str, otherwise: datetime) -> datetime:
+        """When the migration's step began. `otherwise`: of one that has no row, since its first event could not be folded."""
+        row = self.migrations.get((id_,))
+        return otherwise if row is None else row.step_at
 
     def _standing(self, keyspace: str, number: int, at: datetime, changed: Changed) -> None:
         wanted = list(tasks_of_shard(keyspace, self.keyspaces[keyspace], number, at))
@@ -122,7 +127,7 @@ class ShardViews:
             self._of[whose] = [(task.node, task.id) for task in wanted]
 
     def _relocated(self, node: str, changed: Changed) -> None:
-        """The node has another address: whoever is told addresses has to be told again."""
+        """The node has another address: what shows addresses has changed too."""
         for name, keyspace in self.keyspaces.items():
             changed.shards.update((name, shard.id) for shard in keyspace.shards.values() if shard.owner == node)
         for tasks in self.tasks.values():
@@ -133,14 +138,14 @@ class ShardViews:
     def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
         """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""
         nobody = Changed()
-        self.migrations.update((row.migration, row) for row in migrations)
+        self.migrations.update(((row.migration,), row) for row in migrations)
         self._ended.extend(row.migration for row in migrations if row.ended_at is not None)
         for stream, state in streams.items():
             if isinstance(state, cluster.Cluster):
                 self.cluster = state
             elif isinstance(state, Saga):
                 self.sagas[stream] = state
-                self._place(stream, list(tasks_of_saga(state, self.migrations[stream].step_at)), nobody)
+                self._place(stream, list(tasks_of_saga(state, self._step_at(stream, at))), nobody)
             elif isinstance(state, Keyspace):
                 name = name_of(stream)
                 self.keyspaces[name] = state
@@ -169,7 +174,7 @@ class ShardViews:
 
     def migration(self, id_: str) -> MigrationRow:
         """The migration. Raises MigrationNotFound."""
-        found = self.migrations.get(id_)
+        found = self.migrations.get((id_,))
         if found is None:
             raise MigrationNotFound(f"there is no migration {id_}", migration=id_)
         return found

@@ -165,12 +165,13 @@ class Snapshotter:
             if service_stream(service) in streams
         ]
         ids = list(self._partition.ids.recorded())
-        services = [row for stream in services_of if (row := self._views.services.get(name_of(stream))) is not None]
+        services = [row for stream in services_of if (row := self._views.services.get((name_of(stream),))) is not None]
         others = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
         versions = [(stream, streams[stream].version) for stream in services_of]
         del streams  # An older version of a service holds all that has replaced it since.
         moved = self._views.shards.migrations
-        migrations = [moved[stream] for stream, _ in others if stream in moved]
+        migrations = [moved[stream,] for stream, _ in others if (stream,) in moved]
+        tables = [(table, list(table.rows.items())) for table in self._views.tables[number]]
         facts = {
             "last_at": self._partition.last_at.isoformat(),
             "ids_since": (self._partition.ids.since() or self._partition.last_at).isoformat(),
@@ -193,6 +194,10 @@ class Snapshotter:
             plain = [(stream, dumped(stream, state)) for stream, state in states]
             chunks.append(_packed(orjson.dumps({"kind": "states", "rows": plain})))
             await asyncio.sleep(0)
+        for table, held in tables:
+            for kept in _pieces(held, small_rows_chunk_max):
+                chunks.append(_packed(b'{"kind":"rows","rows":%b}' % table.dump(kept)))
+                await asyncio.sleep(0)
         for piece_of in _pieces(migrations, rows_chunk_max):
             chunks.append(_packed(b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(piece_of)))
             await asyncio.sleep(0)
@@ -225,9 +230,12 @@ class Snapshotter:
                 for service, instance, count, positions in plain:
                     views.history[service, instance] = HistoryRow(count, tuple(positions))
             elif kind == b"services":
-                views.services.update({row.service: row for row in _SERVICES.validate_python(plain)})
+                views.services.update({(row.service,): row for row in _SERVICES.validate_python(plain)})
             elif kind == b"states":
                 partition.streams.update((stream, loaded(stream, state)) for stream, state in plain)
+            elif kind == b"rows":
+                for table in views.tables[partition.number]:
+                    table.load(*plain)
             elif kind == b"migrations":
                 migrations += _MIGRATIONS.validate_python(plain)
         partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))

@@ -12,17 +12,15 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from domain.catalogue import DECIDERS
-from domain.registry.instance import Instance
 from muster.wire.stream import kind_of
 from projections.catalogue import PROJECTIONS
-from projections.history import HistoryRow
-from projections.migrations import MigrationRow
-from projections.services import ServiceRow
 
 _layout: Final = 6
 """How chunks are laid out; the schemas do not say it."""
 
 _KEPT: Final = {decider.stream: decider.state for decider in DECIDERS if decider.state is not None}
+
+_ROWS: Final = [projection.row for projection in PROJECTIONS if projection.in_memory]
 
 
 @cache
@@ -44,7 +42,7 @@ def loaded(stream: str, plain: Any) -> Any:
 def revision() -> str:
     """The revision of snapshots that this code writes and reads."""
     schemas = [_plain(_schema(kind).json_schema(mode="serialization")) for kind in sorted(_KEPT)]
-    schemas += [_plain(TypeAdapter(row).json_schema()) for row in (Instance, HistoryRow, MigrationRow, ServiceRow)]
+    schemas += [_plain(TypeAdapter(row).json_schema()) for row in _ROWS]
     rows = [(projection.name, projection.revision) for projection in PROJECTIONS]
     said = json.dumps([_layout, rows, schemas], sort_keys=True)
     return f"{_layout}:{sha256(said.encode()).hexdigest()[:16]}"

@@ -1,81 +1,59 @@
 """The in-memory read models of a controller, folded from acknowledged batches.
 
 One thread, no locks: `apply` runs to its end between two awaits, so a reader never sees half a batch.
+
+    instances, services, history       `RegistryViews`: the projections of these names
+    migrations, and states             `ShardViews`: what keyspaces, data nodes and sagas are, and what is wanted of nodes
+    every other projection             a table per partition, folded from the projection's definition alone
 """
 
 import asyncio
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Final
 
 from domain.message import Recorded
-from domain.registry.instance import Instance
-from domain.registry.service import DECIDER as SERVICES
 from infra.log.port import START, Cursor
-from muster.wire.error import InstanceNotFound, NoHealthyInstances, NotReady, ServiceNotFound, Timeout
-from muster.wire.stream import name_of, service_stream
+from muster.wire.error import NotReady, Timeout
 from muster.wire.token import Token
-from muster.wire.value import value
-from projections.history import HistoryRow, listed
-from projections.history import fold as fold_history
-from projections.projection import Key
-from projections.services import COUNTED, ServiceRow, tallied
-from projections.services import fold as count
+from projections.catalogue import PROJECTIONS
+from projections.data_nodes import DATA_NODES
+from projections.history import HISTORY
+from projections.instances import INSTANCES
+from projections.migrations import MIGRATIONS
+from projections.projection import AnyProjection, Key, Projection, Row
+from projections.services import SERVICES
 from workers.machine.group import Folded
+from workers.views.registry import Change, RegistryViews
 from workers.views.shards import ShardViews
+from workers.views.table import AllParked, MemoryTable
 
-
-@value
-class Change:
-    """What one event did to one instance."""
-
-    recorded: Recorded
-    before: Instance | None
-    after: Instance | None
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A row that an event could not be folded into: it stands still, and its readers are told."""
-
-    position: int
-    reason: str
-
-
-_OF_INSTANCES: Final = frozenset(SERVICES.events)
-_incarnation: Final = attrgetter("incarnation")
+_OWN: Final = (SERVICES, INSTANCES, HISTORY, DATA_NODES, MIGRATIONS)
+"""The projections that `RegistryViews` and `ShardViews` keep."""
 
 Listener = Callable[[int, Cursor, Sequence[Change]], None]
 
 
-@dataclass(slots=True)
-class _Skimmed:
-    """What states do not tell: where each instance's events stand, and the last one that changed a service's counts."""
-
-    positions: dict[Key, list[int]] = field(default_factory=dict)
-    counted_at: dict[str, int] = field(default_factory=dict)
-
-
 class Views:
-    """The read models: `services` by name, `instances` by service and id, `history` by (service, id); `shards`: all that is
-    about keyspaces, data nodes and migrations.
+    """The read models: `services` by (name,), `instances` by service and id, `history` by (service, id); `shards`: all that
+    is about keyspaces, data nodes and migrations; `rows` gives any of them, by its projection.
 
     `cursors` says how far each partition is folded; `terms` where each valid term began, as (position, number).
     """
 
-    def __init__(self, partitions: Sequence[int]) -> None:
-        self.services: dict[str, ServiceRow] = {}
-        self.instances: dict[str, dict[str, Instance]] = {}
-        self.history: dict[Key, HistoryRow] = {}
-        self.shards = ShardViews()
-        self.parked: dict[tuple[str, Key], Parked] = {}
+    def __init__(self, partitions: Sequence[int], projections: Sequence[AnyProjection] = PROJECTIONS) -> None:
+        self.parked: AllParked = {}
+        self.registry = RegistryViews(self.parked)
+        self.services, self.history = self.registry.services.rows, self.registry.history.rows
+        self.instances = self.registry.instances
+        self.shards = ShardViews(self.parked)
+        others = [projection for projection in projections if projection.in_memory and projection not in _OWN]
+        self.tables = {partition: [MemoryTable(each, self.parked) for each in others] for partition in partitions}
         self.cursors: dict[int, Cursor] = dict.fromkeys(partitions, START)
         self.terms: dict[int, list[tuple[int, int]]] = {partition: [] for partition in partitions}
         self.voids: dict[int, int] = dict.fromkeys(partitions, 0)
         self._current_at: dict[int, float] = dict.fromkeys(partitions, 0.0)
-        self._skimmed: dict[int, _Skimmed] = {}
         self._waiting: list[tuple[Token, asyncio.Future[None]]] = []
         self._listeners: list[Listener] = []
 
@@ -84,15 +62,9 @@ class Views:
         self._listeners.append(listener)
 
     def apply(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
-        """Take in one whole batch, as the partition has folded it, move the partition's cursor behind it, tell the listeners."""
-        changes: list[Change] = []
-        others: list[Folded] = []
-        for recorded, part in folded:
-            if type(recorded.event) in _OF_INSTANCES:
-                changes.append(self._fold(recorded, part))
-            else:
-                others.append((recorded, part))
-        self._move(partition, others, cursor, voids)
+        """Take in one whole batch, as the partition has folded it, move the partition's cursor past it, call the listeners."""
+        changes, others = self.registry.apply(folded)
+        self._move(partition, folded, others, cursor, voids)
         for listener in self._listeners:
             listener(partition, cursor, changes)
         if self._waiting:
@@ -102,92 +74,54 @@ class Views:
         """Take in a batch of a partition's beginning that nobody can read yet: of instances no more than their states will not
         tell. `complete` makes up for the rest; listeners miss it. A quarter of the time of `apply`.
         """
-        skimmed = self._skimmed.setdefault(partition, _Skimmed())
-        positions, counted_at = skimmed.positions, skimmed.counted_at
-        others: list[Folded] = []
-        for recorded, part in folded:
-            event: Any = recorded.event
-            kind = type(event)
-            if kind not in _OF_INSTANCES:
-                others.append((recorded, part))
-                continue
-            key = (name_of(recorded.stream), event.instance) if part is None else (part.service, part.id)
-            before = positions.get(key)
-            if before is None:
-                positions[key] = [recorded.position]
-            else:
-                before.append(recorded.position)
-            if kind in COUNTED:
-                counted_at[key[0]] = recorded.position
-        self._move(partition, others, cursor, voids)
+        others = self.registry.skim(partition, folded)
+        self._move(partition, folded, others, cursor, voids)
 
     def complete(self, partition: int, streams: Mapping[str, Any]) -> None:
         """Make the rows of what was skimmed from the partition's states as they are at the cursor; nothing, if nothing was.
-        More may be skimmed behind it.
+        More may be skimmed after it.
         """
-        skimmed = self._skimmed.pop(partition, _Skimmed())
-        history = self.history
-        history.update((key, listed(history.get(key), positions)) for key, positions in skimmed.positions.items())
-        for service in {service for service, _ in skimmed.positions}:
-            counted, position = self.services.pop(service, None), skimmed.counted_at.get(service)
-            self.instances.pop(service, None)
-            registered = sorted(streams[service_stream(service)].instances.values(), key=_incarnation)
-            if registered:
-                self.instances[service] = {instance.id: instance for instance in registered}
-                if position is None:  # No count has changed since the last time.
-                    assert counted is not None, f"{service} was never counted"
-                    position = counted.position
-                self.services[service] = tallied(service, registered, position)
+        self.registry.complete(partition, streams)
 
-    def _move(self, partition: int, others: Sequence[Folded], cursor: Cursor, voids: int) -> None:
+    def _move(
+        self, partition: int, folded: Sequence[Folded], others: Sequence[Folded], cursor: Cursor, voids: int
+    ) -> None:
         if cursor.term != self.cursors[partition].term:
             self.terms[partition].append((cursor.head_position, cursor.term))
         self.cursors[partition] = cursor
         self.voids[partition] += voids
+        if tables := self.tables[partition]:
+            recorded: list[Recorded] = [each for each, _ in folded]
+            for table in tables:
+                table.take(recorded)
         if others:
             self.shards.apply(partition, {partition: cursor.position}, others)
+
+    def rows(self, projection: Projection[Row]) -> Mapping[Key, Row]:
+        """The projection's rows by key, as they are now. Raises KeyError: it is not kept in memory."""
+        found: Mapping[Key, Row] = self._rows(projection)
+        return found
+
+    def _rows(self, projection: AnyProjection) -> Mapping[Key, Any]:
+        if projection is INSTANCES:
+            return {(service, id_): row for service, rows in self.instances.items() for id_, row in rows.items()}
+        if projection is DATA_NODES:
+            return {(id_,): node for id_, node in self.shards.cluster.nodes.items()}
+        known: dict[AnyProjection, dict[Key, Any]] = {
+            SERVICES: self.services,
+            HISTORY: self.history,
+            MIGRATIONS: self.shards.migrations,
+        }
+        if projection in known:
+            return known[projection]
+        each = [table.rows for tables in self.tables.values() for table in tables if table.projection is projection]
+        if not each:
+            raise KeyError(projection.name)
+        return ChainMap(*each)
 
     def confirm(self, partition: int) -> None:
         """The partition's log holds nothing newer than what is folded, as of now."""
         self._current_at[partition] = time.monotonic()
-
-    def _fold(self, recorded: Recorded, after: Instance | None) -> Change:
-        """Take in the event and the instance behind it."""
-        event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
-        history = self.history
-        # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
-        service, id_ = key = (name_of(recorded.stream), event.instance) if after is None else (after.service, after.id)
-        history[key] = fold_history(history.get(key), recorded)
-        if type(event) in COUNTED:
-            self._count(service, recorded)
-        if after is None:
-            return Change(recorded, self._removed(service, id_), None)
-        rows = self.instances.get(service)
-        if rows is None:
-            rows = self.instances[service] = {}
-        before = rows.get(id_)
-        rows[id_] = after
-        return Change(recorded, before, after)
-
-    def _removed(self, service: str, id_: str) -> Instance | None:
-        rows = self.instances.get(service, {})
-        gone = rows.pop(id_, None)
-        if not rows:
-            self.instances.pop(service, None)
-        return gone
-
-    def _count(self, service: str, recorded: Recorded) -> None:
-        if self.parked and ("services", (service,)) in self.parked:
-            return
-        try:
-            row = count(self.services.get(service), recorded)
-        except AssertionError as error:
-            self.parked["services", (service,)] = Parked(recorded.position, str(error))
-            return
-        if row is None:
-            self.services.pop(service, None)
-        else:
-            self.services[service] = row
 
     def token(self) -> Token:
         """How far these views are."""
@@ -220,24 +154,3 @@ class Views:
         for token, future in waiting:
             if self._reached(token):
                 future.set_result(None)
-
-    def of_service(self, service: str) -> dict[str, Instance]:
-        """The service's instances by id. Raises ServiceNotFound."""
-        rows = self.instances.get(service)
-        if rows is None:
-            raise ServiceNotFound(f"no instance of service {service} is registered", service=service)
-        return rows
-
-    def instance(self, service: str, instance: str) -> Instance:
-        """One instance. Raises ServiceNotFound or InstanceNotFound."""
-        found = self.of_service(service).get(instance)
-        if found is None:
-            raise InstanceNotFound(f"{service} has no instance {instance}", service=service, instance=instance)
-        return found
-
-    def discover(self, service: str) -> list[Instance]:
-        """Those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
-        found = [instance for instance in self.of_service(service).values() if instance.discoverable]
-        if not found:
-            raise NoHealthyInstances(f"no instance of {service} can take traffic now", service=service)
-        return found

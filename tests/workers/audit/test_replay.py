@@ -126,7 +126,4 @@ def test_a_replay_gives_what_the_views_show(told: list[list[Told]]) -> None:
 
 
 def rows_of(views: Views) -> dict[str, dict[Any, Any]]:
-    instances = {(service, name): row for service, rows in views.instances.items() for name, row in rows.items()}
-    services = {(name,): row for name, row in views.services.items()}
-    about_services = {"services": services, "instances": instances, "instance_history": views.history}
-    return {**about_services, "data_nodes": {}, "shards": {}, "migrations": {}}
+    return {one.name: dict(views.rows(one)) if one.in_memory else {} for one in PROJECTIONS}

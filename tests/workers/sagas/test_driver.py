@@ -151,7 +151,7 @@ async def test_the_gate_opens_when_its_instant_has_come(tmp_path: Path) -> None:
         id_ = await those.move("users", 0, "n2", not_before=opens_at)
         await those.until(lambda: those.saga(id_).step == "gate")
         await those.until(lambda: those.saga(id_).ended)
-        fenced = next(step for step in those.views.migrations[id_].steps if step.step == "close")
+        fenced = next(step for step in those.views.migrations[id_,].steps if step.step == "close")
         assert fenced.began_at >= opens_at
 
 

@@ -17,6 +17,7 @@ from infra.log.recorder import RecorderLog
 from infra.log.snapshot import Snapshot
 from infra.sqlite.engine import SqliteSnapshots
 from muster.wire.error import CursorRefused
+from projections.catalogue import PROJECTIONS
 from tests.machine import Machine, facts, statuses
 from tests.sample import FULL, TTL, envelope, register
 from workers.controller import snapshots
@@ -53,8 +54,9 @@ class Memory:
 class Kept(Machine):
     """A machine with views and a snapshotter, as a controller has them."""
 
-    def __init__(self, store) -> None:
-        self.views = Views([0])
+    def __init__(self, store, projections=PROJECTIONS) -> None:
+        self.projections = projections
+        self.views = Views([0], projections)
         super().__init__()
         self.store = store
         self.snapshotter = Snapshotter(store, self.partition, self.views)
@@ -76,7 +78,7 @@ class Kept(Machine):
 
     async def restored(self) -> tuple[bool, Partition, Views]:
         """Another controller: the newest snapshot, then the rest of the log."""
-        partition, views = Partition(0, CloudEventMapper()), Views([0])
+        partition, views = Partition(0, CloudEventMapper()), Views([0], self.projections)
         found = await Snapshotter(self.store, partition, views).restore()
         self.follow_with(partition, views)
         return found, partition, views

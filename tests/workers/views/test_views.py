@@ -12,7 +12,8 @@ from infra.log.port import START, Cursor
 from tests.sample import NOON, recorded, registered
 from tests.workers.writer.history import HISTORIES, Told
 from workers.machine.group import Folded
-from workers.views.views import Change, Views
+from workers.views.registry import Change
+from workers.views.views import Views
 
 
 def cursor(position: int) -> Cursor:
@@ -35,7 +36,7 @@ def test_listeners_miss_what_was_skimmed_and_nothing_behind_it() -> None:
         (views.skim if number < 2 else views.apply)(0, [(event, evolve(None, event))], cursor(number))
     assert told == [2, 3]
     assert list(views.instances["orders"]) == ["i0", "i1", "i2", "i3"]
-    assert views.services["orders"].instances == 4
+    assert views.services["orders",].instances == 4
 
 
 @given(HISTORIES, st.data())

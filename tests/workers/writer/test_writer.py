@@ -125,7 +125,7 @@ class TestGroupCommit:
         async with running(logs()) as told:
             answer = await told.execute(register())
             assert (answer.status, answer.position) == ("accepted", 1)
-            assert told.views.instance("orders", "a").position == 1
+            assert told.views.registry.instance("orders", "a").position == 1
             assert await told.history() == ["registered"]
 
     async def test_no_answer_leaves_before_the_append_is_acknowledged(self, logs):
@@ -135,7 +135,7 @@ class TestGroupCommit:
             asked = [told.submit(register()), told.submit(envelope("2", Heartbeat(instance="x")))]
             await told.log.waiting.wait()
             assert not any(future.done() for future in asked)
-            assert "orders" not in told.views.services
+            assert ("orders",) not in told.views.services
             told.log.open.set()
             assert statuses(await asyncio.gather(*asked)) == ["accepted", "InstanceNotFound"]
 
@@ -176,7 +176,7 @@ class TestGroupCommit:
             told.writer.observe(
                 "service/orders", ObserveCheck(instance="a", incarnation=0, check="ready", status="healthy")
             )
-            await until(lambda: told.views.instance("orders", "a").health == "healthy")
+            await until(lambda: told.views.registry.instance("orders", "a").health == "healthy")
             assert await told.history() == ["registered", "health_changed"]
 
 
@@ -477,7 +477,7 @@ class TestDeposed:
         async with self.both(logs) as (old, new):
             await self.take_over(old, new)
             await until(lambda: old.writer.state == "following" and old.partition.cursor == new.partition.cursor)
-            assert old.views.instance("orders", "b")
+            assert old.views.registry.instance("orders", "b")
 
     async def test_it_takes_no_commands_and_says_who_reigns(self, logs):
         async with self.both(logs) as (old, new):
@@ -617,7 +617,7 @@ class TestTime:
             await told.reigns()
             told.partition.last_at = NOON.replace(year=2100)
             await told.execute(register())
-            assert told.views.instance("orders", "a").registered_at == NOON.replace(year=2100)
+            assert told.views.registry.instance("orders", "a").registered_at == NOON.replace(year=2100)
 
 
 class TestLimits:
@@ -699,7 +699,7 @@ class TestCorrupt:
             assert "damaged at position 2" in stopped.writer.detail
             with pytest.raises(NotReady, match="damaged at position 2"):
                 await stopped.execute(register("b", "2"))
-            assert stopped.views.instance("orders", "a")
+            assert stopped.views.registry.instance("orders", "a")
             assert await other.answers(register()) == ["accepted"]
 
     async def test_who_waits_while_it_is_found_damaged_is_told(self, logs):

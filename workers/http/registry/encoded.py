@@ -13,7 +13,8 @@ from domain.registry.instance import Instance
 from infra.log.port import Cursor
 from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS
-from workers.views.views import Change, Views
+from workers.views.registry import Change
+from workers.views.views import Views
 
 cache_bytes_max: Final = 67_108_864
 
@@ -70,7 +71,7 @@ class Encoded:
         found = self._discovered.get(service)
         if found is not None:
             return found
-        instances = self._views.discover(service)
+        instances = self._views.registry.discover(service)
         known = self._known(service)
         found = b"[%b]" % b",".join(known.get(instance.id) or self._encode(known, instance) for instance in instances)
         self._discovered[service] = found

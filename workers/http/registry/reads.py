@@ -53,7 +53,7 @@ class Present:
                 f"({parked.reason}); rebuild the view with a version of muster that can",
                 position=parked.position,
             )
-        found = gateway.views.instance(service, instance)
+        found = gateway.views.registry.instance(service, instance)
         whole = {**item(found), "check_output": gateway.check_output(service_stream(service), instance)}
         return self.reader.whole(whole, (partition,), [(b"etag", b'"%d"' % found.version)])
 

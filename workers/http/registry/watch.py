@@ -21,7 +21,8 @@ from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS
 from workers.http.registry.encoded import Encoded, encode, slices
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
-from workers.views.views import Change, Views
+from workers.views.registry import Change
+from workers.views.views import Views
 
 ring_changes_max: Final = 16_384
 resume_changes_max: Final = 4_096

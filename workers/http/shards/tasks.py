@@ -111,7 +111,7 @@ class Tasks:
             _note(node, report)
             return None
         views = self.gateway.views.shards
-        wanted, row = views.tasks.get(node, {}).get(report.id), views.migrations.get(task.migration)
+        wanted, row = views.tasks.get(node, {}).get(report.id), views.migrations.get((task.migration,))
         # The node may have its task from a controller whose views are ahead of ours; whose the copy was never changes.
         shard = wanted.shard if wanted is not None else row.data.get("shard") if row is not None else None
         return None if shard is None else ReportDropped(shard=shard, node=node, migration=task.migration)

@@ -151,7 +151,7 @@ class ShardHub:
     def _tell_migrations(self, changed: Iterable[str], token: str) -> None:
         views, now, told = self._views.shards, datetime.now(UTC), dict[Topic, list[bytes]]()
         for id_ in changed:
-            row = views.migrations.get(id_)
+            row = views.migrations.get((id_,))
             if row is None:
                 continue
             every: tuple[Topic, ...] = (("migrations", None), ("migrations", name_of(id_)), ("migration", id_))
@@ -172,7 +172,7 @@ class ShardHub:
         yield from cluster.held
         yield from cluster.queue[:refreshed_waiting_max]
         if changed.nodes:
-            for id_, row in migrations.items():
+            for (id_,), row in migrations.items():
                 if row.ended_at is None and not changed.nodes.isdisjoint(
                     (row.data.get("source"), row.data.get("target"))
                 ):

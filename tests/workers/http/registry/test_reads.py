@@ -7,7 +7,7 @@ import pytest
 from tests.workers.http.conftest import INSTANCE, Api
 from workers.http.model import InstanceList, InstanceWhole, ServiceList
 from workers.http.registry.encoded import Encoded
-from workers.views.views import Parked
+from workers.views.table import Parked
 
 
 async def test_an_instance_is_read_with_its_version_as_etag(api: Api) -> None:

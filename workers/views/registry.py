@@ -1,0 +1,151 @@
+"""The read models of services and instances; fed by `Views` with the events of instances.
+
+The row of an instance is the decider's own `Instance`: it is the fold of the `instances` projection already, so it is taken
+over and not folded a second time. A long beginning of the log is skimmed, since nobody can read it yet: of each event only
+what the states do not tell is kept, and `complete` makes the rows from the states.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Final
+
+from domain.message import Recorded
+from domain.registry.instance import Instance
+from domain.registry.service import DECIDER as OF_SERVICES
+from muster.wire.error import InstanceNotFound, NoHealthyInstances, ServiceNotFound
+from muster.wire.stream import name_of, service_stream
+from muster.wire.value import value
+from projections.history import HISTORY, listed
+from projections.projection import Key
+from projections.services import COUNTED, SERVICES, tallied
+from workers.machine.group import Folded
+from workers.views.table import AllParked, MemoryTable
+
+_OF_INSTANCES: Final = frozenset(OF_SERVICES.events)
+_incarnation: Final = attrgetter("incarnation")
+
+
+@value
+class Change:
+    """What one event did to one instance."""
+
+    recorded: Recorded
+    before: Instance | None
+    after: Instance | None
+
+
+@dataclass(slots=True)
+class _Skimmed:
+    """What states do not tell: where each instance's events stand, and the last one that changed a service's counts."""
+
+    positions: dict[Key, list[int]] = field(default_factory=dict)
+    counted_at: dict[str, int] = field(default_factory=dict)
+
+
+class RegistryViews:
+    """`instances` by service and id, and the tables of services and of instances' history."""
+
+    def __init__(self, parked: AllParked) -> None:
+        self.instances: dict[str, dict[str, Instance]] = {}
+        self.services = MemoryTable(SERVICES, parked)
+        self.history = MemoryTable(HISTORY, parked)
+        self._count, self._history = self.services.fold, self.history.fold
+        self._skimmed: dict[int, _Skimmed] = {}
+
+    def apply(self, folded: Sequence[Folded]) -> tuple[list[Change], list[Folded]]:
+        """Take in the events of instances, each with the instance after it. Returns what they changed, and the other events."""
+        changes: list[Change] = []
+        others: list[Folded] = []
+        fold, of_instances = self._fold, _OF_INSTANCES
+        for recorded, part in folded:
+            if type(recorded.event) in of_instances:
+                changes.append(fold(recorded, part))
+            else:
+                others.append((recorded, part))
+        return changes, others
+
+    def _fold(self, recorded: Recorded, after: Instance | None) -> Change:
+        event: Any = recorded.event  # An InstanceEvent; a cast is a call, and every event comes by.
+        # The instance's own texts: those of the event are others at each event, and their hashes not known yet.
+        service, id_ = key = (name_of(recorded.stream), event.instance) if after is None else (after.service, after.id)
+        self._history(key, recorded)
+        if type(event) in COUNTED:
+            self._count((service,), recorded)
+        if after is None:
+            return Change(recorded, self._removed(service, id_), None)
+        rows = self.instances.get(service)
+        if rows is None:
+            rows = self.instances[service] = {}
+        before = rows.get(id_)
+        rows[id_] = after
+        return Change(recorded, before, after)
+
+    def _removed(self, service: str, id_: str) -> Instance | None:
+        rows = self.instances.get(service, {})
+        gone = rows.pop(id_, None)
+        if not rows:
+            self.instances.pop(service, None)
+        return gone
+
+    def skim(self, partition: int, folded: Sequence[Folded]) -> list[Folded]:
+        """Keep of the events of instances what the states do not tell. Returns the other events."""
+        skimmed = self._skimmed.setdefault(partition, _Skimmed())
+        positions, counted_at = skimmed.positions, skimmed.counted_at
+        others: list[Folded] = []
+        for recorded, part in folded:
+            event: Any = recorded.event
+            kind = type(event)
+            if kind not in _OF_INSTANCES:
+                others.append((recorded, part))
+                continue
+            key = (name_of(recorded.stream), event.instance) if part is None else (part.service, part.id)
+            before = positions.get(key)
+            if before is None:
+                positions[key] = [recorded.position]
+            else:
+                before.append(recorded.position)
+            if kind in COUNTED:
+                counted_at[key[0]] = recorded.position
+        return others
+
+    def complete(self, partition: int, streams: Mapping[str, Any]) -> None:
+        """Make the rows of what was skimmed from the partition's states; nothing, if nothing was skimmed."""
+        skimmed = self._skimmed.pop(partition, _Skimmed())
+        history = self.history.rows
+        history.update((key, listed(history.get(key), positions)) for key, positions in skimmed.positions.items())
+        for service in {service for service, _ in skimmed.positions}:
+            registered = sorted(streams[service_stream(service)].instances.values(), key=_incarnation)
+            self._replace(service, registered, skimmed.counted_at.get(service))
+
+    def _replace(self, service: str, registered: list[Instance], counted_at: int | None) -> None:
+        counted = self.services.rows.pop((service,), None)
+        self.instances.pop(service, None)
+        if not registered:
+            return
+        self.instances[service] = {instance.id: instance for instance in registered}
+        if counted_at is None:  # No count has changed since the last time.
+            assert counted is not None, f"{service} was never counted"
+            counted_at = counted.position
+        self.services.rows[service,] = tallied(service, registered, counted_at)
+
+    def of_service(self, service: str) -> dict[str, Instance]:
+        """The service's instances by id. Raises ServiceNotFound."""
+        rows = self.instances.get(service)
+        if rows is None:
+            raise ServiceNotFound(f"no instance of service {service} is registered", service=service)
+        return rows
+
+    def instance(self, service: str, instance: str) -> Instance:
+        """One instance. Raises ServiceNotFound or InstanceNotFound."""
+        found = self.of_service(service).get(instance)
+        if found is None:
+            raise InstanceNotFound(f"{service} has no instance {instance}", service=service, instance=instance)
+        return found
+
+    def discover(self, service: str) -> list[Instance]:
+        """Those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
+        found = [instance for instance in self.of_service(service).values() if instance.discoverable]
+        if not found:
+            raise NoHealthyInstances(f"no instance of {service} can take traffic now", service=service)
+        return found

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.registry.service import Timer
+from domain.registry.timers import InstanceTimer as Timer
 from workers.machine.deadlines import Deadlines, step_max_seconds
 
 A, B = ("service/orders", "a"), ("service/orders", "b")

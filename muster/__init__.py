@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         VerbNotAllowed,
         VersionConflict,
         WriteFailed,
+        WrongPartition,
     )
     from muster.wire.registry import (
         CheckState,
@@ -157,6 +158,7 @@ __all__ = [
     "VersionConflict",
     "WriteFailed",
     "Written",
+    "WrongPartition",
     "__version__",
     "to_service",
 ]
@@ -223,6 +225,7 @@ _NAMES_OF: Final = {
         "VerbNotAllowed",
         "VersionConflict",
         "WriteFailed",
+        "WrongPartition",
     ),
     "muster.wire.registry": (
         "CheckState",

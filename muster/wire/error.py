@@ -8,6 +8,7 @@
     │   ├── StaleIncarnation                      409
     │   ├── IdempotencyConflict                   422
     │   ├── TooLarge                              413
+    │   ├── WrongPartition                        421, a command published to another partition than its stream's
     │   ├── NoHealthyInstances                    503
     │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound, MigrationNotFound   404
     │   ├── InvalidShardKey                       422
@@ -100,6 +101,12 @@ class TooLarge(Refused):
     """The command, or what it would record, is over a limit."""
 
     status = 413
+
+
+class WrongPartition(Refused):
+    """The command was published to a partition that its stream does not live in; `partition` is the one that is due."""
+
+    status = 421
 
 
 class NoHealthyInstances(Refused):

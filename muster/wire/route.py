@@ -1,4 +1,7 @@
-"""Which partition a stream lives in: Kafka's default partitioner over the root stream, so that any client lands right."""
+"""Which partition a stream lives in: the default partitioner of Kafka's Java client, over the root stream.
+
+Other clients have other defaults: docs/kafka.md says what to set. A command that lands elsewhere is refused.
+"""
 
 from functools import lru_cache
 

@@ -2,7 +2,7 @@
 
     checked by the log itself   the chain (every byte), terms, whole batches; voids are counted
     checked here                every event decodes, each stream's versions are dense from 0, instants never run backwards;
-                                on demand that the domain's own fold accepts every event
+                                each stream stands in its own partition; on demand that the domain's fold accepts every event
 
 Several processes can walk a long log in segments; see `segment` for how those are joined.
 """
@@ -17,6 +17,7 @@ from domain.message import Recorded
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START, Batch, Cursor, EventLog
 from muster.wire.error import Corrupt
+from muster.wire.route import partition_of
 from workers.audit.segment import Breach, Segment, VerifyReport, report
 from workers.machine.aggregate import AGGREGATES
 
@@ -44,14 +45,20 @@ async def walk(
     progress: OnEvents | None = None,
     *,
     fold: bool = False,
+    partitions: int | None = None,
 ) -> Segment:
-    """Walk from one cursor to the other (None, or never reached exactly: the log's end), or to the first breach."""
+    """Walk from one cursor to the other (None, or never reached exactly: the log's end), or to the first breach.
+
+    `partitions`: how many the log has, so that each stream's place can be checked; None: it is not.
+    """
     segment = Segment(after, after)
     states: dict[str, Any] | None = {} if fold else None
     reported = 0
     try:
         async with aclosing(log.read(after)) as batches:
             async for batch in batches:
+                if partitions is not None:
+                    _check_places(segment, log.partition, partitions, batch)
                 _take(segment, log.partition, mapper, batch, states)
                 if segment.end == until:
                     break
@@ -97,6 +104,14 @@ def _take(
     segment.end = batch.cursor
     segment.events += len(batch.records)
     segment.voids += batch.voids
+
+
+def _check_places(segment: Segment, partition: int, partitions: int, batch: Batch) -> None:
+    # A stream in two partitions has two histories, and both chains are whole: nothing else would find it.
+    for position, document in batch.records:
+        stream = str(document["subject"])
+        if stream not in segment.versions and (due := partition_of(stream, partitions)) != partition:
+            raise _Broken(position, f"{stream} stands in partition {partition}, but lives in {due}")
 
 
 def _first_of_stream(segment: Segment, stream: str, version: int, expected: int | None, position: int) -> None:

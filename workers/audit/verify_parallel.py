@@ -118,7 +118,9 @@ async def _walked_all(
     async def here(number: int) -> None:
         part = parts[number]
         count = _counter(counts, number)
-        found[number] = await walk(logs[part.log], mapper, part.start, part.until, count, fold=fold)
+        found[number] = await walk(
+            logs[part.log], mapper, part.start, part.until, count, fold=fold, partitions=len(logs)
+        )
 
     with ProcessPoolExecutor(max(1, children), context, _remember, (counts,)) as pool:
         elsewhere = {
@@ -167,6 +169,6 @@ def _walked(open_logs: OpenLogs, mapper: CloudEventMapper, part: _Part, number: 
     async def walked() -> Segment:
         async with open_logs() as logs:
             count = _counter(_counts, number)
-            return await walk(logs[part.log], mapper, part.start, part.until, count, fold=fold)
+            return await walk(logs[part.log], mapper, part.start, part.until, count, fold=fold, partitions=len(logs))
 
     return asyncio.run(walked())

@@ -83,7 +83,10 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         check_output=partial(check_outputs, checker, views),
     )
     for number, log in engine.logs.items():
-        partition, wanted = Partition(number, resources.mapper), partial(_owns, members, number)
+        partition, wanted = (
+            Partition(number, resources.mapper, partitions=len(engine.logs)),
+            partial(_owns, members, number),
+        )
         writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
         executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)

@@ -20,7 +20,8 @@ from domain.saga import Saga
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Envelope
-from muster.wire.error import Corrupt, Refused, TooLarge
+from muster.wire.error import Corrupt, Refused, TooLarge, WrongPartition
+from muster.wire.route import partition_of
 from workers.machine.aggregate import AGGREGATES, Aggregates, AnyDecider, own_actor, own_id, seen_incarnation
 from workers.machine.answer import accepted, check_version, refused, repeated, unchanged
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
@@ -38,8 +39,8 @@ _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Partition:
-    """One partition's states. `aggregates` says what can be decided here, and which sagas there are; `batch_bytes_max` and
-    `batch_records_max` bound one batch, `ids_max` the command ids that are remembered.
+    """One partition's states, of `partitions` in all. `aggregates` says what can be decided here, and which sagas there are;
+    `batch_bytes_max` and `batch_records_max` bound one batch, `ids_max` the command ids that are remembered.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Partition:
         mapper: CloudEventMapper,
         aggregates: Aggregates = AGGREGATES,
         *,
+        partitions: int = 1,
         batch_bytes_max: int = 900_000,
         batch_records_max: int = 2_000,
         ids_max: int = 200_000,
@@ -63,6 +65,7 @@ class Partition:
         self.last_at = _BEGINNING
         self._mapper = mapper
         self._aggregates = aggregates
+        self._partitions = partitions
         self._batch_bytes_max = batch_bytes_max
         self._batch_records_max = batch_records_max
         self._open: Group | None = None
@@ -187,8 +190,11 @@ class Partition:
         return group
 
     def _answer(self, envelope: Envelope, group: Group) -> Answer:
+        content = content_hash(envelope)
         try:
-            content = content_hash(envelope)
+            # First of all, and for every way in: a stream that is decided in two partitions has two histories, and nothing
+            # mends that. Any Kafka client may publish, and many of them send by another hash than ours.
+            self._check_place(envelope.stream)
             known = self.ids.recall(envelope.id) or group.answered.get(envelope.id)
             if known is not None:
                 return repeated(known[0], same=known[1] == content)
@@ -197,6 +203,12 @@ class Partition:
             answer = refused(envelope, self.number, group.head, refusal)
         group.answered[envelope.id] = (answer, content)
         return answer
+
+    def _check_place(self, stream: str) -> None:
+        due = partition_of(stream, self._partitions)
+        if due != self.number:
+            detail = f"{stream} lives in partition {due} of {self._partitions}, not in {self.number}: publish it there"
+            raise WrongPartition(f"{detail}, by murmur2 of its root stream", partition=due)
 
     def _expire(self, group: Group) -> None:
         """Decide what has run out, at most `expiries_group_max`. Raises GroupFull; what is left is due again at once."""

@@ -117,7 +117,8 @@ class CommandsTopic:
         if records and self._reigning.is_set():
             await reads.put(self._submitted(records))
             self.position = records[-1].offset
-        self.lag = (consumer.highwater(self._here) or 0) - self.position - 1
+        # Not the last record's offset: the markers of transactions have offsets too, and no reader gets them.
+        self.lag = max(0, (consumer.highwater(self._here) or 0) - await consumer.position(self._here))
 
     def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
         """Queue the commands at the writer as one list: with a future for each, a tenth of all work would be theirs."""
@@ -185,6 +186,9 @@ class CommandsTopic:
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,  # The offset is in the batches of events, so it is durable together with their effect.
             auto_offset_reset="earliest",
+            # What a transaction has taken back was never asked: outboxes and Kafka Streams publish in transactions. An open
+            # one holds up the partition until it ends or times out.
+            isolation_level="read_committed",
             fetch_max_wait_ms=500,
             max_poll_records=records_per_read_max,
         )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from infra.log.chain import sealed
 from infra.log.port import START
 from infra.log.recorder import RecorderLog
+from muster.wire.route import partition_of
 from tests.sample import registered
 from tests.servers import run
 from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, batches, open_folder
@@ -164,3 +165,12 @@ async def test_two_processes_find_the_first_breach(tmp_path: Path, damaged: int)
     history.write_to(tmp_path, damaged)
     [found] = await verify_in_parallel(partial(open_folder, tmp_path), MAPPER, segment_records_min=50)
     assert found.breach == Breach(damaged, "the bytes do not match their checksum")
+
+
+async def test_a_stream_in_a_partition_that_is_not_its_own_is_found() -> None:
+    history = await some_history()
+    partitions = next(count for count in range(2, 50) if partition_of(ORDERS, count) == 0 != partition_of(USERS, count))
+    found = await walk(history.log, MAPPER, partitions=partitions)
+    due = partition_of(USERS, partitions)
+    assert found.breach == Breach(3, f"{USERS} stands in partition 0, but lives in {due}")
+    assert (await walk(history.log, MAPPER, partitions=1)).breach is None

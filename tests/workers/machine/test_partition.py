@@ -17,20 +17,34 @@ from domain.registry.service import (
     SetMaintenance,
     UndrainInstance,
 )
+from domain.saga import PauseSaga
 from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportOpened
+from domain.shards.node import DrainNode
+from infra.log.codec import CloudEventMapper
 from infra.log.port import Batch
 from muster.wire.command import Envelope
 from muster.wire.error import Corrupt
+from muster.wire.route import partition_of
+from muster.wire.stream import kind_of
 from tests.histories import public_commands
 from tests.machine import Machine, facts, statuses
-from tests.sample import HTTP, NOON, PLAIN, TTL, envelope, recorded, register, sealed_batch, spec
+from tests.sample import HTTP, NOON, PLAIN, TTL, envelope, recorded, register, sealed_batch, spec, term_batch
 from workers.machine import partition as module
+from workers.machine.partition import Partition
 
 SERVICE, USERS = "service/orders", "keyspace/users"
 
 
 def drain(id_="2", instance="a", **also):
     return envelope(id_, DrainInstance(instance=instance), **also)
+
+
+A_COMMAND_FOR = {
+    "service": RegisterInstance(instance="a", spec=PLAIN),
+    "keyspace": CreateKeyspace(shards=4),
+    "cluster": DrainNode(node="n1"),
+    "saga": PauseSaga(),
+}
 
 
 class TestAnswers:
@@ -206,6 +220,30 @@ class TestLimits:
             "accepted again",
             "unchanged",
         ]
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("stream", ["service/orders", "keyspace/users", "cluster", "keyspace/users/migration/17"])
+    def test_a_command_is_decided_in_the_partition_of_its_root_alone(self, stream):
+        due = partition_of(stream, 8)
+        for number in range(8):
+            partition = Partition(number, CloudEventMapper(), partitions=8)
+            partition.fold(term_batch())
+            partition.begin(partition.cursor, 0.0)
+            [answer] = partition.step(NOON, [(Envelope("1", stream, A_COMMAND_FOR[kind_of(stream)]), None)]).answers
+            if number == due:
+                assert answer.error is None or answer.error["name"] != "WrongPartition"
+            else:
+                assert answer.status == "refused"
+                assert (answer.error["name"], answer.error["partition"]) == ("WrongPartition", due)
+
+    def test_a_command_that_is_refused_for_its_place_leaves_nothing(self):
+        elsewhere = (partition_of(SERVICE, 8) + 1) % 8
+        partition = Partition(elsewhere, CloudEventMapper(), partitions=8)
+        partition.fold(term_batch())
+        partition.begin(partition.cursor, 0.0)
+        group = partition.step(NOON, [(register(), 6)])
+        assert (group.batch, group.commands_offset, partition.streams) == ([], 7, {})
 
 
 class TestRollback:

@@ -5,12 +5,15 @@ Other clients have other defaults: docs/kafka.md says what to set. A command tha
 
 from functools import lru_cache
 
-from aiokafka.partitioner import murmur2
-
 from muster.wire.stream import root_of
 
 
 @lru_cache(maxsize=65_536)
 def partition_of(stream: str, partitions: int) -> int:
     """The partition (0 to `partitions` - 1) of the stream: murmur2 of its root's UTF-8 bytes."""
-    return 0 if partitions == 1 else int(murmur2(root_of(stream).encode()) & 0x7FFFFFFF) % partitions
+    if partitions == 1:
+        return 0
+    # Here, because a log in one partition, and whoever only reads names, needs no Kafka client.
+    from aiokafka.partitioner import murmur2
+
+    return int(murmur2(root_of(stream).encode()) & 0x7FFFFFFF) % partitions

@@ -17,7 +17,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.engine import PartitionLog
 from infra.log.port import START, Cursor, Document
 from workers.audit.segment import Segment, VerifyReport, report
-from workers.audit.verify import walk
+from workers.audit.verify import OnEvents, walk
 
 OpenLogs = Callable[[], AbstractAsyncContextManager[Sequence[PartitionLog]]]
 OnTotal = Callable[[int], None]
@@ -115,13 +115,6 @@ async def _walked_all(
     counts = context.Array("q", max(1, len(parts)), lock=False)
     loop, found = asyncio.get_running_loop(), dict[int, Segment]()
 
-    async def here(number: int) -> None:
-        part = parts[number]
-        count = _counter(counts, number)
-        found[number] = await walk(
-            logs[part.log], mapper, part.start, part.until, count, fold=fold, partitions=len(logs)
-        )
-
     with ProcessPoolExecutor(max(1, children), context, _remember, (counts,)) as pool:
         elsewhere = {
             number: loop.run_in_executor(pool, _walked, open_logs, mapper, part, number, fold)
@@ -132,13 +125,19 @@ async def _walked_all(
         try:
             for number in range(len(parts)):
                 if number not in elsewhere:
-                    await here(number)
+                    found[number] = await _walk(logs, mapper, parts[number], _counter(counts, number), fold)
             for number, future in elsewhere.items():
                 found[number] = await future
         finally:
             if telling is not None:
                 telling.cancel()
     return [found[number] for number in range(len(parts))]
+
+
+async def _walk(
+    logs: Sequence[PartitionLog], mapper: CloudEventMapper, part: _Part, count: OnEvents, fold: bool
+) -> Segment:
+    return await walk(logs[part.log], mapper, part.start, part.until, count, fold=fold, partitions=len(logs))
 
 
 async def _tell(counts: Any, progress: OnTotal) -> None:
@@ -168,7 +167,6 @@ def _walked(open_logs: OpenLogs, mapper: CloudEventMapper, part: _Part, number: 
 
     async def walked() -> Segment:
         async with open_logs() as logs:
-            count = _counter(_counts, number)
-            return await walk(logs[part.log], mapper, part.start, part.until, count, fold=fold, partitions=len(logs))
+            return await _walk(logs, mapper, part, _counter(_counts, number), fold)
 
     return asyncio.run(walked())

@@ -14,14 +14,14 @@ each read. `observe` takes over the token of another client. Transient errors ar
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, Unpack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import orjson
 
 from muster.client.command_batch import run_commands
 from muster.client.event_stream import follow
 from muster.client.registration import Registration, keep_alive
-from muster.client.shards import ShardControl
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
@@ -46,6 +46,9 @@ from muster.wire.registry import (
 )
 from muster.wire.spec import SPEC, Spec, SpecFields, spec_of
 
+if TYPE_CHECKING:
+    from muster.client.shards import ShardControl
+
 
 class Client:
     """A controller's client; use it as `async with Client(url) as client`.
@@ -57,7 +60,13 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
         self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds)
-        self.shards = ShardControl(self._transport)
+
+    @cached_property
+    def shards(self) -> "ShardControl":
+        """Keyspaces, data nodes and migrations."""
+        from muster.client.shards import ShardControl  # here: its types cost a tenth of a start, and few use them
+
+        return ShardControl(self._transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from domain.message import Event, Recorded
+from muster.wire.error import Refused
 
 Row = TypeVar("Row")
 Key = tuple[str, ...]
@@ -22,6 +23,10 @@ class Projection(Generic[Row]):
     `columns` are what SQL users see besides the key: fields of the row, fields of its parts (`spec.address`) or properties;
     none: every field. `keeps_whole_row`: the table also keeps the whole row as JSON, and not only what the columns leave out.
     `in_memory`: controllers keep the rows too, and answer from them.
+
+    `path`: rows are served at `/v1/<path>` as their columns show them; None: no face serves them, or one of its own. `filters`
+    are the columns whose value a list may ask for; `missing` is the refusal for a key without a row, and rows are served by
+    their keys where it is given; `summary` and `tag` stand in the OpenAPI document.
     """
 
     name: str
@@ -35,6 +40,11 @@ class Projection(Generic[Row]):
     aliases: Mapping[str, str] = field(default_factory=dict)
     keeps_whole_row: bool = False
     in_memory: bool = True
+    path: str | None = None
+    filters: tuple[str, ...] = ()
+    missing: Callable[[Key], Refused] | None = None
+    summary: str = ""
+    tag: str = "reading"
 
     def touched(self, recorded: Recorded) -> Key | None:
         """The key of the row that the event touches; None: it touches none."""

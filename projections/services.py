@@ -71,4 +71,6 @@ SERVICES: Final = Projection(
     key_of=key_of,
     fold=fold,
     columns=("instances", "healthy", "unhealthy", "unknown", "position"),
+    path="services",
+    summary="All services with instances, by name",
 )

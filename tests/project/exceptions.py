@@ -2,7 +2,7 @@
 
 from typing import Final
 
-any_max: Final = 453
+any_max: Final = 460
 """How often `Any` may stand in the product."""
 
 CROWDED_FOLDERS: Final[frozenset[str]] = frozenset(

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
 from muster.wire.error import MusterError
+from projections.catalogue import PROJECTIONS
+from projections.projection import AnyProjection
 from workers.gateway import Gateway
-from workers.http import commands, operation
+from workers.http import commands, listing, operation
 from workers.http.asgi import Receive, Scope, Send
 from workers.http.audit import events
 from workers.http.exchange import Reply, Request, problem, problem_of
@@ -42,11 +44,13 @@ def application(
     mapper: CloudEventMapper | None = None,
     stale_after_seconds: float = 30.0,
     more: Sequence[Route] = (),
+    projections: Sequence[AnyProjection] = PROJECTIONS,
 ) -> "Application":
     """The HTTP face of the controller. Make it before the log is replayed, so that watchers can resume over a restart.
 
     `unready` says why reads cannot be answered yet (None: they can); `mapper` opens events that are compressed or
-    enciphered; views older than `stale_after_seconds` are called stale in their answers; `more` are routes beside the API's.
+    enciphered; views older than `stale_after_seconds` are called stale in their answers; `more` are routes beside the API's;
+    `projections` are the read models that the views keep.
     """
     views = gateway.views
     encoded, audience = Encoded(views), Audience(views)
@@ -62,6 +66,7 @@ def application(
         *operation.routes(gateway, reader, metrics, lambda: document(routes)),
         *writes.routes(gateway),
         *reads.routes(reads.Present(reader, encoded)),
+        *listing.routes(reader, projections),
         *stream.routes(stream.Watching(reader, audience, hub)),
         *commands.routes(gateway),
         *keyspaces.routes(gateway, reader),

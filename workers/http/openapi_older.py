@@ -55,7 +55,7 @@ def schemas(routes: Iterable[Route], ref: str) -> dict[str, Any]:
     """The schemas of the answers of these routes."""
     models = [(route.answer, "serialization") for route in routes if _is_model(route.answer)]
     _, schema = models_json_schema(models, ref_template=ref, schema_generator=_Unsorted)  # type: ignore[arg-type]
-    return {name: _formed(one) for name, one in schema["$defs"].items()}
+    return {name: _formed(one) for name, one in schema.get("$defs", {}).items()}
 
 
 def _is_model(answer: type | None) -> bool:

@@ -102,6 +102,18 @@ class Views:
         found: Mapping[Key, Row] = self._rows(projection)
         return found
 
+    def row(self, projection: Projection[Row], key: Key) -> Row:
+        """The row of the key. Raises what the projection says is missing; NotReady: an event could not be folded into it."""
+        # A row that stands still must not pass for the truth.
+        parked = self.parked.get((projection.name, key))
+        if parked is not None:
+            raise NotReady(f"the row stands still: {parked.reason}", position=parked.position)
+        found = self.rows(projection).get(key)
+        if found is None:
+            assert projection.missing is not None, f"{projection.name} has no row {key}, and no refusal that says so"
+            raise projection.missing(key)
+        return found
+
     def _rows(self, projection: AnyProjection) -> Mapping[Key, Any]:
         if projection is INSTANCES:
             return {(service, id_): row for service, rows in self.instances.items() for id_, row in rows.items()}

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import orjson
 from pydantic import Field
 
 from domain.registry.instance import Instance
@@ -12,9 +11,8 @@ from muster.wire.error import NotReady
 from muster.wire.spec import Tag, Zone
 from muster.wire.stream import service_stream
 from projections.instances import item
-from projections.services import ServiceRow
 from workers.http.exchange import Reading, Reply, Request
-from workers.http.model import InstanceList, InstanceWhole, ServiceList
+from workers.http.model import InstanceList, InstanceWhole
 from workers.http.reading import Reader
 from workers.http.registry.encoded import Encoded, encode
 from workers.http.routing import INSTANCE, Route
@@ -66,14 +64,6 @@ class Present:
         items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
         return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
 
-    async def services(self, request: Request) -> Reply:
-        """All services with instances, by name."""
-        views, partitions = self.reader.gateway.views, tuple(range(self.reader.gateway.partitions))
-        await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        rows = sorted(views.services.values(), key=lambda row: row.service)
-        parked = [key[0] for name, key in views.parked if name == "services"]
-        return self.reader.listing(orjson.dumps([_service(row) for row in rows]), partitions, parked)
-
     async def _settled(self, request: Request) -> tuple[str, int]:
         service = request.name("service")
         partition = self.reader.gateway.partition_of(service_stream(service))
@@ -93,17 +83,6 @@ def _matches(instance: Instance, query: InstancesQuery) -> bool:
     )
 
 
-def _service(row: ServiceRow) -> dict[str, object]:
-    return {
-        "service": row.service,
-        "instances": row.instances,
-        "healthy": row.healthy,
-        "unhealthy": row.unhealthy,
-        "unknown": row.unknown,
-        "position": row.position,
-    }
-
-
 def routes(present: Present) -> tuple[Route, ...]:
     """The reads of services and instances."""
     return (
@@ -114,14 +93,6 @@ def routes(present: Present) -> tuple[Route, ...]:
             "One instance, with the last output of its checks",
             "reading",
             answer=InstanceWhole,
-        ),
-        Route(
-            "GET",
-            "/v1/services",
-            present.services,
-            "All services with instances, by name",
-            "reading",
-            answer=ServiceList,
         ),
         Route(
             "GET",

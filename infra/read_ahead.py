@@ -23,6 +23,7 @@ from infra.log.decoded import row_of
 from infra.log.port import Batch, Cursor
 from infra.sqlite.engine import open_embedded
 from muster.wire.error import Corrupt, NotReady
+from muster.wire.problem import facts_of
 
 _FRAME_RECORDS_MAX: Final = 200
 _PIPE_BYTES: Final = 1 << 16
@@ -37,7 +38,7 @@ async def _serve(given: BinaryIO, out: BinaryIO) -> None:
         try:
             await _copy(_reading(source, after, last), out)
         except (Corrupt, NotReady) as error:
-            _write(out, ("error", error.name, error.detail, error.context))
+            _write(out, ("error", facts_of(error)))
         out.write(LENGTH.pack(0))
         out.flush()
 

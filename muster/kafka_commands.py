@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from muster.wire.command import Envelope, PublishedCommand, document_of
-from muster.wire.error import MusterError, NotReady, Refused, Timeout, TooLarge, Unreachable
+from muster.wire.error import MusterError, NotReady, Timeout, TooLarge, Unreachable
+from muster.wire.problem import facts_of, verdict_of
 from muster.wire.registry import OUTCOME, Outcome, Written
 from muster.wire.route import partition_of
 from muster.wire.stream import root_of
@@ -50,7 +51,7 @@ class _Waiting:
         """End the waiting with this error for all commands without an outcome."""
         for index, envelope in enumerate(self.envelopes):
             if self.outcomes[index] is None:
-                self.hear(index, _outcome_of(envelope, error))
+                self.hear(index, _unanswered(envelope, error))
 
 
 class KafkaCommands:
@@ -144,7 +145,7 @@ class KafkaCommands:
             value = orjson.dumps(document_of(envelope))
             if len(value) > COMMAND_BYTES_MAX:
                 error = TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
-                waiting.hear(index, _outcome_of(envelope, error))
+                waiting.hear(index, _unanswered(envelope, error))
                 continue
             partition, key = partition_of(envelope.stream, self._partitions), root_of(envelope.stream).encode()
             batch = batches.get(partition) or self._batch(batches, partition)
@@ -220,8 +221,8 @@ class KafkaCommands:
                 await end.stop()
 
 
-def _outcome_of(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:
-    facts = {**error.context, "name": error.name, "detail": error.detail, "status": error.status}
-    if isinstance(error, Refused):
-        return Outcome(id=envelope.id, status="refused", error=facts)
-    return Outcome(id=envelope.id, status="unknown", error={**facts, "command_id": envelope.id})
+def _unanswered(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:
+    verdict, facts = verdict_of(error), facts_of(error)
+    if verdict == "unknown":  # With the id the sender can publish it again, and it is not done twice.
+        facts["command_id"] = envelope.id
+    return Outcome(id=envelope.id, status=verdict, error=facts)

@@ -1,9 +1,9 @@
 """The parent's side of reading a long stretch of a log in a child process, so that a start uses both cores.
 
 The child writes frames of 4 bytes of length and a marshalled tuple: ("started",) when it is ready for readings, and for each
-reading ("batches", (cursor, voids, rows), …) any number of times, ("error", …) if it failed, and an empty frame at its end. For
-rows see `infra.log.decoded`; for the requests and the program itself see `infra.read_ahead`. Nothing here knows what a source
-means: it is passed on as it is.
+reading ("batches", (cursor, voids, rows), …) any number of times, ("error", facts) if it failed, and an empty frame at its end.
+For rows see `infra.log.decoded`, for facts `muster.wire.problem`; for the requests and the program itself see
+`infra.read_ahead`. Nothing here knows what a source means: it is passed on as it is.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ import orjson
 
 from infra.log.decoded import DecodedRecords
 from infra.log.port import Batch, Cursor
-from muster.wire.error import BY_NAME, NotReady
+from muster.wire.error import NotReady
+from muster.wire.problem import error_from
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "infra.read_ahead")
 """The child's command line. `-P` keeps the current folder off its path, where a user may have an `infra` of their own."""
@@ -162,8 +163,7 @@ class Child:
             while frame := await self._frame():
                 kind, *content = self._content(frame)
                 if kind == "error":
-                    name, detail, context = content
-                    raise BY_NAME[name](detail, **context)
+                    raise error_from(content[0])
                 for place, voids, rows in content:
                     yield Batch(DecodedRecords(rows), Cursor(*place), voids)
         except (asyncio.IncompleteReadError, ConnectionError):

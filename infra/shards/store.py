@@ -32,7 +32,7 @@ from infra.shards.record import (
 )
 from infra.shards.snapshot import Snapshot, part_bytes_max
 from muster.wire.driver import Extent, Location, ShardId, ShardLimits
-from muster.wire.error import ChecksumMismatch, Corrupt, MusterError, ShardNotFound
+from muster.wire.error import ChecksumMismatch, Corrupt, LogTrimmed, MusterError, ShardNotFound
 
 map_bytes_initial: Final = 64 << 30
 log_records_max: Final = 100_000
@@ -41,12 +41,6 @@ ids_max: Final = 100_000
 wipe_records_max: Final = 1_000
 
 Verb = Callable[[ShardRecord | None], ShardRecord | None]
-
-
-class LogTrimmed(MusterError):
-    """The log of the shard no longer has the change that follows `after`; its first is `first`. Copy the shard again."""
-
-    status = 410
 
 
 class Pin:

@@ -11,8 +11,8 @@ from grpc.aio import AioRpcError
 from muster.wire.error import MusterError, Timeout, TooLarge, Unreachable
 from muster.wire.problem import error_from
 from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
+from muster.wire.rpc.problem import METADATA
 
-PROBLEM: Final = "muster-problem"
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # the keyspace's limits are the limits
     ("grpc.max_receive_message_length", -1),
@@ -92,7 +92,7 @@ def error_of(error: AioRpcError | asyncio.CancelledError, address: str) -> Muste
             raise error
         return Timeout(f"{address}: the channel was closed before the answer came", address=address)
     for name, value in error.trailing_metadata() or ():
-        if name == PROBLEM:
+        if name == METADATA:
             return problem_of(value)
     code, details = error.code(), error.details() or ""
     detail = f"{address}: {code.name}: {details}"

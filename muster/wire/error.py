@@ -26,19 +26,19 @@
     │   ├── ReadFailed, WriteFailed               503, the store failed; nothing was acknowledged
     │   ├── Fenced                                another writer reigns
     │   └── Uncertain                             an append may or may not be in the log
+    ├── LogTrimmed         410, the shard's log no longer reaches back that far: copy the shard again
     └── Corrupt            stop here and keep the position
         └── CursorRefused  the log contradicts the cursor: rebuild what was built from it
 
-A class's name is its name on every wire: `urn:muster:<Name>` in HTTP problems, `error.name` in outcomes.
+A class's name is its name on every wire: `urn:muster:<Name>` in HTTP problems, `error.name` in outcomes. How errors travel, and
+the statuses above by class, see `muster.wire.problem`.
 """
 
-from typing import ClassVar, Final
+from typing import Final
 
 
 class MusterError(Exception):
     """Any error of ours. `detail` is one sentence for a person; `context` holds the named facts of it."""
-
-    status: ClassVar[int] = 500
 
     def __init__(self, detail: str, **context: str | int | None) -> None:
         super().__init__(detail)
@@ -50,15 +50,9 @@ class MusterError(Exception):
         """The error's name on the wire."""
         return type(self).__name__
 
-    def facts(self) -> dict[str, str | int]:
-        """The error as answers carry it: `{name, detail, status, …}`."""
-        return {**self.context, "name": self.name, "detail": self.detail, "status": self.status}
-
 
 class Refused(MusterError):
     """The domain says no; nothing has changed."""
-
-    status = 422
 
 
 class InvalidInstance(Refused):
@@ -72,25 +66,17 @@ class InvalidCommand(Refused):
 class ServiceNotFound(Refused):
     """No instance of this service is registered."""
 
-    status = 404
-
 
 class InstanceNotFound(Refused):
     """The service has no such instance."""
-
-    status = 404
 
 
 class VersionConflict(Refused):
     """The caller's expected version is not the current one (`actual`)."""
 
-    status = 412
-
 
 class StaleIncarnation(Refused):
     """The caller speaks for an earlier incarnation of the instance."""
-
-    status = 409
 
 
 class IdempotencyConflict(Refused):
@@ -100,43 +86,29 @@ class IdempotencyConflict(Refused):
 class TooLarge(Refused):
     """The command, or what it would record, is over a limit."""
 
-    status = 413
-
 
 class WrongPartition(Refused):
     """The command was published to a partition that its stream does not live in; `partition` is the one that is due."""
-
-    status = 421
 
 
 class NoHealthyInstances(Refused):
     """The service is known, but none of its instances can take traffic."""
 
-    status = 503
-
 
 class KeyspaceNotFound(Refused):
     """There is no such keyspace."""
-
-    status = 404
 
 
 class ShardNotFound(Refused):
     """The keyspace, or the node, has no such shard."""
 
-    status = 404
-
 
 class NodeNotFound(Refused):
     """The cluster has no such data node."""
 
-    status = 404
-
 
 class MigrationNotFound(Refused):
     """There is no such migration."""
-
-    status = 404
 
 
 class InvalidShardKey(Refused):
@@ -146,67 +118,45 @@ class InvalidShardKey(Refused):
 class ShardOverflow(Refused):
     """The value or the shard would be over its limit; nothing was written."""
 
-    status = 413
-
 
 class NoShardsAvailable(Refused):
     """No shard of the keyspace has an owner that serves."""
-
-    status = 503
 
 
 class StaleEpoch(Refused):
     """The caller's epoch of the shard is over; `epoch`, `owner` and `address` are the newer ones."""
 
-    status = 409
-
 
 class NotOwner(Refused):
     """This node does not serve the shard; `epoch`, `owner` and `address` say who does, as far as it knows."""
-
-    status = 409
 
 
 class NodeCordoned(Refused):
     """The data node takes no new shards."""
 
-    status = 409
-
 
 class NodeTaken(Refused):
     """The data node's id belongs to another store."""
-
-    status = 409
 
 
 class MoveInProgress(Refused):
     """The shard is being moved already, by `migration`."""
 
-    status = 409
-
 
 class ShardPinned(Refused):
     """The shard is pinned to its node."""
-
-    status = 409
 
 
 class ChecksumMismatch(Refused):
     """The copy of a shard is not what the source had at that position."""
 
-    status = 409
-
 
 class VerbNotAllowed(Refused):
     """The migration's state does not allow the verb; `allowed` lists those that it does."""
 
-    status = 409
-
 
 class Transient(MusterError):
     """Nothing is wrong with the request; try again later."""
-
-    status = 503
 
 
 class NotReady(Transient):
@@ -215,8 +165,6 @@ class NotReady(Transient):
 
 class Timeout(Transient):
     """The outcome is unknown. Retry with the same command id to learn it."""
-
-    status = 504
 
 
 class Unreachable(Transient):
@@ -241,6 +189,10 @@ class Fenced(Transient):
 
 class Uncertain(Transient):
     """An append's fate is unknown; only the log can tell. This reign is over."""
+
+
+class LogTrimmed(MusterError):
+    """The log of the shard no longer has the change that follows `after`; its first is `first`. Copy the shard again."""
 
 
 class Corrupt(MusterError):

@@ -1,10 +1,16 @@
-"""Problems on the wire (RFC 9457, or the `error` of an outcome) as exceptions of the same names."""
+"""Errors on every wire, both ways: an error as facts or as a problem (RFC 9457), and either of them as the error again.
+
+error  →  facts {…context, name, detail, status}          in outcomes, between processes, in gRPC's metadata
+facts  →  problem {type, title, …context, detail, status}  in HTTP answers
+facts, problem  →  error of the same name
+"""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from muster.wire import error as errors
 from muster.wire.check import KINDS, URL_PATTERN
 from muster.wire.error import BY_NAME, MusterError
 from muster.wire.stream import NAME_PATTERN
@@ -14,16 +20,69 @@ _FORMS: Final = {
     NAME_PATTERN: "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit",
     URL_PATTERN: "must be an http:// or https:// URL with a host, and a port up to 65535 if any",
 }
+STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
+    errors.MusterError: 500,
+    errors.Refused: 422,
+    errors.ServiceNotFound: 404,
+    errors.InstanceNotFound: 404,
+    errors.VersionConflict: 412,
+    errors.StaleIncarnation: 409,
+    errors.TooLarge: 413,
+    errors.WrongPartition: 421,
+    errors.NoHealthyInstances: 503,
+    errors.KeyspaceNotFound: 404,
+    errors.ShardNotFound: 404,
+    errors.NodeNotFound: 404,
+    errors.MigrationNotFound: 404,
+    errors.ShardOverflow: 413,
+    errors.NoShardsAvailable: 503,
+    errors.StaleEpoch: 409,
+    errors.NotOwner: 409,
+    errors.NodeCordoned: 409,
+    errors.NodeTaken: 409,
+    errors.MoveInProgress: 409,
+    errors.ShardPinned: 409,
+    errors.ChecksumMismatch: 409,
+    errors.VerbNotAllowed: 409,
+    errors.LogTrimmed: 410,
+    errors.Transient: 503,
+    errors.Timeout: 504,
+}
+"""HTTP's status by class; a class that is not here has that of its family."""
 _STANDARD: Final = frozenset(("type", "title", "name", "status", "detail", "instance_uri"))
 
+Facts = dict[str, str | int]
 
-def error_from(problem: Mapping[str, Any]) -> MusterError:
-    """The exception that the problem names; a plain MusterError when a newer controller uses a name unknown here."""
+
+def status_of(error: type[MusterError]) -> int:
+    """The HTTP status of errors of this class."""
+    return next(STATUS_BY_CLASS[family] for family in error.__mro__ if family in STATUS_BY_CLASS)
+
+
+def facts_of(error: MusterError) -> Facts:
+    """The error as outcomes carry it: `{…context, name, detail, status}`."""
+    return {**error.context, "name": error.name, "detail": error.detail, "status": status_of(type(error))}
+
+
+def verdict_of(error: MusterError) -> Literal["refused", "unknown"]:
+    """What an outcome says of a command that ended in the error: refused for good, or not known to have been done."""
+    return "refused" if status_of(type(error)) < 500 else "unknown"
+
+
+def problem_from(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """An RFC 9457 problem from an error's facts; what else they say stands beside its standard fields."""
+    name = str(facts["name"])
+    more = {key: value for key, value in facts.items() if key != "name"}
+    return {"type": f"{_URN}{name}", "title": _title(name), **more}
+
+
+def error_from(problem: Mapping[str, Any], unknown: type[MusterError] = MusterError) -> MusterError:
+    """The error that facts or a problem name; one of class `unknown` when only a newer version knows the name."""
     name = str(problem.get("name") or str(problem.get("type", "")).removeprefix(_URN))
     detail = str(problem.get("detail") or problem.get("title") or name)
     context = {key: value for key, value in problem.items() if key not in _STANDARD and isinstance(value, str | int)}
     error = BY_NAME.get(name)
-    return error(detail, **context) if error else MusterError(f"{name}: {detail}", **context)
+    return error(detail, **context) if error else unknown(f"{name}: {detail}", **context)
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:
@@ -32,3 +91,8 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
     path = [str(part) for part in first["loc"] if part not in KINDS]
     reason = _FORMS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
     return ".".join(path), reason
+
+
+def _title(name: str) -> str:
+    """`VersionConflict` as "Version conflict"."""
+    return "".join(f" {char.lower()}" if char.isupper() else char for char in name).strip().capitalize()

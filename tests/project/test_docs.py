@@ -11,6 +11,7 @@ import pytest
 from infra.kafka.topic import TOPICS, topic_name
 from muster.cli import main
 from muster.wire.error import BY_NAME, Refused, Transient
+from muster.wire.problem import status_of
 from workers.http.application import openapi_document
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +119,7 @@ def test_the_reference_lists_the_errors_with_their_status() -> None:
     reference = (ROOT / "docs/http.md").read_text(encoding="utf-8")
     rows = {name: int(status) for name, status in re.findall(r"^\| `([A-Z]\w+)` \| (\d{3}) \|", reference, flags=re.M)}
     for name, status in rows.items():
-        assert BY_NAME[name].status == status, name
+        assert status_of(BY_NAME[name]) == status, name
     refusals = {error.__name__ for error in Refused.__subclasses__() if error.__module__ == "muster.wire.error"}
     assert refusals | {"NotReady", "Timeout", "DataUnavailable", "ReadFailed", "WriteFailed"} == rows.keys()
     assert issubclass(BY_NAME["Timeout"], Transient)

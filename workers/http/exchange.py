@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from muster.wire.problem import facts_of, problem_from
 from workers.http.asgi import Receive, Scope, Send
 from workers.writer.published import check_name, json_from
 
@@ -137,20 +138,12 @@ class Reply:
 
 def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:
     """An RFC 9457 problem from `{name, detail, status, …}`; what else the error says stands beside them."""
-    name, status = error["name"], error["status"]
-    more = {key: value for key, value in error.items() if key != "name"}
-    told = {"type": f"urn:muster:{name}", "title": _title(name), **more}
-    headers = headers or []
+    status, headers = error["status"], headers or []
     if status in (503, 504):
         headers = [*headers, (b"retry-after", b"1")]
-    return Reply(orjson.dumps(told), status, headers, _PROBLEM)
+    return Reply(orjson.dumps(problem_from(error)), status, headers, _PROBLEM)
 
 
 def problem_of(error: MusterError) -> Reply:
     """An error of ours as a problem."""
-    return problem(error.facts())
-
-
-def _title(name: str) -> str:
-    """`VersionConflict` as "Version conflict"."""
-    return "".join(f" {char.lower()}" if char.isupper() else char for char in name).strip().capitalize()
+    return problem(facts_of(error))

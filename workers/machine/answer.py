@@ -8,6 +8,7 @@ from domain.decider import Decider
 from domain.message import Recorded
 from muster.wire.command import Envelope
 from muster.wire.error import IdempotencyConflict, Refused, VersionConflict
+from muster.wire.problem import facts_of
 
 
 def accepted(envelope: Envelope, partition: int, last: Recorded, incarnation: int | None) -> Answer:
@@ -23,7 +24,7 @@ def unchanged(envelope: Envelope, partition: int, head: int, decider: Decider[An
 
 def refused(envelope: Envelope, partition: int, head: int, refusal: Refused) -> Answer:
     """The domain says no, having seen the log up to `head`."""
-    return Answer(envelope.id, "refused", partition, head, error=refusal.facts())
+    return Answer(envelope.id, "refused", partition, head, error=facts_of(refusal))
 
 
 def repeated(answer: Answer, *, same: bool) -> Answer:
@@ -31,7 +32,7 @@ def repeated(answer: Answer, *, same: bool) -> Answer:
     if same:
         return replace(answer, duplicate=True)
     conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
-    return Answer(answer.id, "refused", answer.partition, answer.position, error=conflict.facts())
+    return Answer(answer.id, "refused", answer.partition, answer.position, error=facts_of(conflict))
 
 
 def check_version(expected: int, actual: int | None, what: str) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Final
 import grpc
 
 from infra.shards.record import Change, ShardRecord
-from infra.shards.store import LogTrimmed, ShardStore
+from infra.shards.store import ShardStore
 from muster.wire.driver import CopyLimits, Location, OnProgress, Progress, ShardId
-from muster.wire.error import MusterError, ReadFailed, ShardNotFound, StaleEpoch, Transient
+from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
 from workers.node.outgoing import part_bytes_max
@@ -175,15 +175,9 @@ class Pull:
         try:
             yield call
         except grpc.aio.AioRpcError as failed:
-            raise self._error(failed) from failed
+            raise error_of(failed, self.source.address) from failed
         finally:
             call.cancel()
-
-    def _error(self, failed: grpc.aio.AioRpcError) -> MusterError:
-        error = error_of(failed, self.source.address)
-        if failed.code() is grpc.StatusCode.OUT_OF_RANGE:
-            return LogTrimmed(error.detail)
-        return error
 
 
 def hidden(store: ShardStore, shard: ShardId) -> ShardRecord:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from infra.shards.record import Changes, digest_hex
 from infra.shards.snapshot import Snapshot
-from infra.shards.store import LogTrimmed, ShardStore
+from infra.shards.store import ShardStore
 from muster.wire.driver import ShardId
-from muster.wire.error import DataUnavailable
+from muster.wire.error import DataUnavailable, LogTrimmed
 from muster.wire.rpc import node_pb2
 from workers.node.threads import Threads, ended
 from workers.node.throttle import Throttle

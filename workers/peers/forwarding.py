@@ -8,7 +8,8 @@ import orjson
 
 from domain.catalogue import Answer
 from muster.wire.command import Envelope
-from muster.wire.error import BY_NAME, MusterError, NotReady, Timeout
+from muster.wire.error import MusterError, NotReady, Timeout
+from muster.wire.problem import error_from
 from workers.peers.members import Members
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
@@ -98,6 +99,6 @@ class Peers:
         except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError) as error:
             raise Timeout(f"no answer from the controller at {url}: {error}; retry with the same id") from None
         if response.status != 200:
-            name = str(answer.get("type", "")).rpartition(":")[2]
-            raise BY_NAME.get(name, NotReady)(answer.get("detail", "the peer refused"))
+            # What the peer says with a name unknown here may be over when both have the same version.
+            raise error_from(answer, unknown=NotReady)
         return answer  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ from domain.catalogue import Answer
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError, Transient
+from muster.wire.problem import facts_of
 from workers.writer.observer import ChangedItem
 from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
 from workers.writer.request import AnswerOrError, answer_of
@@ -145,7 +146,7 @@ class CommandsTopic:
 
     def _refused(self, id_: str, error: MusterError) -> dict[str, Any]:
         number = self._writer.number
-        return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=error.facts()))
+        return outcome(Answer(id_, "refused", number, self._writer.partition.cursor.position, error=facts_of(error)))
 
     async def _publish(self, producer: AIOKafkaProducer, reads: "asyncio.Queue[_Read | None]") -> None:
         """Publish outcomes in order; those that are there at the same time leave as one batch, which costs less than a

@@ -12,6 +12,7 @@ import orjson
 from domain.catalogue import KIND_OF, Answer, command_from
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
+from muster.wire.problem import facts_of, verdict_of
 from muster.wire.stream import NAME as NAME_FORM
 from muster.wire.stream import PATTERNS
 
@@ -140,10 +141,10 @@ def outcome_of_error(error: MusterError, command_id: str, partition: int | None)
     """The outcome of a command that no writer has answered: `refused` when it is malformed, else `unknown`."""
     return {
         "id": command_id,
-        "status": "unknown" if error.status >= 500 else "refused",
+        "status": verdict_of(error),
         "partition": partition,
         "position": None,
         "version": None,
         "incarnation": None,
-        "error": error.facts(),
+        "error": facts_of(error),
     }

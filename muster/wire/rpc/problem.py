@@ -5,7 +5,8 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from muster.wire.error import BY_NAME, MusterError, ReadFailed, Refused, Transient
+from muster.wire import problem as wire
+from muster.wire.error import MusterError, ReadFailed, Refused, Transient
 
 METADATA: Final = "muster-problem"
 _CODES: Final = {
@@ -22,15 +23,13 @@ _CODES: Final = {
 
 def problem(error: MusterError) -> str:
     """The error's facts as JSON in ASCII, as metadata must be."""
-    return json.dumps(error.facts())
+    return json.dumps(wire.facts_of(error))
 
 
 def error_from(text: str) -> MusterError:
     """The error that `problem` wrote; one with a name that is not known here keeps its family."""
     facts = json.loads(text)
-    name, detail, status = str(facts.pop("name")), str(facts.pop("detail")), int(facts.pop("status"))
-    family = BY_NAME.get(name) or (Refused if status < 500 else Transient)
-    return family(detail, **facts)
+    return wire.error_from(facts, unknown=Refused if int(facts["status"]) < 500 else Transient)
 
 
 def error_of(failed: grpc.aio.AioRpcError, address: str) -> MusterError:
@@ -43,6 +42,6 @@ def error_of(failed: grpc.aio.AioRpcError, address: str) -> MusterError:
 
 async def refuse(context: Any, error: MusterError) -> NoReturn:
     """End the call (`grpc.aio.ServicerContext`) with the error."""
-    code = _CODES.get(error.status, grpc.StatusCode.INTERNAL)
+    code = _CODES.get(wire.status_of(type(error)), grpc.StatusCode.INTERNAL)
     await context.abort(code, error.detail, trailing_metadata=((METADATA, problem(error)),))
     raise AssertionError("abort raises")

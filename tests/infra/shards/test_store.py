@@ -11,7 +11,7 @@ import lmdb
 import pytest
 
 from infra.shards.record import Change, Write, Written, digest_hex, pair_digest
-from infra.shards.store import LogTrimmed, ShardStore, wipe_records_max
+from infra.shards.store import ShardStore, wipe_records_max
 from muster.wire.driver import Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
@@ -19,6 +19,7 @@ from muster.wire.error import (
     DataUnavailable,
     InvalidCommand,
     InvalidShardKey,
+    LogTrimmed,
     NotOwner,
     NotReady,
     ReadFailed,

@@ -12,6 +12,7 @@ from muster import Client
 from muster.client.transport import backoff_seconds, merged
 from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
+from muster.wire.problem import status_of
 from tests.muster.client.scripted import answer, hang_up, item, problem, wire, written
 
 
@@ -46,7 +47,7 @@ async def test_a_refusal_is_not_tried_again():
 
 @pytest.mark.parametrize("name", ["InvalidInstance", "ServiceNotFound", "TooLarge", "NoHealthyInstances", "Corrupt"])
 async def test_every_problem_is_an_exception_of_its_name(name: str):
-    async with wire(problem(name, BY_NAME[name].status)) as server, Client(server.url) as client:
+    async with wire(problem(name, status_of(BY_NAME[name]))) as server, Client(server.url) as client:
         with pytest.raises(BY_NAME[name]) as caught:
             await client.discover("orders")
     assert caught.value.name == name

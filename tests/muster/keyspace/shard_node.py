@@ -11,6 +11,7 @@ import grpc
 import orjson
 
 from muster.wire.error import DataUnavailable, MusterError, NotOwner, ShardNotFound, StaleEpoch
+from muster.wire.problem import facts_of, status_of
 from muster.wire.rpc import node_pb2
 from muster.wire.rpc.node_pb2_grpc import ShardNodeServicer, add_ShardNodeServicer_to_server
 
@@ -123,7 +124,7 @@ class Node(ShardNodeServicer):
         try:
             answer = self._apply(kind, request, request.value if kind == "put" else None)
         except MusterError as error:
-            return node_pb2.Result(problem=orjson.dumps(error.facts()).decode())
+            return node_pb2.Result(problem=orjson.dumps(facts_of(error)).decode())
         return node_pb2.Result(found=answer) if kind == "get" else node_pb2.Result(written=answer)
 
     async def _answer(self, kind: str, request: Any, context: Any, value: bytes | None) -> Any:
@@ -177,9 +178,11 @@ class Node(ShardNodeServicer):
 
 
 async def refuse(context: Any, error: MusterError) -> None:
-    facts = orjson.dumps(error.facts()).decode()
+    facts = orjson.dumps(facts_of(error)).decode()
     await context.abort(
-        STATUS.get(error.status, grpc.StatusCode.UNKNOWN), error.name, trailing_metadata=(("muster-problem", facts),)
+        STATUS.get(status_of(type(error)), grpc.StatusCode.UNKNOWN),
+        error.name,
+        trailing_metadata=(("muster-problem", facts),),
     )
 
 

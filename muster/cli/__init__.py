@@ -42,5 +42,5 @@ class _Commands(WithServerCommands):
 def main() -> None:
     """Who is here, who is healthy, who owns which shard, and how it came to be so.
 
-    Exit codes: 0 done; 1 refused (the problem's name is told); 2 wrong usage; 3 nobody could answer: try again.
+    Exit codes: 0 done; 1 refused (with the problem's name); 2 wrong usage; 3 no controller could answer: try again.
     """

@@ -47,7 +47,7 @@ def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]
     if remote.json:
         show(written)
         return
-    again = ", told before" if written.duplicate else ""
+    again = ", as before" if written.duplicate else ""
     click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.table import instant, table
+from muster.cli.table import table
+from muster.cli.text import instant
 from workers.cli.place import LogPlace, opened, progress_line
 
 if TYPE_CHECKING:

@@ -1,24 +1,22 @@
 """Commands that only look: services, instances, discover, watch, history, events, status."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 
 from muster.cli.outcome import show
+from muster.cli.registry.line import change_document, show_change
+from muster.cli.registry.shown import EVENTS, HISTORY, INSTANCES, SERVICES
 from muster.cli.remote import Remote, remote
-from muster.cli.table import (
-    change_document,
-    show_change,
-    show_events,
-    show_history,
-    show_instances,
-    show_services,
-    table,
-)
+from muster.cli.table import TableColumn, show_rows, table
 
 if TYPE_CHECKING:
     from muster.client.client import Client, Consistency
     from muster.wire.check import Health
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _consistency: Final = click.option(
     "--consistency",
@@ -29,16 +27,27 @@ _consistency: Final = click.option(
 )
 
 
+class _Listed(Protocol[R_co]):
+    """Any list as a controller answers it."""
+
+    @property
+    def items(self) -> Sequence[R_co]: ...
+
+
+def _show_page(remote: Remote, page: _Listed[R], shown: Sequence[TableColumn[R]]) -> None:
+    if remote.json:
+        show(page)
+    else:
+        show_rows(shown, page.items)
+
+
 @click.command()
 @_consistency
 @remote
 def services(remote: Remote, consistency: "Consistency") -> None:
     """List all services, with their instances counted by health."""
     page = remote.call(lambda client: client.services(consistency=consistency))
-    if remote.json:
-        show(page)
-    else:
-        show_services(page.items)
+    _show_page(remote, page, SERVICES)
 
 
 @click.command()
@@ -55,10 +64,7 @@ def instances(
     page = remote.call(
         lambda client: client.instances(service, health=health, tag=tag, zone=zone, consistency=consistency)
     )
-    if remote.json:
-        show(page)
-    else:
-        show_instances(page.items)
+    _show_page(remote, page, INSTANCES)
 
 
 @click.command()
@@ -68,10 +74,7 @@ def instances(
 def discover(remote: Remote, service: str, consistency: "Consistency") -> None:
     """List the instances of SERVICE that can take traffic now."""
     page = remote.call(lambda client: client.discover_page(service, consistency=consistency))
-    if remote.json:
-        show(page)
-    else:
-        show_instances(page.items)
+    _show_page(remote, page, INSTANCES)
 
 
 @click.command()
@@ -102,10 +105,7 @@ def watch(remote: Remote, service: str | None, changes: int | None) -> None:
 def history(remote: Remote, service: str, instance: str) -> None:
     """Show what happened to INSTANCE of SERVICE: what, when, by whom and why. Also after it has gone."""
     page = remote.call(lambda client: client.history(service, instance))
-    if remote.json:
-        show(page)
-    else:
-        show_history(page.items)
+    _show_page(remote, page, HISTORY)
 
 
 @click.command()
@@ -122,10 +122,7 @@ def events(
     page = remote.call(
         lambda client: client.events(stream=stream, type=type_, partition=partition, after=after, limit=limit)
     )
-    if remote.json:
-        show(page)
-    else:
-        show_events(page.items)
+    _show_page(remote, page, EVENTS)
 
 
 @click.command()

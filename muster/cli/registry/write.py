@@ -10,8 +10,8 @@ import orjson
 
 from muster.cli.outcome import fail, show
 from muster.cli.registry.check_option import CheckType
+from muster.cli.registry.line import show_written
 from muster.cli.remote import Remote, reason_option, remote
-from muster.cli.table import show_written
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
 from muster.wire.spec import spec_from

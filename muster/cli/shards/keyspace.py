@@ -1,13 +1,29 @@
 """Commands about keyspaces: keyspace create|assign, keyspaces, shards, route, pin, unpin."""
 
+from typing import Final
+
 import click
 
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import coloured, table
-from muster.wire.shards import Shard, Status
+from muster.cli.table import TableColumn, coloured, columns, show_rows
+from muster.wire.shards import KeyspaceState, Shard, Status
 
-_COLOURS = {"active": "green", "migrating": "yellow", "inactive": "red"}
+_COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red"}
+_KEYSPACES: Final[list[TableColumn[KeyspaceState]]] = columns(
+    "keyspace", "shards", "active", "migrating", "inactive", "moves", "cleanups"
+)
+_SHARDS: Final[list[TableColumn[Shard]]] = columns(
+    "shard",
+    TableColumn("OWNER", lambda row: row.owner or "-"),
+    TableColumn("ADDRESS", lambda row: row.address or "-"),
+    "epoch",
+    TableColumn("STATUS", lambda row: coloured(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status])),
+    "pinned",
+    TableColumn("MOVE", lambda row: f"to {row.target} ({row.migration})" if row.migration else ""),
+    "first_hash",
+    "last_hash",
+)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -75,11 +91,7 @@ def keyspaces(remote: Remote) -> None:
     if remote.json:
         show(page)
         return
-    rows = [
-        (row.keyspace, *map(str, (row.shards, row.active, row.migrating, row.inactive, row.moves, row.cleanups)))
-        for row in page.items
-    ]
-    table(("KEYSPACE", "SHARDS", "ACTIVE", "MIGRATING", "INACTIVE", "MOVES", "CLEANUPS"), rows)
+    show_rows(_KEYSPACES, page.items)
 
 
 @click.command()
@@ -93,27 +105,7 @@ def shards(remote: Remote, keyspace: str, owner: str | None, status: Status | No
     if remote.json:
         show(page)
         return
-    table(
-        ("SHARD", "OWNER", "ADDRESS", "EPOCH", "STATUS", "PINNED", "MOVE", "FIRST HASH", "LAST HASH"),
-        [
-            (
-                str(row.shard),
-                row.owner or "-",
-                row.address or "-",
-                str(row.epoch),
-                coloured(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status]),
-                "yes" if row.pinned else "",
-                _move(row),
-                row.first_hash,
-                row.last_hash,
-            )
-            for row in page.items
-        ],
-    )
-
-
-def _move(shard: Shard) -> str:
-    return f"to {shard.target} ({shard.migration})" if shard.migration else ""
+    show_rows(_SHARDS, page.items)
 
 
 @click.command()

@@ -86,9 +86,9 @@ def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Mig
         before = None
         async with aclosing(client.shards.follow(id_)) as states:
             async for found in states:
-                if (told := (found.step, found.attempt, found.standing, found.paused, found.progress)) != before:
+                if (state := (found.step, found.attempt, found.standing, found.paused, found.progress)) != before:
                     seen(found)
-                before = told
+                before = state
                 if found.standing == "blocked":
                     break
         return found

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import coloured, table
+from muster.cli.table import TableColumn, coloured, columns, show_rows
 from muster.wire.registry import Written
 from muster.wire.shards import Node
 
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 
     from muster.client.client import Client
     from muster.client.shards import NodeMark
+
+
+def _state(node: Node) -> "Text":
+    marks = [name for name, is_so in (("cordoned", node.cordoned), ("draining", node.draining)) if is_so]
+    colour = "red" if not node.alive else "yellow" if marks else "green"
+    return coloured(", ".join(["alive" if node.alive else "lost", *marks]), colour)
+
+
+_NODES: Final[list[TableColumn[Node]]] = columns(
+    "node",
+    "address",
+    "zone",
+    "capacity",
+    TableColumn("LEASE", lambda row: f"{row.lease_seconds:g}s"),
+    TableColumn("STATE", _state),
+    "shards",
+    "moves",
+    "incarnation",
+)
 
 
 @click.group(cls=WithServerCommands, of_server={"run": "node-run"})
@@ -64,30 +83,7 @@ def nodes(remote: Remote) -> None:
     if remote.json:
         show(page)
         return
-    columns = ("NODE", "ADDRESS", "ZONE", "CAPACITY", "LEASE", "STATE", "SHARDS", "MOVES", "INCARNATION")
-    table(
-        columns,
-        [
-            (
-                row.node,
-                row.address,
-                row.zone,
-                f"{row.capacity:g}",
-                f"{row.lease_seconds:g}s",
-                _state(row),
-                str(row.shards),
-                str(row.moves),
-                str(row.incarnation),
-            )
-            for row in page.items
-        ],
-    )
-
-
-def _state(node: Node) -> "Text":
-    marks = [name for name, is_so in (("cordoned", node.cordoned), ("draining", node.draining)) if is_so]
-    colour = "red" if not node.alive else "yellow" if marks else "green"
-    return coloured(", ".join(["alive" if node.alive else "lost", *marks]), colour)
+    show_rows(_NODES, page.items)
 
 
 @click.command()

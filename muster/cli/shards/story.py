@@ -1,4 +1,4 @@
-"""How a migration looks to a person: what it is, where it stands, what it waits for, and every step that it has come to."""
+"""A migration for people: what it is, its state, what it waits for, and all its steps so far."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from muster.cli.table import age, instant
+from muster.cli.table import TableColumn, columns, drawn
+from muster.cli.text import age, instant
 from muster.wire.shards import Migration, MigrationStep, MoveProgress
 
 _COLOURS: Final = {
@@ -24,7 +25,7 @@ _COLOURS: Final = {
 
 
 def story(migration: Migration) -> RenderableType:
-    """The whole of it: a header, and a table of its steps."""
+    """All of a migration: a header, and a table of its steps."""
     header = Table.grid(padding=(0, 2))
     for name, what in _header(migration):
         header.add_row(Text(name, "bold"), what)
@@ -37,41 +38,26 @@ def story(migration: Migration) -> RenderableType:
 
 
 def overview(migrations: Iterable[Migration]) -> Table:
-    """A line for each."""
-    columns = ("MIGRATION", "SHARD", "FROM", "TO", "STATE", "STEP", "BEGUN", "TOOK", "PROGRESS", "WAITS FOR")
-    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in migrations:
-        drawn.add_row(
-            _short(row.id),
-            f"{row.keyspace}/{row.shard}",
-            row.source,
-            row.target,
-            Text(state(row), _COLOURS.get(state(row), "")),
-            row.step or "",
-            age(row.started_at),
-            took(row.seconds),
-            _share(row.progress),
-            (row.waits_for or row.cause or "") if not row.stalled else f"stalled: {row.stalled}",
-        )
-    return drawn
+    """A table with a line for each."""
+    return drawn(_OVERVIEW, migrations)
 
 
 def line(migration: Migration) -> str:
-    """Where it stands, in one line."""
-    told = [f"{_short(migration.id)}: {state(migration)}"]
+    """The state of a migration in one line."""
+    parts = [f"{_short(migration.id)}: {state(migration)}"]
     if migration.step is not None:
-        told.append(f"at {migration.step}" + (f", attempt {migration.attempt}" if migration.attempt > 1 else ""))
+        parts.append(f"at {migration.step}" + (f", attempt {migration.attempt}" if migration.attempt > 1 else ""))
     if migration.progress is not None and (share := progress(migration.progress)):
-        told.append(share)
+        parts.append(share)
     elif migration.step is not None and migration.waits_for:
-        told.append(f"waits for {migration.waits_for}")
+        parts.append(f"waits for {migration.waits_for}")
     if migration.ended:
-        told.append(f"after {took(migration.seconds)}" + (f": {migration.cause}" if migration.cause else ""))
-    return ", ".join(told)
+        parts.append(f"after {took(migration.seconds)}" + (f": {migration.cause}" if migration.cause else ""))
+    return ", ".join(parts)
 
 
 def state(migration: Migration) -> str:
-    """One word for where it stands; or two."""
+    """The state of a migration in a word or two."""
     if migration.ended:
         return migration.phase
     if migration.paused:
@@ -81,20 +67,20 @@ def state(migration: Migration) -> str:
     return migration.standing
 
 
-def progress(told: MoveProgress) -> str:
+def progress(found: MoveProgress) -> str:
     """`12.0 MB of 40.0 MB (30 %), 5.1 MB/s, about 5 s left, 3 changes behind`."""
     parts = list[str]()
-    if told.bytes is not None:
-        of = f" of {size(told.bytes_total)} ({_share(told)})" if told.bytes_total else ""
-        parts.append(f"{size(told.bytes)}{of}")
-    if told.records:
-        parts.append(f"{told.records:,} records")
-    if told.bytes_per_second:
-        parts.append(f"{size(told.bytes_per_second)}/s")
-    if told.seconds_left is not None:
-        parts.append(f"about {took(told.seconds_left)} left")
-    if told.lag_records is not None:
-        parts.append(f"{told.lag_records:,} changes behind")
+    if found.bytes is not None:
+        of = f" of {size(found.bytes_total)} ({_share(found)})" if found.bytes_total else ""
+        parts.append(f"{size(found.bytes)}{of}")
+    if found.records:
+        parts.append(f"{found.records:,} records")
+    if found.bytes_per_second:
+        parts.append(f"{size(found.bytes_per_second)}/s")
+    if found.seconds_left is not None:
+        parts.append(f"about {took(found.seconds_left)} left")
+    if found.lag_records is not None:
+        parts.append(f"{found.lag_records:,} changes behind")
     return ", ".join(parts)
 
 
@@ -153,12 +139,30 @@ def _time(at: datetime) -> str:
     return instant(at).partition(" ")[2]
 
 
-def _share(told: MoveProgress | None) -> str:
-    if told is None or told.bytes is None or not told.bytes_total:
+def _share(found: MoveProgress | None) -> str:
+    if found is None or found.bytes is None or not found.bytes_total:
         return ""
-    return f"{min(100, 100 * told.bytes // told.bytes_total)} %"
+    return f"{min(100, 100 * found.bytes // found.bytes_total)} %"
 
 
 def _short(migration: str) -> str:
     """`users/17` of `keyspace/users/migration/17`."""
     return migration.removeprefix("keyspace/").replace("/migration/", "/")
+
+
+def _waits(row: Migration) -> str:
+    return f"stalled: {row.stalled}" if row.stalled else row.waits_for or row.cause or ""
+
+
+_OVERVIEW: Final[list[TableColumn[Migration]]] = columns(
+    TableColumn("MIGRATION", lambda row: _short(row.id)),
+    TableColumn("SHARD", lambda row: f"{row.keyspace}/{row.shard}"),
+    TableColumn("FROM", lambda row: row.source),
+    TableColumn("TO", lambda row: row.target),
+    TableColumn("STATE", lambda row: Text(state(row), _COLOURS.get(state(row), ""))),
+    "step",
+    TableColumn("BEGUN", lambda row: age(row.started_at)),
+    TableColumn("TOOK", lambda row: took(row.seconds)),
+    TableColumn("PROGRESS", lambda row: _share(row.progress)),
+    TableColumn("WAITS FOR", _waits),
+)

@@ -21,7 +21,7 @@ class CheckType(click.ParamType[dict[str, Any]]):
 
     name = "CHECK"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": "5"}`."""
         kind, equals, rest = str(value).partition("=")
         target, settings = _divided(rest)

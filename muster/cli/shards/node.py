@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,7 +11,7 @@ from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns, show_rows
 from muster.wire.registry import Written
-from muster.wire.shards import Node
+from muster.wire.shards import ClusterState, Node
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -94,7 +94,7 @@ def nodes(remote: Remote) -> None:
 def limits(remote: Remote, node_moves: int | None, cluster_moves: int | None, reason: str | None) -> None:
     """Show the limits of concurrent moves, or change them."""
 
-    async def work(client: "Client") -> Any:
+    async def work(client: "Client") -> ClusterState:
         now = await client.shards.cluster()
         if node_moves is None and cluster_moves is None:
             return now

@@ -18,7 +18,7 @@ from domain.shards.shard import Cleanup, Keyspace
 from muster.wire.stream import KEYSPACE, NAME, PATTERNS, SAGA, keyspace_stream, root_of
 from muster.wire.value import value
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import Action, Task
+from sagas.engine.definition import Action, Definitions, Task
 from sagas.engine.wanted import pending
 
 _STEP: Final = re.compile(f"({PATTERNS[SAGA]})/({NAME})/([1-9][0-9]{{0,8}})")
@@ -101,16 +101,16 @@ class TaskRow:
     attempt: int = 0
 
 
-def actions_of(saga: Saga) -> tuple[Action, ...]:
+def actions_of(saga: Saga, definitions: Definitions = DEFINITIONS) -> tuple[Action, ...]:
     """The saga's next actions, for any recipient."""
     if saga.ended:
         return ()
-    return pending(saga, DEFINITIONS[saga.definition, saga.definition_version])
+    return pending(saga, definitions[saga.definition, saga.definition_version])
 
 
-def tasks_of_saga(saga: Saga, since: datetime) -> Iterator[TaskRow]:
+def tasks_of_saga(saga: Saga, since: datetime, definitions: Definitions = DEFINITIONS) -> Iterator[TaskRow]:
     """What the saga wants of nodes now. `since`: when its step began."""
-    for action in actions_of(saga):
+    for action in actions_of(saga, definitions):
         if isinstance(action, Task):
             yield _of_step(saga, action, since)
 

@@ -24,7 +24,10 @@ SAGA: Final = "saga"
 NAME: Final = NAME_PATTERN[1:-1]
 """`Name` as part of a longer regular expression."""
 
-SAGA_ROOTS: Final = {"migration": KEYSPACE}
+MIGRATION: Final = "migration"
+"""What the sagas that move a shard are called in their streams."""
+
+SAGA_ROOTS: Final = {MIGRATION: KEYSPACE}
 """What sagas are called in their streams, and the kind of stream that each one's root is."""
 
 _ROOTS: Final = {SERVICE: f"{SERVICE}/{NAME}", KEYSPACE: f"{KEYSPACE}/{NAME}", CLUSTER: CLUSTER}
@@ -41,6 +44,11 @@ def service_stream(service: str) -> str:
 def keyspace_stream(keyspace: str) -> str:
     """The stream of a keyspace."""
     return f"{KEYSPACE}/{keyspace}"
+
+
+def named_stream(kind: str, name: str) -> str:
+    """The root stream of this kind with this name: `keyspace/users` of `keyspace` and `users`."""
+    return f"{kind}/{name}"
 
 
 def saga_stream(root: str, saga: str, number: int) -> str:

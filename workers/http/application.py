@@ -21,6 +21,7 @@ from workers.http.registry import reads, writes
 from workers.http.registry.encoded import Encoded
 from workers.http.registry.watch import Hub
 from workers.http.routing import Handler, Route, Table
+from workers.http.sagas import sagas
 from workers.http.shards import keyspaces, migrations, nodes, tasks
 from workers.http.shards import watch as shard_watch
 from workers.http.shards.watch import ShardHub
@@ -72,6 +73,7 @@ def application(
         *keyspaces.routes(gateway, reader),
         *nodes.routes(gateway, reader),
         *migrations.routes(gateway, reader),
+        *sagas.routes(gateway, reader),
         *tasks.routes(gateway, reader, shard_hub.progressed),
         *shard_watch.routes(reader, audience, shard_hub),
         *more,

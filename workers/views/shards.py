@@ -12,9 +12,11 @@ from domain.shards import cluster
 from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
-from muster.wire.stream import CLUSTER, keyspace_stream, name_of
+from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name_of
 from muster.wire.token import Token
 from projections.migrations import MIGRATIONS, MigrationRow
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.definition import Definitions
 from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
 from workers.views.table import AllParked, MemoryTable
 
@@ -40,9 +42,13 @@ ShardListener = Callable[[int, Token, Changed], None]
 
 
 class ShardViews:
-    """`keyspaces` by name, `cluster`, `sagas` by id, `migrations` by (id,), `tasks` by node and id."""
+    """`keyspaces` by name, `cluster`, `sagas` by id, `tasks` by node and id.
 
-    def __init__(self, parked: AllParked | None = None) -> None:
+    `migrations` has a row by (id,) of every saga, whatever its root is. `definitions` are those that sagas may have.
+    """
+
+    def __init__(self, parked: AllParked | None = None, definitions: Definitions = DEFINITIONS) -> None:
+        self.definitions = definitions
         self.keyspaces: dict[str, Keyspace] = {}
         self.cluster: cluster.Cluster = cluster.INITIAL
         self.sagas: dict[str, Saga] = {}
@@ -94,7 +100,7 @@ class ShardViews:
         self.sagas[id_] = saga
         self._migrations.fold((id_,), recorded)
         changed.migrations.add(id_)
-        self._place(id_, list(tasks_of_saga(saga, self._step_at(id_, recorded.at))), changed)
+        self._place(id_, list(tasks_of_saga(saga, self._step_at(id_, recorded.at), self.definitions)), changed)
         if saga.ended:
             self.progress.pop(id_, None)
             self._ended.append(id_)
@@ -145,7 +151,7 @@ class ShardViews:
                 self.cluster = state
             elif isinstance(state, Saga):
                 self.sagas[stream] = state
-                self._place(stream, list(tasks_of_saga(state, self._step_at(stream, at))), nobody)
+                self._place(stream, list(tasks_of_saga(state, self._step_at(stream, at), self.definitions)), nobody)
             elif isinstance(state, Keyspace):
                 name = name_of(stream)
                 self.keyspaces[name] = state
@@ -156,7 +162,8 @@ class ShardViews:
         """The state of the cluster, a keyspace or a saga; None: it is not known here, or is of another kind."""
         if stream == CLUSTER:
             return self.cluster
-        return self.sagas.get(stream) or self.keyspaces.get(name_of(stream))
+        # A service may have the name of a keyspace.
+        return self.keyspaces.get(name_of(stream)) if kind_of(stream) == KEYSPACE else self.sagas.get(stream)
 
     def keyspace(self, name: str) -> Keyspace:
         """The keyspace. Raises KeyspaceNotFound."""

@@ -24,6 +24,8 @@ from projections.instances import INSTANCES
 from projections.migrations import MIGRATIONS
 from projections.projection import AnyProjection, Key, Projection, Row
 from projections.services import SERVICES
+from sagas.catalogue import DEFINITIONS
+from sagas.engine.definition import Definitions
 from workers.machine.group import Folded
 from workers.views.registry import Change, RegistryViews
 from workers.views.shards import ShardViews
@@ -42,12 +44,17 @@ class Views:
     `cursors` says how far each partition is folded; `terms` where each valid term began, as (position, number).
     """
 
-    def __init__(self, partitions: Sequence[int], projections: Sequence[AnyProjection] = PROJECTIONS) -> None:
+    def __init__(
+        self,
+        partitions: Sequence[int],
+        projections: Sequence[AnyProjection] = PROJECTIONS,
+        definitions: Definitions = DEFINITIONS,
+    ) -> None:
         self.parked: AllParked = {}
         self.registry = RegistryViews(self.parked)
         self.services, self.history = self.registry.services.rows, self.registry.history.rows
         self.instances = self.registry.instances
-        self.shards = ShardViews(self.parked)
+        self.shards = ShardViews(self.parked, definitions)
         others = [projection for projection in projections if projection.in_memory and projection not in _OWN]
         self.tables = {partition: [MemoryTable(each, self.parked) for each in others] for partition in partitions}
         self.cursors: dict[int, Cursor] = dict.fromkeys(partitions, START)

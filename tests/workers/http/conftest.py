@@ -13,6 +13,7 @@ import pytest
 from infra.settings import Settings
 from workers.controller.process import running
 from workers.gateway import Gateway
+from workers.http.application import Application
 
 INSTANCE = "/v1/services/orders/instances/a"
 SPEC = {"address": "10.0.0.7", "port": 8080}
@@ -90,6 +91,21 @@ class Stream:
 
     async def rest(self) -> bytes:
         return await self._content.read()
+
+
+async def ask(app: Application, method: str, path: str, query: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
+    """One request, straight to the ASGI application."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": [], "root_path": ""}
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent)
 
 
 @asynccontextmanager

@@ -9,13 +9,14 @@ import aiohttp
 import pytest
 import uvicorn
 
-from tests.workers.http.conftest import INSTANCE, Api
-from workers.http.application import Application, application, openapi_document
+from tests.workers.http.conftest import INSTANCE, Api, ask
+from workers.http.application import application, openapi_document
 from workers.http.model import ProblemShape
 
 KEYSPACE, NODE, MIGRATION = "/v1/keyspaces/{keyspace}", "/v1/nodes/{node}", "/v1/migrations/{keyspace}/{number}"
+SAGA = "/v1/sagas/{kind}/{root}/{saga}/{number}"
 SHARD_ROUTES = {
-    *(("get", f"/v1/{what}") for what in ("keyspaces", "nodes", "cluster", "migrations", "tasks")),
+    *(("get", f"/v1/{what}") for what in ("keyspaces", "nodes", "cluster", "migrations", "sagas", "tasks")),
     *(("get", f"/v1/watch/{what}") for what in ("shards", "tasks", "migrations")),
     *(("get", f"{KEYSPACE}{what}") for what in ("", "/shards", "/route")),
     *(("put", f"{KEYSPACE}{what}") for what in ("", "/shards/{shard}/pin")),
@@ -26,27 +27,14 @@ SHARD_ROUTES = {
     ("post", f"{NODE}/renew"),
     ("put", "/v1/cluster/limits"),
     ("get", MIGRATION),
+    ("get", SAGA),
     *(
-        ("post", f"{MIGRATION}/{verb}")
+        ("post", f"{saga}/{verb}")
+        for saga in (MIGRATION, SAGA)
         for verb in ("pause", "resume", "retry", "skip", "abort", "force-complete", "upgrade")
     ),
     ("post", "/v1/tasks"),
 }
-
-
-async def ask(app: Application, method: str, path: str, query: bytes = b"") -> tuple[int, dict[bytes, bytes], bytes]:
-    """One request, straight to the ASGI application."""
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": [], "root_path": ""}
-    await app(scope, receive, send)
-    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent)
 
 
 async def test_status_is_the_controllers_own(api: Api) -> None:

@@ -2,27 +2,20 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from heapq import nlargest
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
-from domain.saga import Saga
 from domain.shards.cluster import Cluster
 from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace
 from muster.wire.key import hash_range, key_hash, shard_of
-from muster.wire.stream import saga_number_of
-from projections.migrations import MigrationRow, StepRow
-from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import Definition
-from sagas.engine.explain import waits_for
-from sagas.engine.verbs import allowed
+from muster.wire.stream import MIGRATION, saga_name_of
+from projections.migrations import MigrationRow
 from sagas.tasks import TaskRow
+from workers.http.sagas.answers import Item, standing_item, steps_of
 from workers.views.shards import ShardViews
-
-Item = dict[str, Any]
 
 _PROGRESS: Final = ("bytes", "bytes_total", "records", "lag_records", "bytes_per_second", "seconds_left")
 
@@ -148,68 +141,28 @@ def task_item(task: TaskRow, cluster: Cluster) -> Item:
     }
 
 
-def newest_first(rows: Iterable[MigrationRow], rows_max: int) -> list[MigrationRow]:
-    """The newest migrations."""
-    return nlargest(rows_max, rows, key=lambda row: (row.started_at, saga_number_of(row.migration)))
+def is_migration(row: MigrationRow) -> bool:
+    """Whether the saga moves a shard."""
+    return saga_name_of(row.migration) == MIGRATION
 
 
 def migration_item(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
     """A migration in a row: where it stands, what it waits for, what may be done, how far its step has come."""
-    data, saga = row.data, views.sagas.get(row.migration)
-    ended = saga is None or saga.ended
+    data = row.data
     return {
         "id": row.migration,
         "keyspace": data.get("keyspace"),
         "shard": data.get("shard"),
         "source": data.get("source"),
         "target": data.get("target"),
-        "phase": row.phase,
-        "standing": row.standing,
-        "paused": row.paused,
-        "step": row.step,
-        "attempt": row.attempt,
-        "error": row.error,
-        "cause": row.cause,
-        "stalled": saga.stalled if saga is not None else None,
-        "started_at": row.started_at,
-        "ended_at": row.ended_at,
-        "seconds": _seconds(row.started_at, row.ended_at or now),
-        "actor": row.actor,
-        "reason": row.reason,
-        "events": row.events,
-        "waits_for": None if ended or saga is None else _waits_for(saga, row, views, now),
-        "allowed": [] if ended or saga is None else list(allowed(saga, _definition(saga))),
+        **standing_item(views, row, now),
         "progress": _progress(views, row),
     }
 
 
 def migration_whole(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
     """A migration with every step that it has come to."""
-    undone = {undo.name: step.name for step in _definition(row).steps for undo in step.undo}
-    return {**migration_item(views, row, now), "steps": [_step(step, undone, now) for step in row.steps]}
-
-
-def _step(step: StepRow, undone: Mapping[str, str], now: datetime) -> Item:
-    return {
-        "name": step.step,
-        "attempts": step.attempts,
-        "began_at": step.began_at,
-        "ended_at": step.ended_at,
-        "seconds": _seconds(step.began_at, step.ended_at or now),
-        "outcome": step.outcome,
-        "error": step.error,
-        "undoes": undone.get(step.step),
-    }
-
-
-def _definition(of: Saga | MigrationRow) -> Definition:
-    return DEFINITIONS[of.definition, of.definition_version if isinstance(of, Saga) else of.version]
-
-
-def _waits_for(saga: Saga, row: MigrationRow, views: ShardViews, now: datetime) -> str | None:
-    since = row.steps[-1].ended_at if saga.standing == "retrying" else row.step_at
-    waited = _seconds(since or row.step_at, now)
-    return waits_for(saga, _definition(saga), views.state, waited_seconds=waited, paused_by=row.paused_by)
+    return {**migration_item(views, row, now), "steps": steps_of(views, row, now)}
 
 
 def _progress(views: ShardViews, row: MigrationRow) -> Item | None:
@@ -217,11 +170,6 @@ def _progress(views: ShardViews, row: MigrationRow) -> Item | None:
     if told is None or told["step"] != row.step:
         return None
     return {name: told.get(name) for name in _PROGRESS}
-
-
-def _seconds(since: datetime, until: datetime) -> float:
-    # Instants of the log come from its writer's clock, `now` from ours.
-    return max(0.0, round((until - since).total_seconds(), 3))
 
 
 def progressed(before: Item | None, step: str, attempt: int, facts: Item) -> Item:

@@ -2,24 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import orjson
 from pydantic import Field
 
-from domain.catalogue import command_from
-from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, SkipStep, UpgradeSaga
-from muster.wire.command import Command
-from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
+from muster.wire.stream import CLUSTER, MIGRATION, Name, keyspace_stream, saga_stream
 from projections.migrations import MigrationRow
 from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
-from workers.http.model import Written
 from workers.http.reading import Reader
-from workers.http.routing import Handler, Route
-from workers.http.shards.answers import migration_item, migration_whole, newest_first
-from workers.http.shards.model import MigrationList, MigrationWhole, SkipBody
-from workers.http.write import answered, begun, execute, give
+from workers.http.routing import Route
+from workers.http.sagas.answers import State, in_state, newest_first
+from workers.http.sagas.verbs import verb_routes
+from workers.http.shards.answers import is_migration, migration_item, migration_whole
+from workers.http.shards.model import MigrationList, MigrationWhole
 
 _MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"
 
@@ -29,7 +26,7 @@ class MigrationsQuery(Reading):
 
     keyspace: Annotated[Name | None, Field(description="Only this keyspace's")] = None
     state: Annotated[
-        Literal["running", "blocked", "paused", "ended"] | None,
+        State | None,
         Field(description="Only those; `running` are all that have not ended"),
     ] = None
     limit: Annotated[int, Field(ge=1, le=1_000, description="How many at most")] = 100
@@ -61,60 +58,20 @@ class Migrations:
         found = migration_whole(views, views.migration(id_), datetime.now(UTC))
         return self.reader.whole(found, partitions)
 
-    def verb(self, command: type[Command]) -> Handler:
-        """The route of a verb."""
-
-        async def run(request: Request) -> Reply:
-            return await give(self.gateway, request, _stream(request), command, {}, reasoned=True)
-
-        return run
-
-    async def skip(self, request: Request) -> Reply:
-        """Leave a step out: the one that the body names, else the one under way."""
-        stream = _stream(request)
-        write, fields = await begun(request, reasoned=True)
-        if fields.get("step") is not None:
-            steps = [fields["step"]]
-        else:
-            # A repeat comes when another step is under way: it is known by the step that the first one has named.
-            rows = self.gateway.views.shards.migration(stream).steps
-            steps = list(dict.fromkeys(row.step for row in reversed(rows)))
-        for step in steps:
-            command = command_from(SkipStep.type, {**fields, "step": step})
-            answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
-            if answer.error is None or answer.error["name"] != "IdempotencyConflict":
-                break
-        return answered(answer, write.known)
-
 
 def _matches(row: MigrationRow, query: MigrationsQuery) -> bool:
-    if query.keyspace not in (None, row.data.get("keyspace")):
+    if not is_migration(row) or query.keyspace not in (None, row.data.get("keyspace")):
         return False
-    match query.state:
-        case "running":
-            return row.ended_at is None
-        case "ended":
-            return row.ended_at is not None
-        case "blocked":
-            return row.standing == "blocked"
-        case "paused":
-            return row.paused and row.ended_at is None
-        case None:
-            return True
+    return in_state(row, query.state)
 
 
 def _stream(request: Request) -> str:
-    return saga_stream(keyspace_stream(request.name("keyspace")), "migration", request.number("number"))
+    return saga_stream(keyspace_stream(request.name("keyspace")), MIGRATION, request.number("number"))
 
 
 def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
     """The routes of migrations."""
     migrations, tag = Migrations(gateway, reader), "migrations"
-
-    def verb(name: str, command: type[Command], summary: str) -> Route:
-        path, handler = f"{_MIGRATION}/{name}", migrations.verb(command)
-        return Route("POST", path, handler, summary, tag, answer=Written, command=command, reasoned=True)
-
     return (
         Route(
             "GET",
@@ -126,21 +83,5 @@ def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
             query=MigrationsQuery,
         ),
         Route("GET", _MIGRATION, migrations.one, "One migration with its steps", tag, answer=MigrationWhole),
-        verb("pause", PauseSaga, "Stop after what is under way"),
-        verb("resume", ResumeSaga, "Go on"),
-        verb("retry", RetryStep, "Try the failed step again"),
-        Route(
-            "POST",
-            f"{_MIGRATION}/skip",
-            migrations.skip,
-            "Leave a step out",
-            tag,
-            answer=Written,
-            command=SkipStep,
-            body=SkipBody,
-            reasoned=True,
-        ),
-        verb("abort", AbortSaga, "Turn back, if the shard has not been handed over"),
-        verb("force-complete", ForceComplete, "Leave out what can be left out of the rest"),
-        verb("upgrade", UpgradeSaga, "Let a later version of the definition take over"),
+        *verb_routes(gateway, _MIGRATION, _stream, tag, abort="Turn back, if the shard has not been handed over"),
     )

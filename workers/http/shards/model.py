@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from domain.saga import SkipStep, Text
+from domain.saga import Text
 from domain.shards.keyspace import AssignShards, CreateKeyspace, Nodes
 from domain.shards.shard import Status
 from muster.wire.stream import Name
 from workers.http.model import Listing, Shape, Written
+from workers.http.sagas.model import StepShape
 
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
 
@@ -24,12 +25,6 @@ class AssignBody(AssignShards):
     """Which nodes get the shards that nobody owns; without `nodes` all that can take shards now."""
 
     nodes: Nodes | None = None  # type: ignore[assignment]
-
-
-class SkipBody(SkipStep):
-    """Which step to leave out; the one under way without it."""
-
-    step: Name | None = None  # type: ignore[assignment]
 
 
 class KeyspaceItem(Shape):
@@ -182,19 +177,6 @@ class MigrationList(Listing):
     """Migrations, newest first."""
 
     items: list[MigrationItem]
-
-
-class StepShape(Shape):
-    """A step that a migration has come to; `undoes`: the step that it takes back."""
-
-    name: str
-    attempts: int
-    began_at: datetime
-    ended_at: datetime | None
-    seconds: float
-    outcome: Literal["running", "done", "failed", "skipped", "given up"]
-    error: str | None
-    undoes: str | None
 
 
 class MigrationWhole(MigrationItem):

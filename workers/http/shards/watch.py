@@ -24,7 +24,8 @@ from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
 from workers.http.registry.watch import NOTHING_MISSED, snapshot
 from workers.http.routing import Handler, Route
-from workers.http.shards.answers import migration_item, newest_first, shard_item, task_item
+from workers.http.sagas.answers import newest_first
+from workers.http.shards.answers import is_migration, migration_item, shard_item, task_item
 from workers.http.watch.stream import settled, stream
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.shards import Changed
@@ -104,7 +105,8 @@ class ShardHub:
         if migration is not None:
             rows = [views.migration(migration)]
         else:
-            found = [row for row in views.migrations.values() if keyspace in (None, row.data.get("keyspace"))]
+            every = filter(is_migration, views.migrations.values())
+            found = [row for row in every if keyspace in (None, row.data.get("keyspace"))]
             running = newest_first((row for row in found if row.ended_at is None), len(found))
             rows = running + newest_first((row for row in found if row.ended_at is not None), ended_migrations_max)
         topic: Topic = ("migrations", keyspace) if migration is None else ("migration", migration)
@@ -152,7 +154,7 @@ class ShardHub:
         views, now, told = self._views.shards, datetime.now(UTC), dict[Topic, list[bytes]]()
         for id_ in changed:
             row = views.migrations.get((id_,))
-            if row is None:
+            if row is None or not is_migration(row):
                 continue
             every: tuple[Topic, ...] = (("migrations", None), ("migrations", name_of(id_)), ("migration", id_))
             if topics := [topic for topic in every if topic in self._audience]:

@@ -44,7 +44,7 @@ class Place:
         return self.data.name
 
     def options(self) -> list[str]:
-        """How `muster` is told of it, besides the folder."""
+        """The options of `muster` that name it, besides the folder."""
         kafka = [] if self.bootstrap is None else ["--kafka", self.bootstrap, "--prefix", self.prefix]
         return kafka if self.partitions is None else [*kafka, "--partitions", str(self.partitions)]
 
@@ -67,7 +67,7 @@ class Bench:
     _written: dict[tuple[str, int, int], Place] = field(default_factory=dict)
 
     def size(self, count: int) -> int:
-        """So many, at this scale."""
+        """This number, at the scale of the run."""
         return max(8, int(count * self.scale))
 
     @property

@@ -74,7 +74,7 @@ def sealed(events: Iterable[tuple[str, Event]]) -> list[StoredEvent]:
 
 
 def committed_ms(bench: Bench, per_transaction: int) -> float:
-    """The median of what one durable LMDB transaction of so many keys and values takes by itself, in milliseconds."""
+    """The median time of one durable LMDB transaction of this many keys and values by itself, in milliseconds."""
     taken, numbers = [], range(bench.size(BATCHES) * per_transaction)
     folder = bench.folder / f"floor-{time.monotonic_ns()}.lmdb"
     with lmdb.open(str(folder), map_size=_MAP_BYTES) as environment:

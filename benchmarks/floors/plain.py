@@ -2,7 +2,7 @@
 
     python -m benchmarks.floors.plain PORT < answer
 
-`GET /v1/watch…` stays open; a request with a body is also told to whoever watches, as a frame of the size of ours.
+`GET /v1/watch…` stays open; a request with a body is also sent to all watchers, as a frame of the size of ours.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ def put(number: int) -> bytes:
 
 
 async def puts(port: int, connections: int, count: int, start_seconds: float) -> list[float]:
-    """Put so many values, `connections` at a time; the seconds that each took."""
+    """Put values, `connections` at a time; returns the seconds that each took."""
     numbers, seconds = iter(range(count)), list[float]()
     await asyncio.gather(*(_putting(port, numbers, seconds, start_seconds) for _ in range(connections)))
     return seconds
@@ -54,7 +54,7 @@ async def _putting(port: int, numbers: Iterator[int], seconds: list[float], star
 
 
 async def watched(port: int, count: int) -> list[float]:
-    """Put so many values one after another; the seconds until a watcher on a connection of its own has read of each."""
+    """Put values one after another; returns the seconds until a watcher on a connection of its own has read each."""
     address, seconds = f"127.0.0.1:{port}", list[float]()
     async with grpc.aio.insecure_channel(address) as writing, grpc.aio.insecure_channel(address) as watching:
         watcher = watching.stream_stream("/etcdserverpb.Watch/Watch")()

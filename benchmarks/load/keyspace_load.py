@@ -3,7 +3,7 @@
     python -m benchmarks.load.keyspace_load AT KIND OPERATIONS KEYS
 
 AT: `URL#KEYSPACE` for what `muster.Keyspace` does, `HOST:PORT` for bare gRPC with the same messages. KIND: `put` or `get`,
-64 calls in flight; `puts` or `gets`, batches of 1,000, 4 in flight. The operations go round so many keys; each is checked.
+64 calls in flight; `puts` or `gets`, batches of 1,000, 4 in flight. Operations go round the keys; each is checked.
 Prints JSON: operations per second, a call's latency in milliseconds, retries, and the process's share of a core.
 """
 
@@ -103,7 +103,7 @@ def _check(right: bool) -> None:
 
 
 async def run(at: str, kind: str, operations: int, keys: int) -> dict[str, object]:
-    """Do so many operations."""
+    """Do this many operations."""
     retries: dict[str, int] = {}
     url, _, keyspace = at.partition("#")
     async with through_muster(url, keyspace, retries) if keyspace else bare(at) as calls:
@@ -113,7 +113,7 @@ async def run(at: str, kind: str, operations: int, keys: int) -> dict[str, objec
 
 
 async def closed_loop(call: Call, operations: int, keys: int, each: int, in_flight: int) -> dict[str, Any]:
-    """So many clients, each of which makes its next call when the last one is answered; `each` operations a call."""
+    """Clients, each of which makes its next call when the last one is answered; `each` operations a call."""
     numbers = (range(at % keys, min(at % keys + each, keys)) for at in range(0, operations, each))
     latencies: list[float] = []
     done = 0

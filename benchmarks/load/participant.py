@@ -2,13 +2,13 @@
 
     python -m benchmarks.load.participant URL NODES
 
-It joins as so many nodes and watches the tasks of all. Their answers go back in lists, one request under way for each node.
+It joins as several nodes and watches the tasks of all. Their answers go back in lists, one request under way for each node.
 Orders come on standard input, one a line, each answered on standard output with a line of JSON once it is carried out:
 
     answer KINDS      answer tasks of these kinds from now on, and those that are wanted now; `*`: of all kinds
     forget            begin to count anew
-    offered SAGAS     wait until tasks of so many sagas have been offered; tells when (`at`, in time.monotonic())
-    release SAGAS     from now on answer all tasks of so many of the sagas, too
+    offered SAGAS     wait until tasks of SAGAS sagas have been offered; prints when (`at`, in time.monotonic())
+    release SAGAS     from now on answer all tasks of SAGAS more sagas, too
     tell              tells how many tasks were answered in how many requests, and the processor time that it took
 """
 

@@ -21,7 +21,7 @@ from muster.wire.spec import Spec
 
 
 def commands(count: int, first: int, kind: str) -> list[Envelope]:
-    """To so many instances, from `first` on: their registrations, or rounds of health reports."""
+    """Commands for the given number of instances, from `first` on: registrations, or rounds of health reports."""
     specs = TypeAdapter(Spec)
     if kind == "register":
         given: list[tuple[int, int, Command]] = [

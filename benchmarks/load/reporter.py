@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 import uvloop
 
-from benchmarks.load.load import request
+from benchmarks.load.http_load import request
 
 CONNECTIONS: Final = 32
 LATE_SECONDS: Final = 0.001

@@ -2,7 +2,7 @@
 
     python -m benchmarks.load.watcher HOST PORT SERVICE WATCHERS FLIPS
 
-Prints `ready` once every watcher has the whole snapshot, then JSON once each has seen so many flips: how long after the
+Prints `ready` once every watcher has the whole snapshot, then JSON once each has seen FLIPS flips: how long after the
 report each flip arrived (`p50_ms`, `p99_ms`), the same for the last watcher of each flip (`last_ms`), and the bytes that all
 of them together were sent per flip. A flip's cause says when it was reported: `at <monotonic nanoseconds>`, a clock that all
 processes of the machine share.

@@ -2,8 +2,8 @@
 
     python -m benchmarks.load.writer URL KEYSPACE PER_SECOND HOLD_SECONDS
 
-It writes until its standard input ends, round so many keys that no two writes of one are under way together. Then it reads
-all of them: what is not there with its last acknowledged value is lost. Prints `ready` behind the first write, and at its
+It writes until its standard input ends, round enough keys that no two writes of one are under way together. Then it reads
+all of them: a key without its last acknowledged value is lost. Prints `ready` after the first write, and at its
 end JSON: when each acknowledged write was sent (seconds since 1970) and how long it took, errors by name, retries, how many
 values were lost, how far behind its own pace it ever was, and its share of a core.
 """
@@ -52,7 +52,7 @@ class Writer:
             self._last[number % KEYS] = value
 
     async def keep_pace(self, per_second: float, until: asyncio.Event) -> None:
-        """Begin so many writes a second; return when all are answered."""
+        """Begin writes at this rate a second; return when all are answered."""
         began, number = time.monotonic(), 0
         while not until.is_set():
             number += 1

@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.bench import KAFKA, Bench
 from benchmarks.controller import HOST, Controller, controller
 from benchmarks.data import spec
-from benchmarks.load.load import request
+from benchmarks.load.http_load import request
 from benchmarks.table import Row
 from muster.wire.route import partition_of
 

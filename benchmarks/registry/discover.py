@@ -9,7 +9,7 @@ from benchmarks.bench import EMBEDDED, Bench
 from benchmarks.controller import Controller
 from benchmarks.data import spec
 from benchmarks.floors import floor
-from benchmarks.load import load
+from benchmarks.load import http_load
 from benchmarks.registry.http import measured, notes, sent
 from benchmarks.table import Row, Target, at_least, at_most
 
@@ -28,7 +28,7 @@ def run(bench: Bench) -> Iterator[Row]:
 def _repeated(
     bench: Bench, instances: int, connections: int, count: int, name: str, unit: str, target: Target
 ) -> Iterator[Row]:
-    asked = [load.request("GET", "/v1/discover/bench")] * bench.size(count)
+    asked = [http_load.request("GET", "/v1/discover/bench")] * bench.size(count)
     results = []
     for _ in range(bench.runs):
         with bench.fresh(EMBEDDED) as controller:
@@ -74,5 +74,7 @@ def _changed(bench: Bench) -> Row:
 def _register(controller: Controller, count: int) -> None:
     paths = (f"/v1/services/bench/instances/i{number}" for number in range(count))
     sent(
-        controller.port, 8, [load.request("PUT", path, spec(number, checks=False)) for number, path in enumerate(paths)]
+        controller.port,
+        8,
+        [http_load.request("PUT", path, spec(number, checks=False)) for number, path in enumerate(paths)],
     )

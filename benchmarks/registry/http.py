@@ -8,7 +8,7 @@ from benchmarks.bench import EMBEDDED, KAFKA, Bench, middle
 from benchmarks.controller import HOST, Controller
 from benchmarks.data import REPORTS, service, spec
 from benchmarks.floors import floor
-from benchmarks.load import load
+from benchmarks.load import http_load
 from benchmarks.process import job
 from benchmarks.table import Row, Target, at_least, at_most
 
@@ -28,7 +28,7 @@ _TARGETS: Final[dict[tuple[str, int], tuple[tuple[str, str, Target], ...]]] = {
 def registrations(first: int, count: int) -> list[bytes]:
     """`PUT` requests of the data set."""
     return [
-        load.request("PUT", f"/v1/services/{service(number)}/instances/i{number}", spec(number))
+        http_load.request("PUT", f"/v1/services/{service(number)}/instances/i{number}", spec(number))
         for number in range(first, first + count)
     ]
 
@@ -52,7 +52,7 @@ def batches(
                     "data": data,
                 }
             )
-        requests.append(load.request("POST", "/v1/commands", {"commands": commands}))
+        requests.append(http_load.request("POST", "/v1/commands", {"commands": commands}))
     return requests
 
 
@@ -64,7 +64,7 @@ def populate(controller: Controller, count: int) -> None:
 
 def sent(port: int, connections: int, requests: Sequence[bytes]) -> dict[str, Any]:
     """Send the requests from another process; raises if one was refused."""
-    result = job("benchmarks.load.load", HOST, port, connections, given=load.packed(list(requests)))
+    result = job("benchmarks.load.http_load", HOST, port, connections, given=http_load.packed(list(requests)))
     if result["statuses"] != {"200": len(requests)}:
         raise RuntimeError(f"not every request was accepted: {result['statuses']}")
     result["seconds"] = result["requests"] / result["per_second"]

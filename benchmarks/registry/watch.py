@@ -10,7 +10,7 @@ from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.data import spec
 from benchmarks.floors import floor
-from benchmarks.load import load
+from benchmarks.load import http_load
 from benchmarks.process import job, python, running
 from benchmarks.registry.http import notes, sent
 from benchmarks.table import Row, at_most, below
@@ -90,7 +90,7 @@ def _rounds(flips: int) -> int:
 
 def _register(port: int, count: int) -> None:
     paths = (f"/v1/services/{SERVICE}/instances/i{number}" for number in range(count))
-    sent(port, 8, [load.request("PUT", path, spec(number, checks=False)) for number, path in enumerate(paths)])
+    sent(port, 8, [http_load.request("PUT", path, spec(number, checks=False)) for number, path in enumerate(paths)])
 
 
 def _flipped(bench: Bench, port: int, watchers: int, instances: int, flips: int, per_second: float) -> dict[str, Any]:

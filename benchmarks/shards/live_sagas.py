@@ -1,7 +1,7 @@
 """Very many sagas under way, SIGKILL of the controller, start: until all of them go on.
 
 Half of them wait for a participant that says nothing, half for slots that the first half holds. They all go on when the
-tasks of the first half have been offered again, and when behind answers to some of them as many of the others have tasks.
+tasks of the first half have been offered again, and when, after answers to some of them, as many of the others have tasks.
 """
 
 import time

@@ -10,7 +10,7 @@ import orjson
 from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.floors import floor
-from benchmarks.load import load
+from benchmarks.load import http_load
 from benchmarks.registry.http import sent
 from benchmarks.shards.fleet import Fleet, fleet, instant
 from benchmarks.shards.watchers import KEYSPACES, limit_moves, move_all, troupe
@@ -122,13 +122,13 @@ def _notes(results: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _reports(count: int) -> bytes:
-    """A request with so many reports, as participants send them."""
+    """A request with this many reports, as participants send them."""
     extent = {"position": 3, "digest": "aa", "records": 1, "bytes": 9}
     reports = [
         {"id": f"keyspace/k0/migration/{number}/copy/1", "outcome": "done", "result": {"extent": extent}}
         for number in range(count)
     ]
-    return load.request("POST", "/v1/tasks", {"node": "n0", "reports": reports})
+    return http_load.request("POST", "/v1/tasks", {"node": "n0", "reports": reports})
 
 
 def _events() -> Iterator[tuple[str, Event]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from benchmarks.bench import Bench
-from benchmarks.load import load
+from benchmarks.load import http_load
 from benchmarks.process import Usage, python, running, usage
 from benchmarks.registry.http import PER_REQUEST, sent
 from benchmarks.shards.fleet import Fleet
@@ -61,7 +61,7 @@ def troupe(bench: Bench, there: Fleet, shards: int) -> Iterator[Troupe]:
 
 
 def move_all(there: Fleet, shards: int) -> None:
-    """Begin a move of each shard of each keyspace to the node behind its owner."""
+    """Begin a move of each shard of each keyspace to the node after its owner."""
     moves = []
     for number in range(KEYSPACES):
         for shard in there.ask("GET", f"/v1/keyspaces/k{number}/shards")["items"]:
@@ -73,9 +73,9 @@ def move_all(there: Fleet, shards: int) -> None:
     if len(moves) != KEYSPACES * shards:
         raise RuntimeError(f"there are {len(moves)} shards, not {KEYSPACES * shards}")
     lists = [moves[at : at + PER_REQUEST] for at in range(0, len(moves), PER_REQUEST)]
-    sent(there.controller.port, 4, [load.request("POST", "/v1/commands", {"commands": some}) for some in lists])
+    sent(there.controller.port, 4, [http_load.request("POST", "/v1/commands", {"commands": some}) for some in lists])
 
 
 def limit_moves(there: Fleet, at_a_time: int) -> None:
-    """Let so many moves run at a time, on whichever nodes."""
+    """Let this many moves run at a time, on any nodes."""
     there.ask("PUT", "/v1/cluster/limits", {"node_moves_max": at_a_time, "cluster_moves_max": at_a_time})

@@ -14,7 +14,7 @@ class Claim:
 
 
 class Claims:
-    """All claims and figures of a run. `say` is told each claim as it is checked."""
+    """All claims and figures of a run. `say` is called with each claim as it is checked."""
 
     def __init__(self, say: Callable[[Claim], None] = lambda claim: None) -> None:
         self.made: list[Claim] = []

@@ -59,7 +59,7 @@ class Cluster:
         self._children: dict[str, ChildProcess] = {}
 
     async def start_controller(self) -> float:
-        """Start `muster up` and return when it answers reads: after so many seconds."""
+        """Start `muster up`; return when it answers reads, with the seconds that took."""
         began = time.monotonic()
         self._spawn("controller", "muster", "up", "--data", str(self.data), "--http", self.http, *self._engine)
         async with aiohttp.ClientSession() as session:

@@ -23,7 +23,7 @@ def differences(before: Mapping[Key, Instance], after: Mapping[Key, Instance]) -
 
 
 def watch_breaches(events: Iterable[Event], changes: Iterable[Change], since: Mapping[int, int]) -> list[str]:
-    """Gaps and repeats of a watch that began at the positions `since`: what it told of each instance, against the log."""
+    """Gaps and repeats of a watch that began at the positions `since`: its report of each instance, compared with the log."""
     recorded: dict[Key, list[str]] = {}
     for event in events:
         if event.stream.startswith("service/") and event.position > since.get(event.partition, -1):

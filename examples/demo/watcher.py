@@ -28,7 +28,7 @@ class Seen(Generic[C]):
 
 
 class Watcher:
-    """What a watch of everything has told: all changes, and the instances as they are by now."""
+    """What a watch of everything has reported: all changes, and the instances as they are now."""
 
     def __init__(self, told: Callable[[Change], None] = lambda change: None) -> None:
         self.seen: list[Seen[Change]] = []

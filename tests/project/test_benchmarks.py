@@ -106,4 +106,4 @@ def test_rows_of_cases_that_did_not_run_are_kept(tmp_path: Path) -> None:
 
 def test_a_job_that_fails_raises() -> None:
     with pytest.raises(Exception, match="non-zero exit status"):
-        job("benchmarks.load.load", "127.0.0.1", 1, 1)
+        job("benchmarks.load.http_load", "127.0.0.1", 1, 1)

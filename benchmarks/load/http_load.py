@@ -1,6 +1,6 @@
 """A load generator for HTTP/1.1: `connections` clients, each with one request under way, in a process of its own.
 
-    python -m benchmarks.load HOST PORT CONNECTIONS < requests
+    python -m benchmarks.load.http_load HOST PORT CONNECTIONS < requests
 
 The requests come on standard input, length-prefixed; the result goes to standard output as JSON: requests per second,
 latency in milliseconds (p50, p99, longest), statuses, and the generator's own share of a core.
@@ -59,7 +59,7 @@ class Client(asyncio.Protocol):
 
 
 async def run(host: str, port: int, connections: int, requests: list[bytes]) -> dict[str, object]:
-    """Send all requests over so many connections."""
+    """Send all requests over this many connections."""
     iterator, latencies, statuses = iter(requests), [], Counter()
     loop = asyncio.get_running_loop()
     cpu, began = time.process_time(), time.perf_counter()

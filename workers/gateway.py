@@ -1,16 +1,20 @@
 """What a controller offers to its faces (HTTP, commands topic): execute, prove, read the past."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from domain.catalogue import Answer
 from infra.log.port import Archive
 from muster.wire.command import Envelope
-from muster.wire.error import MusterError, NotReady
+from muster.wire.error import MusterError, NotReady, Refused, Timeout
 from muster.wire.route import partition_of
+from workers.rules import Check, refusal
 from workers.views.views import Views
 from workers.writer.request import AnswerOrError
+
+catch_up_seconds_max: Final = 5.0
 
 
 class Executor(Protocol):
@@ -43,19 +47,52 @@ class Gateway:
     check_output: Callable[[str, str], dict[str, Any]]
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
-        """The answer of the writer of the command's partition; see `Executor.submit`."""
+        """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""
         return self._executor(self.partition_of(envelope.stream)).submit(envelope)
 
+    async def execute(self, envelope: Envelope, check: Check = refusal) -> Answer:
+        """The answer to a command from outside. Raises what the check refuses, and as `submit` does."""
+        if check(envelope, self.views.shards) is not None:
+            await self._catch_up()
+            refused = check(envelope, self.views.shards)
+            if refused is not None:
+                raise refused
+        return await self.submit(envelope)
+
     async def execute_all(self, envelopes: Sequence[Envelope]) -> list[AnswerOrError]:
-        """The replies to the commands, in their order; those of one partition are decided in that order."""
-        partitions = [self.partition_of(envelope.stream) for envelope in envelopes]
+        """The replies to commands from outside, in their order; those of one partition are decided in it."""
+        refused = await self.refusals(envelopes)
         given: dict[int, list[Envelope]] = {}
-        for partition, envelope in zip(partitions, envelopes, strict=True):
-            given.setdefault(partition, []).append(envelope)
+        for envelope, error in zip(envelopes, refused, strict=True):
+            if error is None:
+                given.setdefault(self.partition_of(envelope.stream), []).append(envelope)
         # All are queued before the first one is waited for.
         asked = {partition: self._submitted(partition, some) for partition, some in given.items()}
-        told = {partition: iter(one if isinstance(one, list) else await one) for partition, one in asked.items()}
-        return [next(told[partition]) for partition in partitions]
+        replies = {partition: iter(one if isinstance(one, list) else await one) for partition, one in asked.items()}
+        return [
+            next(replies[self.partition_of(envelope.stream)]) if error is None else error
+            for envelope, error in zip(envelopes, refused, strict=True)
+        ]
+
+    async def refusals(self, envelopes: Sequence[Envelope]) -> list[Refused | None]:
+        """What the rules refuse of each command; every face asks this before a command is queued. Raises NotReady or Timeout.
+
+        None is refused by views that are late: a command is refused for good, so the views first come to what the log holds now.
+        """
+        found: list[Refused | None] = [refusal(envelope, self.views.shards) for envelope in envelopes]
+        if not any(found):
+            return found
+        await self._catch_up()
+        return [refusal(envelope, self.views.shards) for envelope in envelopes]
+
+    async def _catch_up(self) -> None:
+        partitions = range(self.partitions)
+        try:
+            async with asyncio.timeout(catch_up_seconds_max):
+                heads = await asyncio.gather(*map(self.prove, partitions))
+        except TimeoutError:
+            raise Timeout(f"no writer proved its head within {catch_up_seconds_max:g} s; try again") from None
+        await self.views.reach(dict(zip(partitions, heads, strict=True)), catch_up_seconds_max)
 
     def _submitted(
         self, partition: int, envelopes: Sequence[Envelope]

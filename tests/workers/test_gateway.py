@@ -33,7 +33,10 @@ def spread(service: str, number: int) -> Envelope:
 
 async def test_answers_come_in_the_order_of_the_list_whichever_partition_they_are_from():
     recorder = POPOApplicationRecorder()
-    async with running(RecorderLog(recorder, 0)) as one, running(RecorderLog(recorder, 1)) as other:
+    async with (
+        running(RecorderLog(recorder, 0), partitions=2) as one,
+        running(RecorderLog(recorder, 1), partitions=2) as other,
+    ):
         asked = [spread(f"s{number % 5}", number) for number in range(20)]
         assert {partition_of(envelope.stream, 2) for envelope in asked} == {0, 1}
 

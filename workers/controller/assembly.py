@@ -93,7 +93,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     drivers = [SagaDriver(observe, gateway.submit, state, views.shards) for _ in writers]
     for driver in drivers:
         views.listen(driver.instances_changed)
-    topics = [CommandsTopic(bootstrap, writer, settings.prefix) for writer in writers.values()] if bootstrap else []
+    topics = _topics(bootstrap, gateway, writers, settings.prefix)
     for number, writer in enumerate(writers.values()):
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return ControllerParts(
@@ -107,6 +107,12 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         presence=_presence(bootstrap, members, writers, settings.prefix),
         projector=projector,
     )
+
+
+def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Writer], prefix: str) -> list[CommandsTopic]:
+    if bootstrap is None:
+        return []
+    return [CommandsTopic(bootstrap, writer, gateway.refusals, prefix) for writer in writers.values()]
 
 
 def _owns(members: Members | None, partition: int) -> bool:

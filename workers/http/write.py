@@ -18,6 +18,7 @@ from muster.wire.token import Token, format_token, parse_token
 from muster.wire.value import value
 from workers.gateway import Gateway
 from workers.http.exchange import Headers, Reply, Request, problem
+from workers.rules import Check, refusal
 from workers.writer.published import actor_from, command_id, outcome, outcome_of_error, reason_from
 from workers.writer.request import AnswerOrError
 
@@ -77,6 +78,7 @@ async def give(
     *,
     reasoned: bool = False,
     seconds: float | None = None,
+    check: Check = refusal,
 ) -> Reply:
     """Give the command whose fields are the body's, and those that the path names; reply with its answer. `seconds`: how
     long to wait, when the caller has read the query.
@@ -86,16 +88,18 @@ async def give(
         if name in fields:
             raise InvalidCommand(f"{name}: it stands in the path", field=name)
     found = command_from(command.type, {**fields, **in_path})
-    return answered(await execute(gateway, write.envelope(stream, found), write.seconds), write.known)
+    return answered(await execute(gateway, write.envelope(stream, found), write.seconds, check), write.known)
 
 
-async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None) -> Answer:
-    """The writer's answer, waited for at most so long (None: as long as the writer lets it). Raises Timeout."""
+async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None, check: Check = refusal) -> Answer:
+    """The writer's answer, waited for at most so long (None: as long as the writer lets it). Raises what the check refuses,
+    and Timeout.
+    """
     if seconds is None:
-        return await gateway.submit(envelope)
+        return await gateway.execute(envelope, check)
     try:
         async with asyncio.timeout(seconds):
-            return await gateway.submit(envelope)
+            return await gateway.execute(envelope, check)
     except TimeoutError:
         raise Timeout(
             f"no answer within {seconds} s: the outcome is unknown; retry with the same Idempotency-Key",

@@ -16,7 +16,7 @@ from domain.registry.service import DECIDER as OF_SERVICES
 from muster.wire.error import InstanceNotFound, NoHealthyInstances, ServiceNotFound
 from muster.wire.stream import name_of, service_stream
 from muster.wire.value import value
-from projections.history import HISTORY, listed
+from projections.history import HISTORY, HistoryRow, listed
 from projections.projection import Key
 from projections.services import COUNTED, SERVICES, tallied
 from workers.machine.group import Folded
@@ -142,6 +142,15 @@ class RegistryViews:
         if found is None:
             raise InstanceNotFound(f"{service} has no instance {instance}", service=service, instance=instance)
         return found
+
+    def history_of(self, service: str, instance: str) -> HistoryRow:
+        """Where the newest events of an instance stand, also of one that has gone. Raises InstanceNotFound."""
+        row = self.history.rows.get((service, instance))
+        if row is None:
+            raise InstanceNotFound(
+                f"{service} has never had an instance {instance}", service=service, instance=instance
+            )
+        return row
 
     def discover(self, service: str) -> list[Instance]:
         """Those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""

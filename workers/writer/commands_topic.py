@@ -7,7 +7,7 @@ a crash between an append and its outcomes loses none. Outcomes come at least on
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from domain.catalogue import Answer
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
 from muster.wire.command import Envelope
-from muster.wire.error import MusterError, Transient
+from muster.wire.error import MusterError, Refused, Transient
 from muster.wire.problem import facts_of
 from workers.writer.observer import ChangedItem
 from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
@@ -32,6 +32,8 @@ unanswered_reads_max: Final = 4
 records_per_read_max: Final = 1_000
 read_ms_max: Final = 100
 retry_seconds: Final = 1.0
+
+Refusals = Callable[[Sequence[Envelope]], Awaitable[list[Refused | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,12 @@ class _Read:
 
 
 class CommandsTopic:
-    """One partition's commands; a `ReignObserver` of its writer."""
+    """One partition's commands; a `ReignObserver` of its writer. `refusals` is what the rules refuse; see `workers.gateway`."""
 
-    def __init__(self, bootstrap: str, writer: Writer, prefix: str = PREFIX) -> None:
+    def __init__(self, bootstrap: str, writer: Writer, refusals: Refusals, prefix: str = PREFIX) -> None:
         self._bootstrap = bootstrap
         self._writer = writer
+        self._refusals = refusals
         self._here = TopicPartition(topic_name(COMMANDS, prefix), writer.number)
         self._outcomes = topic_name(OUTCOMES, prefix)
         self._reigning = asyncio.Event()
@@ -116,26 +119,31 @@ class CommandsTopic:
         found = await consumer.getmany(self._here, timeout_ms=read_ms_max, max_records=records_per_read_max)
         records = found.get(self._here)
         if records and self._reigning.is_set():
-            await reads.put(self._submitted(records))
+            await reads.put(await self._submitted(records))
             self.position = records[-1].offset
         # Not the last record's offset: the markers of transactions have offsets too, and no reader gets them.
         self.lag = max(0, (consumer.highwater(self._here) or 0) - await consumer.position(self._here))
 
-    def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
+    async def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
         """Queue the commands at the writer as one list: with a future for each, a tenth of all work would be theirs."""
-        envelopes: list[Envelope] = []
-        offsets: list[int] = []
-        outcomes: list[dict[str, Any] | None] = []
-        for record in records:
-            value = record.value or b""
-            try:
-                envelopes.append(envelope_from_json(value))
-                offsets.append(record.offset)
-                outcomes.append(None)
-            except MusterError as error:
-                outcomes.append(self._malformed(value, record.offset, error))
-        answers = self._writer.submit_all(envelopes, offsets)
+        found = [self._parsed(record) for record in records]
+        refused = iter(await self._refusals([one for one in found if isinstance(one, Envelope)]))
+        judged = [self._judged(one, next(refused)) if isinstance(one, Envelope) else one for one in found]
+        taken = [(one, record.offset) for one, record in zip(judged, records, strict=True) if isinstance(one, Envelope)]
+        answers = self._writer.submit_all([one for one, _ in taken], [offset for _, offset in taken])
+        outcomes = [None if isinstance(one, Envelope) else one for one in judged]
         return _Read([record.key for record in records], outcomes, answers)
+
+    def _parsed(self, record: "ConsumerRecord[bytes | None, bytes | None]") -> Envelope | dict[str, Any]:
+        """The command, or the outcome of a malformed one."""
+        value = record.value or b""
+        try:
+            return envelope_from_json(value)
+        except MusterError as error:
+            return self._malformed(value, record.offset, error)
+
+    def _judged(self, envelope: Envelope, refused: Refused | None) -> Envelope | dict[str, Any]:
+        return envelope if refused is None else self._refused(envelope.id, refused)
 
     def _malformed(self, value: bytes, offset: int, error: MusterError) -> dict[str, Any]:
         with contextlib.suppress(MusterError):

@@ -12,14 +12,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from eventsourcing.popo import POPOApplicationRecorder
 
 from domain.registry.service import Heartbeat
+from domain.shards.keyspace import CreateKeyspace, MoveShard
+from domain.shards.node import JoinNode, RemoveNode
 from infra.kafka.provision import provision
 from infra.log.recorder import RecorderLog
 from muster.wire.command import Envelope, document_of
 from tests.sample import envelope, register
 from tests.servers import SharedKafka
 from tests.workers.writer.test_writer import Running, running, until
+from workers.gateway import Gateway
 from workers.writer import writer as module
-from workers.writer.commands_topic import CommandsTopic, read_ms_max
+from workers.writer.commands_topic import CommandsTopic, Refusals, read_ms_max
 
 pytestmark = pytest.mark.kafka
 
@@ -54,6 +57,12 @@ class Topic:
         return found
 
 
+def refusals(told: Running) -> Refusals:
+    """What a controller with this one writer refuses."""
+    views, writers = told.views, {0: told.writer}
+    return Gateway("c", "c", 1, views, writers, {}, dict, lambda stream, instance: {}).refusals
+
+
 @asynccontextmanager
 async def topic(kafka: SharedKafka) -> AsyncIterator[tuple[Running, Topic, "asyncio.Task[None]"]]:
     """A reigning writer, its topic, and the task that consumes it."""
@@ -63,7 +72,7 @@ async def topic(kafka: SharedKafka) -> AsyncIterator[tuple[Running, Topic, "asyn
     outcomes = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50)
     async with producer, outcomes, running(RecorderLog(POPOApplicationRecorder(), 0)) as told:
         outcomes.assign([TopicPartition(f"{prefix}.outcomes", 0)])
-        consumed = CommandsTopic(kafka.bootstrap, told.writer, prefix)
+        consumed = CommandsTopic(kafka.bootstrap, told.writer, refusals(told), prefix)
         told.writer.observers.append(consumed)
         await told.reigns()
         consumed.began({})
@@ -150,3 +159,17 @@ async def test_what_is_published_between_two_reigns_is_left_to_the_second(kafka)
         told.wanted = True
         told.writer.wake()
         assert await topic_.heard(1) == ["a accepted"]
+
+
+async def test_what_a_verb_refuses_is_refused_here_too_and_the_others_go_on(kafka: SharedKafka):
+    async with topic(kafka) as (told, topic_, _):
+        await told.execute(Envelope("join", "cluster", JoinNode(node="n1", address="h:1", process="p", store="s")))
+        await told.execute(Envelope("create", "keyspace/k", CreateKeyspace(shards=2, nodes=("n1",))))
+        await topic_.publish(
+            register("a", "before"),
+            Envelope("remove", "cluster", RemoveNode(node="n1")),
+            Envelope("move", "keyspace/k", MoveShard(shard=0, target="n9")),
+            register("b", "behind"),
+        )
+        expected = ["before accepted", "remove VerbNotAllowed", "move NodeNotFound", "behind accepted"]
+        assert await topic_.heard(len(expected)) == expected

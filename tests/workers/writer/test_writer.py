@@ -24,6 +24,7 @@ from infra.log.recorder import RecorderLog
 from infra.sqlite.log import LogRecorder, SqliteLog
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError, NotReady, Timeout
+from muster.wire.route import partition_of
 from tests.machine import statuses
 from tests.sample import HTTP, NOON, envelope, register
 from tests.workers.writer.faulty_log import FaultyLog
@@ -71,6 +72,10 @@ def _no_beats_of_its_own(monkeypatch):
     monkeypatch.setattr(module, "beat_every_seconds", 3_600.0)
 
 
+ELSEWHERE = next(name for name in map(str, range(99)) if partition_of(f"service/{name}", 2) == 1)
+"""A service that lives in partition 1 of 2."""
+
+
 class Running:
     """A writer at work on a log that can be made to fail."""
 
@@ -78,7 +83,7 @@ class Running:
         self.log = FaultyLog(log)
         self.wanted = True
         self.views = Views([log.partition])
-        self.partition = Partition(log.partition, CloudEventMapper())
+        self.partition = Partition(log.partition, CloudEventMapper(), partitions=options.pop("partitions", 1))
         self.writer = Writer(self.log, self.partition, self.views, name=name, wanted=lambda: self.wanted, **options)
         self.execute = self.writer.execute
         self.submit = self.writer.submit
@@ -694,13 +699,13 @@ class TestCorrupt:
         async with running(logs(0)) as told:
             await told.execute(register())
             logs.damage(2)
-        async with running(logs(0), "w2") as stopped, running(logs(1), "w2") as other:
+        async with running(logs(0), "w2") as stopped, running(logs(1), "w2", partitions=2) as other:
             await until(lambda: stopped.writer.state == "corrupt")
             assert "damaged at position 2" in stopped.writer.detail
             with pytest.raises(NotReady, match="damaged at position 2"):
                 await stopped.execute(register("b", "2"))
             assert stopped.views.registry.instance("orders", "a")
-            assert await other.answers(register()) == ["accepted"]
+            assert await other.answers(register(service=ELSEWHERE)) == ["accepted"]
 
     async def test_who_waits_while_it_is_found_damaged_is_told(self, logs):
         logs.damage(0)

@@ -13,7 +13,7 @@ from domain.message import to_plain
 from infra.log.chain import TERM_STARTED
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
-from muster.wire.error import InstanceNotFound, InvalidCommand, NotReady
+from muster.wire.error import InvalidCommand, NotReady
 from muster.wire.stream import service_stream
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import EventList, HistoryList
@@ -50,11 +50,7 @@ class Past:
         gateway = self.reader.gateway
         partition = gateway.partition_of(service_stream(service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
-        row = gateway.views.history.get((service, instance))
-        if row is None:
-            raise InstanceNotFound(
-                f"{service} has never had an instance {instance}", service=service, instance=instance
-            )
+        row = gateway.views.registry.history_of(service, instance)
         archive = self._archive(partition)
         runs = (archive.fetch(first - 1, count) for first, count in _runs(row.positions))
         wanted = set(row.positions)

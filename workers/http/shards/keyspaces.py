@@ -13,7 +13,7 @@ from domain.catalogue import Answer, command_from
 from domain.shards.keyspace import AssignShards, CreateKeyspace, MoveShard, PinShard, UnpinShard
 from domain.shards.shard import Keyspace, Status
 from muster.wire.command import Command
-from muster.wire.error import InvalidCommand, NodeCordoned, NodeNotFound
+from muster.wire.error import InvalidCommand
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
 from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
@@ -32,6 +32,7 @@ from workers.http.shards.model import (
     ShardList,
 )
 from workers.http.write import Write, answered, begun, execute, give
+from workers.rules import eligible, some_eligible
 
 slice_items_max: Final = 1_024
 _KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
@@ -63,7 +64,7 @@ class Keyspaces:
         """
         stream = _stream(request)
         write, fields = await begun(request)
-        nodes = self._eligible() if fields.get("nodes") is None else ()
+        nodes = eligible(self.gateway.views.shards.cluster) if fields.get("nodes") is None else ()
         created = await execute(
             self.gateway, write.envelope(stream, command_from(CreateKeyspace.type, _named(fields))), write.seconds
         )
@@ -83,14 +84,8 @@ class Keyspaces:
             return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)
         if unknown := fields.keys() - {"nodes"}:
             raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
-        nodes = self._eligible()
-        if not nodes:
-            raise NodeNotFound("no data node can take shards now; let one join, or name some in `nodes`")
+        nodes = some_eligible(self.gateway.views.shards.cluster)
         return answered(await self._assigned(stream, nodes, write), write.known)
-
-    def _eligible(self) -> tuple[str, ...]:
-        nodes = self.gateway.views.shards.cluster.nodes.values()
-        return tuple(sorted(node.id for node in nodes if node.eligible))
 
     async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
         # Which nodes these are is our word, not the caller's, so it goes under an id of its own.
@@ -116,23 +111,8 @@ class Keyspaces:
             fields["target"] = fields.pop("to")
         command = command_from(MoveShard.type, fields)
         assert isinstance(command, MoveShard), "a move"
-        await self._check_target(name, command, write)
         answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
         return answered(answer, write.known, migration=await self._migration(name, command, answer))
-
-    async def _check_target(self, name: str, command: MoveShard, write: Write) -> None:
-        """A quick and clear refusal; who decides is the cluster. Of a move that is under way, or done, nothing is asked."""
-        views = self.gateway.views
-        keyspace = views.shards.keyspaces.get(name)
-        shard = keyspace.shard(command.shard) if keyspace is not None else None
-        if shard is not None and command.target in (shard.target, shard.owner):
-            return
-        if write.known and command.target not in views.shards.cluster.nodes:
-            await views.reach(write.known, _seconds(write))
-        target = views.shards.node(command.target)
-        if target.cordoned or target.draining:
-            what = "cordoned" if target.cordoned else "being drained"
-            raise NodeCordoned(f"data node {target.id} is {what}: it takes no new shards", node=target.id)
 
     async def _migration(self, name: str, command: MoveShard, answer: Answer) -> str | None:
         """The migration that the answer is about; when nothing was to be done, the shard's newest."""
@@ -197,10 +177,6 @@ def _stream(request: Request) -> str:
 def _named(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields without `nodes` when it is null: then it was left out."""
     return {name: found for name, found in fields.items() if name != "nodes" or found is not None}
-
-
-def _seconds(write: Write) -> float:
-    return Reading().timeout_seconds if write.seconds is None else write.seconds
 
 
 def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:

@@ -18,7 +18,7 @@ from domain.shards.node import (
     UndrainNode,
 )
 from muster.wire.command import Command
-from muster.wire.error import InvalidCommand, VerbNotAllowed
+from muster.wire.error import InvalidCommand
 from muster.wire.stream import CLUSTER
 from workers.gateway import Gateway
 from workers.http.exchange import Reading, Reply, Request
@@ -28,6 +28,7 @@ from workers.http.routing import Handler, Route
 from workers.http.shards.answers import cluster_item, held, node_item, owned
 from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
 from workers.http.write import answered, begun, execute, give
+from workers.rules import no_refusal, refusal_unconfirmed
 
 _NODE: Final = "/v1/nodes/{node}"
 
@@ -76,23 +77,15 @@ class Nodes:
     async def remove(self, request: Request) -> Reply:
         """Give the node up. While it is alive, or owns shards, that has to be said: `force`."""
         node, query = request.name("node"), request.asked(RemoveQuery)
-        shards = owned(self.gateway.views.shards.keyspaces.values())[node]
-        if shards and not query.force and node in self.gateway.views.shards.cluster.nodes:
-            raise VerbNotAllowed(
-                f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
-                "gives up what only it holds",
-                allowed="drain",
-            )
-        found = self.gateway.views.shards.cluster.nodes.get(node)
-        if found is not None and found.alive and not query.force:
-            raise VerbNotAllowed(
-                f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
-                f"({found.lease_seconds:g} s), or remove it by force (`--force`, `?force=true`)",
-                allowed="",
-            )
-        in_path = {"node": node}
         return await give(
-            self.gateway, request, CLUSTER, RemoveNode, in_path, reasoned=True, seconds=query.timeout_seconds
+            self.gateway,
+            request,
+            CLUSTER,
+            RemoveNode,
+            {"node": node},
+            reasoned=True,
+            seconds=query.timeout_seconds,
+            check=no_refusal if query.force else refusal_unconfirmed,
         )
 
     async def limit(self, request: Request) -> Reply:

@@ -65,20 +65,27 @@ def application(
     routes: tuple[Route, ...] = (
         *events.routes(events.Past(reader, mapper or CloudEventMapper())),
         *operation.routes(gateway, reader, metrics, lambda: document(routes)),
-        *writes.routes(gateway),
         *reads.routes(reads.Present(reader, encoded)),
         *listing.routes(reader, projections),
         *stream.routes(stream.Watching(reader, audience, hub)),
+        *shard_watch.routes(reader, audience, shard_hub),
+        *tasks.routes(gateway, reader, shard_hub.progressed),
+        *_plain_routes(gateway, reader),
+        *more,
+    )
+    return Application(routes, metrics, (hub, shard_hub, audience))
+
+
+def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
+    """The routes that need nothing but the gateway and the reader."""
+    return (
+        *writes.routes(gateway),
         *commands.routes(gateway),
         *keyspaces.routes(gateway, reader),
         *nodes.routes(gateway, reader),
         *migrations.routes(gateway, reader),
         *sagas.routes(gateway, reader),
-        *tasks.routes(gateway, reader, shard_hub.progressed),
-        *shard_watch.routes(reader, audience, shard_hub),
-        *more,
     )
-    return Application(routes, metrics, (hub, shard_hub, audience))
 
 
 class Application:

@@ -1,6 +1,7 @@
 """The generated documents are what the code says, and what they show as examples is true."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from muster.wire.stream import root_of
 from tests.servers import SharedKafka
 from workers.controller.process import running
 from workers.gateway import Gateway
-from workers.http.application import application
+from workers.http.application import application, openapi_document
 from workers.http.model import Outcome
 from workers.views.views import Views
 from workers.writer.published import envelope_from
@@ -198,3 +199,15 @@ async def plain_clients(bootstrap: str, prefix: str) -> Any:
 def error_name(outcome: dict[str, Any]) -> str | None:
     error = outcome["error"]
     return None if error is None else str(error["name"])
+
+
+FIRST_RELEASE = Path(__file__).parents[1] / "golden/first_release/openapi.json"
+
+
+@pytest.mark.parametrize("part", ["paths", "components"])
+def test_what_the_first_release_served_is_served_as_it_was(part: str) -> None:
+    """Paths, parameters, bodies and answers: later releases add to them, and change none."""
+    then, now = json.loads(FIRST_RELEASE.read_text())[part], openapi_document()[part]
+    if part == "components":
+        then, now = then["schemas"], now["schemas"]
+    assert {name: found for name, found in then.items() if now.get(name) != found} == {}

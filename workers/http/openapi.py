@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -13,10 +13,11 @@ from muster.wire.stream import NAME_PATTERN
 from workers.http import openapi_older
 from workers.http.exchange import Reading
 from workers.http.model import ProblemShape, Written
+from workers.http.openapi_older import Schema
 from workers.http.routing import Route
 
 _REF: Final = "#/components/schemas/{model}"
-Parameter = tuple[str, str, str, dict[str, Any]]
+Parameter = tuple[str, str, str, Schema]
 _TIMEOUT: Final[Parameter] = ("query", "timeout_seconds", "How long to wait at most", {"type": "number", "maximum": 60})
 _LEVEL: Final[Parameter] = (
     "query",
@@ -46,10 +47,10 @@ _BESIDE: Final = (ProblemShape,)
 """Shapes that no route has as its answer or its body."""
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
+def document(routes: Sequence[Route]) -> Schema:
     """The document of these routes."""
     documented = [route for route in routes if route.documented]
-    paths: dict[str, dict[str, Any]] = {}
+    paths: dict[str, Schema] = {}
     for route in documented:
         made = openapi_older.operation(route) if route.description is not None else _operation(route)
         made["responses"]["default"] = _response("ProblemShape", "A problem", "application/problem+json")
@@ -62,7 +63,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
+def _schemas(routes: Sequence[Route]) -> Schema:
     components = openapi_older.schemas([route for route in routes if route.description is not None], _REF)
     ours = [route for route in routes if route.description is None]
     found = dict.fromkeys(model for route in ours for model in (route.answer, route.body) if model is not None)
@@ -75,8 +76,8 @@ def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
     return components
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    operation: dict[str, Any] = {
+def _operation(route: Route) -> Schema:
+    operation: Schema = {
         "tags": [route.tag],
         "summary": route.summary,
         "operationId": f"{route.method.lower()} {route.path}".translate(_TO_ID),
@@ -90,7 +91,7 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _answer(route: Route) -> dict[str, Any]:
+def _answer(route: Route) -> Schema:
     if route.answer is None:
         return {"description": "A stream", "content": {"text/event-stream": {}}}
     description = "Done" if issubclass(route.answer, Written) else "The answer"
@@ -106,9 +107,9 @@ def _parameters(route: Route) -> tuple[Parameter, ...]:
     return _READ if route.method == "GET" else ()
 
 
-def _own_parameters(route: Route) -> list[dict[str, Any]]:
+def _own_parameters(route: Route) -> list[Schema]:
     """Those that its query has beside them."""
-    schema: dict[str, Any] = route.query.model_json_schema() if route.query is not None else {"properties": {}}
+    schema: Schema = route.query.model_json_schema() if route.query is not None else {"properties": {}}
     found = []
     for name, property_ in schema["properties"].items():
         if name not in Reading.model_fields:
@@ -121,14 +122,14 @@ def _own_parameters(route: Route) -> list[dict[str, Any]]:
 _TO_ID: Final = str.maketrans({" ": "_", "/": "_", "{": None, "}": None})
 
 
-def _body(route: Route) -> dict[str, Any] | None:
+def _body(route: Route) -> Schema | None:
     """The schema of the body: the fields of the command (or of what stands for it) that are not in the path."""
     fields = route.body or route.command
     if fields is None:
         return None
     if not issubclass(fields, Command):
         return {"$ref": _REF.format(model=fields.__name__)}
-    schema: dict[str, Any] = fields.model_json_schema(ref_template=_REF)
+    schema: Schema = fields.model_json_schema(ref_template=_REF)
     properties = schema.setdefault("properties", {})
     in_path = [name for name in _names(route.path) if properties.pop(name, None) is not None]
     schema["required"] = [name for name in schema.get("required", ()) if name not in in_path]
@@ -143,7 +144,7 @@ def _names(path: str) -> list[str]:
     return re.findall(r"\{(\w+)\}", path)
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
+def _path_parameters(path: str) -> list[Schema]:
     name, number = {"type": "string", "pattern": NAME_PATTERN}, {"type": "integer", "minimum": 0}
     return [
         {"in": "path", "name": found, "required": True, "schema": number if found in _NUMBERS else name}
@@ -151,10 +152,10 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: Parameter) -> Schema:
     where, name, description, schema = parameter
     return {"in": where, "name": name, "description": description, "schema": schema}
 
 
-def _response(model: str, description: str, media: str) -> dict[str, Any]:
+def _response(model: str, description: str, media: str) -> Schema:
     return {"description": description, "content": {media: {"schema": {"$ref": _REF.format(model=model)}}}}

@@ -13,7 +13,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from workers.http.exchange import Reading
 from workers.http.routing import Route
 
-_TOKEN: Final[dict[str, Any]] = {
+Schema = dict[str, Any]
+"""A part of the document, as JSON."""
+
+_TOKEN: Final[Schema] = {
     "name": "Muster-Token",
     "in": "header",
     "required": False,
@@ -37,7 +40,7 @@ class _Unsorted(GenerateJsonSchema):
         return value
 
 
-def operation(route: Route) -> dict[str, Any]:
+def operation(route: Route) -> Schema:
     """The operation of a route with a description."""
     id_ = re.sub(r"\W", "_", f"{route.summary.lower()}{route.path}") + f"_{route.method.lower()}"
     parameters = [*_path_parameters(route.path), *_query_parameters(route)]
@@ -51,7 +54,7 @@ def operation(route: Route) -> dict[str, Any]:
     }
 
 
-def schemas(routes: Iterable[Route], ref: str) -> dict[str, Any]:
+def schemas(routes: Iterable[Route], ref: str) -> Schema:
     """The schemas of the answers of these routes."""
     models = [(route.answer, "serialization") for route in routes if _is_model(route.answer)]
     _, schema = models_json_schema(models, ref_template=ref, schema_generator=_Unsorted)  # type: ignore[arg-type]
@@ -62,22 +65,22 @@ def _is_model(answer: type | None) -> bool:
     return isinstance(answer, type) and issubclass(answer, BaseModel)
 
 
-def _content(answer: type | None, id_: str) -> dict[str, Any]:
+def _content(answer: type | None, id_: str) -> Schema:
     if answer is None:
         return {}
     if _is_model(answer):
-        schema: dict[str, Any] = {"$ref": f"#/components/schemas/{answer.__name__}"}
+        schema: Schema = {"$ref": f"#/components/schemas/{answer.__name__}"}
     else:
         schema = _formed(TypeAdapter(answer).json_schema()) | {"title": f"Response {id_.replace('_', ' ').title()}"}
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+def _path_parameters(path: str) -> Iterator[Schema]:
     for name in re.findall(r"\{(\w+)\}", path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "title": name.title()}}
 
 
-def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
+def _query_parameters(route: Route) -> Iterator[Schema]:
     if route.query is None:
         return
     schema = _formed(route.query.model_json_schema(schema_generator=_Unsorted))

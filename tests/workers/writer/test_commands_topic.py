@@ -162,14 +162,21 @@ async def test_what_is_published_between_two_reigns_is_left_to_the_second(kafka)
 
 
 async def test_what_a_verb_refuses_is_refused_here_too_and_the_others_go_on(kafka: SharedKafka):
-    async with topic(kafka) as (told, topic_, _):
-        await told.execute(Envelope("join", "cluster", JoinNode(node="n1", address="h:1", process="p", store="s")))
-        await told.execute(Envelope("create", "keyspace/k", CreateKeyspace(shards=2, nodes=("n1",))))
+    async with topic(kafka) as (_, topic_, _):
         await topic_.publish(
-            register("a", "before"),
+            Envelope("join", "cluster", JoinNode(node="n1", address="h:1", lease_seconds=60, process="p", store="s")),
+            Envelope("create", "keyspace/k", CreateKeyspace(shards=2, nodes=("n1",))),
+        )
+        assert await topic_.heard(2) == ["join accepted", "create accepted"]
+        await topic_.publish(
+            register("a", "first"),
             Envelope("remove", "cluster", RemoveNode(node="n1")),
             Envelope("move", "keyspace/k", MoveShard(shard=0, target="n9")),
-            register("b", "behind"),
+            register("b", "last"),
         )
-        expected = ["before accepted", "remove VerbNotAllowed", "move NodeNotFound", "behind accepted"]
-        assert await topic_.heard(len(expected)) == expected
+        assert await topic_.heard(4) == [
+            "first accepted",
+            "remove VerbNotAllowed",
+            "move NodeNotFound",
+            "last accepted",
+        ]

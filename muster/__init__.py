@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         Service,
         Written,
     )
+    from muster.wire.sagas import Saga, SagaStep
     from muster.wire.shards import (
         ClusterState,
         KeyspaceState,
@@ -139,6 +140,8 @@ __all__ = [
     "Registration",
     "Removed",
     "Route",
+    "Saga",
+    "SagaStep",
     "Service",
     "ServiceNotFound",
     "Shard",
@@ -240,6 +243,7 @@ _NAMES_OF: Final = {
         "Service",
         "Written",
     ),
+    "muster.wire.sagas": ("Saga", "SagaStep"),
     "muster.wire.shards": (
         "ClusterState",
         "KeyspaceState",

@@ -47,6 +47,7 @@ from muster.wire.registry import (
 from muster.wire.spec import SPEC, Spec, SpecFields, spec_of
 
 if TYPE_CHECKING:
+    from muster.client.sagas import SagaControl
     from muster.client.shards import ShardControl
 
 
@@ -55,7 +56,7 @@ class Client:
 
     `actor` is recorded with every write. `timeout_seconds` limits each call with all its retries. Raises the refusals
     of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` is for
-    keyspaces, data nodes and migrations.
+    keyspaces, data nodes and migrations, `sagas` for sagas of all kinds.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
@@ -67,6 +68,13 @@ class Client:
         from muster.client.shards import ShardControl  # here: its types cost a tenth of a start, and few use them
 
         return ShardControl(self._transport)
+
+    @cached_property
+    def sagas(self) -> "SagaControl":
+        """Sagas of all kinds."""
+        from muster.client.sagas import SagaControl
+
+        return SagaControl(self._transport)
 
     async def __aenter__(self) -> Self:
         await self._transport.open()

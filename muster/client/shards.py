@@ -13,12 +13,13 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
 from muster.client.event_stream import follow
 from muster.client.keyed import Keyed
+from muster.client.sagas import SagaState, SagaVerb
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
@@ -44,10 +45,7 @@ from muster.wire.shards import (
 )
 
 NodeMark = Literal["cordon", "drain"]
-MigrationState = Literal["running", "blocked", "paused", "ended"]
-MigrationVerb = Literal["pause", "resume", "retry", "skip", "abort", "force-complete"]
 T = TypeVar("T")
-VERBS: Final[tuple[MigrationVerb, ...]] = ("pause", "resume", "retry", "skip", "abort", "force-complete")
 
 
 class ShardControl:
@@ -184,7 +182,7 @@ class ShardControl:
         self,
         *,
         keyspace: str | None = None,
-        state: MigrationState | None = None,
+        state: SagaState | None = None,
         limit: int | None = None,
         consistency: Consistency = "session",
     ) -> Page[Migration]:
@@ -199,7 +197,7 @@ class ShardControl:
     async def tell(
         self,
         migration: str,
-        verb: MigrationVerb,
+        verb: SagaVerb,
         *,
         step: str | None = None,
         reason: str | None = None,

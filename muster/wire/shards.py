@@ -1,12 +1,12 @@
 """What a controller answers about keyspaces, data nodes and migrations, as frozen dataclasses; see `muster.answer`."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
 from muster.wire.registry import Page, Written
+from muster.wire.sagas import SagaStep, Standing
 
 Status = Literal["active", "migrating", "inactive"]
 
@@ -98,55 +98,22 @@ class MoveProgress:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationStep:
-    """One step of a migration's story. `undoes`: the step that it takes back."""
-
-    name: str
-    attempts: int
-    began_at: datetime
-    ended_at: datetime | None = None
-    seconds: float | None = None
-    outcome: str | None = None
-    error: str | None = None
-    undoes: str | None = None
+MigrationStep = SagaStep
+"""One step of a migration's story."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(Standing):
     """A move of a shard: where it stands. `waits_for` says what it waits for, `allowed` which verbs it takes now.
 
     Lists leave out the `steps`.
     """
 
-    id: str
     keyspace: str
     shard: int
     source: str
     target: str
-    phase: str
-    standing: str
-    paused: bool
-    step: str | None
-    attempt: int
-    started_at: datetime
-    error: str | None = None
-    cause: str | None = None
-    stalled: str | None = None
-    ended_at: datetime | None = None
-    seconds: float | None = None
-    actor: str | None = None
-    reason: str | None = None
-    events: int = 0
-    steps: tuple[MigrationStep, ...] = ()
-    waits_for: str | None = None
-    allowed: tuple[str, ...] = ()
     progress: MoveProgress | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can happen to it any more."""
-        return self.step is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

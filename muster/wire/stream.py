@@ -82,3 +82,9 @@ def saga_name_of(stream: str) -> str:
 def saga_number_of(stream: str) -> int:
     """The number of a saga in its stream: 17 of `keyspace/users/migration/17`."""
     return int(stream.rpartition("/")[2])
+
+
+def saga_parts(text: str) -> tuple[str, ...] | None:
+    """The parts of a saga's stream: those of its root, its name and its number; None: the text is no such stream."""
+    parts = tuple(text.split("/"))
+    return parts if 3 <= len(parts) <= 4 and all(parts) and parts[-1].isdigit() else None

@@ -90,6 +90,7 @@ SHARED_CLASS_NAMES: Final[frozenset[str]] = frozenset(
         "PublishedCommand",
         "Reader",
         "Route",
+        "Saga",
         "Service",
         "Shard",
         "ShardsQuery",

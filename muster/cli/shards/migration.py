@@ -14,7 +14,8 @@ from muster.cli.outcome import REFUSED, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
-from muster.client.shards import MigrationState, MigrationVerb, parts_of
+from muster.client.sagas import SagaState, SagaVerb
+from muster.client.shards import parts_of
 from muster.wire.error import MusterError
 from muster.wire.registry import Written
 from muster.wire.shards import Migration
@@ -22,7 +23,7 @@ from muster.wire.shards import Migration
 if TYPE_CHECKING:
     from muster.client.client import Client
 
-_HELP: Final[dict[MigrationVerb, str]] = {
+_HELP: Final[dict[SagaVerb, str]] = {
     "pause": "Stop migration ID after what is under way; nothing more is wanted of anybody.",
     "resume": "Let migration ID go on; also one that is held before its cut-over.",
     "retry": "Try the failed step of migration ID again, with all its attempts.",
@@ -102,9 +103,7 @@ def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Mig
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many of the newest.")
 @click.option("--watch", is_flag=True, help="Go on showing what changes. With --json one per line.")
 @remote
-def migrations(
-    remote: Remote, keyspace: str | None, state: MigrationState | None, limit: int | None, watch: bool
-) -> None:
+def migrations(remote: Remote, keyspace: str | None, state: SagaState | None, limit: int | None, watch: bool) -> None:
     """List moves of shards, the newest first."""
     if watch:
         if state is not None or limit is not None:
@@ -186,7 +185,7 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
     await _paint(drawn(), live=live)
 
 
-def _verb(verb: MigrationVerb) -> click.Command:
+def _verb(verb: SagaVerb) -> click.Command:
     @click.command(verb, help=_HELP[verb])
     @click.argument("migration", callback=_id, metavar="ID")
     @reason_option

@@ -1,4 +1,4 @@
-"""A migration for people: what it is, its state, what it waits for, and all its steps so far."""
+"""A saga for people: what it is, its state, what it waits for, and all its steps so far. A migration is told as a move."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -10,7 +10,8 @@ from rich.text import Text
 
 from muster.cli.table import TableColumn, columns, drawn
 from muster.cli.text import age, instant
-from muster.wire.shards import Migration, MigrationStep, MoveProgress
+from muster.wire.sagas import Saga, SagaStep, Standing
+from muster.wire.shards import Migration, MoveProgress
 
 _COLOURS: Final = {
     "done": "green",
@@ -24,15 +25,15 @@ _COLOURS: Final = {
 }
 
 
-def story(migration: Migration) -> RenderableType:
-    """All of a migration: a header, and a table of its steps."""
+def story(saga: Saga | Migration) -> RenderableType:
+    """All of a saga: a header, and a table of its steps."""
     header = Table.grid(padding=(0, 2))
-    for name, what in _header(migration):
+    for name, what in _header(saga):
         header.add_row(Text(name, "bold"), what)
     steps = Table(
         "STEP", "BEGAN", "TOOK", "ATTEMPTS", "OUTCOME", "ERROR", box=None, pad_edge=False, header_style="bold"
     )
-    for step in migration.steps:
+    for step in saga.steps:
         steps.add_row(*_step(step))
     return Group(header, Text(), steps)
 
@@ -40,6 +41,11 @@ def story(migration: Migration) -> RenderableType:
 def overview(migrations: Iterable[Migration]) -> Table:
     """A table with a line for each."""
     return drawn(_OVERVIEW, migrations)
+
+
+def overview_of_sagas(sagas: Iterable[Saga]) -> Table:
+    """The same, of sagas of any kind."""
+    return drawn(_SAGAS, sagas)
 
 
 def line(migration: Migration) -> str:
@@ -56,15 +62,15 @@ def line(migration: Migration) -> str:
     return ", ".join(parts)
 
 
-def state(migration: Migration) -> str:
-    """The state of a migration in a word or two."""
-    if migration.ended:
-        return migration.phase
-    if migration.paused:
+def state(saga: Standing) -> str:
+    """The state of a saga in a word or two."""
+    if saga.ended:
+        return saga.phase
+    if saga.paused:
         return "paused"
-    if migration.phase == "compensating" and migration.standing == "running":
+    if saga.phase == "compensating" and saga.standing == "running":
         return "compensating"
-    return migration.standing
+    return saga.standing
 
 
 def progress(found: MoveProgress) -> str:
@@ -105,31 +111,36 @@ def took(seconds: float | None) -> str:
     return f"{minutes}m{rest:02}s" if minutes < 120 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
-def _header(migration: Migration) -> Iterator[tuple[str, str | Text]]:
-    what = f"shard {migration.shard} of {migration.keyspace}, from {migration.source} to {migration.target}"
-    yield "move", f"{what} ({migration.id})"
-    standing = state(migration)
-    at = f" at {migration.step}, attempt {migration.attempt}" if migration.step is not None else ""
-    phase = f" ({migration.phase})" if migration.phase not in (standing, "forward") else ""
-    yield "state", Text(f"{standing}{phase}{at}, {took(migration.seconds)} in all", _COLOURS.get(standing, ""))
-    by = f" by {migration.actor}" if migration.actor else ""
-    why = f": {migration.reason}" if migration.reason else ""
-    yield "begun", f"{instant(migration.started_at)}{by}{why}"
-    if migration.cause:
-        yield "turned back", migration.cause
-    if migration.waits_for:
-        yield "waits for", migration.waits_for
-    if migration.error:
-        yield "last error", Text(migration.error, "red")
-    if migration.stalled:
-        yield "stalled", Text(migration.stalled, "red")
-    if migration.progress is not None:
-        yield "progress", progress(migration.progress)
-    if not migration.ended:
-        yield "allowed", ", ".join(migration.allowed) or "nothing"
+def _header(saga: Saga | Migration) -> Iterator[tuple[str, str | Text]]:
+    yield _what(saga)
+    standing = state(saga)
+    at = f" at {saga.step}, attempt {saga.attempt}" if saga.step is not None else ""
+    phase = f" ({saga.phase})" if saga.phase not in (standing, "forward") else ""
+    yield "state", Text(f"{standing}{phase}{at}, {took(saga.seconds)} in all", _COLOURS.get(standing, ""))
+    by = f" by {saga.actor}" if saga.actor else ""
+    why = f": {saga.reason}" if saga.reason else ""
+    yield "begun", f"{instant(saga.started_at)}{by}{why}"
+    if saga.cause:
+        yield "turned back", saga.cause
+    if saga.waits_for:
+        yield "waits for", saga.waits_for
+    if saga.error:
+        yield "last error", Text(saga.error, "red")
+    if saga.stalled:
+        yield "stalled", Text(saga.stalled, "red")
+    if isinstance(saga, Migration) and saga.progress is not None:
+        yield "progress", progress(saga.progress)
+    if not saga.ended:
+        yield "allowed", ", ".join(saga.allowed) or "nothing"
 
 
-def _step(step: MigrationStep) -> tuple[str | Text, ...]:
+def _what(saga: Saga | Migration) -> tuple[str, str]:
+    if isinstance(saga, Migration):
+        return "move", f"shard {saga.shard} of {saga.keyspace}, from {saga.source} to {saga.target} ({saga.id})"
+    return "saga", f"{saga.definition}, version {saga.version}, of {saga.root} ({saga.id})"
+
+
+def _step(step: SagaStep) -> tuple[str | Text, ...]:
     name = f"{step.name} (undoes {step.undoes})" if step.undoes else step.name
     outcome = Text(step.outcome or "", _COLOURS.get(step.outcome or "", ""))
     return name, _time(step.began_at), took(step.seconds), str(step.attempts), outcome, step.error or ""
@@ -150,7 +161,7 @@ def _short(migration: str) -> str:
     return migration.removeprefix("keyspace/").replace("/migration/", "/")
 
 
-def _waits(row: Migration) -> str:
+def _waits(row: Standing) -> str:
     return f"stalled: {row.stalled}" if row.stalled else row.waits_for or row.cause or ""
 
 
@@ -164,5 +175,14 @@ _OVERVIEW: Final[list[TableColumn[Migration]]] = columns(
     TableColumn("BEGUN", lambda row: age(row.started_at)),
     TableColumn("TOOK", lambda row: took(row.seconds)),
     TableColumn("PROGRESS", lambda row: _share(row.progress)),
+    TableColumn("WAITS FOR", _waits),
+)
+_SAGAS: Final[list[TableColumn[Saga]]] = columns(
+    TableColumn("SAGA", lambda row: row.id),
+    "definition",
+    TableColumn("STATE", lambda row: Text(state(row), _COLOURS.get(state(row), ""))),
+    "step",
+    TableColumn("BEGUN", lambda row: age(row.started_at)),
+    TableColumn("TOOK", lambda row: took(row.seconds)),
     TableColumn("WAITS FOR", _waits),
 )

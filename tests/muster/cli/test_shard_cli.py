@@ -192,6 +192,30 @@ def test_an_aborted_move_is_told_by_the_exit_code_of_who_waits_for_it(cluster: C
     assert cluster.told("shards", "users", "--owner", "n2")["items"] == []
 
 
+def test_a_move_is_a_saga_with_a_story_and_verbs_of_its_own(cluster: Cluster):
+    id_ = cluster.told("move", "users", "5", "--to", "n2", "--hold")["migration"]
+    cluster.until(lambda: cluster.told("saga", "show", id_)["step"] == "gate")
+    found = cluster.told("saga", "show", id_)
+    assert (found["saga"], found["root"], found["definition"]) == ("migration", "keyspace/users", "shard_migration")
+    assert found["facts"]["shard"] == 5
+    assert [row["id"] for row in cluster.told("sagas", "--state", "running", "--root", "keyspace/users")["items"]] == [
+        id_
+    ]
+    assert cluster.told("sagas", "--root", "keyspace/nothing")["items"] == []
+    story = cluster.shown("saga", "show", id_)
+    assert "shard_migration, version 1, of keyspace/users" in story
+    assert "an operator: it is held" in story
+    cluster.told("saga", "pause", id_, "--reason", "lunch")
+    assert "paused" in cluster.shown("sagas")
+    refused = cluster.run("saga", "force-complete", id_)
+    assert (refused.exit_code, refused.stderr.split(":")[0]) == (1, "VerbNotAllowed")
+    assert cluster.shown("saga", "abort", id_, "--reason", "not today").startswith(f"accepted: abort {id_}")
+    cluster.until(lambda: cluster.told("saga", "show", id_)["phase"] == "compensated")
+    assert cluster.run("saga", "show", "users").exit_code == 2
+    unknown = cluster.run("saga", "show", "keyspace/users/migration/999")
+    assert (unknown.exit_code, unknown.stderr.split(":")[0]) == (1, "MigrationNotFound")
+
+
 def test_a_shard_that_is_where_it_should_be_is_not_moved(cluster: Cluster):
     told = cluster.shown("move", "users", "0", "--to", "n1", "--wait")
     assert told == "unchanged: shard 0 has always been at n1\n"

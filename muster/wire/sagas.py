@@ -1,0 +1,70 @@
+"""Sagas as everyone outside sees them: processes of many steps, of any root."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from muster.wire.registry import Page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SagaStep:
+    """One step of a saga's story. `undoes`: the step that it takes back."""
+
+    name: str
+    attempts: int
+    began_at: datetime
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+    undoes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a saga stands. `waits_for` says what it waits for, `allowed` which verbs it takes now.
+
+    Lists leave out the `steps`.
+    """
+
+    id: str
+    phase: str
+    standing: str
+    paused: bool
+    step: str | None
+    attempt: int
+    started_at: datetime
+    error: str | None = None
+    cause: str | None = None
+    stalled: str | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    actor: str | None = None
+    reason: str | None = None
+    events: int = 0
+    steps: tuple[SagaStep, ...] = ()
+    waits_for: str | None = None
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.step is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saga(Standing):
+    """A saga of any root: `saga` is its name in its id, `root` the stream that it changes, `facts` what it was started with."""
+
+    saga: str
+    root: str
+    definition: str
+    version: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+SAGA: Final = TypeAdapter(Saga)
+SAGA_PAGE: Final = TypeAdapter(Page[Saga])

@@ -9,7 +9,6 @@ nothing of an earlier server still writes to the folder.
 
 import asyncio
 import ctypes
-import fcntl
 import os
 import random
 import signal
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from infra.folder_lock import FolderHeld, hold, write_holder
 from muster.wire.error import MusterError
 
 POLL_SECONDS: Final = 0.03
@@ -94,8 +94,7 @@ class ChildProcess:
                 preexec_fn=in_child,
                 start_new_session=True,  # Ctrl-C is for us; we then stop the server in order
             )
-        os.truncate(self._lock, 0)
-        os.pwrite(self._lock, str(self._process.pid).encode(), 0)
+        write_holder(self._lock, self._process.pid)
 
     async def ready(
         self, ask: Callable[[], Awaitable[None]], not_yet: tuple[type[Exception], ...], timeout_seconds: float
@@ -166,17 +165,14 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def _take_lock(self) -> int:
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _flock(lock, LOCK_WAIT_SECONDS)
-        except TimeoutError:
-            holder = os.pread(lock, 20, 0).decode() or "not yet known"
-            os.close(lock)
+            # A server that was just killed needs a moment to let go.
+            return hold(self.folder / "lock", LOCK_WAIT_SECONDS)
+        except FolderHeld as held:
             raise LocalServerFailed(
-                f"{self.name}: the folder {self.folder} is in use by a server that runs (pid {holder}). "
+                f"{self.name}: the folder {self.folder} is in use by a server that runs (pid {held.holder}). "
                 "Stop that one, or choose another folder."
             ) from None
-        return lock
 
 
 def free_port() -> int:
@@ -193,18 +189,6 @@ def free_port() -> int:
                 continue
             return port
     raise LocalServerFailed("no free TCP port on 127.0.0.1 between 15000 and 32000")
-
-
-def _flock(descriptor: int, timeout_seconds: float) -> None:
-    """Lock exclusively; a server that was just killed needs a moment to let go."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError from None
-            time.sleep(POLL_SECONDS)
 
 
 def _die_with_parent(parent: int) -> None:

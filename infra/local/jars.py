@@ -8,8 +8,8 @@ A new Kafka: change RELEASE and the versions beside it, run `python -m infra.loc
 was chosen with what Maven chooses (`mvn dependency:tree` of kafka_2.13) before it becomes the lock.
 """
 
-import fcntl
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from infra.folder_lock import hold
 from infra.local.child import LocalServerFailed, LocalServerUnavailable
 
 LOCK: Final = Path(__file__).with_name("kafka_jars.lock")
@@ -116,9 +117,11 @@ def _maven_cache() -> Path:
 def _alone(repository: Path) -> Iterator[None]:
     """Let one process at a time fetch into `repository`; the others then find the jars there."""
     repository.mkdir(parents=True, exist_ok=True)
-    with (repository / ".muster.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = hold(repository / ".muster.lock", wait_seconds=math.inf)
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 def _resolve() -> list[Jar]:

@@ -4,7 +4,6 @@ LMDB's map may be enlarged only while no transaction of this process is open. So
 that enlarging closes for a moment, and the transactions of long reads are ended: whoever reads on is told ReadFailed.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
+from infra.folder_lock import FolderHeld, hold
 from muster.wire.error import NotReady, ReadFailed, WriteFailed
 
 T = TypeVar("T")
@@ -172,14 +172,9 @@ class LongRead:
 
 
 def _hold(path: Path) -> int:
-    """Hold the folder; the lock goes with the process, however that ends. Raises NotReady with the holder's pid."""
-    file = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the folder. Raises NotReady with the holder's process id."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(file, 20, 0).decode() or "not yet known"
-        os.close(file)
-        raise NotReady(f"the store in {path} is held by process {holder}; stop it, or use another folder") from None
-    os.truncate(file, 0)
-    os.pwrite(file, str(os.getpid()).encode(), 0)
-    return file
+        return hold(path / LOCK_FILE)
+    except FolderHeld as held:
+        detail = f"the store in {path} is held by process {held.holder}; stop it, or use another folder"
+        raise NotReady(detail) from None

@@ -1,6 +1,5 @@
 """The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from infra.folder_lock import FolderHeld, hold
 from infra.log.ahead import ReadAhead, is_long
 from infra.log.call_thread import CallThread
 from infra.log.engine import Engine
@@ -45,18 +45,16 @@ class EmbeddedLog(SqliteLog):
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it goes with the process, however that ends."""
-    with open(folder / LOCK_FILE, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise NotReady(f"the data folder {folder} is held by {holder}; stop it, or use another --data") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+    """Hold the data folder: two writers of one log would each believe itself."""
+    try:
+        lock = hold(folder / LOCK_FILE)
+    except FolderHeld as held:
+        detail = f"the data folder {folder} is held by process {held.holder}; stop it, or use another --data"
+        raise NotReady(detail) from None
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 def _prepare(folder: Path, *, read_only: bool) -> None:

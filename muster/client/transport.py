@@ -17,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
+from muster.wire.backoff import pause_seconds
 from muster.wire.error import InvalidCommand, MusterError, Timeout, Transient, Unreachable
 from muster.wire.problem import error_from
 
@@ -168,8 +169,7 @@ class Transport:
 
 def backoff_seconds(tries: int) -> float:
     """A random pause that doubles with the tries: half to all of 50 ms, 100 ms, … up to 1 s."""
-    whole = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * float(2 ** min(tries, 8)))
-    return whole * random.uniform(0.5, 1.0)
+    return pause_seconds(tries, BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS, random.random())
 
 
 def path_of(*parts: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from grpc.aio import EOF, AioRpcError
 
 from muster.keyspace.channel import error_of, problem_of
-from muster.keyspace.gate import pause_seconds
+from muster.keyspace.gate import knock_seconds
 from muster.keyspace.operation import Applied, Get, Operation
 from muster.keyspace.router import ShardRouter, is_outcome_unknown
 from muster.keyspace.shard_map import Place
@@ -85,7 +85,7 @@ async def _settle_all(router: ShardRouter, wave: list[Pending]) -> None:
             return
         stuck = {pending.shard for pending in left if not _may_go_on(router, pending)}
         if stuck:
-            await router.gates.pause(stuck, pause_seconds(tries))
+            await router.gates.pause(stuck, knock_seconds(tries))
             tries += 1
 
 

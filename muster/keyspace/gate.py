@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, Literal
 
+from muster.wire.backoff import pause_seconds
+
 PAUSE_FIRST_SECONDS: Final = 0.002
 PAUSE_MAX_SECONDS: Final = 0.05
 AT_ONCE: Final = 64
@@ -20,10 +22,9 @@ Turn = Literal["open", "knock", "over"]
 Waiter = asyncio.Future[Turn]
 
 
-def pause_seconds(tries: int) -> float:
+def knock_seconds(tries: int) -> float:
     """A random pause that doubles with the tries: half to all of 2 ms, 4 ms, … up to 50 ms."""
-    whole = min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * float(2 ** min(tries, 8)))
-    return whole * random.uniform(0.5, 1.0)
+    return pause_seconds(tries, PAUSE_FIRST_SECONDS, PAUSE_MAX_SECONDS, random.random())
 
 
 class Gate:
@@ -83,7 +84,7 @@ class Gate:
 
     def _arm(self) -> None:
         if self._timer is None and not self._knocking and self._waiting:
-            self._timer = self._loop.call_later(pause_seconds(self._tries), self._let_one_knock)
+            self._timer = self._loop.call_later(knock_seconds(self._tries), self._let_one_knock)
 
     def _let_one_knock(self) -> None:
         self._timer = None

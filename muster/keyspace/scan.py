@@ -8,7 +8,7 @@ from typing import Any
 from grpc.aio import EOF, AioRpcError
 
 from muster.keyspace.channel import error_of
-from muster.keyspace.gate import pause_seconds
+from muster.keyspace.gate import knock_seconds
 from muster.keyspace.router import ShardRouter
 from muster.keyspace.shard_map import Place
 from muster.wire.error import MusterError, Timeout
@@ -34,7 +34,7 @@ async def scan_shard(router: ShardRouter, shard: int) -> AsyncGenerator[tuple[st
             if loop.time() >= ends_at:
                 raise router.ended(shard, error, None, False) from error
         if not place.is_behind(router.map[shard]):
-            await router.gates.pause((shard,), pause_seconds(tries))
+            await router.gates.pause((shard,), knock_seconds(tries))
             tries += 1
 
 

@@ -3,6 +3,7 @@
 from hashlib import blake2b
 
 from domain.saga import Saga
+from muster.wire import backoff
 from sagas.engine.definition import Action, Definition, Step
 
 
@@ -20,6 +21,5 @@ def task_id(saga: Saga) -> str:
 
 def pause_seconds(saga: Saga, step: Step) -> float:
     """How long to wait before the next attempt: doubling, and between half and all of it as the attempt's id says."""
-    whole = min(step.backoff_seconds_max, step.backoff_seconds * float(2 ** min(saga.tried - 1, 20)))
-    share = blake2b(task_id(saga).encode(), digest_size=2).digest()
-    return round(whole * (0.5 + int.from_bytes(share, "big") / 131_072), 3)
+    share = int.from_bytes(blake2b(task_id(saga).encode(), digest_size=2).digest(), "big") / 65_536
+    return round(backoff.pause_seconds(saga.tried - 1, step.backoff_seconds, step.backoff_seconds_max, share), 3)

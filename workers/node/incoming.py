@@ -16,6 +16,7 @@ import grpc
 
 from infra.shards.record import Change, ShardRecord
 from infra.shards.store import ShardStore
+from muster.wire.backoff import pause_seconds
 from muster.wire.driver import CopyLimits, Location, OnProgress, Progress, ShardId
 from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient
 from muster.wire.rpc import node_pb2, node_pb2_grpc
@@ -36,18 +37,19 @@ class Patience:
 
     seconds: float
     heard_at: float = field(default_factory=time.monotonic)
-    pause_seconds: float = pause_seconds_min
+    tries: int = 0
 
     def heard(self) -> None:
         """Something came from the source, and is durable here."""
-        self.heard_at, self.pause_seconds = time.monotonic(), pause_seconds_min
+        self.heard_at, self.tries = time.monotonic(), 0
 
     async def wait(self, error: Transient) -> None:
         """Pause before the next try, longer each time. Raises the error when the source has been silent for too long."""
-        if time.monotonic() - self.heard_at + self.pause_seconds > self.seconds:
+        pause = pause_seconds(self.tries, pause_seconds_min, pause_seconds_max)
+        if time.monotonic() - self.heard_at + pause > self.seconds:
             raise error
-        await asyncio.sleep(self.pause_seconds)
-        self.pause_seconds = min(2 * self.pause_seconds, pause_seconds_max)
+        await asyncio.sleep(pause)
+        self.tries += 1
 
     def endless(self) -> None:
         """Wait for ever from now on: no caller waits any more."""

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from domain.catalogue import Answer
 from infra.log.port import EventLog
+from muster.wire.backoff import pause_seconds
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, Fenced, NotReady, Transient
 from workers.machine.group import GivenCommand, Group
@@ -160,18 +161,18 @@ class Writer:
             self._refuse_waiting()
 
     async def _run(self) -> None:
-        pause = pause_seconds_min
+        tries = 0
         while not self._stopping:
             try:
                 await self._follow()
                 if self._wanted() and not self._stopping:
                     await self._claim()
-                    pause = pause_seconds_min
+                    tries = 0
                     await self._reign()
             except Transient as error:
                 self.state, self.detail = "following", error.detail
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, pause_seconds_max)
+                await asyncio.sleep(pause_seconds(tries, pause_seconds_min, pause_seconds_max))
+                tries += 1
 
     async def _follow(self) -> None:
         """Read to the log's end, and on as long as the partition is not wanted here."""

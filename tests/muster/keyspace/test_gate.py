@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from muster.keyspace.gate import AT_ONCE, Gate, Gates, Held, pause_seconds
+from muster.keyspace.gate import AT_ONCE, Gate, Gates, Held, knock_seconds
 
 
 def later(seconds: float = 5.0) -> float:
@@ -82,8 +82,8 @@ def test_what_is_held_has_limits_and_is_given_back():
 
 
 def test_the_pause_grows_to_50_ms():
-    assert all(0.001 <= pause_seconds(0) <= 0.002 for _ in range(100))
-    assert all(0.025 <= pause_seconds(99) <= 0.05 for _ in range(100))
+    assert all(0.001 <= knock_seconds(0) <= 0.002 for _ in range(100))
+    assert all(0.025 <= knock_seconds(99) <= 0.05 for _ in range(100))
 
 
 async def test_an_opening_gate_lets_some_in_and_one_more_for_each_that_is_answered():

@@ -1,7 +1,6 @@
 """The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
 
 import os
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -16,8 +15,8 @@ from infra.log.call_thread import CallThread
 from infra.log.engine import Engine
 from infra.log.port import Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.log.snapshot import Snapshot, assembled, manifest, opened
 from infra.sqlite.log import LogRecorder, SqliteLog
+from infra.sqlite.snapshots import SqliteSnapshots
 from muster.wire.error import NotReady
 
 LOG_FILE: Final = "log.sqlite"
@@ -120,66 +119,3 @@ def _opened(
         for partition in range(partitions)
     }
     return Engine(f"SQLite in {folder}", logs, SqliteSnapshots(folder / SNAPSHOT_FILE, reading))
-
-
-class SqliteSnapshots:
-    """Snapshots in a SQLite file of their own, so that they never wait for the log or make it wait."""
-
-    def __init__(self, path: Path, thread: CallThread) -> None:
-        self._path = path
-        self._thread = thread
-
-    async def load(self, partition: int) -> Snapshot | None:
-        """See `SnapshotStore.load`."""
-        return await self._thread.call(partial(self._load, partition))
-
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
-        """See `SnapshotStore.save`."""
-        await self._thread.call(partial(self._save, partition, snapshot))
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path)
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS snapshot (partition INTEGER, generation INTEGER, manifest BLOB, "
-            "PRIMARY KEY (partition, generation))"
-        )
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS chunk (partition INTEGER, generation INTEGER, number INTEGER, data BLOB, "
-            "PRIMARY KEY (partition, generation, number)) WITHOUT ROWID"
-        )
-        return connection
-
-    def _load(self, partition: int) -> Snapshot | None:
-        connection = self._connect()
-        try:
-            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
-            found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
-            for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
-                chunks = connection.execute(
-                    "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
-                )
-                snapshot = assembled(document, [data for (data,) in chunks])
-                if snapshot is not None:
-                    return snapshot
-            return None
-        finally:
-            connection.close()
-
-    def _save(self, partition: int, snapshot: Snapshot) -> None:
-        connection = self._connect()
-        try:
-            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
-            number = max((document["number"] for _, kept in rows if (document := opened(kept))), default=0) + 1
-            generation = number % 2
-            where = (partition, generation)
-            with connection:
-                connection.execute("DELETE FROM snapshot WHERE partition=? AND generation=?", where)
-                connection.execute("DELETE FROM chunk WHERE partition=? AND generation=?", where)
-                connection.executemany(
-                    "INSERT INTO chunk VALUES (?,?,?,?)",
-                    [(*where, index, chunk) for index, chunk in enumerate(snapshot.chunks)],
-                )
-            with connection:
-                connection.execute("INSERT INTO snapshot VALUES (?,?,?)", (*where, manifest(snapshot, number)))
-        finally:
-            connection.close()

@@ -15,7 +15,7 @@ from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
 from infra.log.recorder import RecorderLog
 from infra.log.snapshot import Snapshot
-from infra.sqlite.engine import SqliteSnapshots
+from infra.sqlite.snapshots import SqliteSnapshots
 from muster.wire.error import CursorRefused
 from projections.catalogue import PROJECTIONS
 from tests.machine import Machine, facts, statuses

@@ -12,10 +12,10 @@ part_bytes_max: Final = 1 << 20
 part_records_max: Final = 10_000
 
 
-class Snapshot:
+class ShardReading:
     """A shard as of one moment: one read transaction. To be read in one thread at a time, each iterator once.
 
-    When the store must enlarge its map, open snapshots end: their iterators raise ReadFailed. Copies resume from
+    When the store must enlarge its map, open readings end: their iterators raise ReadFailed. Copies resume from
     their checkpoint with a newer snapshot. While one is open, LMDB reuses no page that was freed since.
     """
 

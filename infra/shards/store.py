@@ -30,7 +30,7 @@ from infra.shards.record import (
     shard_of_key,
     write_id_bytes,
 )
-from infra.shards.snapshot import Snapshot, part_bytes_max
+from infra.shards.snapshot import ShardReading, part_bytes_max
 from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, Corrupt, LogTrimmed, MusterError, ShardNotFound
 
@@ -168,12 +168,12 @@ class ShardStore:
     # Giving a shard away
 
     @contextmanager
-    def snapshot(self, shard: ShardId, *, epoch: int = 0, fenced: bool = True) -> Iterator[Snapshot]:
+    def snapshot(self, shard: ShardId, *, epoch: int = 0, fenced: bool = True) -> Iterator[ShardReading]:
         """The shard, serving or (unless not `fenced`) fenced, as of now. Refuses as `write` does; raises ReadFailed."""
         with closing(self._env.read_long()) as read:
             with read.reading() as txn:
                 record = ownership.check_serves(self._load(txn, shard), shard, epoch, self.here, fenced=fenced)
-            yield Snapshot(self._env, read, record)
+            yield ShardReading(self._env, read, record)
 
     def changes(self, shard: ShardId, after: int, *, epoch: int = 0, bytes_max: int = part_bytes_max) -> Changes:
         """The changes behind number `after`, about `bytes_max` of them, of a serving or fenced shard.
@@ -273,7 +273,7 @@ class ShardStore:
                 record = self._load(txn, shard)
             if record is None or not record.copy:
                 raise ShardNotFound(f"no copy of {shard} is here")
-            return Snapshot(self._env, read, record).recompute()
+            return ShardReading(self._env, read, record).recompute()
 
     # Within
 

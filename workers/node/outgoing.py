@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from infra.shards.record import Changes, digest_hex
-from infra.shards.snapshot import Snapshot
+from infra.shards.snapshot import ShardReading
 from infra.shards.store import ShardStore
 from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, LogTrimmed
@@ -126,7 +126,7 @@ async def _soon(moved: asyncio.Event) -> None:
         pass
 
 
-def _parts(snapshot: Snapshot, after: str, bytes_max: int) -> Iterator[node_pb2.SnapshotPart]:
+def _parts(snapshot: ShardReading, after: str, bytes_max: int) -> Iterator[node_pb2.SnapshotPart]:
     extent = snapshot.extent
     yield node_pb2.SnapshotPart(
         position=extent.position, digest=extent.digest, records=extent.records, bytes=extent.bytes

@@ -1,7 +1,7 @@
 """Kafka's Produce request and its answer as bytes, in the place of aiokafka's: an append has few fields.
 
-aiokafka's schemas make an object of each message and walk through its fields one by one, which took a fifth of an append's time.
-Its connection asks a request only for what `Produce` has.
+aiokafka's schemas make an object of each message and walk through its fields one by one. Its connection asks of a request only
+what `Produce` has.
 """
 
 from collections.abc import Mapping
@@ -32,18 +32,18 @@ class Landed(NamedTuple):
     offset: int
 
 
-class Told:
-    """An answer; aiokafka calls this its type. It is read as aiokafka is told by `Produce`."""
+class ProduceAnswer:
+    """The broker's answer to a Produce request. aiokafka finds it as the request's `RESPONSE_TYPE`."""
 
     @staticmethod
     def decode(rest: BytesIO) -> dict[TopicPartition, Landed]:
         """What the broker says of each partition; `rest` is what follows the header."""
-        told: dict[TopicPartition, Landed] = {}
+        landed: dict[TopicPartition, Landed] = {}
         for _ in range(_taken(_COUNT, rest)):
             topic = rest.read(_taken(_LENGTH, rest)).decode()
             for number, code, offset, _, _ in _LANDED.iter_unpack(rest.read(_taken(_COUNT, rest) * _LANDED.size)):
-                told[TopicPartition(topic, number)] = Landed(code, offset)
-        return told
+                landed[TopicPartition(topic, number)] = Landed(code, offset)
+        return landed
 
 
 class Header(NamedTuple):
@@ -62,7 +62,7 @@ class _Encoded(NamedTuple):
 class Produce:
     """One record batch for each of the partitions, to be answered when all replicas in sync have it."""
 
-    RESPONSE_TYPE = Told
+    RESPONSE_TYPE = ProduceAnswer
 
     def __init__(self, batches: Mapping[TopicPartition, bytes], timeout_ms: int) -> None:
         self._batches = batches

@@ -36,14 +36,14 @@ Read = Callable[[Cursor], AsyncGenerator[Batch, None]]
 
 
 def is_long(after: Cursor, last: int) -> bool:
-    """Whether what stands behind the cursor is worth the start of a child."""
+    """Whether the records after the cursor are enough to be worth the start of a child."""
     return last - after.position >= records_min
 
 
 class ReadAhead:
-    """The long readings of an engine, of all its partitions: one after another through one child, which runs while they last.
+    """The long readings of all partitions of an engine, one after another through one child, which runs while they last.
 
-    One at a time, since who folds what a child reads is kept busy by one.
+    One at a time, because one child reads about as fast as its parent can fold.
     """
 
     def __init__(self, command: Sequence[str] = PROGRAM) -> None:
@@ -54,7 +54,7 @@ class ReadAhead:
         self._child: Child | None = None
 
     async def read(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor up to position `last`, of which the child reads what `here` has not read before
+        """The batches after the cursor up to position `last`, of which the child reads what `here` has not read before
         the child has started; raises what `here` raises, and NotReady when the child fails.
         """
         if not await self._our_turn():
@@ -71,7 +71,9 @@ class ReadAhead:
             done = True
         finally:
             self._turn.release()
-            if not (done and self._waiting):  # What a child still has to say of this reading is for nobody else.
+            if not (
+                done and self._waiting
+            ):  # The child is still writing batches of this reading; the next reader must not get them.
                 await self._end()
 
     async def _both(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
@@ -90,7 +92,7 @@ class ReadAhead:
                     yield batch
 
     async def _our_turn(self) -> bool:
-        """Wait for the child. False: whoever has it has not taken anything for a while, and may be waiting for us."""
+        """Wait for the child. False: the reading that has it has taken nothing for a while, and may be waiting for us."""
         clock = asyncio.get_running_loop().time
         self._waiting += 1
         try:
@@ -154,7 +156,7 @@ class Child:
         return self._started.done()
 
     async def read(self, source: Source, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor, as `EventLog.read` gives them; raises what it raises."""
+        """The batches after the cursor, as `EventLog.read` gives them; raises what it raises."""
         assert self._process.stdin is not None
         try:
             await self._started

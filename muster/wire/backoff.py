@@ -1,10 +1,11 @@
-"""Pauses between tries. Pure: chance is given as a share, by whoever has dice or an id to take it from."""
+"""Pauses between tries. Pure: the caller gives the random share, from a generator or from an id."""
 
 
 def pause_seconds(tries: int, first_seconds: float, most_seconds: float, share: float = 1.0) -> float:
-    """The pause after so many tries (0: the first one failed): doubling from the first to the most, and half to all of that.
+    """The pause before the next try, `tries` after the first one (0: the first one has failed): it doubles from try to try, up to
+    `most_seconds`, and is between half of that and all of it.
 
-    `share`, from 0 to 1, says where between half and all: clients that failed together must not come back together.
+    `share`, from 0 (half) to 1 (all), spreads the pauses: clients that failed together must not come back together.
     """
     whole = min(most_seconds, first_seconds * 2.0 ** min(tries, 20))
     return whole * (0.5 + share / 2)

@@ -8,63 +8,34 @@
 Definition and version are pinned in the first event; steps are known by name. A saga that is blocked or paused wants nothing.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, assert_never, get_args
+from typing import Annotated, Final, Literal, assert_never, get_args
 
 from immutables import Map
 from pydantic import Field, StringConstraints
 
-from domain.decider import AsPairs, Decider
+from domain.decider import Decider
 from domain.message import Event, Recorded, event
+from domain.stage import INITIAL as INITIAL
+from domain.stage import (
+    Blocked,
+    Compensated,
+    Compensating,
+    Completed,
+    Forward,
+    Retrying,
+    Stage,
+    StepUnderWay,
+    UnderWay,
+    Unstarted,
+)
+from domain.stage import Facts as Facts
+from domain.stage import Saga as Saga
 from muster.wire.command import Command
 from muster.wire.stream import SAGA, Name
-from muster.wire.value import value
 
-Phase = Literal["forward", "compensating", "completed", "compensated"]
-Standing = Literal["running", "retrying", "blocked", "ended"]
 Text = Annotated[str, StringConstraints(max_length=2_000)]
 Attempt = Annotated[int, Field(strict=True, ge=1)]
-Facts = dict[str, Any]
-
-
-@value
-class Saga:
-    """A saga. `step` is the one under way (None: it has ended); `undo` what is left to be undone behind it; `results` what
-    steps were answered, by name; `tried` how many attempts of the step have been made since the last verb; `data` its facts.
-    """
-
-    id: str
-    version: int
-    definition: str
-    definition_version: int
-    data: Mapping[str, Any]
-    phase: Phase
-    standing: Standing
-    step: str | None
-    attempt: int
-    tried: int
-    results: Annotated[Map[str, Mapping[str, Any]], AsPairs]
-    undo: tuple[str, ...] = ()
-    paused: bool = False
-    forced: bool = False
-    error: str | None = None
-    retry_seconds: float | None = None
-    cause: str | None = None
-    stalled: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can happen to it any more."""
-        return self.step is None
-
-    @property
-    def active(self) -> bool:
-        """Whether its step is wanted now."""
-        return self.standing == "running" and not self.paused
-
-
-INITIAL: Final = Saga("", 0, "", 0, {}, "forward", "ended", None, 0, 0, Map())
 
 
 class SagaCommand(Command):
@@ -312,76 +283,92 @@ SagaEvent = (
 
 def evolve(state: Saga, recorded: Recorded[SagaEvent]) -> Saga:
     """The saga after the event."""
-    event = recorded.event
-    if isinstance(event, SagaStarted):
-        assert state.version == 0, "the saga started twice"
-        saga = Saga(
-            event.saga, 0, event.definition, event.version, event.data, "forward", "running", event.step, 1, 1, Map()
-        )
-    else:
-        assert state.version > 0, f"{event.type} of a saga that never started"
-        saga = _evolve(state, event)
-    return replace(saga, version=state.version + 1)
+    return replace(_evolved(state, recorded.event), version=state.version + 1)
 
 
-def _evolve(saga: Saga, event: SagaEvent) -> Saga:
+def _evolved(saga: Saga, event: SagaEvent) -> Saga:
     match event:
         case SagaStarted():
-            raise AssertionError("the saga started twice")
-        case StepSucceeded():
-            _at(saga, event.step, event.attempt)
-            return _next(replace(saga, results=saga.results.set(event.step, event.result)), event.next)
-        case StepSkipped():
-            assert saga.step == event.step, f"{event.step} was skipped, but the saga is at {saga.step}"
-            return _next(saga, event.next)
-        case StepFailed():
-            _at(saga, event.step, event.attempt)
-            return replace(saga, standing="retrying", error=event.error, retry_seconds=event.retry_seconds)
-        case StepRetried():
-            assert saga.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {saga.attempt}"
-            tried, stalled = (1, None) if event.by_hand else (saga.tried + 1, saga.stalled)
-            return replace(
-                saga, standing="running", attempt=event.attempt, tried=tried, retry_seconds=None, stalled=stalled
-            )
-        case StepStalled():
-            return replace(saga, stalled=f"{event.step} takes longer than {event.seconds:g} s")
-        case CompensationStarted():
-            assert saga.phase == "forward", "a saga turns back only once"
-            return _next(
-                replace(saga, phase="compensating", undo=event.undo, cause=event.cause), next(iter(event.undo), None)
-            )
-        case SagaBlocked():
-            return replace(saga, standing="blocked", error=event.error, retry_seconds=None)
-        case SagaPaused():
-            return replace(saga, paused=True)
-        case SagaResumed():
-            return replace(saga, paused=False)
-        case SagaForced():
-            return replace(saga, forced=True)
+            assert isinstance(saga.stage, Unstarted), "the saga started twice"
+            first = Forward(StepUnderWay(event.step))
+            return Saga(event.saga, 0, event.definition, event.version, event.data, Map(), first)
         case SagaUpgraded():
             return replace(saga, definition_version=event.version)
+        case SagaPaused() | SagaResumed():
+            assert not isinstance(saga.stage, Unstarted), f"{event.type} of a saga that never started"
+            return replace(saga, paused=isinstance(event, SagaPaused))
+        case StepSucceeded():
+            saga = replace(saga, results=saga.results.set(event.step, event.result))
+            return replace(saga, stage=_stepped(saga.stage, event))
         case SagaCompleted():
-            assert saga.step is None, f"completed at {saga.step}"
-            return replace(saga, phase="completed", standing="ended")
+            # The last step's event, just before this one, has ended the saga already; so has the last undoing's.
+            assert isinstance(saga.stage, Completed), f"completed at {saga.step}"
+            return saga
         case SagaCompensated():
-            assert not saga.undo, f"compensated, but {saga.undo} is left"
-            return replace(saga, phase="compensated", standing="ended")
+            left = saga.stage.undo if isinstance(saga.stage, Compensating) else (saga.step,)
+            assert isinstance(saga.stage, Compensated), f"compensated, but {left} is left"
+            return saga
+        case _:
+            assert isinstance(saga.stage, UnderWay), f"{event.type} of a saga that is {saga.phase}"
+            return replace(saga, stage=_went_on(saga.stage, event))
+
+
+def _stepped(stage: Stage, event: StepSucceeded | StepSkipped) -> Stage:
+    """At the next step, its first attempt; or at the end."""
+    assert isinstance(stage, UnderWay), f"{event.step} is over, but the saga is {stage.phase}"
+    _at(stage.at, event.step, event.attempt if isinstance(event, StepSucceeded) else stage.at.attempt)
+    match stage:
+        case Forward():
+            return Completed() if event.next is None else replace(stage, at=StepUnderWay(event.next))
+        case Compensating():
+            left = stage.undo[1:]
+            assert event.next == next(iter(left), None), f"{event.next} follows {event.step}, but {left} is left"
+            if event.next is None:
+                return Compensated(stage.cause)
+            return replace(stage, at=StepUnderWay(event.next), undo=left)
+        case _:
+            assert_never(stage)
+
+
+def _went_on(
+    stage: UnderWay,
+    event: StepFailed | StepRetried | StepSkipped | StepStalled | CompensationStarted | SagaBlocked | SagaForced,
+) -> Stage:
+    at = stage.at
+    match event:
+        case StepSkipped():
+            return _stepped(stage, event)
+        case StepFailed():
+            _at(at, event.step, event.attempt)
+            return replace(stage, at=replace(at, standing=Retrying(event.error, event.retry_seconds)))
+        case StepRetried():
+            return replace(stage, at=_retried(at, event))
+        case StepStalled():
+            return replace(stage, at=replace(at, stalled=f"{event.step} takes longer than {event.seconds:g} s"))
+        case SagaBlocked():
+            return replace(stage, at=replace(at, standing=Blocked(event.error)))
+        case SagaForced():
+            assert isinstance(stage, Forward), "a saga that turned back cannot be forced"
+            return replace(stage, forced=True)
+        case CompensationStarted():
+            assert isinstance(stage, Forward), "a saga turns back only once"
+            if not event.undo:
+                return Compensated(event.cause)
+            return Compensating(StepUnderWay(event.undo[0]), event.undo, event.cause)
         case _:
             assert_never(event)
 
 
-def _at(saga: Saga, step: str, attempt: int) -> None:
-    assert (saga.step, saga.attempt) == (step, attempt), (
-        f"{step}/{attempt}, but the saga is at {saga.step}/{saga.attempt}"
-    )
+def _retried(at: StepUnderWay, event: StepRetried) -> StepUnderWay:
+    """At another attempt. After a verb it has all its attempts again, and is not stalled any more."""
+    assert at.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {at.attempt}"
+    if event.by_hand:
+        return StepUnderWay(at.name, event.attempt)
+    return StepUnderWay(at.name, event.attempt, at.tried + 1, stalled=at.stalled)
 
 
-def _next(saga: Saga, step: str | None) -> Saga:
-    """At the next step, its first attempt."""
-    undo = saga.undo[1:] if saga.phase == "compensating" and saga.undo and saga.undo[0] == saga.step else saga.undo
-    return replace(
-        saga, step=step, standing="running", attempt=1, tried=1, undo=undo, error=None, retry_seconds=None, stalled=None
-    )
+def _at(at: StepUnderWay, step: str, attempt: int) -> None:
+    assert (at.name, at.attempt) == (step, attempt), f"{step}/{attempt}, but the saga is at {at.name}/{at.attempt}"
 
 
 DECIDER: Final[Decider[Saga, AnyCommand, SagaEvent]] = Decider(

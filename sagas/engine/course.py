@@ -6,7 +6,7 @@ only ever tried again, or blocked until an operator helps. Compensation runs in 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from domain.message import Event, Recorded, foreseen
 from domain.saga import (
@@ -21,6 +21,7 @@ from domain.saga import (
     StepSucceeded,
     evolve,
 )
+from domain.stage import Compensated, Compensating, Completed, Forward, StepUnderWay, UnderWay, Unstarted
 from muster.wire.command import Command
 from muster.wire.error import Refused
 from sagas.engine.definition import Apply, Definition, Step, Wait
@@ -70,17 +71,28 @@ class Course:
             )
 
     @property
+    def stage(self) -> UnderWay:
+        """The saga's stage, while it has not ended."""
+        assert isinstance(self.saga.stage, UnderWay), f"the saga is {self.saga.phase}"
+        return self.saga.stage
+
+    @property
+    def at(self) -> StepUnderWay:
+        """Where the saga is."""
+        return self.stage.at
+
+    @property
     def step(self) -> Step:
-        """The step under way."""
-        assert self.saga.step is not None, "the saga has ended"
-        return self.definition.step(self.saga.step)
+        """The step under way, as its author wrote it."""
+        return self.definition.step(self.at.name)
 
 
 def run(course: Course) -> None:
     """Go through the steps that need nobody else."""
-    while course.saga.step is not None:
+    while not course.saga.ended:
         step = course.step
-        if course.saga.forced and step.skippable and not course.saga.paused:
+        forced = isinstance(course.stage, Forward) and course.stage.forced
+        if forced and step.skippable and not course.saga.paused:
             skip(course)
             continue
         if not course.saga.active:
@@ -102,30 +114,40 @@ def run(course: Course) -> None:
 
 def succeed(course: Course, result: Mapping[str, Any]) -> None:
     """The step is done, with this result; the saga goes on to the next one, or ends."""
-    step = course.step.name
-    course.add(
-        StepSucceeded(step=step, attempt=course.saga.attempt, result=dict(result), next=_following(course, step))
-    )
+    at = course.at
+    course.add(StepSucceeded(step=at.name, attempt=at.attempt, result=dict(result), next=_following(course)))
     _end(course)
 
 
 def skip(course: Course) -> None:
     """Leave the step out; the saga goes on to the next one, or ends."""
-    step = course.step.name
-    course.add(StepSkipped(step=step, next=_following(course, step)))
+    course.add(StepSkipped(step=course.at.name, next=_following(course)))
     _end(course)
 
 
-def _following(course: Course, step: str) -> str | None:
-    if course.saga.phase == "forward":
-        return course.definition.after(step)
-    return next(iter(course.saga.undo[1:]), None)
+def _following(course: Course) -> str | None:
+    match course.stage:
+        case Forward(at):
+            return course.definition.after(at.name)
+        case Compensating(undo=undo):
+            return next(iter(undo[1:]), None)
+        case _:
+            assert_never(course.stage)
 
 
 def _end(course: Course) -> None:
-    if course.saga.step is None:
-        compensated = course.saga.phase == "compensating"
-        course.add(SagaCompensated(cause=course.saga.cause or "") if compensated else SagaCompleted())
+    """Say so, if the saga has just ended."""
+    match course.saga.stage:
+        case Completed():
+            course.add(SagaCompleted())
+        case Compensated(cause):
+            course.add(SagaCompensated(cause=cause))
+        case Forward() | Compensating():
+            pass
+        case Unstarted():
+            raise AssertionError("a saga ends that never started")
+        case _:
+            assert_never(course.saga.stage)
 
 
 def fail(course: Course, error: str, *, final: bool, tried: bool = True) -> None:
@@ -133,25 +155,23 @@ def fail(course: Course, error: str, *, final: bool, tried: bool = True) -> None
 
     `final`: another attempt would not help. `tried`: the step may have had an effect, so its undoing is in the scope.
     """
-    saga, step = course.saga, course.step
-    again = not final and saga.tried < step.attempts_max
-    seconds = pause_seconds(saga, step) if again else None
+    at, step = course.at, course.step
+    again = not final and at.tried < step.attempts_max
+    seconds = pause_seconds(course.saga, step) if again else None
     error = error[:2_000]
-    course.add(StepFailed(step=step.name, attempt=saga.attempt, error=error, retry_seconds=seconds))
+    course.add(StepFailed(step=step.name, attempt=at.attempt, error=error, retry_seconds=seconds))
     if again:
         return
     if may_turn_back(course):
         turn_back(course, f"{step.name}: {error}"[:2_000], tried=tried)
     else:
-        course.add(SagaBlocked(step=step.name, attempt=saga.attempt, error=error))
+        course.add(SagaBlocked(step=step.name, attempt=at.attempt, error=error))
 
 
 def may_turn_back(course: Course) -> bool:
     """Whether the pivot still lies ahead."""
-    saga = course.saga
-    if saga.phase != "forward" or saga.step is None:
-        return False
-    return course.definition.index(saga.step) <= course.definition.pivot
+    stage = course.saga.stage
+    return isinstance(stage, Forward) and course.definition.is_ahead(stage.at.name)
 
 
 def turn_back(course: Course, cause: str, *, tried: bool = True) -> None:

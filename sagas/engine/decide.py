@@ -6,20 +6,28 @@ of its state: after a crash it is the same again, with the same ids, and a repea
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from domain.saga import (
     INITIAL,
+    AbortSaga,
+    AnyCommand,
     ExpireStep,
+    ForceComplete,
+    PauseSaga,
     ReportProgress,
     ReportStep,
+    ResumeSaga,
+    RetryStep,
     Saga,
     SagaStarted,
+    SkipStep,
     StepCommand,
     StepRetried,
     StepStalled,
     UpgradeSaga,
 )
+from domain.stage import Blocked, Retrying, StepUnderWay, Trying, UnderWay
 from muster.wire.command import Command
 from muster.wire.error import MigrationNotFound
 from muster.wire.stream import saga_stream
@@ -61,7 +69,7 @@ def start(saga_id: str, data: Mapping[str, Any], root: Root, definition: Definit
     return course.produced
 
 
-def decide(command: Command, saga: Saga, root: Root, definitions: Definitions) -> list[Produced]:
+def decide(command: AnyCommand, saga: Saga, root: Root, definitions: Definitions) -> list[Produced]:
     """What the command makes of the saga. Raises MigrationNotFound or VerbNotAllowed; empty: late, or already so."""
     if saga.version == 0:
         raise MigrationNotFound("there is no such migration")
@@ -75,8 +83,10 @@ def decide(command: Command, saga: Saga, root: Root, definitions: Definitions) -
             pass
         case UpgradeSaga():
             upgrade(command, course, definitions)
-        case _:
+        case PauseSaga() | ResumeSaga() | RetryStep() | SkipStep() | AbortSaga() | ForceComplete():
             take_verb(command, course)
+        case _:
+            assert_never(command)
     run(course)
     return course.produced
 
@@ -85,14 +95,15 @@ def _report(command: ReportStep, course: Course) -> None:
     """A participant's answer. Of another attempt, or of somebody who was not asked, it changes nothing."""
     if not _current(command, course.saga) or not _asked(command.node, course):
         return
+    trying = isinstance(course.at.standing, Trying)
     if command.outcome == "failed":
-        if course.saga.standing == "running":
+        if trying:
             fail(course, command.error or "it gave no reason", final=command.final)
         return
     wrong = course.step.check(course.saga, command.result)
     if wrong is None:
         succeed(course, command.result)
-    elif course.saga.standing == "running":
+    elif trying:
         fail(course, wrong, final=True)
 
 
@@ -108,22 +119,31 @@ def _asked(node: str | None, course: Course) -> bool:
 
 
 def _expire(command: ExpireStep, course: Course) -> None:
-    saga = course.saga
-    if command.kind == "window":
-        if may_turn_back(course) and saga.step is not None and course.definition.in_window(saga.step):
-            turn_back(course, f"the cut-over took longer than {course.definition.window_seconds:g} s")
+    stage = course.saga.stage
+    if not isinstance(stage, UnderWay):
         return
-    if command.kind == "stalled":
-        # Attempts come and go: it is the step that takes too long.
-        if saga.step == command.step and saga.stalled is None and not saga.paused and saga.standing != "blocked":
-            course.add(StepStalled(step=command.step, attempt=saga.attempt, seconds=course.step.stalled_seconds))
-        return
-    if not _current(command, saga) or saga.paused:
-        return
+    at = stage.at
     match command.kind:
-        case "retry" if saga.standing == "retrying":
-            course.add(StepRetried(step=command.step, attempt=saga.attempt + 1, by_hand=False))
-        case "timeout" if saga.standing == "running":
+        case "window":
+            if may_turn_back(course) and course.definition.in_window(at.name):
+                turn_back(course, f"the cut-over took longer than {course.definition.window_seconds:g} s")
+        case "stalled":
+            # Attempts come and go: it is the step that takes too long.
+            waits = not course.saga.paused and not isinstance(at.standing, Blocked)
+            if at.name == command.step and at.stalled is None and waits:
+                course.add(StepStalled(step=at.name, attempt=at.attempt, seconds=course.step.stalled_seconds))
+        case "retry" | "timeout" | "wait":
+            if _current(command, course.saga) and not course.saga.paused:
+                _expire_attempt(command, at, course)
+        case _:
+            assert_never(command.kind)
+
+
+def _expire_attempt(command: ExpireStep, at: StepUnderWay, course: Course) -> None:
+    match command.kind, at.standing:
+        case "retry", Retrying():
+            course.add(StepRetried(step=at.name, attempt=at.attempt + 1, by_hand=False))
+        case "timeout", Trying():
             fail(course, f"no answer within {course.step.timeout_seconds:g} s", final=False)
-        case "wait" if saga.standing == "running":
+        case "wait", Trying():
             succeed(course, {})

@@ -174,6 +174,10 @@ class Definition:
         """Where the forward step of this name stands."""
         return next(index for index, step in enumerate(self.steps) if step.name == name)
 
+    def is_ahead(self, name: str) -> bool:
+        """Whether the pivot still lies ahead of the forward step of this name, or is it."""
+        return self.index(name) <= self.pivot
+
     def step(self, name: str) -> Step:
         """The step of this name, forward or undoing."""
         return next(step for step in (*self.steps, *self.compensations) if step.name == name)

@@ -1,10 +1,11 @@
 """What a saga waits for now, and on whom: one sentence for an operator, from states alone."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from domain.saga import Saga
 from domain.shards.cluster import Cluster
+from domain.stage import Blocked, Retrying, Trying
 from muster.wire.stream import CLUSTER
 from sagas.engine.definition import Action, Ask, Definition, Task, Wait
 from sagas.engine.verbs import allowed
@@ -21,22 +22,28 @@ def waits_for(
 
     `waited_seconds` have passed since the attempt began or, between attempts, since the last one failed.
     """
-    if saga.step is None:
+    if saga.at is None:
         return None
-    if saga.standing == "blocked":
-        return f"an operator: blocked: {saga.error}; allowed: {', '.join(allowed(saga, definition))}"
-    if saga.paused:
-        return "an operator: paused" + (f" by {paused_by}" if paused_by else "")
-    if saga.standing == "retrying":
-        left = max(0.0, (saga.retry_seconds or 0.0) - waited_seconds)
-        return f"the next attempt, in about {left:.1f} s"
-    actions = pending(saga, definition)
+    match saga.at.standing:
+        case Blocked(error):
+            return f"an operator: blocked: {error}; allowed: {', '.join(allowed(saga, definition))}"
+        case Retrying() | Trying() if saga.paused:
+            return "an operator: paused" + (f" by {paused_by}" if paused_by else "")
+        case Retrying(seconds=seconds):
+            return f"the next attempt, in about {max(0.0, (seconds or 0.0) - waited_seconds):.1f} s"
+        case Trying():
+            return _work(saga, saga.at.name, pending(saga, definition), states, waited_seconds)
+        case _:
+            assert_never(saga.at.standing)
+
+
+def _work(saga: Saga, step: str, actions: Sequence[Action], states: States, waited_seconds: float) -> str:
     for action in actions:
         if isinstance(action, Wait):
             return _time(action, waited_seconds)
         if isinstance(action, Ask) and action.waits is not None:
             return action.waits(states(action.stream))
-    return _participants(saga, actions, states(CLUSTER)) or f"{_asked(actions)} to answer to {_plain(saga.step)}"
+    return _participants(saga, actions, states(CLUSTER)) or f"{_asked(actions)} to answer to {_plain(step)}"
 
 
 def _time(wait: Wait, waited_seconds: float) -> str:

@@ -1,11 +1,12 @@
 """What can run out for a saga, and the command that says so."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, assert_never
 
 from domain.saga import ExpireStep, ReportProgress, Saga
+from domain.stage import Blocked, Forward, Retrying, StepUnderWay, Trying, UnderWay
 from muster.wire.command import Command
-from sagas.engine.definition import Definition, Wait
+from sagas.engine.definition import Definition, Step, Wait
 
 
 class SagaTimer(NamedTuple):
@@ -24,25 +25,34 @@ class SagaTimer(NamedTuple):
 
 def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     """All that can run out for the saga now."""
-    if saga.step is None or saga.paused or saga.standing == "blocked":
+    stage = saga.stage
+    if not isinstance(stage, UnderWay) or saga.paused or isinstance(stage.at.standing, Blocked):
         return ()
-    step, wanted = definition.step(saga.step), list[SagaTimer]()
-    name, attempt = step.name, saga.attempt
-    if definition.window is not None and saga.phase == "forward" and definition.in_window(name):
-        wanted.append(SagaTimer(definition.window, 0, "window", definition.window_seconds))
+    step = definition.step(stage.at.name)
     waits = [action for action in step.act(saga) if isinstance(action, Wait)]
-    if not waits and saga.stalled is None:
-        wanted.append(SagaTimer(name, 0, "stalled", step.stalled_seconds))
-    if saga.standing == "retrying":
-        if saga.retry_seconds is not None:
-            wanted.append(SagaTimer(name, attempt, "retry", saga.retry_seconds))
-        return tuple(wanted)
-    for wait in waits:
-        if wait.seconds is not None:
-            wanted.append(SagaTimer(name, attempt, "wait", wait.seconds))
-    if not waits and step.timeout_seconds is not None:
-        wanted.append(SagaTimer(name, attempt, "timeout", step.timeout_seconds))
-    return tuple(wanted)
+    wanted = list[SagaTimer]()
+    if definition.window is not None and isinstance(stage, Forward) and definition.in_window(step.name):
+        wanted.append(SagaTimer(definition.window, 0, "window", definition.window_seconds))
+    if not waits and stage.at.stalled is None:
+        wanted.append(SagaTimer(step.name, 0, "stalled", step.stalled_seconds))
+    return (*wanted, *_of_attempt(stage.at, step, waits))
+
+
+def _of_attempt(at: StepUnderWay, step: Step, waits: Sequence[Wait]) -> Iterator[SagaTimer]:
+    match at.standing:
+        case Retrying(seconds=seconds):
+            if seconds is not None:
+                yield SagaTimer(at.name, at.attempt, "retry", seconds)
+        case Trying():
+            for wait in waits:
+                if wait.seconds is not None:
+                    yield SagaTimer(at.name, at.attempt, "wait", wait.seconds)
+            if not waits and step.timeout_seconds is not None:
+                yield SagaTimer(at.name, at.attempt, "timeout", step.timeout_seconds)
+        case Blocked():
+            pass
+        case _:
+            assert_never(at.standing)
 
 
 def renews(command: Command) -> Callable[[SagaTimer], bool] | None:

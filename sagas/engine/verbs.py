@@ -1,5 +1,7 @@
 """What an operator may do to a saga, by its state: pause, resume, retry, skip, abort, force-complete, upgrade."""
 
+from typing import assert_never
+
 from domain.saga import (
     VERBS,
     AbortSaga,
@@ -15,8 +17,19 @@ from domain.saga import (
     SkipStep,
     StepRetried,
     UpgradeSaga,
+    Verb,
 )
-from muster.wire.command import Command
+from domain.stage import (
+    Blocked,
+    Compensated,
+    Compensating,
+    Completed,
+    Forward,
+    Retrying,
+    Trying,
+    UnderWay,
+    Unstarted,
+)
 from muster.wire.error import VerbNotAllowed
 from sagas.engine.course import Course, skip, succeed, turn_back
 from sagas.engine.definition import Definition, Definitions, Step, Wait
@@ -24,15 +37,16 @@ from sagas.engine.definition import Definition, Definitions, Step, Wait
 
 def allowed(saga: Saga, definition: Definition) -> tuple[str, ...]:
     """The verbs that an operator may use now."""
-    if saga.step is None:
+    stage = saga.stage
+    if not isinstance(stage, UnderWay):
         return ()
-    step = definition.step(saga.step)
-    forward = saga.phase == "forward"
-    ahead = forward and definition.index(saga.step) <= definition.pivot
+    at, step = stage.at, definition.step(stage.at.name)
+    forward = isinstance(stage, Forward)
+    ahead = forward and definition.is_ahead(at.name)
     rules = {
-        "pause": not saga.paused and saga.standing != "blocked" and step.pausable,
+        "pause": not saga.paused and not isinstance(at.standing, Blocked) and step.pausable,
         "resume": saga.paused or _held(saga, step),
-        "retry": saga.standing in ("retrying", "blocked"),
+        "retry": isinstance(at.standing, Retrying | Blocked),
         "skip": step.skippable,
         "abort": ahead,
         "force-complete": forward and not ahead,
@@ -46,11 +60,20 @@ def _held(saga: Saga, step: Step) -> bool:
     return any(isinstance(action, Wait) and action.seconds is None and action.until is None for action in actions)
 
 
-def take_verb(command: Command, course: Course) -> None:
+def take_verb(command: Verb, course: Course) -> None:
     """Do what the operator says. Nothing, if it has had its effect already; raises VerbNotAllowed."""
-    saga = course.saga
     if _already(command, course):
         return
+    _check(command, course)
+    _obey(command, course)
+    # Who steps in wants the saga to go on, so a pause ends with it.
+    goes_on = isinstance(command, SkipStep | RetryStep | ForceComplete | AbortSaga)
+    if goes_on and course.saga.paused and not course.saga.ended:
+        course.add(SagaResumed())
+
+
+def _check(command: Verb, course: Course) -> None:
+    saga = course.saga
     verb = next(name for name, kind in VERBS.items() if isinstance(command, kind))
     verbs = allowed(saga, course.definition)
     if verb not in verbs or (isinstance(command, SkipStep) and command.step != saga.step):
@@ -60,17 +83,19 @@ def take_verb(command: Command, course: Course) -> None:
         raise VerbNotAllowed(
             f"{what} is not allowed while the {course.definition.saga} is {state}; {can}", allowed=", ".join(verbs)
         )
-    assert saga.step is not None, "a saga that has ended allows nothing"
+
+
+def _obey(command: Verb, course: Course) -> None:
     match command:
         case PauseSaga():
             course.add(SagaPaused())
         case ResumeSaga():
-            if saga.paused:
+            if course.saga.paused:
                 course.add(SagaResumed())
             if _held(course.saga, course.step):
                 succeed(course, {})
         case RetryStep():
-            course.add(StepRetried(step=saga.step, attempt=saga.attempt + 1, by_hand=True))
+            course.add(StepRetried(step=course.at.name, attempt=course.at.attempt + 1, by_hand=True))
         case SkipStep():
             skip(course)
         case AbortSaga():
@@ -78,33 +103,27 @@ def take_verb(command: Command, course: Course) -> None:
         case ForceComplete():
             course.add(SagaForced())
         case _:
-            raise AssertionError(f"no decision for {type(command).__name__}")
-    if (
-        isinstance(command, SkipStep | RetryStep | ForceComplete | AbortSaga)
-        and course.saga.paused
-        and not course.saga.ended
-    ):
-        course.add(SagaResumed())
+            assert_never(command)
 
 
-def _already(command: Command, course: Course) -> bool:
+def _already(command: Verb, course: Course) -> bool:
     """Whether the verb has had its effect."""
     saga, definition = course.saga, course.definition
     match command:
         case PauseSaga():
             return saga.paused
         case ResumeSaga():
-            return not saga.ended and saga.active and not _held(saga, course.step)
+            return saga.active and not _held(saga, course.step)
         case RetryStep():
-            return not saga.ended and saga.standing == "running"
+            return saga.at is not None and isinstance(saga.at.standing, Trying)
         case SkipStep():
             return _passed(command.step, saga, definition)
         case AbortSaga():
-            return saga.phase in ("compensating", "compensated")
+            return isinstance(saga.stage, Compensating | Compensated)
         case ForceComplete():
-            return saga.forced or saga.phase == "completed"
+            return isinstance(saga.stage, Completed) or (isinstance(saga.stage, Forward) and saga.stage.forced)
         case _:
-            return False
+            assert_never(command)
 
 
 def _passed(name: str, saga: Saga, definition: Definition) -> bool:
@@ -114,7 +133,15 @@ def _passed(name: str, saga: Saga, definition: Definition) -> bool:
     if name in forward:
         return saga.step is None or saga.step not in forward or forward.index(name) < forward.index(saga.step)
     undone = any(step.name == name for step in definition.compensations)
-    return undone and name not in saga.undo and saga.phase != "forward"
+    match saga.stage:
+        case Compensating(undo=undo):
+            return undone and name not in undo
+        case Completed() | Compensated():
+            return undone
+        case Forward() | Unstarted():
+            return False
+        case _:
+            assert_never(saga.stage)
 
 
 def upgrade(command: UpgradeSaga, course: Course, definitions: Definitions) -> None:
@@ -123,11 +150,12 @@ def upgrade(command: UpgradeSaga, course: Course, definitions: Definitions) -> N
     if command.version == saga.definition_version:
         return
     new = definitions.get((saga.definition, command.version))
-    if new is None or command.version < saga.definition_version or saga.step is None or saga.phase != "forward":
+    if new is None or command.version < saga.definition_version or not isinstance(saga.stage, Forward):
         raise VerbNotAllowed(f"version {command.version} of {saga.definition} cannot take over this saga", allowed="")
-    waits = saga.standing == "blocked" or all(isinstance(action, Wait) for action in course.step.act(saga))
-    known = any(step.name == saga.step for step in new.steps)
-    if not waits or not known or (old.index(saga.step) <= old.pivot) != (new.index(saga.step) <= new.pivot):
-        raise VerbNotAllowed(f"at {saga.step} version {command.version} cannot take over; wait for a step that waits")
+    at = saga.stage.at
+    waits = isinstance(at.standing, Blocked) or all(isinstance(action, Wait) for action in course.step.act(saga))
+    known = any(step.name == at.name for step in new.steps)
+    if not waits or not known or old.is_ahead(at.name) != new.is_ahead(at.name):
+        raise VerbNotAllowed(f"at {at.name} version {command.version} cannot take over; wait for a step that waits")
     course.add(SagaUpgraded(version=command.version))
     course.definition = new

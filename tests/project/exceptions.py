@@ -35,7 +35,6 @@ LONG_FILES: Final[frozenset[str]] = frozenset(
 
 LONG_FUNCTIONS: Final[frozenset[str]] = frozenset(
     {
-        "domain/saga.py _evolve",
         "muster/agent/agent.py __init__",
         "workers/controller/assembly.py assembled",
         "workers/http/operation.py routes",
@@ -69,7 +68,6 @@ CUT_AT_SLASHES: Final[frozenset[str]] = frozenset(
 OPEN_ENDED: Final[frozenset[str]] = frozenset(
     {
         "domain/registry/versions.py evolve",
-        "sagas/engine/decide.py decide",
     }
 )
 """Functions `decide` and `evolve` that do not match a closed union."""

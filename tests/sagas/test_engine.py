@@ -39,6 +39,7 @@ from domain.saga import (
     StepSucceeded,
     UpgradeSaga,
 )
+from domain.stage import Blocked, StepUnderWay
 from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
 from sagas.engine import timers
@@ -278,7 +279,7 @@ class TestRepliesThatComeInTime:
     def test_a_late_success_takes_a_compensation_out_of_its_block(self):
         story = blocked()
         after = story.when(story.report("done", "h1"))
-        assert (after.step, after.saga.standing, after.saga.error) == ("settle", "running", None)
+        assert (after.step, after.saga.at) == ("settle", StepUnderWay("settle"))
 
 
 class TestThePivot:
@@ -320,7 +321,10 @@ class TestTurningBack:
 
     def test_what_is_left_to_undo_shrinks_step_by_step(self):
         story = reverting()
-        assert [story.saga.undo, story.done().saga.undo] == [("revert", "settle", "readmit"), ("settle", "readmit")]
+        assert [story.saga.stage.undo, story.done().saga.stage.undo] == [
+            ("revert", "settle", "readmit"),
+            ("settle", "readmit"),
+        ]
 
     def test_an_apply_that_was_refused_is_not_undone_but_what_stood_before_it_is(self):
         gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
@@ -339,7 +343,7 @@ class TestTurningBack:
 
     def test_a_compensation_that_fails_is_blocked_and_says_why(self):
         story = blocked()
-        assert (story.saga.standing, story.saga.error, story.pending, story.timers) == ("blocked", "broken", (), ())
+        assert (story.saga.at.standing, story.pending, story.timers) == (Blocked("broken"), (), ())
         assert story.allowed == ("retry", "skip")
 
     def test_it_is_never_aborted_twice(self):
@@ -417,7 +421,7 @@ class TestPausing:
 class TestVerbs:
     def test_a_retry_has_all_attempts_again(self):
         story = blocked().when(RetryStep()).then(StepRetried(step="revert", attempt=3, by_hand=True))
-        assert (story.saga.tried, story.saga.standing) == (1, "running")
+        assert (story.saga.at.tried, story.saga.standing) == (1, "running")
         assert story.fails().saga.standing == "retrying"
 
     def test_a_retry_shortens_the_pause_between_attempts(self):
@@ -619,7 +623,7 @@ def _later(story):
 
 
 def _tried(told, tried):
-    return replace(told, tried=tried)
+    return replace(told, stage=replace(told.stage, at=replace(told.at, tried=tried)))
 
 
 def _of(told, id_):

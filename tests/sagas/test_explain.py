@@ -10,6 +10,7 @@ from domain.saga import Saga
 from domain.shards import cluster as c
 from domain.shards.cluster import Cluster
 from domain.shards.node import MoveLimitsChanged, NodeJoined, NodeLost, NodeRemoved, SlotsGranted, SlotsQueued
+from domain.stage import Blocked, Compensating, Completed, Forward, Retrying, StepUnderWay, Trying
 from sagas.engine.explain import waits_for
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.given import after
@@ -30,10 +31,11 @@ DATA = {
 }
 
 
-def saga(step: str | None, **fields: Any) -> Saga:
-    """A migration at this step."""
-    plain = Saga(ID, 3, "shard_migration", 1, DATA, "forward", "running", step, 1, 1, Map())
-    return replace(plain, **fields)
+def saga(step: str, standing: Any = None, *, paused: bool = False, data: Any = DATA, fence: Any = None) -> Saga:
+    """A migration on its way, at this step."""
+    at = StepUnderWay(step, standing=standing or Trying())
+    results = Map({"fence": fence}) if fence else Map()
+    return Saga(ID, 3, "shard_migration", 1, data, results, Forward(at), paused)
 
 
 def joined(*names: str) -> list[Any]:
@@ -80,27 +82,28 @@ def test_a_step_waits_for_who_has_to_do_it(step: str, sentence: str) -> None:
 
 
 def test_a_drain_waits_for_the_target_not_for_who_assists() -> None:
-    silent = saga("drain", results=Map({"fence": {"silent": "n1"}}))
+    silent = saga("drain", fence={"silent": "n1"})
     assert told(silent) == "n2 to drain"
 
 
 def test_an_ended_saga_waits_for_nothing() -> None:
-    assert told(saga(None, standing="ended", phase="completed")) is None
+    assert told(replace(saga("complete"), stage=Completed())) is None
 
 
 def test_a_blocked_saga_waits_for_an_operator_who_learns_what_is_allowed() -> None:
-    found = saga("discard", phase="compensating", standing="blocked", error="the disk is gone", undo=("discard",))
+    stands = StepUnderWay("discard", standing=Blocked("the disk is gone"))
+    found = replace(saga("copy"), stage=Compensating(stands, ("discard",), "aborted"))
     assert told(found) == "an operator: blocked: the disk is gone; allowed: retry, skip"
 
 
 def test_a_paused_saga_waits_for_an_operator_and_says_who_has_paused_it() -> None:
     assert told(saga("copy", paused=True), paused_by="ann") == "an operator: paused by ann"
     assert told(saga("copy", paused=True)) == "an operator: paused"
-    assert told(saga("copy", paused=True, standing="retrying"), paused_by="ann") == "an operator: paused by ann"
+    assert told(saga("copy", Retrying("away", 1.5), paused=True), paused_by="ann") == "an operator: paused by ann"
 
 
 def test_between_attempts_a_saga_says_when_the_next_one_comes() -> None:
-    found = saga("copy", standing="retrying", retry_seconds=1.5)
+    found = saga("copy", Retrying("away", 1.5))
     assert told(found, waited_seconds=0.3) == "the next attempt, in about 1.2 s"
     assert told(found, waited_seconds=9.0) == "the next attempt, in about 0.0 s"
 

@@ -61,6 +61,7 @@ class Aggregates:
         state = states.get(stream, decider.initial)
         if decider.decide is not None:
             return [(stream, event) for event in decider.decide(command, state)]
+        assert isinstance(command, saga.AnyCommand), f"only sagas decide together with their roots, not {command.type}"
         root = root_of(stream)
         produced = engine.decide(command, state, self._root(root, states), self._definitions)
         return _placed(produced, root, stream)

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
-from domain.saga import Phase, SkipStep, Standing
+from domain.saga import SkipStep
+from domain.stage import Phase, Standing
 from muster.wire.stream import Name
 from workers.http.model import Listing, Shape
 

@@ -207,12 +207,12 @@ def test_without_a_controller_it_is_exit_code_3(words: tuple[str, ...]):
 
 def test_every_command_is_there_and_explains_itself():
     words = "register deregister drain undrain maintenance heartbeat services instances discover watch history events"
-    words += " keyspaces shards route pin unpin put get delete scan nodes limits move migrations"
+    words += " keyspaces shards route pin unpin put get delete scan nodes limits move migrations sagas"
     wanted = set(f"{words} replay verify status doctor up".split())
     wanted |= {f"keyspace {verb}" for verb in ("create", "assign")}
     wanted |= {f"node {verb}" for verb in ("run", "cordon", "uncordon", "drain", "undrain", "remove")}
     verbs = ("show", "pause", "resume", "retry", "skip", "abort", "force-complete")
-    wanted |= {f"migration {verb}" for verb in verbs}
+    wanted |= {f"{what} {verb}" for what in ("migration", "saga") for verb in verbs}
     assert set(_commands(main)) == wanted
     for name in wanted:
         result = CliRunner().invoke(main, [*name.split(), "--help"])

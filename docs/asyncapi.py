@@ -149,9 +149,12 @@ def _command(command: type[Command]) -> Json:
 
 
 def _outcome(outcomes: Sequence[Json]) -> Json:
-    first = {one["status"]: one for one in reversed(outcomes)}
-    # Those of the domain only: further modules may bring refusals of their own. The last one is for readers.
-    told = {name for name, error in BY_NAME.items() if issubclass(error, Refused)} - {"Refused", "NoHealthyInstances"}
+    # Of the domain only: further modules may bring refusals of their own. These two are for readers, not for commands.
+    told = {name for name, error in BY_NAME.items() if issubclass(error, Refused)} - {
+        "Refused",
+        "NoHealthyInstances",
+        "LogTrimmed",
+    }
     refusals = ", ".join(sorted(told))
     return {
         "name": "outcome",

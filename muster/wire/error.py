@@ -17,6 +17,7 @@
     │   ├── StaleEpoch, NotOwner                  409, with the newer epoch and the owner
     │   ├── NodeCordoned, NodeTaken, MoveInProgress, ShardPinned   409
     │   ├── ChecksumMismatch                      409, the copy is not the source
+    │   ├── LogTrimmed                            410, the shard's log no longer reaches back that far: copy the shard again
     │   └── VerbNotAllowed                        409, in this state; lists the allowed ones
     ├── Transient          try again, with backoff
     │   ├── NotReady                              503, why and what to do
@@ -26,7 +27,6 @@
     │   ├── ReadFailed, WriteFailed               503, the store failed; nothing was acknowledged
     │   ├── Fenced                                another writer reigns
     │   └── Uncertain                             an append may or may not be in the log
-    ├── LogTrimmed         410, the shard's log no longer reaches back that far: copy the shard again
     └── Corrupt            stop here and keep the position
         └── CursorRefused  the log contradicts the cursor: rebuild what was built from it
 
@@ -151,6 +151,10 @@ class ChecksumMismatch(Refused):
     """The copy of a shard is not what the source had at that position."""
 
 
+class LogTrimmed(Refused):
+    """The log of the shard no longer has the change that follows `after`; its first is `first`. Copy the shard again."""
+
+
 class VerbNotAllowed(Refused):
     """The migration's state does not allow the verb; `allowed` lists those that it does."""
 
@@ -189,10 +193,6 @@ class Fenced(Transient):
 
 class Uncertain(Transient):
     """An append's fate is unknown; only the log can tell. This reign is over."""
-
-
-class LogTrimmed(MusterError):
-    """The log of the shard no longer has the change that follows `after`; its first is `first`. Copy the shard again."""
 
 
 class Corrupt(MusterError):

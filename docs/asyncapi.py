@@ -149,6 +149,7 @@ def _command(command: type[Command]) -> Json:
 
 
 def _outcome(outcomes: Sequence[Json]) -> Json:
+    first = {one["status"]: one for one in reversed(outcomes)}
     # Of the domain only: further modules may bring refusals of their own. These two are for readers, not for commands.
     told = {name for name, error in BY_NAME.items() if issubclass(error, Refused)} - {
         "Refused",

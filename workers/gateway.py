@@ -32,6 +32,9 @@ class Executor(Protocol):
     async def prove(self) -> int:
         """The head position, proven to be the log's end at some moment after the call. Raises NotReady."""
 
+    def knows(self, id_: str) -> bool:
+        """Whether a command with this id has its answer already, as far as this controller has read the partition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -52,11 +55,9 @@ class Gateway:
 
     async def execute(self, envelope: Envelope, check: Check = refusal) -> Answer:
         """The answer to a command from outside. Raises what the check refuses, and as `submit` does."""
-        if check(envelope, self.views.shards) is not None:
-            await self._catch_up()
-            refused = check(envelope, self.views.shards)
-            if refused is not None:
-                raise refused
+        (refused,) = await self._refused([envelope], check)
+        if refused is not None:
+            raise refused
         return await self.submit(envelope)
 
     async def execute_all(self, envelopes: Sequence[Envelope]) -> list[AnswerOrError]:
@@ -79,11 +80,22 @@ class Gateway:
 
         None is refused by views that are late: a command is refused for good, so the views first come to what the log holds now.
         """
-        found: list[Refused | None] = [refusal(envelope, self.views.shards) for envelope in envelopes]
+        return await self._refused(envelopes, refusal)
+
+    async def _refused(self, envelopes: Sequence[Envelope], check: Check) -> list[Refused | None]:
+        found = [self._judged(envelope, check) for envelope in envelopes]
         if not any(found):
             return found
         await self._catch_up()
-        return [refusal(envelope, self.views.shards) for envelope in envelopes]
+        return [self._judged(envelope, check) for envelope in envelopes]
+
+    def _judged(self, envelope: Envelope, check: Check) -> Refused | None:
+        refused = check(envelope, self.views.shards)
+        if refused is None:
+            return None
+        # Asked again under its id, a command has the answer that it had, whatever has become of its shard or node since.
+        executor = self.executors.get(self.partition_of(envelope.stream))
+        return None if executor is not None and executor.knows(envelope.id) else refused
 
     async def _catch_up(self) -> None:
         partitions = range(self.partitions)

@@ -1,11 +1,15 @@
 """What a controller does with lists of commands: each partition's go to its writer together, and come back in order."""
 
+from dataclasses import replace
+
 from eventsourcing.popo import POPOApplicationRecorder
 
 from domain.registry.service import Heartbeat
+from domain.shards.keyspace import CreateKeyspace, ReportOpened
+from domain.shards.node import JoinNode, RemoveNode
 from infra.log.recorder import RecorderLog
 from muster.wire.command import Envelope
-from muster.wire.error import NotReady
+from muster.wire.error import NotReady, VerbNotAllowed
 from muster.wire.route import partition_of
 from tests.machine import statuses
 from tests.sample import register
@@ -59,3 +63,23 @@ async def test_a_list_is_decided_in_its_order():
         late = Envelope("late", "service/s", Heartbeat(instance="i0"))
         told = await gateway(1, one.writer).execute_all([early, spread("s", 0), late])
         assert statuses(told) == ["ServiceNotFound", "accepted", "unchanged"]
+
+
+async def test_a_command_asked_again_has_its_answer_though_a_new_one_would_be_refused():
+    removal = RemoveNode(node="n1")
+    join = JoinNode(node="n1", address="h:1", lease_seconds=60, process="p", store="s")
+    async with running(RecorderLog(POPOApplicationRecorder(), 0)) as one:
+        asked = replace(gateway(1, one.writer), views=one.views)
+        before = [
+            Envelope("join", "cluster", join),
+            Envelope("removal", "cluster", removal),
+            Envelope("joins again", "cluster", join),
+            Envelope("create", "keyspace/k", CreateKeyspace(shards=2, nodes=("n1",))),
+            Envelope("opened", "keyspace/k", ReportOpened(shard=0, node="n1", epoch=1)),
+        ]
+        assert statuses(await asked.execute_all(before)) == ["accepted"] * 5
+
+        again, new = Envelope("removal", "cluster", removal), Envelope("another", "cluster", removal)
+        refused, *answered = await asked.execute_all([new, again])
+        assert isinstance(refused, VerbNotAllowed)
+        assert statuses([*answered, await asked.execute(again)]) == ["accepted again"] * 2

@@ -42,6 +42,10 @@ class Forwarding:
         url = self._elsewhere()
         return await (self._writer.prove() if url is None else self._peers.prove(url, self._writer.number))
 
+    def knows(self, id_: str) -> bool:
+        """See `workers.gateway.Executor.knows`. Every controller reads the ids in the log, whoever writes it."""
+        return self._writer.knows(id_)
+
     def _elsewhere(self) -> str | None:
         owner = self._members.owner(self._writer.number)
         return None if owner is None or owner == self._members.self_ else owner.url

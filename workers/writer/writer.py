@@ -111,6 +111,10 @@ class Writer:
         self._enqueue(QueuedCommands((), future, head))
         return await future
 
+    def knows(self, id_: str) -> bool:
+        """See `workers.gateway.Executor.knows`."""
+        return self.partition.ids.recall(id_) is not None
+
     def observe(self, stream: str, command: Command) -> None:
         """Queue a command of this controller's own. Without a reign it is dropped: the next writer observes the same again."""
         if self.state == "reigning":

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
     from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
-    from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
     from muster.wire.command import PublishedCommand, to_service
     from muster.wire.error import (
         ChecksumMismatch,
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
         WriteFailed,
         WrongPartition,
     )
-    from muster.wire.registry import (
+    from muster.wire.registry.answers import (
         CheckState,
         Event,
         EventPage,
@@ -69,8 +68,9 @@ if TYPE_CHECKING:
         Service,
         Written,
     )
+    from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
     from muster.wire.sagas import Saga, SagaStep
-    from muster.wire.shards import (
+    from muster.wire.shards.answers import (
         ClusterState,
         KeyspaceState,
         Migration,
@@ -187,7 +187,7 @@ _NAMES_OF: Final = {
         "KeyspaceStatistics",
         "Put",
     ),
-    "muster.wire.check": (
+    "muster.wire.registry.check": (
         "HttpCheck",
         "TcpCheck",
         "TtlCheck",
@@ -230,7 +230,7 @@ _NAMES_OF: Final = {
         "WriteFailed",
         "WrongPartition",
     ),
-    "muster.wire.registry": (
+    "muster.wire.registry.answers": (
         "CheckState",
         "Event",
         "EventPage",
@@ -244,7 +244,7 @@ _NAMES_OF: Final = {
         "Written",
     ),
     "muster.wire.sagas": ("Saga", "SagaStep"),
-    "muster.wire.shards": (
+    "muster.wire.shards.answers": (
         "ClusterState",
         "KeyspaceState",
         "Migration",

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from muster.wire.command import Envelope, PublishedCommand, document_of
 from muster.wire.error import MusterError, NotReady, Timeout, TooLarge, Unreachable
 from muster.wire.problem import facts_of, verdict_of
-from muster.wire.registry import OUTCOME, Outcome, Written
+from muster.wire.registry.answers import OUTCOME, Outcome, Written
 from muster.wire.route import partition_of
 from muster.wire.stream import root_of
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.message import Event, Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
-from muster.wire.check import Health
+from muster.wire.registry.check import Health
 from muster.wire.stream import name_of
 from muster.wire.value import value
 from projections.projection import Key, Projection

@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 from domain.registry import service as s
-from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
-from muster.wire.spec import Spec
+from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.registry.spec import Spec
 
 names = st.sampled_from(["a", "b", "c"])
 incarnations = st.none() | st.integers(0, 6)

@@ -30,9 +30,9 @@ from domain.registry.instance import (
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Batch, Cursor
-from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.command import Command, Envelope
-from muster.wire.spec import Spec
+from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.registry.spec import Spec
 from workers.machine.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

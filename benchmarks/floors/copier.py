@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from muster.wire.driver import CopyLimits, Location, ShardId
+from muster.wire.shards.driver import CopyLimits, Location, ShardId
 from workers.node.node import NodeServer
 
 

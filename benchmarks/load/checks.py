@@ -21,8 +21,8 @@ import uvloop
 from benchmarks.process import usage
 from domain.registry.instance import CheckStatus, Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.check import HttpCheck
-from muster.wire.spec import Spec
+from muster.wire.registry.check import HttpCheck
+from muster.wire.registry.spec import Spec
 from workers.health.checker import Checker
 
 INTERVAL_SECONDS: Final = 10.0

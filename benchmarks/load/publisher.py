@@ -17,7 +17,7 @@ from benchmarks.data import REPORTS, service, spec
 from domain.registry.service import RegisterInstance, ReportHealth
 from muster.kafka_commands import KafkaCommands
 from muster.wire.command import Command, Envelope
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 
 
 def commands(count: int, first: int, kind: str) -> list[Envelope]:

@@ -12,9 +12,9 @@ from domain.message import Recorded, to_json
 from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Cursor, EventLog
-from muster.wire.check import Health
+from muster.wire.registry.check import Health
+from muster.wire.registry.spec import Spec
 from muster.wire.route import partition_of
-from muster.wire.spec import Spec
 
 Told = tuple[str, InstanceEvent]
 

@@ -16,9 +16,9 @@ from typing import Annotated, Literal, assert_never
 from pydantic import Field
 
 from domain.message import Event, Recorded, Text, event
-from muster.wire.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
-from muster.wire.registry import DEREGISTERED
-from muster.wire.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
+from muster.wire.registry.answers import DEREGISTERED
+from muster.wire.registry.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
+from muster.wire.registry.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
 from muster.wire.stream import Name, name_of
 from muster.wire.value import value
 

@@ -41,10 +41,10 @@ from domain.registry.instance import (
 )
 from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from domain.registry.versions import INITIAL, Service, evolve
-from muster.wire.check import REPORTED, Health, TtlCheck, worst
 from muster.wire.command import Command
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
-from muster.wire.spec import Spec
+from muster.wire.registry.check import REPORTED, Health, TtlCheck, worst
+from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, Name
 
 __all__ = ["DECIDER", "INITIAL", "Service", "decide", "evolve"]

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from domain.registry.instance import Instance, InstanceHealthChanged, ServiceEvent
-from muster.wire.check import REPORTED, TtlCheck
+from muster.wire.registry.check import REPORTED, TtlCheck
 
 
 class InstanceTimer(NamedTuple):

@@ -47,7 +47,7 @@ from muster.wire.error import (
     StaleEpoch,
     VersionConflict,
 )
-from muster.wire.key import shards_max
+from muster.wire.shards.key import shards_max
 from muster.wire.stream import KEYSPACE, Name
 
 __all__ = ["DECIDER", "INITIAL", "Keyspace", "decide", "evolve"]

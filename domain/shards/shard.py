@@ -18,8 +18,8 @@ from pydantic import Field, StringConstraints
 
 from domain.decider import AsPairs
 from domain.message import Event, Recorded, event
-from muster.wire.driver import ShardLimits
-from muster.wire.key import shards_max
+from muster.wire.shards.driver import ShardLimits
+from muster.wire.shards.key import shards_max
 from muster.wire.stream import Name
 from muster.wire.value import value
 

@@ -9,7 +9,7 @@ import orjson
 
 from examples.demo.cluster import Cluster, eventually
 from examples.demo.stage import Stage, milliseconds, some
-from muster.wire.shards import Migration
+from muster.wire.shards.answers import Migration
 
 KEYSPACE: Final = "users"
 SHARDS: Final = 48

@@ -7,7 +7,7 @@ from examples.shards.check_nodes import Copies
 from examples.shards.findings import Findings
 from examples.shards.journal import Entries, Operation
 from infra.shards.store import ids_max
-from muster.wire.driver import ShardId
+from muster.wire.shards.driver import ShardId
 
 Ends = dict[ShardId, list[tuple[int, int]]]
 """By shard, of each of its committed moves: the source's epoch, and the last change that the target took over."""

@@ -10,8 +10,8 @@ from domain.shards.shard import Keyspace, Shard
 from examples.shards.findings import Findings
 from infra.shards.record import ShardRecord, digest_hex
 from infra.shards.store import ShardStore
-from muster.wire.driver import Extent, ShardId
-from muster.wire.key import shard_of
+from muster.wire.shards.driver import Extent, ShardId
+from muster.wire.shards.key import shard_of
 
 _READABLE: Final = ("serving", "fenced")
 

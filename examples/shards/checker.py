@@ -34,7 +34,7 @@ from infra.kafka.engine import open_kafka
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
 from infra.sqlite.engine import open_embedded
-from muster.wire.driver import ShardId
+from muster.wire.shards.driver import ShardId
 from muster.wire.stream import root_of
 from sagas.invariants.log import Invariants
 

@@ -29,7 +29,7 @@ from domain.registry.instance import (
     LeaseExpired,
 )
 from infra.log.port import Document
-from muster.wire.spec import Checks, Spec
+from muster.wire.registry.spec import Checks, Spec
 
 Row = tuple[Any, ...]
 """(position, document), or a decoded event: (position, stream, version, time, type, values, id, command's id, correlation id,

@@ -20,8 +20,8 @@ from infra.shards.record import (
     pair_digest,
     shard_key,
 )
-from muster.wire.driver import ShardId
 from muster.wire.error import Corrupt, ShardOverflow
+from muster.wire.shards.driver import ShardId
 
 trim_records_max: Final = 2_000
 

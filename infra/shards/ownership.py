@@ -11,8 +11,8 @@ Epochs never fall, and a fenced shard does not serve again with the epoch at whi
 from dataclasses import replace
 
 from infra.shards.record import ShardRecord
-from muster.wire.driver import Location, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, DataUnavailable, NotOwner, ShardNotFound, StaleEpoch
+from muster.wire.shards.driver import Location, ShardId, ShardLimits
 
 
 def opened(record: ShardRecord | None, shard: ShardId, epoch: int, limits: ShardLimits, fresh: int) -> ShardRecord:

@@ -18,9 +18,9 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import Corrupt, InvalidCommand
-from muster.wire.key import check_key
+from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
+from muster.wire.shards.key import check_key
 from muster.wire.value import value
 
 State = Literal["hidden", "serving", "fenced", "retired"]

@@ -6,7 +6,7 @@ from typing import Final
 from infra.shards.copy import read_pairs, read_write_ids
 from infra.shards.environment import Environment, LongRead
 from infra.shards.record import DIGEST_MODULUS, ShardRecord, digest_hex, pair_digest
-from muster.wire.driver import Extent
+from muster.wire.shards.driver import Extent
 
 part_bytes_max: Final = 1 << 20
 part_records_max: Final = 10_000

@@ -31,8 +31,8 @@ from infra.shards.record import (
     write_id_bytes,
 )
 from infra.shards.snapshot import ShardReading, part_bytes_max
-from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, Corrupt, LogTrimmed, MusterError, ShardNotFound
+from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
 
 map_bytes_initial: Final = 64 << 30
 log_records_max: Final = 100_000
@@ -100,7 +100,7 @@ class ShardStore:
         with self._env.reading() as txn:
             return [(shard_of_key(key), decode_record(data)) for key, data in txn.cursor(self._env.shards)]
 
-    # Ownership: see `muster.wire.driver.ShardOwner` and `ShardTarget.prepare`
+    # Ownership: see `muster.wire.shards.driver.ShardOwner` and `ShardTarget.prepare`
 
     def open(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """Serve a fresh and empty shard; one with this epoch is left as it is, any other copy is refused (StaleEpoch)."""

@@ -3,7 +3,7 @@
     agent = Agent(driver, node="n1", address="10.0.0.7:9000", store="4f1a…", on_lease=server.serve_until, local=copies)
     await agent.run()
 
-For another store, write a `muster.wire.driver.ShardDriver`. Its server has to keep two more promises:
+For another store, write a `muster.wire.shards.driver.ShardDriver`. Its server has to keep two more promises:
 * it acknowledges writes and answers reads only before the instant (in time.monotonic()) that `on_lease` was last called
   with; -inf: not at all. It looks at the clock after a write has become durable;
 * `store` stays the same as long as its data does: one process at a time can hold it.
@@ -28,10 +28,10 @@ from muster.client.shards import ShardControl
 from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.client.writing import write
 from muster.wire import DEFAULT_URL
-from muster.wire.driver import ShardDriver
 from muster.wire.error import NodeNotFound, Refused, StaleIncarnation, Transient
-from muster.wire.registry import WRITTEN, Written
-from muster.wire.shards import TASK, Task
+from muster.wire.registry.answers import WRITTEN, Written
+from muster.wire.shards.answers import TASK, Task
+from muster.wire.shards.driver import ShardDriver
 
 _LOG: Final = logging.getLogger("muster.agent")
 

@@ -11,8 +11,8 @@ import orjson
 
 from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.wire.command import new_id
-from muster.wire.driver import Progress
 from muster.wire.error import MusterError, Transient
+from muster.wire.shards.driver import Progress
 
 progress_seconds: Final = 0.5
 reports_max: Final = 200

@@ -7,9 +7,9 @@ from typing import Final, Literal, NamedTuple
 
 from muster.client.shards import ShardControl
 from muster.client.transport import backoff_seconds
-from muster.wire.driver import Location, ShardDriver, ShardId, ShardLimits
 from muster.wire.error import Refused, Transient
-from muster.wire.shards import Shard
+from muster.wire.shards.answers import Shard
+from muster.wire.shards.driver import Location, ShardDriver, ShardId, ShardLimits
 from muster.wire.value import value
 
 _LOG: Final = logging.getLogger("muster.agent")

@@ -13,9 +13,18 @@ from weakref import WeakValueDictionary
 
 from muster.agent.reports import TaskReport
 from muster.client.transport import backoff_seconds
-from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardDriver, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, InvalidCommand, MusterError, ShardNotFound, StaleEpoch
-from muster.wire.shards import Task
+from muster.wire.shards.answers import Task
+from muster.wire.shards.driver import (
+    CopyLimits,
+    Extent,
+    Location,
+    OnProgress,
+    Progress,
+    ShardDriver,
+    ShardId,
+    ShardLimits,
+)
 
 _LOG: Final = logging.getLogger("muster.agent")
 _PULLS: Final = frozenset(("copy", "catch_up", "verify"))

@@ -15,7 +15,7 @@ from muster.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
     from muster.client.client import Client
-    from muster.wire.registry import Written
+    from muster.wire.registry.answers import Written
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

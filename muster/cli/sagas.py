@@ -10,7 +10,7 @@ from muster.cli.shards.story import overview_of_sagas, story
 from muster.cli.table import console
 from muster.client.sagas import VERBS, SagaState, SagaVerb, parts_of
 from muster.wire.error import MusterError
-from muster.wire.registry import Written
+from muster.wire.registry.answers import Written
 
 if TYPE_CHECKING:
     from muster.client.client import Client

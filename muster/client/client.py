@@ -27,9 +27,8 @@ from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
 from muster.client.writing import write
 from muster.wire import DEFAULT_URL
-from muster.wire.check import Health
 from muster.wire.command import Envelope, PublishedCommand
-from muster.wire.registry import (
+from muster.wire.registry.answers import (
     EVENT_PAGE,
     HISTORY,
     INSTANCE,
@@ -44,7 +43,8 @@ from muster.wire.registry import (
     Service,
     Written,
 )
-from muster.wire.spec import SPEC, Spec, SpecFields, spec_of
+from muster.wire.registry.check import Health
+from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
 
 if TYPE_CHECKING:
     from muster.client.sagas import SagaControl

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from muster.client.transport import Transport, backoff_seconds, path_of
 from muster.wire.command import Envelope, PublishedCommand, document_of, new_id
-from muster.wire.registry import Outcome
+from muster.wire.registry.answers import Outcome
 
 BATCH_COMMANDS_MAX: Final = 1_000
 _OUTCOMES: Final = TypeAdapter(list[Outcome])

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
-from muster.wire.registry import DEREGISTERED
-from muster.wire.spec import Spec
+from muster.wire.registry.answers import DEREGISTERED
+from muster.wire.registry.spec import Spec
 
 if TYPE_CHECKING:
     from muster.client.client import Client

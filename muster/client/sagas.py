@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
-from muster.wire.registry import WRITTEN, Page, Written
+from muster.wire.registry.answers import WRITTEN, Page, Written
 from muster.wire.sagas import SAGA, SAGA_PAGE, Saga
 from muster.wire.stream import saga_parts
 

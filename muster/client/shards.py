@@ -23,8 +23,8 @@ from muster.client.sagas import SagaState, SagaVerb
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
-from muster.wire.registry import WRITTEN, Page, Written
-from muster.wire.shards import (
+from muster.wire.registry.answers import WRITTEN, Page, Written
+from muster.wire.shards.answers import (
     CLUSTER,
     KEYSPACE,
     KEYSPACE_PAGE,

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from muster.wire.error import Transient
-from muster.wire.registry import INSTANCE, Instance
+from muster.wire.registry.answers import INSTANCE, Instance
 
 _Key = tuple[str, str]
 

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from muster.client.transport import Transport
 from muster.wire.command import new_id
-from muster.wire.registry import Written
+from muster.wire.registry.answers import Written
 
 W = TypeVar("W", bound=Written)
 

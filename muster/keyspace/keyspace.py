@@ -38,8 +38,8 @@ from muster.keyspace.shard_map import Place
 from muster.wire import DEFAULT_URL
 from muster.wire.command import new_id
 from muster.wire.error import InvalidCommand, ShardOverflow
-from muster.wire.key import shard_of
 from muster.wire.rpc import node_pb2
+from muster.wire.shards.key import shard_of
 
 WRITE_ID_BYTES_MAX: Final = 64
 

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from muster.wire import error as errors
-from muster.wire.check import KINDS, URL_PATTERN
 from muster.wire.error import BY_NAME, MusterError
+from muster.wire.registry.check import KINDS, URL_PATTERN
 from muster.wire.stream import NAME_PATTERN
 
 _URN: Final = "urn:muster:"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from muster.wire.registry import Page
+from muster.wire.registry.answers import Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

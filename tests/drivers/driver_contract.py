@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import pytest
 
-from muster.wire.driver import CopyLimits, Extent, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     MusterError,
@@ -20,6 +19,7 @@ from muster.wire.error import (
     StaleEpoch,
     Transient,
 )
+from muster.wire.shards.driver import CopyLimits, Extent, ShardLimits
 from tests.drivers.driver_stage import (
     ELSEWHERE,
     LIMITS,
@@ -767,4 +767,4 @@ class TargetContract:
 
 
 class DriverContract(OwnerContract, TargetContract):
-    """All promises of `muster.wire.driver.ShardDriver`."""
+    """All promises of `muster.wire.shards.driver.ShardDriver`."""

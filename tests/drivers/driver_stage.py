@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from muster.wire.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits
 from muster.wire.error import MusterError
+from muster.wire.shards.driver import CopyLimits, Extent, Location, Progress, ShardDriver, ShardId, ShardLimits
 
 SHARD = ShardId("users", 3)
 OTHER = ShardId("users", 4)

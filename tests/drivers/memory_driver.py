@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -21,6 +20,7 @@ from muster.wire.error import (
     ShardOverflow,
     StaleEpoch,
 )
+from muster.wire.shards.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -111,7 +111,7 @@ class Network:
 
 
 class MemoryNode:
-    """One run of a node on a disk, and its driver: `muster.wire.driver.ShardDriver`. `sent_bytes`: pairs given to others."""
+    """One run of a node on a disk, and its `ShardDriver`. `sent_bytes`: pairs given to others."""
 
     def __init__(self, location: Location, disk: Disk, network: Network) -> None:
         self.location = location

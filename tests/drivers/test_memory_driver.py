@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster.wire.driver import Extent, Location, ShardDriver, ShardId
+from muster.wire.shards.driver import Extent, Location, ShardDriver, ShardId
 from tests.drivers.driver_contract import DriverContract
 from tests.drivers.driver_stage import Nodes
 from tests.drivers.memory_driver import Disk, MemoryNode, Network

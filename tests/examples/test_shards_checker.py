@@ -19,8 +19,8 @@ from examples.shards.journal import Journal, read_journals
 from infra.shards.record import ShardRecord, Write, decode_record, encode_record, shard_key
 from infra.shards.store import ShardStore
 from muster import Client, Keyspace
-from muster.wire.driver import Location, ShardId, ShardLimits
-from muster.wire.key import shard_of
+from muster.wire.shards.driver import Location, ShardId, ShardLimits
+from muster.wire.shards.key import shard_of
 from tests.muster.controller import controller
 from tests.muster.data_node import data_node
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from muster.wire.driver import ShardId
+from muster.wire.shards.driver import ShardId
 from tests.simulation.chaos import Chaos
 from tests.simulation.faults import BACK, FORWARD, HARMLESS, KINDS, STEPS, play
 from tests.simulation.moves import Fault, Moves

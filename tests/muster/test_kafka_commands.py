@@ -17,8 +17,8 @@ from infra.settings import Settings
 from muster import Client, KafkaCommands, to_service
 from muster.wire.command import Envelope
 from muster.wire.error import InstanceNotFound, NotReady, Timeout, TooLarge, Unreachable
+from muster.wire.registry.spec import Spec
 from muster.wire.route import partition_of
-from muster.wire.spec import Spec
 from tests.servers import SharedKafka
 from workers.controller.process import running
 

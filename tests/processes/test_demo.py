@@ -20,8 +20,8 @@ from examples.shards.journal import read_journals
 from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
 from muster import Appeared, Change, Changed, Client, Event, Instance, Removed, Snapshot
-from muster.wire.driver import ShardId
-from muster.wire.key import shard_of
+from muster.wire.shards.driver import ShardId
+from muster.wire.shards.key import shard_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -18,9 +18,9 @@ from examples.shards.journal import Journal
 from muster import Client, Keyspace
 from muster.keyspace.channel import NodeChannel, error_of
 from muster.wire.error import Refused, Transient, VerbNotAllowed
-from muster.wire.key import shard_of
 from muster.wire.rpc import node_pb2
-from muster.wire.shards import Migration
+from muster.wire.shards.answers import Migration
+from muster.wire.shards.key import shard_of
 from tests.processes.shard_cluster import KEYSPACE, LEASE_SECONDS, ShardCluster, eventually, shard_cluster
 from tests.servers import SharedKafka
 

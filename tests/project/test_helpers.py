@@ -8,7 +8,7 @@ import pytest
 
 from domain.registry import service
 from domain.registry.instance import InstanceMaintenanceCleared
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from tests.given import given
 
 ROOT = Path(__file__).parents[2]

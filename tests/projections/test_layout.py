@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.registry.instance import InstanceMaintenanceSet
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from projections.catalogue import PROJECTIONS
 from projections.history import HISTORY, HistoryRow
 from projections.instances import INSTANCES

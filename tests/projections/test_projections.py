@@ -19,7 +19,7 @@ from domain.registry.instance import (
     LeaseExpired,
     Mark,
 )
-from muster.wire.check import TtlCheck
+from muster.wire.registry.check import TtlCheck
 from projections.history import HISTORY, HistoryRow, transitions_max
 from projections.instances import INSTANCES
 from projections.layout import Layout

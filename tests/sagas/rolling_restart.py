@@ -15,7 +15,7 @@ from domain.saga import Saga
 from domain.shards.cluster import Cluster
 from muster.wire.command import Command
 from muster.wire.error import InstanceNotFound
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from muster.wire.stream import CLUSTER, SERVICE, Name
 from sagas.engine.course import Root
 from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait, table

@@ -5,7 +5,7 @@ from typing import Any
 from domain.registry.service import RegisterInstance
 from domain.saga import AbortSaga, PauseSaga, ReportStep, ResumeSaga, RetryStep, Saga
 from muster.wire.command import Command, Envelope
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from sagas.engine.definition import table
 from sagas.engine.wanted import pending, task_id
 from tests.machine import Machine, statuses

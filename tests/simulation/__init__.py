@@ -23,10 +23,10 @@ from domain.registry import service as s
 from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
-from muster.wire.check import TtlCheck
 from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError, NotReady, Refused
-from muster.wire.spec import Spec
+from muster.wire.registry.check import TtlCheck
+from muster.wire.registry.spec import Spec
 from tests.machine import facts
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store

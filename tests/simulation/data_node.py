@@ -19,7 +19,6 @@ from infra.shards import ownership
 from infra.shards.record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
 from muster.agent.settle import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
 from muster.wire.command import Command
-from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -30,6 +29,7 @@ from muster.wire.error import (
     StaleEpoch,
     Transient,
 )
+from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
 from sagas.tasks import TaskRow
 
 lease_seconds = 5.0

@@ -16,8 +16,8 @@ from domain.shards.keyspace import CreateKeyspace, MoveShard
 from domain.shards.node import RemoveNode
 from domain.shards.shard import Shard, ShardMoved, ShardReclaimed, ShardsAssigned
 from muster.wire.command import Command, Envelope
-from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, NotOwner, ReadFailed, Refused, StaleEpoch, Transient
+from muster.wire.shards.driver import ShardId
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.verbs import allowed
 from sagas.invariants.log import Invariants

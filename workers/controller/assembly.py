@@ -14,8 +14,8 @@ from workers.controller.status import check_outputs, status
 from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
-from workers.http import peers as peer_routes
 from workers.http.application import Application, application
+from workers.http.controller import peers as peer_routes
 from workers.machine.partition import Partition
 from workers.peers.forwarding import Forwarding, Peers
 from workers.peers.members import Member, Members

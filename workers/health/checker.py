@@ -20,7 +20,7 @@ from typing import Final
 
 from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from workers.health.job import CheckOutput, Job
 from workers.health.probe import LATE_SECONDS, Prober, ProbeResult
 from workers.health.schedule import Schedule

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.check import Health, HttpCheck, TcpCheck
+from muster.wire.registry.check import Health, HttpCheck, TcpCheck
 from workers.health.probe import ProbeResult
 from workers.health.streak import Streak, after
 

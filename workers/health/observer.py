@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from domain.registry.instance import Instance
 from domain.registry.service import Service
-from muster.wire.check import TtlCheck
+from muster.wire.registry.check import TtlCheck
 from muster.wire.stream import SERVICE, kind_of
 from workers.health.checker import Checker
 from workers.writer.observer import ChangedItem

@@ -18,7 +18,7 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from muster.wire.check import HttpCheck, TcpCheck
+from muster.wire.registry.check import HttpCheck, TcpCheck
 from workers.health.plain_http import BODY_BYTES_MAX, DEFAULTS, BrokenAnswer, ask
 
 TEXT_CHARS_MAX: Final = 1024

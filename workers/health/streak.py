@@ -6,7 +6,7 @@ From unknown the first result decides. Afterwards `healthy_after` successes in a
 
 from dataclasses import dataclass
 
-from muster.wire.check import Health
+from muster.wire.registry.check import Health
 
 
 @dataclass(frozen=True, slots=True)

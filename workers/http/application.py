@@ -10,12 +10,13 @@ from muster.wire.error import MusterError
 from projections.catalogue import PROJECTIONS
 from projections.projection import AnyProjection
 from workers.gateway import Gateway
-from workers.http import commands, listing, operation
+from workers.http import commands, listing
 from workers.http.asgi import Receive, Scope, Send
 from workers.http.audit import events
+from workers.http.controller import operation
+from workers.http.controller.metric import Metrics, Requests
 from workers.http.exchange import Reply, Request, problem, problem_of
-from workers.http.metric import Metrics, Requests
-from workers.http.openapi import document
+from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready
 from workers.http.registry import reads, writes
 from workers.http.registry.encoded import Encoded

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from muster.wire.check import Check, Health
+from muster.wire.registry.check import Check, Health
 
 
 class Shape(BaseModel):

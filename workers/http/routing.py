@@ -40,7 +40,7 @@ class Route:
     reasoned: bool = False
     query: type[BaseModel] | None = None
     description: str | None = None
-    """Set in operations that are documented in the older form; see `workers.http.openapi_older`."""
+    """Set in operations that are documented in the older form; see `workers.http.openapi.older`."""
     documented: bool = True
 
 

@@ -17,10 +17,10 @@ import grpc
 from infra.shards.record import Change, ShardRecord
 from infra.shards.store import ShardStore
 from muster.wire.backoff import pause_seconds
-from muster.wire.driver import CopyLimits, Location, OnProgress, Progress, ShardId
 from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
+from muster.wire.shards.driver import CopyLimits, Location, OnProgress, Progress, ShardId
 from workers.node.outgoing import part_bytes_max
 from workers.node.prefetch import gathered
 from workers.node.threads import Threads

@@ -13,9 +13,9 @@ import grpc
 
 from infra.shards.record import ShardRecord
 from infra.shards.store import ShardStore
-from muster.wire.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 from muster.wire.error import ChecksumMismatch, DataUnavailable
 from muster.wire.rpc import node_pb2_grpc
+from muster.wire.shards.driver import CopyLimits, Extent, Location, OnProgress, Progress, ShardId, ShardLimits
 from workers.node.incoming import Patience, Pull, Seen, complete, consistent, hidden
 from workers.node.outgoing import Giving
 from workers.node.threads import Threads
@@ -36,7 +36,7 @@ Work = Callable[[], Coroutine[Any, Any, ShardRecord]]
 
 
 class LmdbDriver:
-    """See `muster.wire.driver.ShardDriver`. Belongs to the event loop in which its node runs; `close` ends what it follows.
+    """The `ShardDriver` of LMDB. Belongs to the event loop in which its node runs; `close` ends what it follows.
 
     A step fails when its source cannot be reached for `patience_seconds`; the saga tries it again.
     """

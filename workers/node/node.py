@@ -10,9 +10,9 @@ import grpc
 
 from infra.shards.commits import Commits
 from infra.shards.store import ShardStore
-from muster.wire.driver import Location
 from muster.wire.error import NotReady
 from muster.wire.rpc import node_pb2_grpc
+from muster.wire.shards.driver import Location
 from workers.node.lmdb_driver import LmdbDriver, patience_seconds
 from workers.node.outgoing import Giving
 from workers.node.service import NodeService

@@ -12,9 +12,9 @@ from typing import Any, Final
 from infra.shards.record import Changes, digest_hex
 from infra.shards.snapshot import ShardReading
 from infra.shards.store import ShardStore
-from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, LogTrimmed
 from muster.wire.rpc import node_pb2
+from muster.wire.shards.driver import ShardId
 from workers.node.threads import Threads, ended
 from workers.node.throttle import Throttle
 

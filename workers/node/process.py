@@ -13,7 +13,7 @@ from uuid import uuid4
 from infra.settings import check_loopback
 from muster.agent.agent import Agent
 from muster.agent.settle import LocalShard
-from muster.wire.driver import Location
+from muster.wire.shards.driver import Location
 from workers.node.node import NodeServer
 
 STORE_FILE: Final = "store.id"

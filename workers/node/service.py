@@ -8,10 +8,10 @@ from typing import Any, Final, TypeVar
 from infra.shards.commits import Commits
 from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
-from muster.wire.driver import ShardId
 from muster.wire.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import problem, refuse
+from muster.wire.shards.driver import ShardId
 from workers.node.outgoing import Giving, part_bytes_max
 from workers.node.threads import Threads
 

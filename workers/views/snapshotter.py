@@ -21,8 +21,8 @@ from domain.registry.instance import CheckStatus, Instance, Mark
 from domain.registry.service import Service
 from infra.log.decoded import checks_of
 from infra.log.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
-from muster.wire.check import Health
-from muster.wire.spec import Spec
+from muster.wire.registry.check import Health
+from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
 from projections.history import HistoryRow
 from projections.migrations import MigrationRow

@@ -6,7 +6,7 @@ import click
 
 from muster.cli.text import plain
 from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
-from muster.wire.registry import Instance, Mark, Written
+from muster.wire.registry.answers import Instance, Mark, Written
 
 
 def show_written(written: Written, what: str) -> None:

@@ -13,7 +13,7 @@ from muster.cli.table import TableColumn, show_rows, table
 
 if TYPE_CHECKING:
     from muster.client.client import Client, Consistency
-    from muster.wire.check import Health
+    from muster.wire.registry.check import Health
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

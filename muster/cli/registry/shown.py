@@ -5,7 +5,7 @@ from typing import Final
 from muster.cli.registry.line import state
 from muster.cli.table import TableColumn, coloured, columns
 from muster.cli.text import age, details, instant, short_type
-from muster.wire.registry import Event, HistoryEntry, Instance, Service
+from muster.wire.registry.answers import Event, HistoryEntry, Instance, Service
 
 _COLOURS: Final = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 

@@ -13,8 +13,8 @@ from muster.cli.registry.check_option import CheckType
 from muster.cli.registry.line import show_written
 from muster.cli.remote import Remote, reason_option, remote
 from muster.wire.error import MusterError
-from muster.wire.registry import Written
-from muster.wire.spec import spec_from
+from muster.wire.registry.answers import Written
+from muster.wire.registry.spec import spec_from
 
 if TYPE_CHECKING:
     from muster.client.client import Client

@@ -7,7 +7,7 @@ import click
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns, show_rows
-from muster.wire.shards import KeyspaceState, Shard, Status
+from muster.wire.shards.answers import KeyspaceState, Shard, Status
 
 _COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red"}
 _KEYSPACES: Final[list[TableColumn[KeyspaceState]]] = columns(

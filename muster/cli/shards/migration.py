@@ -17,8 +17,8 @@ from muster.cli.table import console
 from muster.client.sagas import SagaState, SagaVerb
 from muster.client.shards import parts_of
 from muster.wire.error import MusterError
-from muster.wire.registry import Written
-from muster.wire.shards import Migration
+from muster.wire.registry.answers import Written
+from muster.wire.shards.answers import Migration
 
 if TYPE_CHECKING:
     from muster.client.client import Client

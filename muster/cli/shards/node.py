@@ -10,8 +10,8 @@ from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns, show_rows
-from muster.wire.registry import Written
-from muster.wire.shards import ClusterState, Node
+from muster.wire.registry.answers import Written
+from muster.wire.shards.answers import ClusterState, Node
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,7 +11,7 @@ from rich.text import Text
 from muster.cli.table import TableColumn, columns, drawn
 from muster.cli.text import age, instant
 from muster.wire.sagas import Saga, SagaStep, Standing
-from muster.wire.shards import Migration, MoveProgress
+from muster.wire.shards.answers import Migration, MoveProgress
 
 _COLOURS: Final = {
     "done": "green",

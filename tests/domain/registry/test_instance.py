@@ -20,7 +20,7 @@ from domain.registry.instance import (
 )
 from domain.registry.service import DECIDER
 from muster.wire.error import InvalidInstance
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from tests.sample import EVENTS as SAMPLES
 from tests.sample import FULL, recorded, registered
 

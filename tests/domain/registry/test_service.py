@@ -42,8 +42,8 @@ from domain.registry.service import (
     renews,
     timers,
 )
-from muster.wire.check import TtlCheck
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
+from muster.wire.registry.check import TtlCheck
 from tests.given import given
 from tests.sample import FULL, HTTP, PLAIN, TCP, TTL, registered, spec
 

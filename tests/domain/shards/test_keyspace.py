@@ -37,7 +37,6 @@ from domain.shards.shard import (
     ShardReclaimed,
     ShardsAssigned,
 )
-from muster.wire.driver import ShardLimits
 from muster.wire.error import (
     KeyspaceNotFound,
     MoveInProgress,
@@ -48,6 +47,7 @@ from muster.wire.error import (
     StaleEpoch,
     VersionConflict,
 )
+from muster.wire.shards.driver import ShardLimits
 from tests.given import after, given
 
 MOVE = "keyspace/users/migration/1"

@@ -14,7 +14,7 @@ from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_of
 from infra.log.decoded import DecodedRecords, row_of
 from infra.log.port import START, Batch, Document
 from muster.wire.error import Corrupt
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from tests.histories import specs
 from tests.sample import EVENTS, FULL, recorded, registered
 

@@ -11,8 +11,8 @@ import pytest
 from infra.shards.commits import Commits, group_writes_max, queue_writes_max
 from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
-from muster.wire.driver import ShardId, ShardLimits
 from muster.wire.error import DataUnavailable, NotOwner, ShardNotFound, Timeout, WriteFailed
+from muster.wire.shards.driver import ShardId, ShardLimits
 
 SHARD, OTHER = ShardId("users", 3), ShardId("users", 4)
 

@@ -12,7 +12,6 @@ import pytest
 
 from infra.shards.record import Change, Write, Written, digest_hex, pair_digest
 from infra.shards.store import ShardStore, wipe_records_max
-from muster.wire.driver import Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     Corrupt,
@@ -28,6 +27,7 @@ from muster.wire.error import (
     StaleEpoch,
     WriteFailed,
 )
+from muster.wire.shards.driver import Location, ShardId, ShardLimits
 
 SHARD, OTHER = ShardId("users", 3), ShardId("users", 4)
 HERE, THERE = Location("n1", "h1:7000"), Location("n2", "h2:7000")

@@ -12,8 +12,8 @@ import pytest
 from infra.shards.commits import Commits
 from infra.shards.record import Write
 from infra.shards.store import ShardStore
-from muster.wire.driver import ShardId, ShardLimits
 from muster.wire.error import NotReady
+from muster.wire.shards.driver import ShardId, ShardLimits
 
 SHARDS = [ShardId("users", number) for number in range(2)]
 ROOT = Path(__file__).parents[3]

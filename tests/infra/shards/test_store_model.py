@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from infra.shards.record import Write, Written
 from infra.shards.store import ShardStore
-from muster.wire.driver import Extent, Location, ShardId, ShardLimits
+from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
 
 SHARD = ShardId("users", 3)
 KEYS = st.sampled_from(["a", "a\x01", "aa", "b", "bé", "c", "zz", "€" * 100])

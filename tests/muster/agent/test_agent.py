@@ -11,8 +11,8 @@ import pytest
 
 from muster.agent.agent import Agent
 from muster.agent.settle import LocalShard
-from muster.wire.driver import Extent, Location, ShardId, ShardLimits
 from muster.wire.error import NodeTaken, StaleIncarnation
+from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
 from tests.drivers.memory_driver import Disk, MemoryNode, Network
 from tests.muster.agent.node_control import LIMITS, NodeControl, node_control
 

@@ -5,8 +5,8 @@ from typing import Literal
 import pytest
 
 from muster.agent.settle import Activate, Correction, Distrust, Drop, Fence, LocalShard, Retire, correction
-from muster.wire.driver import Location, ShardId
-from muster.wire.shards import Shard
+from muster.wire.shards.answers import Shard
+from muster.wire.shards.driver import Location, ShardId
 
 USERS = ShardId("users", 0)
 State = Literal["hidden", "serving", "fenced", "retired"]

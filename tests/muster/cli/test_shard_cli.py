@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from muster.cli import main
-from muster.wire.key import shard_of
+from muster.wire.shards.key import shard_of
 from tests.muster.controller import ControllerProcess, free_port
 from tests.muster.data_node import NodeProcess
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from muster.cli.shards.story import line, overview, progress, size, state, story, took
-from muster.wire.shards import Migration, MigrationStep, MoveProgress
+from muster.wire.shards.answers import Migration, MigrationStep, MoveProgress
 
 AT = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
 

@@ -19,8 +19,8 @@ from muster.wire.error import (
     VerbNotAllowed,
     VersionConflict,
 )
-from muster.wire.key import shard_of
-from muster.wire.shards import Migration
+from muster.wire.shards.answers import Migration
+from muster.wire.shards.key import shard_of
 from tests.muster.client.scripted import wire, written
 from tests.muster.controller import controller, free_port
 from tests.muster.data_node import data_node

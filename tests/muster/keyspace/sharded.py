@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from muster import Keyspace
-from muster.wire.key import shard_of
+from muster.wire.shards.key import shard_of
 from tests.muster.keyspace.map_server import MapServer, map_server, shard_item
 from tests.muster.keyspace.shard_node import Node, nodes
 

@@ -7,7 +7,7 @@ import pytest
 from muster import Applied, Delete, Get, Put
 from muster.keyspace.batch import Pending, waves
 from muster.wire.error import DataUnavailable, InvalidShardKey, ShardOverflow, Timeout
-from muster.wire.key import shard_of
+from muster.wire.shards.key import shard_of
 from tests.muster.keyspace.map_server import shard_item
 from tests.muster.keyspace.sharded import KEY, KEYS, SHARDS, move, until, users
 

@@ -17,7 +17,7 @@ from muster.wire.error import (
     Timeout,
     WriteFailed,
 )
-from muster.wire.key import shard_of
+from muster.wire.shards.key import shard_of
 from tests.muster.keyspace.map_server import map_server, shard_item
 from tests.muster.keyspace.shard_node import nodes
 from tests.muster.keyspace.sharded import KEY, KEYS, SHARDS, move, until, users

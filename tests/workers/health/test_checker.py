@@ -17,8 +17,8 @@ from aiohttp import web
 
 from domain.registry.instance import Instance
 from domain.registry.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide
-from muster.wire.check import HttpCheck, TcpCheck, TtlCheck
-from muster.wire.spec import Spec
+from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.registry.spec import Spec
 from tests.sample import evolved
 from workers.health.checker import Checker
 

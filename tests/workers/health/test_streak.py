@@ -5,7 +5,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.wire.check import Health
+from muster.wire.registry.check import Health
 from workers.health.streak import Streak, after
 
 

@@ -18,7 +18,7 @@ from tests.machine import Machine
 from tests.sample import envelope, register
 from workers.gateway import Gateway
 from workers.http.application import application
-from workers.http.openapi import document
+from workers.http.openapi.document import document
 from workers.views.table import Parked
 from workers.views.views import Views
 

@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 
 from infra.shards.copy import prefix
-from muster.wire.driver import Extent, Location, ShardId
 from muster.wire.error import ShardNotFound
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
+from muster.wire.shards.driver import Extent, Location, ShardId
 from workers.node.lmdb_driver import LmdbDriver
 from workers.node.node import NodeServer
 

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 
-from muster.wire.driver import CopyLimits, Location, ShardId, ShardLimits
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -25,6 +24,7 @@ from muster.wire.error import (
 )
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import METADATA, error_from, error_of, problem
+from muster.wire.shards.driver import CopyLimits, Location, ShardId, ShardLimits
 from tests.drivers.driver_stage import (
     ELSEWHERE,
     LIMITS,

@@ -1,4 +1,4 @@
-"""LMDB's driver keeps what `muster.wire.driver` promises: three data nodes with their gRPC servers, in the shared suite."""
+"""LMDB's driver keeps the promises of `ShardDriver`: three data nodes with their gRPC servers, in the shared suite."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack

@@ -7,7 +7,7 @@ from domain.catalogue import Answer
 from domain.registry.service import RegisterInstance, SetMaintenance
 from domain.saga import Saga
 from muster.wire.command import Command, Envelope
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, table
 from tests.machine import Machine
 from tests.sagas.rolling_restart import RESTART, RestartInstance, _drain, _undrain

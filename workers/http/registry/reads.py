@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import Field
 
 from domain.registry.instance import Instance
-from muster.wire.check import Health
 from muster.wire.error import NotReady
-from muster.wire.spec import Tag, Zone
+from muster.wire.registry.check import Health
+from muster.wire.registry.spec import Tag, Zone
 from muster.wire.stream import service_stream
 from projections.instances import item
 from workers.http.exchange import Reading, Reply, Request

@@ -16,7 +16,7 @@ from domain.registry.service import (
 )
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from muster.wire.stream import service_stream
 from workers.gateway import Gateway
 from workers.http.exchange import Reply, Request

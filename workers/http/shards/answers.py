@@ -10,7 +10,7 @@ from typing import Final
 from domain.shards.cluster import Cluster
 from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace
-from muster.wire.key import hash_range, key_hash, shard_of
+from muster.wire.shards.key import hash_range, key_hash, shard_of
 from muster.wire.stream import MIGRATION, saga_name_of
 from projections.migrations import MigrationRow
 from sagas.tasks import TaskRow

@@ -11,10 +11,10 @@ from domain.message import Recorded
 from domain.registry import service
 from domain.registry.service import DeregisterInstance, RegisterInstance, ReportHealth, Service
 from infra.log.port import START, Cursor
-from muster.wire.check import Health
 from muster.wire.command import Command
 from muster.wire.error import NotReady
-from muster.wire.spec import Spec
+from muster.wire.registry.check import Health
+from muster.wire.registry.spec import Spec
 from workers.gateway import Gateway
 from workers.http.exchange import Request
 from workers.http.reading import Reader

@@ -7,7 +7,7 @@ import pytest
 
 from domain.registry.service import RegisterInstance
 from muster.wire.command import Command, Envelope
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from sagas.engine.definition import Definition, Step, Wait, table
 from tests.machine import Machine
 from tests.sagas.rolling_restart import RESTART, RestartInstance, _drain, _undrain

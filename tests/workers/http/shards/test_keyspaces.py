@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from muster.wire.key import key_hash, shard_of
+from muster.wire.shards.key import key_hash, shard_of
 from tests.workers.http.cluster import ID, USERS, at, join, move, served, tasks, until, work
 from tests.workers.http.conftest import Api
 from workers.http.model import Written

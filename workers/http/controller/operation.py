@@ -6,8 +6,8 @@ from typing import Any, Final
 import orjson
 
 from workers.gateway import Gateway
+from workers.http.controller.metric import Metrics
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
-from workers.http.metric import Metrics
 from workers.http.reading import Reader
 from workers.http.routing import Route
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.wire.error import InvalidShardKey
-from muster.wire.key import hash_range, key_hash, shard_of
+from muster.wire.shards.key import hash_range, key_hash, shard_of
 
 _VECTORS = json.loads((Path(__file__).parents[3] / "docs" / "shard-hash-vectors.json").read_text())["vectors"]
 

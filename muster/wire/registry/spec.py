@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Final, TypedDict
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from muster.wire.check import Check, Port, named
 from muster.wire.error import InvalidInstance
 from muster.wire.problem import first_fault
+from muster.wire.registry.check import Check, Port, named
 from muster.wire.value import value
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]

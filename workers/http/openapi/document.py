@@ -8,12 +8,12 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from muster.wire.command import Command
-from muster.wire.spec import Spec
+from muster.wire.registry.spec import Spec
 from muster.wire.stream import NAME_PATTERN
-from workers.http import openapi_older
 from workers.http.exchange import Reading
 from workers.http.model import ProblemShape, Written
-from workers.http.openapi_older import Schema
+from workers.http.openapi import older
+from workers.http.openapi.older import Schema
 from workers.http.routing import Route
 
 _REF: Final = "#/components/schemas/{model}"
@@ -52,7 +52,7 @@ def document(routes: Sequence[Route]) -> Schema:
     documented = [route for route in routes if route.documented]
     paths: dict[str, Schema] = {}
     for route in documented:
-        made = openapi_older.operation(route) if route.description is not None else _operation(route)
+        made = older.operation(route) if route.description is not None else _operation(route)
         made["responses"]["default"] = _response("ProblemShape", "A problem", "application/problem+json")
         paths.setdefault(route.path, {})[route.method.lower()] = made
     return {
@@ -64,7 +64,7 @@ def document(routes: Sequence[Route]) -> Schema:
 
 
 def _schemas(routes: Sequence[Route]) -> Schema:
-    components = openapi_older.schemas([route for route in routes if route.description is not None], _REF)
+    components = older.schemas([route for route in routes if route.description is not None], _REF)
     ours = [route for route in routes if route.description is None]
     found = dict.fromkeys(model for route in ours for model in (route.answer, route.body) if model is not None)
     models = [model for model in (*found, *_BESIDE) if issubclass(model, BaseModel) and not issubclass(model, Command)]

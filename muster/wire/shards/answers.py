@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
-from muster.wire.registry import Page, Written
+from muster.wire.registry.answers import Page, Written
 from muster.wire.sagas import SagaStep, Standing
 
 Status = Literal["active", "migrating", "inactive"]

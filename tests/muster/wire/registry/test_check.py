@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from muster.wire.check import CHECKS, Check, HttpCheck, TcpCheck, TtlCheck, named, worst
+from muster.wire.registry.check import CHECKS, Check, HttpCheck, TcpCheck, TtlCheck, named, worst
 
 CHECK = TypeAdapter(Check)
 HTTP = {"kind": "http", "url": "http://host/health"}

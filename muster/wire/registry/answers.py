@@ -6,8 +6,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from muster.wire.check import Check, Health
 from muster.wire.problem import error_from
+from muster.wire.registry.check import Check, Health
 
 DEREGISTERED: Final = "muster.instance.deregistered.v1"
 """The type of the event that ends an instance's registration; its `cause` says why."""

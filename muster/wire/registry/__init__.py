@@ -1,0 +1,1 @@
+"""Services and instances as everyone outside sees them, and what an instance says of itself."""

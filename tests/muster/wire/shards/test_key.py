@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muster.wire.error import InvalidShardKey
 from muster.wire.shards.key import hash_range, key_hash, shard_of
 
-_VECTORS = json.loads((Path(__file__).parents[3] / "docs" / "shard-hash-vectors.json").read_text())["vectors"]
+_VECTORS = json.loads((Path(__file__).parents[4] / "docs" / "shard-hash-vectors.json").read_text())["vectors"]
 
 
 @pytest.mark.parametrize("vector", _VECTORS, ids=lambda vector: vector["key"][:12])

@@ -14,6 +14,7 @@ from domain.saga import (
     SagaPaused,
     SagaResumed,
     SagaStarted,
+    SagaUpgraded,
     StepFailed,
     StepRetried,
     StepSkipped,
@@ -149,6 +150,8 @@ def _changed(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
             return replace(row, paused=True)
         case SagaResumed():
             return replace(row, paused=False, paused_by=None)
+        case SagaUpgraded():
+            return replace(row, version=event.version)
         case SagaCompleted():
             return replace(row, phase="completed", standing="ended", ended_at=at)
         case SagaCompensated():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.message import Recorded
+from domain.saga import SagaUpgraded
 from domain.shards.node import CordonNode, RemoveNode
 from infra.log.codec import CloudEventMapper
 from infra.log.port import START
@@ -61,3 +62,17 @@ async def test_rows_of_whole_moves_agree_with_the_domains_states(tmp_path: Path)
     assert {key: (row.phase, row.step) for (key,), row in folded(MIGRATIONS, events).items()} == {
         id_: (saga.phase, saga.step) for id_, saga in sagas.items()
     }
+
+
+async def test_a_move_that_goes_on_by_a_newer_definition_says_so(tmp_path: Path) -> None:
+    async with controller(tmp_path) as those:
+        await those.join("n1", "n2")
+        await those.keyspace("users", 1, "n1")
+        those.silent = {"copy"}
+        moved = await those.move("users", 0, "n2")
+        await those.until(lambda: those.saga(moved).step == "copy")
+    events = await recorded_of(tmp_path)
+    row = folded(MIGRATIONS, events)[(moved,)]
+    upgraded = events[-1]._replace(stream=moved, event=SagaUpgraded(version=2))
+    after = MIGRATIONS.fold(row, upgraded)
+    assert (row.version, after.version, after.step) == (1, 2, row.step)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from domain.registry.service import RegisterInstance
 from domain.saga import AbortSaga, PauseSaga, ReportStep, ResumeSaga, RetryStep, Saga
 from muster.wire.command import Command, Envelope
@@ -10,6 +12,7 @@ from sagas.engine.definition import table
 from sagas.engine.wanted import pending, task_id
 from tests.machine import Machine, statuses
 from tests.sagas.rolling_restart import RESTART, RestartInstance
+from workers.machine import partition
 from workers.machine.aggregate import Aggregates
 
 ORDERS = "service/orders"
@@ -75,6 +78,18 @@ def test_it_runs_to_its_end_and_changes_its_root_on_the_way() -> None:
     assert (machine.saga(stream).phase, machine.saga(stream).step) == ("completed", None)
     assert not machine.instance().maintenance
     assert not machine.instance().draining
+
+
+def test_who_reads_the_log_keeps_as_many_that_have_ended_as_who_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "ended_sagas_max", 2)
+    machine = Restarts()
+    streams = [machine.restart("a"), machine.restart("b")]
+    for stream in streams:
+        machine.until(stream, "warm_up")
+        machine.report(stream)
+    machine.passes(61.0)
+    assert all(machine.saga(stream).ended for stream in streams)
+    assert set(streams) <= machine.partition.streams.keys() == machine.recovered().streams.keys()
 
 
 def test_its_stream_is_its_roots_and_no_two_have_the_same() -> None:

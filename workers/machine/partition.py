@@ -8,7 +8,7 @@ States are values, so a rollback puts back the references that the group replace
 `commit`, that is, after the batch (or a beat) that was begun after the decision has been acknowledged.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ class Partition:
         self.commands_offset: int | None = None
         self.streams: dict[str, Any] = {}
         self.ids = CommandIds(number, ids_max)
-        self._ended: deque[str] = deque()
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._recent: deque[str] = deque(maxlen=recent_answers_max)
         self.deadlines = Deadlines()
         self.last_at = _BEGINNING
@@ -117,9 +117,11 @@ class Partition:
 
     def _forget(self, stream: str) -> None:
         """Nothing can happen to a saga that has ended: only the newest of them are kept, for late callers."""
-        self._ended.append(stream)
+        # By name: in the log a saga has ended twice, by its last step's event and by the one that says so.
+        self._ended[stream] = None
         while len(self._ended) > ended_sagas_max:
-            self.streams.pop(self._ended.popleft(), None)
+            oldest, _ = self._ended.popitem(last=False)
+            self.streams.pop(oldest, None)
 
     def state(self, stream: str) -> Any:
         """The stream's state as the log has it: without what an open group has decided so far."""
@@ -129,7 +131,8 @@ class Partition:
 
     def restored(self) -> None:
         """The states were filled from a snapshot."""
-        self._ended.extend(stream for stream, state in self.streams.items() if isinstance(state, Saga) and state.ended)
+        ended = (stream for stream, state in self.streams.items() if isinstance(state, Saga) and state.ended)
+        self._ended.update(dict.fromkeys(ended))
 
     def recent(self) -> list[Answer]:
         """The answers to the newest `recent_answers_max` commands that were read from the log, oldest first."""

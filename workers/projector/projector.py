@@ -22,6 +22,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import Cursor, EventLog
 from infra.postgres.connections import UNAVAILABLE
 from infra.postgres.store import ReadStore
+from muster.wire.backoff import pause_seconds
 from muster.wire.error import Corrupt, CursorRefused, Transient
 from projections.catalogue import PROJECTIONS
 from projections.projection import AnyProjection
@@ -103,7 +104,7 @@ class Projector:
 
     async def _keep(self, log: EventLog, projections: Sequence[AnyProjection]) -> None:
         """Keep projections of one partition going, whatever happens."""
-        delay = RETRY_SECONDS_FIRST
+        tries = 0
         while True:
             pipeline = None
             try:
@@ -121,12 +122,8 @@ class Projector:
                 await self._again[log.partition].wait()
             except (Transient, *UNAVAILABLE) as error:
                 self._tell(log, projections, "waiting", f"{type(error).__name__}: {error}")
-                delay = (
-                    RETRY_SECONDS_FIRST
-                    if pipeline is not None and pipeline.events
-                    else min(2 * delay, RETRY_SECONDS_MAX)
-                )
-                await asyncio.sleep(delay)
+                tries = 0 if pipeline is not None and pipeline.events else tries + 1
+                await asyncio.sleep(pause_seconds(tries, RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX))
 
     async def _groups(self, log: EventLog, projections: Sequence[AnyProjection]) -> dict[Cursor, list[AnyProjection]]:
         """The projections by the cursor that the store holds."""

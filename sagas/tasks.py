@@ -109,9 +109,10 @@ def actions_of(saga: Saga, definitions: Definitions = DEFINITIONS) -> tuple[Acti
 
 
 def tasks_of_saga(saga: Saga, since: datetime, definitions: Definitions = DEFINITIONS) -> Iterator[TaskRow]:
-    """What the saga wants of nodes now. `since`: when its step began."""
+    """What the saga wants of data nodes now, about a shard. `since`: when its step began."""
     for action in actions_of(saga, definitions):
-        if isinstance(action, Task):
+        # Sagas of other roots have other participants, and their tasks are about no shard: data nodes could not carry them out.
+        if isinstance(action, Task) and "shard" in action.params:
             yield _of_step(saga, action, since)
 
 

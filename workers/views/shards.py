@@ -88,7 +88,7 @@ class ShardViews:
             changed.shards.update((name, number) for number in numbers)
             for number in numbers:
                 self._standing(name, number, recorded.at, changed)
-        else:
+        elif stream == CLUSTER:
             self.cluster = cluster.evolve(self.cluster, recorded)
             if isinstance(event, NodeEvent):
                 changed.nodes.add(event.node)

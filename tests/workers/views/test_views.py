@@ -5,10 +5,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain import message
 from domain.message import Recorded
 from domain.registry import service as s
 from domain.registry.instance import evolve
 from infra.log.port import START, Cursor
+from sagas.engine.definition import table
+from tests.sagas.rolling_restart import RESTART
+from tests.sagas.test_rolling_restart import Restarts
 from tests.sample import NOON, recorded, registered
 from tests.workers.writer.history import HISTORIES, Told
 from workers.machine.group import Folded
@@ -75,3 +79,27 @@ def test_what_is_skimmed_and_completed_is_as_if_it_had_been_read(
 
 def _in_order(views: Views) -> dict[str, list[Any]]:
     return {service: list(instances.values()) for service, instances in views.instances.items()}
+
+
+@message.event
+class BellRung(message.Event):
+    """Of an aggregate that no view shows."""
+
+    type = "muster.bell.rung.v1"
+
+
+def test_an_aggregate_without_a_view_passes_by_and_sagas_that_listen_hear_of_it() -> None:
+    views, heard = Views([0]), list[str]()
+    views.shards.listen(lambda _partition, _token, changed: heard.extend(changed.streams))
+    rung = recorded(registered("a"))._replace(stream="bell/noon", event=BellRung())
+    views.apply(0, [(rung, None)], cursor(0))
+    assert views.cursors[0].position == 0
+    assert heard == ["bell/noon"]
+
+
+def test_a_saga_whose_tasks_are_about_no_shard_is_shown_and_wants_nothing_of_data_nodes() -> None:
+    machine, views = Restarts(), Views([0], definitions=table(RESTART))
+    stream = machine.restart()
+    views.apply(0, machine.folded, machine.partition.cursor)
+    assert views.shards.migrations[stream,].step == machine.saga(stream).step == "fetch"
+    assert views.shards.tasks == {}

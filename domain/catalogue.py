@@ -32,6 +32,7 @@ INTERNAL_COMMANDS: Final[dict[str, type[Command]]] = {
 }
 """The commands that a controller may give to another one, by type."""
 
+# A writer's own commands are missing: nobody routes them, because it gives them to itself.
 KIND_OF: Final[dict[str, str]] = {
     command.type: decider.stream for decider in DECIDERS for command in (*decider.commands, *decider.internal)
 }
@@ -46,6 +47,7 @@ def command_from(type_name: str, data: object, *, inside: bool = False) -> Comma
 
     Raises InvalidCommand or InvalidInstance, with the field.
     """
+    # A writer's own commands stand in neither table, so nobody can give one from outside.
     command_type = COMMANDS.get(type_name) or (INTERNAL_COMMANDS.get(type_name) if inside else None)
     if command_type is None:
         raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
@@ -70,6 +72,7 @@ def command_from_json(type_name: str, data: bytes) -> Command:
 def refusal(error: ValidationError, command_type: type[Command]) -> InvalidCommand | InvalidInstance:
     """A pydantic error as a refusal that names the first field and the reason."""
     field, reason = first_fault(error)
+    # Callers write the spec and not the command around it, so fields are named from the spec on.
     if command_type is service.RegisterInstance and field.split(".")[0] == "spec":
         field = field.removeprefix("spec").removeprefix(".") or "spec"
         return InvalidInstance(f"{field}: {reason}", field=field)

@@ -47,6 +47,7 @@ def _whole(_of: Any) -> str:
 
 
 def _last_version(state: Any) -> int | None:
+    # A state's version counts its events; an event's version is its place among them, from 0 on.
     return state.version - 1 if state.version else None
 
 
@@ -108,6 +109,7 @@ class AsPairs:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """See pydantic."""
+        # Snapshots are JSON, where only texts can be keys; some of these are numbers, or pairs of a shard and a node.
         pairs = handler.generate_schema(list[tuple[source.__args__]])
         return core_schema.no_info_after_validator_function(
             Map,

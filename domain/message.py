@@ -29,6 +29,7 @@ class Event:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid",
         ser_json_inf_nan="constants",
+        # `from` is a word of Python: such a field has another name in the class, and this one on the wire.
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
@@ -80,4 +81,5 @@ class Recorded(NamedTuple, Generic[E_co]):
 
 def foreseen(stream: str, version: int, event: E) -> Recorded[E]:
     """The event as if it were recorded, for who looks ahead within one decision: its place, instant and actor are not known."""
+    # No record can have these values. States that are kept never see them: they fold the event once more, as recorded.
     return Recorded(-1, -1, stream, version, datetime.max.replace(tzinfo=UTC), event, "", "", None, "", None)

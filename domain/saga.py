@@ -293,11 +293,14 @@ def _evolved(saga: Saga, event: SagaEvent) -> Saga:
             first = Forward(StepUnderWay(event.step))
             return Saga(event.saga, 0, event.definition, event.version, event.data, Map(), first)
         case SagaUpgraded():
+            # Steps are known by their names, so the stage needs no translation.
             return replace(saga, definition_version=event.version)
         case SagaPaused() | SagaResumed():
             assert not isinstance(saga.stage, Unstarted), f"{event.type} of a saga that never started"
+            # Not in the stage: what is under way may still succeed during the pause, and the pause must outlast that.
             return replace(saga, paused=isinstance(event, SagaPaused))
         case StepSucceeded():
+            # Steps that undo leave results too: the last one of them can say by those whether anything is left behind.
             saga = replace(saga, results=saga.results.set(event.step, event.result))
             return replace(saga, stage=_stepped(saga.stage, event))
         case SagaCompleted():
@@ -319,8 +322,10 @@ def _stepped(stage: Stage, event: StepSucceeded | StepSkipped) -> Stage:
     _at(stage.at, event.step, event.attempt if isinstance(event, StepSucceeded) else stage.at.attempt)
     match stage:
         case Forward():
+            # `forced` stays with the stage: it holds for all the steps to come.
             return Completed() if event.next is None else replace(stage, at=StepUnderWay(event.next))
         case Compensating():
+            # The order was fixed when the saga turned back. The definition is not asked again.
             left = stage.undo[1:]
             assert event.next == next(iter(left), None), f"{event.next} follows {event.step}, but {left} is left"
             if event.next is None:
@@ -344,6 +349,7 @@ def _went_on(
         case StepRetried():
             return replace(stage, at=_retried(at, event))
         case StepStalled():
+            # People are told, and nothing else happens: the attempt goes on.
             return replace(stage, at=replace(at, stalled=f"{event.step} takes longer than {event.seconds:g} s"))
         case SagaBlocked():
             return replace(stage, at=replace(at, standing=Blocked(event.error)))
@@ -352,6 +358,7 @@ def _went_on(
             return replace(stage, forced=True)
         case CompensationStarted():
             assert isinstance(stage, Forward), "a saga turns back only once"
+            # Only harmless steps were done, so there is nothing to take back and the saga has ended.
             if not event.undo:
                 return Compensated(event.cause)
             return Compensating(StepUnderWay(event.undo[0]), event.undo, event.cause)
@@ -362,6 +369,7 @@ def _went_on(
 def _retried(at: StepUnderWay, event: StepRetried) -> StepUnderWay:
     """At another attempt. After a verb it has all its attempts again, and is not stalled any more."""
     assert at.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {at.attempt}"
+    # The attempt's number goes on, since tasks are named by it. Only the count against the limit begins anew.
     if event.by_hand:
         return StepUnderWay(at.name, event.attempt)
     return StepUnderWay(at.name, event.attempt, at.tried + 1, stalled=at.stalled)
@@ -374,6 +382,7 @@ def _at(at: StepUnderWay, step: str, attempt: int) -> None:
 DECIDER: Final[Decider[Saga, AnyCommand, SagaEvent]] = Decider(
     stream=SAGA,
     commands=get_args(PublicCommand),
+    # The saga's timers are kept where its partition is written, so nobody else can know that one has run out.
     own=(ExpireStep,),
     events=get_args(SagaEvent),
     initial=INITIAL,

@@ -56,6 +56,8 @@ class StepUnderWay:
     """The step at which a saga is; `tried`: how many attempts have been made since the last verb."""
 
     name: str
+    # Two numbers: after an operator's retry all attempts are allowed again, but the id of a task must never come
+    # twice.
     attempt: int = 1
     tried: int = 1
     standing: StepStanding = field(default_factory=Trying)
@@ -121,6 +123,7 @@ class Saga:
     definition_version: int
     data: Facts
     results: Annotated[Map[str, Facts], AsPairs]
+    # By this word a stage is read back from a snapshot as the class that it was.
     stage: Annotated[Stage, Field(discriminator="phase")]
     paused: bool = False
 

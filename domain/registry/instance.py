@@ -251,6 +251,7 @@ def evolve(instance: Instance | None, recorded: Recorded[ServiceEvent]) -> Insta
     event = recorded.event
     if isinstance(event, InstanceRegistered):
         return _registered(instance, event, recorded)
+    # The partition that folds this turns a failed assertion into `Corrupt`, and stops at the event.
     assert instance is not None, f"{type(event).__name__} of {event.instance}, which is not registered"
     match event:
         case InstanceHealthChanged():  # First, because it is most of all events.
@@ -264,6 +265,7 @@ def evolve(instance: Instance | None, recorded: Recorded[ServiceEvent]) -> Insta
 def _flipped(instance: Instance, event: InstanceHealthChanged, recorded: Recorded[ServiceEvent]) -> Instance:
     assert instance.health == event.was, f"health gap: {instance.health} is not {event.was}"
     checks = instance.checks
+    # Without a check the checks themselves were changed, and the event before this one has set their statuses.
     if event.check is not None and event.check_status is not None:
         checks = {**checks, event.check: CheckStatus(event.check_status, event.cause, recorded.at)}
     # Written out, because `replace` costs three times as much, and most of a replay passes here.
@@ -355,6 +357,7 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             return replace(instance, draining=Mark(recorded.actor, recorded.reason, at))
         case InstanceDrainEnded():
             return replace(instance, draining=None)
+        # The removal follows as an event of its own in the same batch; this one is there to be read.
         case LeaseExpired():
             return instance
         case _:
@@ -363,6 +366,8 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
 
 def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, CheckStatus]) -> str | None:
     """Why the health is still what it is: another check's cause, once the check that gave it has changed its mind."""
+    # The check did not have the instance's health before, so the cause that is shown is another check's and still
+    # holds.
     if event.was != instance.health:
         return instance.cause
     return next((check.cause for check in statuses.values() if check.status == instance.health), instance.cause)
@@ -374,8 +379,10 @@ def carried_over(
     """The statuses once the checks are replaced: those of unchanged checks and of reported health stay, others begin anew
     (None).
     """
+    # Compared as a whole: a check that asks elsewhere under its old name has no result yet.
     unchanged = {check.name for check in checks if check in instance.spec.checks}
     own = {check.name for check in instance.spec.checks}
+    # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
     reported = {name: status for name, status in instance.checks.items() if name not in own}
     return {check.name: instance.checks[check.name] if check.name in unchanged else None for check in checks} | reported
 

@@ -176,6 +176,7 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
             late = instance is None or instance.incarnation != command.incarnation
             return [] if instance is None or late else _observed(command, instance)
         case DeregisterInstance():
+            # No refusal when it is gone: a repeated removal finds nothing left to do.
             return [] if instance is None else [_removed(_spoken_for(command, instance, state), "requested")]
         case SetMaintenance() | ClearMaintenance() | DrainInstance() | UndrainInstance():
             return _marked(command, _registered(command, instance, state))
@@ -185,6 +186,7 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
 
 def _registered(command: InstanceCommand, instance: Instance | None, state: Service) -> Instance:
     """The instance that the command is about. Raises ServiceNotFound or InstanceNotFound."""
+    # A service has no life of its own: it is there as long as one of its instances is.
     if instance is None and not state.instances:
         raise ServiceNotFound("no instance of this service is registered")
     if instance is None:
@@ -199,6 +201,8 @@ def _spoken_for(
 ) -> Instance:
     """The instance that the caller speaks for. Raises as `_registered`, and StaleIncarnation."""
     found = _registered(command, instance, state)
+    # A process that was replaced under the same id must not speak for its successor. Who names no incarnation speaks
+    # for whichever is there.
     if command.incarnation is not None and command.incarnation != found.incarnation:
         raise StaleIncarnation(
             f"{found.id} is at incarnation {found.incarnation}, not {command.incarnation}",
@@ -226,6 +230,7 @@ def _marked(
 def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
     match command:
         case ObserveCheck():
+            # The spec may have lost the check since the checker asked it, within the same incarnation.
             known = command.check in instance.checks
             return _checked(instance, command.check, command.status, command.cause) if known else []
         case ExpireTtl():
@@ -237,6 +242,7 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
             if seconds is None:
                 return []
             expired = LeaseExpired(instance=instance.id, incarnation=instance.incarnation, lease_seconds=seconds)
+            # Both in one batch: nobody sees an instance whose lease is over and which is still here.
             return [expired, _removed(instance, "lease_expired")]
         case ExpireUnhealthy():
             wanted = instance.health == "unhealthy" and instance.spec.deregister_after_seconds is not None
@@ -249,8 +255,10 @@ def _register(command: RegisterInstance, instance: Instance | None, state: Servi
     if instance is None:
         health: Health = "unknown" if command.spec.checks else "healthy"
         return [
+            # The stream's version only grows, also across removals, so no two incarnations get the same number.
             InstanceRegistered(instance=command.instance, incarnation=state.version, spec=command.spec, health=health)
         ]
+    # Nothing is recorded, but the lease gets its full length again: see `renews`.
     if instance.spec == command.spec:
         return []
     return _changes(instance, command.spec)
@@ -274,6 +282,7 @@ def _changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
     if old.deregister_after_seconds != spec.deregister_after_seconds:
         after = spec.deregister_after_seconds
         events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
+    # The checks come before the health that follows from them: `evolve` takes the events in this order.
     if old.checks != spec.checks:
         events.append(InstanceChecksChanged(instance=name, checks=spec.checks))
         health = health_of(carried_over(instance, spec.checks).values())
@@ -299,6 +308,8 @@ def _heard(instance: Instance) -> list[ServiceEvent]:
     for check in instance.spec.checks:
         if isinstance(check, TtlCheck) and (told := _checked(instance, check.name, "healthy", "heartbeat")):
             events += told
+            # The next check is decided on what this one has changed. Otherwise two that recover together would both
+            # say that they changed the instance's health, and `evolve` would find a gap.
             checks = {**instance.checks, check.name: replace(instance.checks[check.name], status="healthy")}
             instance = replace(instance, checks=checks, health=health_of(checks.values()))
     return events
@@ -307,6 +318,7 @@ def _heard(instance: Instance) -> list[ServiceEvent]:
 def _checked(instance: Instance, check: str, status: Health, cause: str | None) -> list[ServiceEvent]:
     before = instance.checks.get(check)
     was: Health = before.status if before else "unknown"
+    # A first report is recorded even when it says unknown: from then on the reported check counts for the health.
     if before is not None and was == status:
         return []
     statuses = [found.status for name, found in instance.checks.items() if name != check]
@@ -330,10 +342,12 @@ def renews(command: ServiceCommand) -> Renewed | None:
     """Which timers the command, once answered, gives their full length again; None: none at all, as of most reports."""
     match command:
         case ReportHealth(check=check, status=status):
+            # Reported health has no ttl, and a ttl check that is unhealthy has no timer: see `timers`.
             if check == REPORTED or status == "unhealthy":
                 return None
             return lambda timer: timer.kind == "ttl" and timer.check == check
         case Heartbeat():
+            # A heartbeat says nothing about the other checks, so a long illness goes on being counted.
             return lambda timer: timer.kind != "unhealthy"
         case RegisterInstance():
             return lambda timer: timer.kind == "lease"

@@ -27,6 +27,7 @@ def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
     if spec.lease_seconds is not None:
         wanted.append(InstanceTimer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
     for check in spec.checks:
+        # A ttl check that is unhealthy already waits for its next heartbeat: there is nothing left to run out.
         if isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
             wanted.append(InstanceTimer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
     if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
@@ -36,5 +37,6 @@ def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
 
 def keeps_timers(event: ServiceEvent, instance: Instance) -> bool:
     """Whether the event surely leaves the timers of the instance, as it stands after it, as they were: most reports do."""
+    # Reported health belongs to no ttl check. The one timer that it can start or stop is that of a long illness.
     reported = isinstance(event, InstanceHealthChanged) and event.check == REPORTED
     return reported and instance.spec.deregister_after_seconds is None

@@ -51,6 +51,8 @@ class Service:
             path.append((version, version._next))
             version = version._next[0]
         instances = version._instances
+        # From the newest version, which has the dict, back to this one. Each newer one learns how to undo this in its
+        # turn.
         for older, (newer, name, before) in reversed(path):
             newer._next = older, name, instances.pop(name, None)
             if before is not None:
@@ -64,13 +66,16 @@ INITIAL: Final = Service(0, {})
 def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
     """The service after the event."""
     name = recorded.event.instance
+    # The state was folded on before, but that was rolled back or only foreseen: another future begins here.
     if state._next is not None:
         state._take_back()
     instances = state._instances
     before = instances.get(name)
+    # This may fail. The dict is written only behind it, so a failure leaves the state as it was.
     after = evolve_instance(before, recorded)
     if instances:
         following = Service(state.version + 1, instances)
+        # From here on `state` has no dict. Who reads it again, as after a rollback, takes the dict back.
         state._next = following, name, before
     else:  # There is nothing to share: INITIAL begins all services.
         following = Service(state.version + 1, instances := {})

@@ -110,6 +110,8 @@ def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
         case ReleaseSlots():
             if command.saga not in state.held and command.saga not in state.waiting:
                 return []
+            # What is freed is granted in the same batch. Were it not, the slot would stay free, with moves waiting for
+            # it, until another command about slots came.
             released = SlotsReleased(saga=command.saga)
             return [released, *_granted(_evolved(state, released))]
         case AttestSilence():
@@ -121,6 +123,7 @@ def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
             return [NodeSilenceAttested(node=command.node, saga=command.saga)]
         case ExpireNode():
             node = state.nodes.get(command.node)
+            # The lease of an earlier incarnation says nothing about this one, which has a lease of its own.
             if node is None or node.incarnation != command.incarnation or not node.alive:
                 return []
             return [NodeLost(node=node.id, incarnation=node.incarnation, lease_seconds=node.lease_seconds)]
@@ -129,11 +132,13 @@ def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
 
 
 def _renew(command: RenewNode, node: DataNode) -> list[ClusterEvent]:
+    # Of two processes with one id the one that joined first is refused here. Otherwise both would trust the lease.
     if command.incarnation != node.incarnation:
         raise StaleIncarnation(
             f"{node.id} is at incarnation {node.incarnation}, not {command.incarnation}: another process has joined",
             incarnation=node.incarnation,
         )
+    # While the lease holds the log has nothing to say: the command itself renews the writer's timer (`renews`).
     return [] if node.alive else [NodeReturned(node=node.id)]
 
 
@@ -171,6 +176,8 @@ def _join(command: JoinNode, state: Cluster) -> list[ClusterEvent]:
     known = state.nodes.get(command.node)
     if known is None:
         return [NodeJoined(**facts)]
+    # A node is known by its disk: there is what it has acknowledged. With another disk the same id would promise data
+    # that it does not hold.
     if known.store != command.store:
         raise NodeTaken(
             f"data node {known.id} is known with another store ({known.store}); remove it first, or choose another id",
@@ -181,9 +188,11 @@ def _join(command: JoinNode, state: Cluster) -> list[ClusterEvent]:
 
 
 def _reserve(command: ReserveSlots, state: Cluster) -> list[ClusterEvent]:
+    # Before the checks: a move that has its slots keeps them, even if its target was cordoned meanwhile.
     if command.saga in state.held or command.saga in state.waiting:
         return []
     target = node_of(state, command.target)
+    # The source only has to be known. It may well be draining: the move may be there for that.
     node_of(state, command.source)
     if target.cordoned or target.draining:
         what = "cordoned" if target.cordoned else "being drained"
@@ -204,6 +213,7 @@ def _granted(state: Cluster) -> list[ClusterEvent]:
             break
         wanted = state.waiting[saga]
         fits = all(used.get(node, 0) < state.node_moves_max for node in wanted.nodes)
+        # Counted although it may not fit: a later move that needs the same node must not overtake this one.
         for node in wanted.nodes:
             used[node] = used.get(node, 0) + 1
         if fits:
@@ -226,6 +236,7 @@ def _evolved(state: Cluster, event: ClusterEvent) -> Cluster:
         case NodeRemoved():
             assert event.node in state.nodes, f"{event.node} was removed, but never joined"
             nodes = state.nodes.delete(event.node)
+            # Remembered, because moves give up on a node that was removed, but not on one that has yet to join.
             return replace(state, version=version, nodes=nodes, removed=state.removed | {event.node})
         case NodeSilenceAttested():
             return replace(state, version=version, silences=state.silences.set(event.saga, event.node))
@@ -255,6 +266,7 @@ def _slots(state: Cluster, event: SlotsEvent) -> Cluster:
             return replace(_left(state, event.saga), held=held)
         case SlotsReleased():
             held = state.held.delete(event.saga) if event.saga in state.held else state.held
+            # Silence is attested only to moves that hold slots, so every attestation is forgotten with the slots.
             silences = state.silences.delete(event.saga) if event.saga in state.silences else state.silences
             return replace(_left(state, event.saga), held=held, silences=silences)
         case _:
@@ -282,6 +294,7 @@ class NodeTimer(NamedTuple):
 
 def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
     """What can run out for the node now; for the cluster as a whole, nothing."""
+    # A lease that is over cannot run out again. When the node has returned, the timer is armed anew.
     if not isinstance(part, DataNode) or not part.alive:
         return ()
     return (NodeTimer(part.id, part.incarnation, part.lease_seconds),)
@@ -289,6 +302,7 @@ def timers(part: DataNode | Cluster) -> tuple[NodeTimer, ...]:
 
 def renews(command: ClusterCommand) -> Renewed | None:
     """Which timers the command, once answered, gives their full length again; None: none at all."""
+    # A join that changes nothing is a sign of life as good as a renewal.
     return (lambda _lease: True) if isinstance(command, RenewNode | JoinNode) else None
 
 

@@ -212,6 +212,7 @@ def decide(command: KeyspaceCommand, state: Keyspace) -> list[KeyspaceEvent]:
             free = [number for number in range(state.count) if state.shard(number).owner is None]
             return _assigned(free, command.nodes)
         case MoveShard():
+            # The machine gives this command to the engine of sagas, which asks for `StartMove` here.
             raise AssertionError("a move of a shard is started as a saga; see sagas.catalogue")
         case PinShard():
             shard = shard_for(command, state)
@@ -233,12 +234,14 @@ def decide(command: KeyspaceCommand, state: Keyspace) -> list[KeyspaceEvent]:
 
 def _cleaned(command: ReportDropped | AbandonCleanup, shard: Shard, state: Keyspace) -> list[KeyspaceEvent]:
     cleanup = state.cleanups.get((shard.id, command.node))
+    # Until it is due, what becomes of the copy is its move's affair: the node may yet come to own the shard.
     if cleanup is None or not cleanup.due:
         return []
     match command:
         case AbandonCleanup():
             return [CleanupAbandoned(shard=shard.id, node=command.node)]
         case ReportDropped():
+            # A late report about what an earlier move had left says nothing about this copy.
             meant = cleanup.migration == command.migration
             return [CleanupDone(shard=shard.id, node=command.node)] if meant else []
         case _:
@@ -261,6 +264,7 @@ def _check_created(state: Keyspace) -> None:
 def _create(command: CreateKeyspace, state: Keyspace) -> list[KeyspaceEvent]:
     limits = (command.value_bytes_max, command.shard_bytes_max)
     if state.count:
+        # The nodes are not compared: who owns which shard may have changed since the keyspace was created.
         if (state.count, state.limits.value_bytes_max, state.limits.shard_bytes_max) == (command.shards, *limits):
             return []
         raise VersionConflict(
@@ -281,6 +285,7 @@ def _opened(command: ReportOpened, shard: Shard) -> list[KeyspaceEvent]:
         raise NotOwner(
             f"shard {shard.id} is {shard.owner}'s with epoch {shard.epoch}", epoch=shard.epoch, owner=shard.owner
         )
+    # The owner may report again when it did not see the answer.
     if shard.status != "inactive":
         return []
     return [ShardOpened(shard=shard.id, node=command.node, epoch=command.epoch)]
@@ -293,6 +298,8 @@ def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[KeyspaceEv
         raise ShardPinned(f"shard {shard.id} is pinned to {shard.owner}; unpin it first", shard=shard.id)
     if shard.owner is None or shard.status != "active":
         raise NoShardsAvailable(f"shard {shard.id} is not open yet", shard=shard.id)
+    # There is one clean-up intent for a shard on a node. The drop that is still due could take the new copy for the
+    # old.
     if cleanup := state.cleanups.get((shard.id, command.target)):
         detail = f"{command.target} still has to clean up after the move before; wait for that"
         raise MoveInProgress(detail, migration=cleanup.migration)
@@ -307,6 +314,7 @@ def _step(
     command: IntendCleanup | FenceShard | CommitMove | ReclaimShard | EndMove, shard: Shard, state: Keyspace
 ) -> list[KeyspaceEvent]:
     if shard.migration != command.migration:
+        # The end itself takes the migration off the shard, so a repeat of it comes here.
         if isinstance(command, EndMove):
             return []
         raise MoveInProgress(f"shard {shard.id} is not moved by {command.migration}", migration=shard.migration)
@@ -314,6 +322,7 @@ def _step(
         case IntendCleanup():
             if (shard.id, command.node) in state.cleanups:
                 return []
+            # The epoch with which the target would own the shard: copies that a later move brings are not meant.
             epoch = command.epoch + 1
             return [CleanupIntended(shard=shard.id, node=command.node, epoch=epoch, migration=command.migration)]
         case FenceShard():
@@ -333,8 +342,10 @@ def _step(
 
 
 def _commit(command: CommitMove, shard: Shard) -> list[KeyspaceEvent]:
+    # A repeat. It must be known before the check of the fence, which the commit itself has lifted.
     if (shard.epoch, shard.owner) == (command.epoch + 1, command.target):
         return []
+    # The compare-and-set: an abort that came first has raised the epoch, and the fence is gone.
     _fence_stands(command, shard)
     assert shard.owner is not None, "a shard that is being moved has an owner"
     moved = ShardMoved(
@@ -344,6 +355,8 @@ def _commit(command: CommitMove, shard: Shard) -> list[KeyspaceEvent]:
 
 
 def _reclaim(command: ReclaimShard, shard: Shard) -> list[KeyspaceEvent]:
+    # There is no fence to lift, or this has lifted it already. A shard that is the target's was committed: that is no
+    # repeat, and is refused below by its epoch.
     if not shard.fenced and shard.owner != shard.target:
         return []
     _fence_stands(command, shard)

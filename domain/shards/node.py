@@ -335,4 +335,5 @@ def joined(known: DataNode | None, event: NodeJoined | NodeRejoined, version: in
         event.store,
         version=version,
     )
+    # A restart does not end what an operator has asked for: cordon and drain outlive the process.
     return fresh if known is None else replace(fresh, cordoned=known.cordoned, draining=known.draining)

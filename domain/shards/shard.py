@@ -234,6 +234,7 @@ def _evolved(state: Keyspace, event: KeyspaceEvent) -> Keyspace:
             shards = state.shards.mutate()
             for number in event.shards:
                 assert state.shard(number).owner is None, f"shard {number} was assigned twice"
+                # Epoch 0 is nobody's, so the first owner begins at 1.
                 shards[number] = replace(state.shard(number), owner=event.node, epoch=1)
             return replace(state, shards=shards.finish())
         case CleanupIntended():
@@ -269,6 +270,8 @@ def _changed(shard: Shard, event: ShardOpened | ShardPinSet | ShardPinCleared | 
             return replace(shard, fenced=True)
         case ShardReclaimed():
             _assert_next(shard, event.epoch)
+            # The epoch grows although the owner stays: a commit of the same move that comes too late finds another
+            # one.
             return replace(shard, epoch=event.epoch, fenced=False)
         case _:
             assert_never(event)
@@ -277,6 +280,7 @@ def _changed(shard: Shard, event: ShardOpened | ShardPinSet | ShardPinCleared | 
 def _started(state: Keyspace, shard: Shard, event: ShardMoveStarted) -> Keyspace:
     assert shard.migration is None, f"shard {shard.id} is being moved by {shard.migration}"
     assert (shard.epoch, shard.owner) == (event.epoch, event.source), f"shard {shard.id}: not its owner's move"
+    # The count of moves gives the next move its number, and with that a stream of its own.
     moving = replace(shard, status="migrating", migration=event.migration, target=event.target, latest=event.migration)
     return replace(state, moves=state.moves + 1, shards=state.shards.set(shard.id, moving))
 
@@ -284,6 +288,8 @@ def _started(state: Keyspace, shard: Shard, event: ShardMoveStarted) -> Keyspace
 def _moved(state: Keyspace, shard: Shard, event: ShardMoved) -> Keyspace:
     _assert_next(shard, event.epoch)
     assert shard.owner == event.was, f"shard {shard.id} was {shard.owner}'s, not {event.was}'s"
+    # The target's copy is the shard from now on, so its intent goes. The source's copy has to go instead, but not at
+    # once: the move keeps it for a while, and then cleans up itself.
     cleanups = _without(state.cleanups, shard.id, event.owner)
     left = Cleanup(shard.id, event.was, shard.epoch, event.migration, due=False)
     moved = replace(shard, epoch=event.epoch, owner=event.owner, fenced=False)
@@ -300,8 +306,11 @@ def _ended(state: Keyspace, shard: Shard, event: ShardMoveEnded) -> Keyspace:
     assert not shard.fenced, f"shard {shard.id} would stay fenced for ever"
     cleanups = state.cleanups
     for place, cleanup in cleanups.items():
+        # What the move has not cleaned up is due from now on: the shard map wants it gone, although the move has
+        # ended.
         if cleanup.migration == event.migration:
             cleanups = cleanups.delete(place) if event.cleaned else cleanups.set(place, replace(cleanup, due=True))
+    # `latest` stays, so that a command which starts the next move can have an id that this move never had.
     shards = state.shards.set(shard.id, replace(shard, status="active", migration=None, target=None))
     return replace(state, shards=shards, cleanups=cleanups)
 

@@ -114,9 +114,6 @@ RULES_IN_FACES: Final[frozenset[str]] = frozenset(
 
 SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
     {
-        "domain",
-        "domain/registry",
-        "domain/shards",
         "infra",
         "infra/kafka",
         "infra/log",

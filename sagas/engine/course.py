@@ -59,11 +59,13 @@ class Course:
 
     def add(self, event: SagaEvent) -> None:
         """Add an event of the saga."""
+        # Folded at once: what follows in this decision is decided on the saga as its events have made it so far.
         self.produced.append(Produced(False, event))
         self.saga = evolve(self.saga, foreseen(self.saga.id, self.saga.version, event))
 
     def apply(self, command: Command) -> None:
         """Add what the root makes of the command. Raises its refusal; nothing has changed then."""
+        # `decide` has come to its end before the first event is added, so a refusal leaves nothing behind.
         for event in self.root.decide(command, self.root.state):
             self.produced.append(Produced(True, event))
             self.root.state = self.root.evolve(
@@ -92,6 +94,8 @@ def run(course: Course) -> None:
     while not course.saga.ended:
         step = course.step
         forced = isinstance(course.stage, Forward) and course.stage.forced
+        # Before the saga is asked whether it is active: a forced one also leaves out a step that is blocked or waits
+        # to be tried again.
         if forced and step.skippable and not course.saga.paused:
             skip(course)
             continue
@@ -100,6 +104,7 @@ def run(course: Course) -> None:
         actions = step.act(course.saga)
         applied = next((action for action in actions if isinstance(action, Apply)), None)
         if applied is None:
+            # A wait of no time is over at once. It would otherwise need a timer, and the writer's next tick.
             if not any(isinstance(action, Wait) and action.seconds == 0 for action in actions):
                 return
             succeed(course, {})
@@ -107,6 +112,8 @@ def run(course: Course) -> None:
         try:
             course.apply(applied.command)
         except Refused as refusal:
+            # The state says no, so another attempt would hear the same. And what was refused has done nothing to be
+            # undone.
             fail(course, f"{refusal.name}: {refusal.detail}", final=True, tried=False)
         else:
             succeed(course, {})
@@ -158,8 +165,11 @@ def fail(course: Course, error: str, *, final: bool, tried: bool = True) -> None
     at, step = course.at, course.step
     again = not final and at.tried < step.attempts_max
     seconds = pause_seconds(course.saga, step) if again else None
+    # The most that the event's class takes. Making an event validates nothing, so a longer text would be written, and
+    # the log could not be read any more.
     error = error[:2_000]
     course.add(StepFailed(step=step.name, attempt=at.attempt, error=error, retry_seconds=seconds))
+    # Its retry timer begins the next attempt: see `timers`.
     if again:
         return
     if may_turn_back(course):
@@ -171,6 +181,7 @@ def fail(course: Course, error: str, *, final: bool, tried: bool = True) -> None
 def may_turn_back(course: Course) -> bool:
     """Whether the pivot still lies ahead."""
     stage = course.saga.stage
+    # At the pivot there still is a way back: as long as it has not succeeded, nothing of it has happened.
     return isinstance(stage, Forward) and course.definition.is_ahead(stage.at.name)
 
 

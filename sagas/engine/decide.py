@@ -61,6 +61,7 @@ def start(saga_id: str, data: Mapping[str, Any], root: Root, definition: Definit
         saga=saga_id, definition=definition.name, version=definition.version, data=dict(data), step=first.name
     )
     course.add(started)
+    # Not by `run`, where a refusal fails the step: here it has to refuse the command, so that no saga begins.
     for action in first.act(course.saga):
         if isinstance(action, Apply):
             course.apply(action.command)
@@ -79,6 +80,7 @@ def decide(command: AnyCommand, saga: Saga, root: Root, definitions: Definitions
             _report(command, course)
         case ExpireStep():
             _expire(command, course)
+        # Nothing is recorded; that the command was answered gives its attempt the full time again (`timers.renews`).
         case ReportProgress():
             pass
         case UpgradeSaga():
@@ -95,6 +97,8 @@ def _report(command: ReportStep, course: Course) -> None:
     """A participant's answer. Of another attempt, or of somebody who was not asked, it changes nothing."""
     if not _current(command, course.saga) or not _asked(command.node, course):
         return
+    # A success counts even after the attempt was given up, as long as no other one has begun. A failure is no news
+    # then.
     trying = isinstance(course.at.standing, Trying)
     if command.outcome == "failed":
         if trying:
@@ -125,6 +129,7 @@ def _expire(command: ExpireStep, course: Course) -> None:
     at = stage.at
     match command.kind:
         case "window":
+            # Several timers of a saga may run out in one group, and the one before may have turned it back already.
             if may_turn_back(course) and course.definition.in_window(at.name):
                 turn_back(course, f"the cut-over took longer than {course.definition.window_seconds:g} s")
         case "stalled":

@@ -146,11 +146,13 @@ class Definition:
                 raise Unsound(
                     f"{self.name}: {step.name} stands before the pivot: it needs an undo, or why it needs none"
                 )
+        # The pivot is among these: what it does is not taken back.
         for step in self.steps[pivots[0] :]:
             if step.undo:
                 raise Unsound(f"{self.name}: {step.name} cannot be undone: it does not stand before the pivot")
         if any(step.undo for step in self.compensations):
             raise Unsound(f"{self.name}: what undoes cannot be undone itself")
+        # Behind a pivot that was left out all steps would go on as if it had happened.
         if self.steps[pivots[0]].skippable:
             raise Unsound(f"{self.name}: the pivot cannot be left out")
         if self.window is not None and self.window not in [step.name for step in self.steps[: pivots[0]]]:

@@ -25,6 +25,7 @@ def waits_for(
     if saga.at is None:
         return None
     match saga.at.standing:
+        # Before the pause: resuming a saga that is blocked as well would not help it.
         case Blocked(error):
             return f"an operator: blocked: {error}; allowed: {', '.join(allowed(saga, definition))}"
         case Retrying() | Trying() if saga.paused:
@@ -64,6 +65,7 @@ def _participants(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> st
     """The participants whose answers decide the step; or the first that cannot do its part, and why."""
     tasks = [action for action in actions if isinstance(action, Task) and not action.assist]
     for task in tasks:
+        # A target that pulls needs the source too, so it may be the source that keeps it from answering.
         for node in (task.node, task.params.get("source")):
             if isinstance(node, str) and (why := _absence(node, cluster)):
                 return f"{_role(saga, node)}{node}, {why}"

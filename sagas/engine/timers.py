@@ -32,6 +32,8 @@ def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     waits = [action for action in step.act(saga) if isinstance(action, Wait)]
     wanted = list[SagaTimer]()
     if definition.window is not None and isinstance(stage, Forward) and definition.in_window(step.name):
+        # The same timer at each step of the stretch, so it goes on running when the saga comes to the next one. The
+        # timer below is the same for all attempts at its step, for the same reason.
         wanted.append(SagaTimer(definition.window, 0, "window", definition.window_seconds))
     if not waits and stage.at.stalled is None:
         wanted.append(SagaTimer(step.name, 0, "stalled", step.stalled_seconds))
@@ -45,6 +47,7 @@ def _of_attempt(at: StepUnderWay, step: Step, waits: Sequence[Wait]) -> Iterator
                 yield SagaTimer(at.name, at.attempt, "retry", seconds)
         case Trying():
             for wait in waits:
+                # A wait for an instant has no timer: who drives the saga looks at the clock.
                 if wait.seconds is not None:
                     yield SagaTimer(at.name, at.attempt, "wait", wait.seconds)
             if not waits and step.timeout_seconds is not None:
@@ -65,4 +68,5 @@ def renews(command: Command) -> Callable[[SagaTimer], bool] | None:
 
 def expire(timer: SagaTimer) -> Command:
     """The command to give when the timer has run out."""
+    # A command's attempt counts from 1. Timers of attempt 0 are of kinds where nobody looks at it.
     return ExpireStep(step=timer.step, attempt=max(timer.attempt, 1), kind=timer.kind)

@@ -62,6 +62,7 @@ def _held(saga: Saga, step: Step) -> bool:
 
 def take_verb(command: Verb, course: Course) -> None:
     """Do what the operator says. Nothing, if it has had its effect already; raises VerbNotAllowed."""
+    # Before the check: after its own effect the verb is often not allowed any more, and a repeat must not be refused.
     if _already(command, course):
         return
     _check(command, course)
@@ -92,6 +93,7 @@ def _obey(command: Verb, course: Course) -> None:
         case ResumeSaga():
             if course.saga.paused:
                 course.add(SagaResumed())
+            # One word is enough for a saga that is both paused and held: it is asked again, now that it goes on.
             if _held(course.saga, course.step):
                 succeed(course, {})
         case RetryStep():
@@ -131,6 +133,7 @@ def _passed(name: str, saga: Saga, definition: Definition) -> bool:
         return False
     forward = [step.name for step in definition.steps]
     if name in forward:
+        # On the way back no forward step is left to be skipped, so all of them count as passed.
         return saga.step is None or saga.step not in forward or forward.index(name) < forward.index(saga.step)
     undone = any(step.name == name for step in definition.compensations)
     match saga.stage:
@@ -153,9 +156,11 @@ def upgrade(command: UpgradeSaga, course: Course, definitions: Definitions) -> N
     if new is None or command.version < saga.definition_version or not isinstance(saga.stage, Forward):
         raise VerbNotAllowed(f"version {command.version} of {saga.definition} cannot take over this saga", allowed="")
     at = saga.stage.at
+    # While somebody is at work, the new definition could want something else of him under the same task id.
     waits = isinstance(at.standing, Blocked) or all(isinstance(action, Wait) for action in course.step.act(saga))
     known = any(step.name == at.name for step in new.steps)
     if not waits or not known or old.is_ahead(at.name) != new.is_ahead(at.name):
         raise VerbNotAllowed(f"at {at.name} version {command.version} cannot take over; wait for a step that waits")
     course.add(SagaUpgraded(version=command.version))
+    # What this decision does from here on, in `run`, goes by the new definition.
     course.definition = new

@@ -22,5 +22,6 @@ def task_id(saga: Saga) -> str:
 def pause_seconds(saga: Saga, step: Step) -> float:
     """How long to wait before the next attempt: doubling, and between half and all of it as the attempt's id says."""
     assert saga.at is not None, "a saga that has ended tries nothing again"
+    # A hash of the id in place of chance, since a decision has no randomness: two of its bytes give a share below 1.
     share = int.from_bytes(blake2b(task_id(saga).encode(), digest_size=2).digest(), "big") / 65_536
     return round(backoff.pause_seconds(saga.at.tried - 1, step.backoff_seconds, step.backoff_seconds_max, share), 3)

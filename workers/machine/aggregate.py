@@ -53,6 +53,7 @@ class Aggregates:
 
     def decide(self, command: Command, stream: str, states: States) -> list[Placed]:
         """What the command, to this stream, makes happen, and in which streams. Raises a `Refused`; empty: already so."""
+        # Asked first: the root's decider has this command in its list, but does not decide it.
         definition = self._starts.get(type(command))
         if definition is not None:
             saga_stream, produced = engine.begin(command, self._root(stream, states), definition)

@@ -11,6 +11,7 @@ from domain.catalogue import Answer
 from muster.wire.command import Envelope
 
 generation_ids_max: Final = 100_000
+# Hash of the content, status, position, version, incarnation; -1 stands for none.
 _PACKED: Final = struct.Struct("<8sBqqq")
 Piece = Callable[[], Iterable[tuple[str, str]]]
 """Gives ids with their packed answers in hex, oldest first."""
@@ -40,6 +41,8 @@ class CommandIds:
     def __init__(self, partition: int, ids_max: int = 200_000) -> None:
         self._partition = partition
         self._generation_max = min(generation_ids_max, max(ids_max // 2, 1))
+        # One generation more than `ids_max` needs: the newest one is rarely full, and the others have to suffice
+        # without it.
         self._generations: deque[dict[str, bytes]] = deque([{}], maxlen=-(-ids_max // self._generation_max) + 1)
         self._since: deque[datetime | None] = deque([None], maxlen=self._generations.maxlen)
         self._errors: dict[str, dict[str, Any]] = {}
@@ -88,6 +91,8 @@ class CommandIds:
         generation = self._generations[-1]
         if len(generation) >= self._generation_max:
             if len(self._generations) == self._generations.maxlen:
+                # The append below drops the oldest generation. Errors are kept beside it, so they have to be dropped
+                # here.
                 for old in self._generations[0].keys() & self._errors.keys():
                     del self._errors[old]
             generation = {}
@@ -120,6 +125,8 @@ class CommandIds:
         self._settle_all()
         for generation in self._generations:
             for id_, packed in generation.items():
+                # Byte 8 is the status; 0 is an acceptance. Refusals are not in the log, so a snapshot of it has none
+                # either.
                 if packed[8] == 0:
                     yield id_, packed.hex()
 
@@ -132,6 +139,7 @@ class CommandIds:
     def settle(self) -> Iterator[None]:
         """Take in what was restored, piece by piece; complete behind the last one."""
         while self._owed:
+            # The piece is owed until it has been taken in: if reading it fails, it is not lost.
             rows = self._owed[0]()
             if not self._restored or len(self._restored[-1]) >= self._generation_max:
                 self._restored.append({})

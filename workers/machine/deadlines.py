@@ -57,6 +57,7 @@ class Deadlines:
             for timer in armed:
                 if which(timer):
                     deadline, number = armed[timer]
+                    # Never earlier: at the beginning of a reign a timer may have been given more than its full length.
                     armed[timer] = (max(deadline, self._elapsed + timer.seconds), number)
 
     def due(self, most: int) -> list[tuple[Subject, Any]]:
@@ -65,8 +66,10 @@ class Deadlines:
         while self._heap and self._heap[0][0] <= self._elapsed and len(found) < most:
             _, number, subject, timer = heapq.heappop(self._heap)
             deadline, current = self._armed.get(subject, {}).get(timer, (0.0, 0))
+            # Left over from before: the timer was dropped since, or armed anew.
             if number != current:
                 continue
+            # It was renewed since it was pushed, and only now the heap hears of it.
             if deadline > self._elapsed:
                 self._armed[subject][timer] = self._push(deadline, subject, timer)
             else:

@@ -78,6 +78,7 @@ class Partition:
         before: dict[str, Any] = {}
         folded: list[Folded] = []
         for recorded in self._mapper.events(self.number, batch):
+            # What each stream was before the batch: an impossible event in the middle takes back all of the batch.
             before.setdefault(recorded.stream, self.streams.get(recorded.stream))
             try:
                 folded.append((recorded, self._evolve(recorded)[2]))
@@ -87,6 +88,7 @@ class Partition:
         if folded:
             self._remember(batch, folded)
             self.last_at = max(self.last_at, folded[-1][0].at)
+        # Also for a batch without events: void records and starts of terms move the cursor too.
         self.cursor = batch.cursor
         return folded
 
@@ -103,6 +105,7 @@ class Partition:
         """Remember the answers of the commands that the batch recorded, and which sagas have ended."""
         answers: dict[str, bytes] = {}
         for content, (recorded, part) in zip(command_hashes(batch), folded, strict=True):
+            # What a writer has seen itself has no content hash, and no caller who might repeat it.
             if content is not None:
                 incarnation = seen_incarnation(self._aggregates, recorded, part)
                 packed = packed_acceptance(content, recorded.position, recorded.version, incarnation)
@@ -157,6 +160,8 @@ class Partition:
         """`begin` in pieces of `begin_items_max`, between which the state may be read. The reign begins after the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
         yield from self.ids.settle()
+        # Nothing is left of an earlier reign: renewals are not recorded, and since then another writer alone has heard
+        # them.
         self.deadlines = Deadlines()
         room = begin_items_max
         for stream, state in self.streams.items():
@@ -178,6 +183,8 @@ class Partition:
         """
         assert self._open is None, "the group before was neither committed nor rolled back"
         group = self._open = Group(max(now, self.last_at), self.cursor.position, self.commands_offset)
+        # What has run out is decided before the commands: a heartbeat in the same step comes too late. A full group is
+        # no failure: what did not fit is given again in the next one.
         with suppress(GroupFull):
             self._expire(group)
             for stream, command in observations:
@@ -186,6 +193,8 @@ class Partition:
             for envelope, offset in commands:
                 group.answers.append(self._answer(envelope, group))
                 if offset is not None:
+                    # It is sealed into the batch: what a command did and that it was read are both in the log, or
+                    # neither is.
                     group.commands_offset = offset + 1
         group.cursor = self.cursor
         if group.drafts:
@@ -204,6 +213,7 @@ class Partition:
             answer = self._decided(envelope, group, content)
         except Refused as refusal:
             answer = refused(envelope, self.number, group.head, refusal)
+        # Refusals too: a repeat gets the same answer, even if the command would be accepted by now.
         group.answered[envelope.id] = (answer, content)
         return answer
 
@@ -219,6 +229,7 @@ class Partition:
         for decided, ((stream, item), timer) in enumerate(due):
             parts = self._aggregates.of_stream(stream).parts
             assert parts.expire is not None, f"{stream} has no timers"
+            # Nobody repeats it, but the ids of its events are made from it, and the version keeps those unique.
             id_ = f"expire/{stream}/{item}/{timer.kind}/{timer.name}@{self.streams[stream].version}"
             try:
                 self._record(Envelope(id_, stream, parts.expire(timer), actor="muster"), group, None)
@@ -247,6 +258,7 @@ class Partition:
             part = parts.part(self.streams.get(stream, decider.initial), item)
             check_version(envelope.expected_version, parts.version(part), item or stream)
         recorded = self._record(envelope, group, content)
+        # Behind the decision: a command that was refused, or did not fit, renews nothing.
         renewed = parts.renews(command)
         if renewed is not None:
             group.renewed.append(((stream, item), renewed))
@@ -289,6 +301,7 @@ class Partition:
         return bool(placed)
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
+        # This would not fit into an empty group either, so the caller is told. The other case below only has to wait.
         if size > self._batch_bytes_max or records > self._batch_records_max:
             limits = f"{self._batch_bytes_max} bytes or {self._batch_records_max} records"
             raise TooLarge(f"what the command would record is over {limits}, so it cannot be one batch", bytes=size)
@@ -314,6 +327,7 @@ class Partition:
         for subject, which in group.renewed:
             self.deadlines.renew(subject, which)
         if group.answered:
+            # Not before the log has acknowledged: an answer that was taken back must not be given to a repeat.
             self.ids.remember(group.answered.values(), group.at)
         return changed
 
@@ -321,6 +335,7 @@ class Partition:
         """The batch was refused, or its fate is unknown: forget the group; the log will tell."""
         assert group is self._open, "only the open group can be rolled back"
         self._open = None
+        # Timers that had run out stay spent. A refused batch ends the reign, and the next one arms all of them anew.
         self._put_back(group.before)
 
     def committed(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def drain_moves(keyspaces: Mapping[str, Keyspace], cluster: Cluster) -> list[Dra
         return []
     loads, leaving = _loads(keyspaces)
     moves: list[DrainMove] = []
+    # In a fixed order: each controller starts the moves of its own partitions only, and all of them must come to the
+    # same plan.
     for name in sorted(keyspaces):
         keyspace = keyspaces[name]
         for shard in sorted(keyspace.shards.values(), key=lambda shard: shard.id):
@@ -42,6 +44,7 @@ def drain_moves(keyspaces: Mapping[str, Keyspace], cluster: Cluster) -> list[Dra
             if not free:
                 continue
             target = min(free, key=lambda found: ((loads[found.id] + 1) / found.capacity, found.id))
+            # The next shard is placed as if this one had arrived. Otherwise all would choose the same node.
             loads[target.id] += 1
             leaving[node] += 1
             moves.append(DrainMove(name, shard.id, node, target.id, shard.latest))
@@ -57,6 +60,7 @@ def _loads(keyspaces: Mapping[str, Keyspace]) -> tuple[Counter[str], Counter[str
             holder = shard.target or shard.owner
             if holder is not None:
                 loads[holder] += 1
+            # After the commit the target is the owner, and the shard has left already.
             if shard.owner is not None and shard.target not in (None, shard.owner):
                 leaving[shard.owner] += 1
     return loads, leaving

@@ -41,6 +41,7 @@ copy_timeout_seconds: Final = 30.0
 def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, Any] | None:
     """What the saga is about, fixed when it starts; None: the shard is there already, or on its way. Raises a refusal."""
     shard = shard_for(command, keyspace)
+    # A shard that is being moved counts as being where it goes: to ask for the same move again is no fault.
     if command.target == (shard.target or shard.owner):
         return None
     return {
@@ -49,6 +50,7 @@ def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, 
         "epoch": shard.epoch,
         "source": shard.owner,
         "target": command.target,
+        # Copied, so that what the saga wants follows from its own state; a keyspace's limits never change.
         "limits": {
             "value_bytes_max": keyspace.limits.value_bytes_max,
             "shard_bytes_max": keyspace.limits.shard_bytes_max,
@@ -97,6 +99,7 @@ def _plan(saga: Saga) -> tuple[Action, ...]:
 
 
 def _abandon(saga: Saga) -> tuple[Action, ...]:
+    # It may have been skipped, or answered by the node's removal. Then the intent to clean up falls due.
     discarded = "discard" in saga.results and "removed" not in saga.results["discard"]
     return (Apply(EndMove(**_move(saga), outcome="aborted", cleaned=discarded)),)
 
@@ -107,6 +110,8 @@ def _reserve(saga: Saga) -> tuple[Action, ...]:
     def heard(cluster: Cluster) -> Heard | None:
         return Heard(result={}) if id_ in cluster.held else None
 
+    # Decisive, because a refusal stays one: the target is cordoned, or unknown. A grant may come much later, and is
+    # heard in the cluster's state.
     wanted = ReserveSlots(saga=id_, source=saga.data["source"], target=saga.data["target"])
     return (
         Ask(CLUSTER, wanted, heard, decisive=True, waits=lambda cluster: waited_slot(id_, cluster)),
@@ -156,6 +161,7 @@ def _gate(saga: Saga) -> tuple[Action, ...]:
 
 
 def _close(saga: Saga) -> tuple[Action, ...]:
+    # In the log before anybody asks the source: a silence that is attested to this move then comes after the fence.
     return (Apply(FenceShard(**_move(saga))),)
 
 
@@ -165,6 +171,7 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
     def heard(cluster: Cluster) -> Heard | None:
         return Heard(result={"silent": source}) if cluster.silences.get(id_) == source else None
 
+    # Either is enough: the source's own word, or the proof that its lease is over.
     return _task(saga, "source", "fence"), Ask(CLUSTER, AttestSilence(node=source, saga=id_), heard)
 
 
@@ -190,6 +197,7 @@ def _drained(saga: Saga, result: Mapping[str, Any]) -> str | None:
     final, got = saga.results["fence"].get("extent"), result.get("extent")
     if not isinstance(got, dict):
         return "the target's answer lacks its extent"
+    # A silent source has named no end that could be compared.
     if final is not None and (final["position"], final["digest"]) != (got.get("position"), got.get("digest")):
         return f"the target drained to {got}, but the source ended at {final}"
     return None
@@ -223,6 +231,7 @@ def _soak(saga: Saga) -> tuple[Action, ...]:
 
 
 def _clean(saga: Saga) -> tuple[Action, ...]:
+    # With the epoch from before the move: a copy with which the shard may come back later is not meant.
     return _task(saga, "source", "drop"), _content_with_removal(saga, "source")
 
 
@@ -232,6 +241,7 @@ def _complete(saga: Saga) -> tuple[Action, ...]:
 
 
 _NOTHING_LEFT: Final = "it only fills the target's hidden copy, which the undoing of `prepare` discards"
+# Attempts. Even if each of them fails at once, the pauses of 1 to 2 seconds make this more than two weeks.
 _FOR_EVER: Final = 1_000_000
 
 
@@ -245,6 +255,7 @@ SHARD_MIGRATION: Final = Definition(
     1,
     (
         Step("plan", _plan, undo=(Step("abandon", _abandon),)),
+        # Others are before it in the queue, so an attempt cannot be late; after five minutes people are told.
         Step(
             "reserve", _reserve, undo=(_steadily("unreserve", _release),), timeout_seconds=None, stalled_seconds=300.0
         ),
@@ -260,6 +271,7 @@ SHARD_MIGRATION: Final = Definition(
         Step(
             "fence",
             _fence,
+            # In this order: the source may serve again only with the epoch that the log has given back to it.
             undo=(Step("reclaim", _reclaim), _steadily("reactivate", _reactivate)),
             pausable=False,
             timeout_seconds=None,

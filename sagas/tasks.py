@@ -21,6 +21,7 @@ from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Action, Definitions, Task
 from sagas.engine.wanted import pending
 
+# Ids come from outside, so the digits are bounded before they become numbers.
 _STEP: Final = re.compile(f"({PATTERNS[SAGA]})/({NAME})/([1-9][0-9]{{0,8}})")
 _OPEN: Final = re.compile(f"({PATTERNS[KEYSPACE]})/shard/([0-9]{{1,5}})/open/([0-9]{{1,18}})")
 _CLEANUP: Final = re.compile(f"({PATTERNS[SAGA]})/cleanup/({NAME})")
@@ -76,6 +77,7 @@ TaskId = StepTask | OpenTask | CleanupTask
 
 def parse_task_id(text: str) -> TaskId | None:
     """The id that `str` wrote; None: it is no task's."""
+    # First, because a node's name may be a number: the text would then fit an attempt at a step `cleanup` as well.
     if found := _CLEANUP.fullmatch(text):
         return CleanupTask(found[1], found[2])
     if found := _OPEN.fullmatch(text):

@@ -63,6 +63,8 @@ class Invariants:
         if recorded.version != expected:
             yield f"I14 version {recorded.version} where {expected} was due"
         self._versions[stream] = recorded.version
+        # Asked of every event: the saga's own event comes with its commit, by the same command, or the commit stands
+        # alone.
         yield from self._shards.follows(recorded)
         if isinstance(event, _SHARD_EVENTS):
             yield from self._shards.take(recorded)

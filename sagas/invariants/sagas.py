@@ -41,6 +41,7 @@ class SagaBooks:
         if isinstance(event, s.SagaStarted):
             if stream in self.live or stream in self.over:
                 yield "I14 the saga started twice"
+            # It may be one that this program does not know. Then order and pivot cannot be checked, but the rest can.
             definition = self._definitions.get((event.definition, event.version))
             self.live[stream] = KnownSaga(event.definition, event.data, definition, event.step)
             return
@@ -96,6 +97,7 @@ def _turned(saga: KnownSaga, event: s.CompensationStarted) -> Iterator[str]:
     if saga.turned:
         yield "I7 it turned back twice"
     if saga.definition is not None:
+        # The event does not say whether the last step was tried, so both scopes are sound.
         scopes = [saga.definition.undoing(event.step, tried=tried) for tried in (True, False)]
         if event.undo not in scopes:
             yield f"I8 {event.undo} does not undo what was done, in reverse order, up to {event.step}"

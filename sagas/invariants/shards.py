@@ -54,6 +54,7 @@ class ShardBooks:
         """What is broken by any event that follows a commit and is not of the same command."""
         unpaired = self._unpaired.get(recorded.partition)
         if unpaired is not None and unpaired[0] != recorded.command_id:
+            # Told once, and not again at each later event of the partition.
             del self._unpaired[recorded.partition]
             yield f"I4 {unpaired[1]}: its commit stands alone"
 
@@ -85,6 +86,7 @@ class ShardBooks:
             case k.CleanupIntended():
                 self._intents[stream, event.shard, event.node] = (event.migration, False)
             case k.CleanupDone() | k.CleanupAbandoned():
+                # An intent that is not due counts like none: nobody had asked for the copy to go.
                 if self._intents.pop((stream, event.shard, event.node), ("", False))[1] is False:
                     yield f"I11 shard {event.shard} was not to be cleaned up on {event.node}"
             case k.ShardFenced() | k.ShardMoved() | k.ShardReclaimed() | k.ShardMoveEnded():
@@ -118,6 +120,8 @@ class ShardBooks:
         fence = saga.results.get("fence") if saga is not None else None
         if fence is None:
             yield f"I5 shard {event.shard} was moved without an answer to its fence"
+        # The source did not answer itself. The cluster's stream has to say that it was silent, and may be read later
+        # than this one: so it is only noted here, and asked for at the end.
         elif "extent" not in fence:
             self._silent[event.migration] = str(fence.get("silent"))
         if event.was != shard.owner:
@@ -132,6 +136,7 @@ class ShardBooks:
         saga = self._sagas.get(event.migration)
         results = saga.results if saga is not None else {}
         cleaned = results.get("clean" if event.outcome == "completed" else "discard")
+        # The event's word is held against the answers of the nodes, which alone know what was deleted.
         if left and event.cleaned and (cleaned is None or "removed" in cleaned):
             yield f"I11 {event.migration} says that it left nothing behind on {left[0][2]}, but nobody cleaned up there"
         for place in left:

@@ -14,6 +14,7 @@ class SlotBooks:
         self.attested: set[tuple[str, str]] = set()
         self._slots: dict[str, frozenset[str]] = {}
         self._waiting: set[str] = set()
+        # What holds in a cluster whose limits nobody has set.
         self._limits = (1, 4)
         self._away: dict[str, bool] = {}
 
@@ -38,6 +39,7 @@ class SlotBooks:
             case n.NodeLost() | n.NodeRemoved():
                 self._away[event.node] = True
             case n.NodeSilenceAttested():
+                # A node that has never joined has no lease either.
                 if not self._away.get(event.node, True):
                     yield f"I5 the silence of {event.node} was attested to {event.saga}, but its lease holds"
                 self.attested.add((event.saga, event.node))
@@ -47,6 +49,7 @@ class SlotBooks:
             yield f"I14 {event.saga} was granted slots that it did not wait for"
         self._waiting.discard(event.saga)
         self._slots[event.saga] = frozenset((event.source, event.target))
+        # Counted at grants alone: limits that are lowered take no slot from a move that has one.
         used = Counter(node for nodes in self._slots.values() for node in nodes)
         node_moves_max, cluster_moves_max = self._limits
         for node in self._slots[event.saga]:

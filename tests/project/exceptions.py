@@ -131,8 +131,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/wire/registry",
         "muster/wire/shards",
         "projections",
-        "sagas",
-        "sagas/invariants",
         "workers",
         "workers/audit",
         "workers/cli",

@@ -34,8 +34,11 @@ class Lease:
         the lease for lost.
         """
         now, until = self._clock(), sent_at + seconds * LEASE_SHARE
+        # An answer that took this long is of no use: by this node's own count the lease is over already.
         if until <= now:
             return
+        # With `anew` the instant announced before may still lie ahead, so it is taken back: nothing is served until the
+        # copies have been compared.
         if anew or now >= self._until:
             self.end()
             self.lapses += 1
@@ -51,6 +54,8 @@ class Lease:
 
     def settled(self, lapse: int) -> bool:
         """The copies have been compared with the shard map since that lapse. Returns whether the lease has held meanwhile."""
+        # After another lapse the comparison may be too old. If the lease has run out, the next renewal begins a lapse
+        # of its own.
         if lapse != self.lapses or self._clock() >= self._until:
             return False
         self._settled = lapse

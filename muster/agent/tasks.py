@@ -71,6 +71,8 @@ class TaskRunner:
         """These tasks are wanted now in this form, or (None) no longer. All others stay as they are."""
         for id_, task in changes.items():
             running = self._running.get(id_)
+            # A task in another form is new work. It waits at the shard's lock until the old work, cancelled here, has
+            # ended.
             if running is not None and running.task != task:
                 del self._running[id_]
                 self._leave(running.work)
@@ -108,6 +110,7 @@ class TaskRunner:
         if work.cancelled():
             return
         error = work.exception()
+        # The task is no longer wanted, or is wanted in another form: nobody waits for this outcome.
         if self._running.get(task.id) is not running:
             return
         if error is None:

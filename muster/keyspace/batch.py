@@ -50,6 +50,7 @@ def waves(pendings: Iterable[Pending]) -> list[list[Pending]]:
     for pending in pendings:
         reads = isinstance(pending.operation, Get)
         wave, was_read = newest.get(pending.operation.key, (-1, False))
+        # Reads that follow each other share a wave: between them the key does not change.
         if wave < 0 or not (reads and was_read):
             wave += 1
         newest[pending.operation.key] = wave, reads
@@ -65,6 +66,7 @@ async def run(router: ShardRouter, pendings: Sequence[Pending]) -> list[Operatio
         for wave in waves(pendings):
             await _settle_all(router, wave)
     finally:
+        # After a cancellation too: otherwise what was held back would count against the limits for ever.
         for pending in pendings:
             _let_go(router, pending)
     return [pending.result for pending in pendings]
@@ -76,6 +78,7 @@ async def _settle_all(router: ShardRouter, wave: list[Pending]) -> None:
         groups: dict[str, list[Pending]] = defaultdict(list)
         for pending in left:
             pending.tried = place = router.map[pending.shard]
+            # Shards that no node serves meet under the empty address; their stream fails at once with the reason.
             groups[place.address].append(pending)
         async with asyncio.TaskGroup() as streams:
             for address, group in groups.items():
@@ -85,11 +88,13 @@ async def _settle_all(router: ShardRouter, wave: list[Pending]) -> None:
             return
         stuck = {pending.shard for pending in left if not _may_go_on(router, pending)}
         if stuck:
+            # One pause for all shards, of at most 50 ms; it ends earlier when one of their gates opens.
             await router.gates.pause(stuck, knock_seconds(tries))
             tries += 1
 
 
 def _let_go(router: ShardRouter, pending: Pending) -> None:
+    # An operation with an end is one that counts as held back, so it is given back once and then has none.
     if pending.ends_at is not None:
         router.held.give(pending.size)
         pending.ends_at = None
@@ -141,6 +146,7 @@ class _Stream:
         size = 0
         for pending in self._group:
             if operations and (len(operations) == MESSAGE_OPERATIONS_MAX or size + pending.size > MESSAGE_BYTES_MAX):
+                # Counted before gRPC gets it: from then on it may arrive, whatever becomes of the stream.
                 self._sent += len(operations)
                 yield node_pb2.Operations(operations=operations)
                 operations, size = [], 0
@@ -180,6 +186,7 @@ class _Stream:
             self._settle(pending, refusal)
             return
         full, now = None, self._loop.time()
+        # Once a try may have been applied, the outcome stays unknown until a later try is answered.
         pending.unknown = pending.unknown or is_outcome_unknown(error)
         if pending.ends_at is None:
             full = self._router.held.take(pending.size)

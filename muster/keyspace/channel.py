@@ -70,6 +70,7 @@ class NodeChannels:
     def keep(self, addresses: Container[str]) -> None:
         """Close the channels to all others, once the calls on them have ended."""
         for address in [address for address in self._open if address not in addresses]:
+            # Taken out of the open ones first: a call that begins now gets a new channel, not one that is closing.
             closing = asyncio.ensure_future(self._open.pop(address).close(self._grace_seconds))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -87,6 +88,8 @@ def error_of(error: AioRpcError | asyncio.CancelledError, address: str) -> Muste
     may have arrived. A cancellation of the caller itself is raised again.
     """
     if isinstance(error, asyncio.CancelledError):
+        # gRPC cancels the calls on a channel that is closed. Only the task itself knows whether it was cancelled as
+        # well.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise error
@@ -101,6 +104,7 @@ def error_of(error: AioRpcError | asyncio.CancelledError, address: str) -> Muste
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Timeout(f"{address} gave no answer in time", address=address)
     if code in _BROKEN or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # Unreachable promises that a write was not applied, so it is said only when there never was a connection.
         never_sent = code is grpc.StatusCode.UNAVAILABLE and details.lower().startswith(_NEVER_SENT)
         return (Unreachable if never_sent else Timeout)(detail, address=address)
     return MusterError(detail, address=address)

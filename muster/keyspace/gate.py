@@ -96,6 +96,7 @@ class Gate:
 
     def _give(self, waiter: Waiter, turn: Turn) -> bool:
         self._waiting.pop(waiter, None)
+        # This call was cancelled, or its time is over: the turn is not used up, and goes to the next one.
         if waiter.done():
             return False
         waiter.set_result(turn)

@@ -78,6 +78,7 @@ class Keyspace:
         await self._transport.open()
         self._opened = ShardRouter(self.name, held=self._held, **self._times)
         try:
+            # Strong: the keyspace may have been created a moment ago, by a client whose token is not known here.
             facts = orjson.loads(await self._transport.read(path_of("keyspaces", self.name), {}, "strong"))
             self._value_bytes_max = facts.get("value_bytes_max")
             await self._opened.open(self._transport)

@@ -61,11 +61,13 @@ class ShardRouter:
         begun = asyncio.get_running_loop().create_future()
         self._watching = asyncio.create_task(self._watch(transport, begun))
         await asyncio.wait((begun, self._watching), return_when=asyncio.FIRST_COMPLETED)
+        # The watch has ended before its first event: this raises its error.
         if not begun.done():
             await self._watching
 
     async def close(self) -> None:
         """Close the channels; calls that are held back end with an error."""
+        # Set before the gates open, so that the calls which come out of them end, and do not try once more.
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()
@@ -115,8 +117,12 @@ class ShardRouter:
                 return await self._try(tried, attempt, seconds)
             except MusterError as error:
                 self.heed(tried, error)
+                # Once a try may have been applied, the outcome stays unknown, whatever the next tries say of
+                # themselves.
                 trouble, unknown = error, unknown or is_outcome_unknown(error)
             finally:
+                # Also when this call was cancelled: only one call knocks at a time, and without this none would ever
+                # again.
                 if turn == "knock":
                     gate.knocked()
 
@@ -176,6 +182,7 @@ class ShardRouter:
                         if not begun.done():
                             begun.set_result(None)
             except MusterError as error:
+                # Before the first snapshot there is no map to work with; after it, calls go on with the map as it was.
                 if not begun.done():
                     raise
                 _LOG.warning("the shard map of %s cannot be watched any more: %s", self.keyspace, error.detail)

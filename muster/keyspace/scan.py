@@ -27,6 +27,7 @@ async def scan_shard(router: ShardRouter, shard: int) -> AsyncGenerator[tuple[st
                     for pair in pairs:
                         yield pair.key, pair.value
                         after = pair.key
+                    # The time begins anew with each part: it limits how long a scan waits, not how long it takes.
                     tries, ends_at = 0, loop.time() + router.hold_seconds
             return
         except MusterError as error:

@@ -67,12 +67,15 @@ class ShardMap:
 
     def _take(self, place: Place) -> bool:
         before = self._places[place.shard]
+        # A node's refusal may have told of a newer epoch than the watch has come to.
         if place.epoch < before.epoch:
             return False
         self._places[place.shard] = place
         if place.address != before.address:
             self._uses[place.address] += 1
             self._uses[before.address] -= 1
+            # `+` drops the addresses that no shard has any more; the empty one, of shards that no node serves, is no
+            # address.
             self._uses = +self._uses
             del self._uses[""]
         return bool(place.address) and (before.is_behind(place) or _is_freed(before, place))

@@ -30,6 +30,8 @@ async def _run_batch(transport: Transport, commands: Sequence[Envelope | Publish
     left = list(range(len(commands)))
     while True:
         body = {"commands": [document_of(commands[index]) for index in left]}
+        # This id names only the request. The controller goes by the ids of the commands, so a new one at each round
+        # does no harm.
         reply = await transport.write("POST", path_of("commands"), body, command_id=new_id())
         outcomes |= zip(left, _OUTCOMES.validate_python(orjson.loads(reply.body)["items"]), strict=True)
         # An unknown command may have been recorded: with the same id it is not done twice.

@@ -30,8 +30,10 @@ class EventParser:
             del self._rest[: end + 2]
             self._searched = 0
             event, data = self._parsed(block)
+            # A heartbeat has an id and no data. It moves the id on, and is no event.
             if data is not None or event == "reset":
                 yield self._id, event, data or b""
+        # The last byte is looked at again: it may be the first half of an end.
         self._searched = max(0, len(self._rest) - 1)
 
     def _parsed(self, block: bytes) -> tuple[str, bytes | None]:
@@ -64,6 +66,8 @@ async def follow(
     loop = asyncio.get_running_loop()
     gives_up_at = loop.time() + transport.timeout_seconds
     while True:
+        # Only the first connection has to show what this client has seen before; later ones resume from what came on
+        # the watch.
         token = transport.token if not begun else ""
         try:
             async with aclosing(_events(transport, path, query, token, seen)) as events:
@@ -77,6 +81,7 @@ async def follow(
         except OutOfStep:
             seen = ""
         except Transient:
+            # The connection had worked until now, so the time to come back begins with this failure.
             if gives_up_at == math.inf:
                 gives_up_at = loop.time() + reconnect_seconds_max
             pause = backoff_seconds(tries)
@@ -101,4 +106,6 @@ async def _events(
         async for chunk in content.iter_any():
             for event in parser.feed(chunk):
                 yield event
+    # A watch never ends by itself: the controller stops, or has cut off a client that reads too slowly. Either way the
+    # caller connects again.
     raise Unreachable(f"{transport.url} ended the watch")

@@ -25,6 +25,7 @@ class Keyed:
         items = {row[self._key]: row for row in document.get("items", ())}
         left = list(self.rows.keys() - items.keys()) if event == "snapshot" else document.get("gone", ())
         changed = tuple(key for key, row in items.items() if self.rows.get(key) != row)
+        # Before the keys are yielded, so that whoever hears of a key finds the row as it is now.
         self.rows.update(items)
         gone = tuple(key for key in left if self.rows.pop(key, None) is not None)
         yield changed + gone

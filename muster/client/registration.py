@@ -66,6 +66,7 @@ async def _return(client: "Client", registration: Registration, spec: Spec) -> N
             return
         written = await client.register_spec(registration.service, registration.instance, spec)
         registration.incarnation = written.incarnation
+    # The next heartbeat is refused for the same reason as the last one, and leads here again.
     except Transient as error:
         _LOG.warning("%s/%s is not registered: %s", registration.service, registration.instance, error.detail)
 

@@ -225,6 +225,8 @@ class ShardControl:
         """The migration with its steps, now and after each change, until it ends. Raises MigrationNotFound."""
         async with aclosing(self.watch_migrations(migration=migration)) as changes:
             async for _ in changes:
+                # The rows of a watch have no steps. This read is at least as new as the change, whose token the watch
+                # has observed.
                 found = await self.migration(migration)
                 yield found
                 if found.ended:

@@ -23,7 +23,10 @@ from muster.wire.problem import error_from
 
 BACKOFF_FIRST_SECONDS: Final = 0.05
 BACKOFF_MAX_SECONDS: Final = 1.0
+# Less than a call's whole time (10 s unless given otherwise): after a connection that hangs there is time for another
+# one.
 ATTEMPT_SECONDS_MAX: Final = 6.0
+# Three heartbeats of a watch, which the controller sends every 15 s.
 IDLE_SECONDS_MAX: Final = 45.0
 TOKEN: Final = "Muster-Token"
 Consistency = Literal["eventual", "session", "causal", "strong"]
@@ -50,6 +53,7 @@ class Transport:
     async def open(self) -> None:
         """Make the pool; nothing is sent yet."""
         headers = {"Muster-Actor": _header("actor", self._actor)} if self._actor else {}
+        # No limit on connections: each watch keeps one for as long as it lives, and must not take it from other calls.
         connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(connector=connector, headers=headers, trust_env=True)
 
@@ -69,6 +73,8 @@ class Transport:
         query = dict(query)
         headers: dict[str, str] = {}
         if consistency in ("session", "causal"):
+            # Without a token there is nothing to wait for: the read is `eventual`, which is what the controller takes
+            # when it is told nothing.
             if self.token:
                 headers[TOKEN] = self.token
                 query["consistency"] = consistency
@@ -150,10 +156,12 @@ class Transport:
                 method, f"{self.url}{path}", params=query, headers=headers, data=data, timeout=limits
             ) as response:
                 body = await response.read()
+                # Before the status is looked at: a refusal has a token too, of the state that it was judged by.
                 self.observe(response.headers.get(TOKEN, ""))
                 if response.status >= 400:
                     raise _problem(response.status, body)
                 return HttpReply(body, response.headers)
+        # There was no connection, so nothing was sent. With any other failure a write may have arrived.
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"no controller answers at {self.url}: {_said(error)}", url=self.url) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

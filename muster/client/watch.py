@@ -92,6 +92,7 @@ class Follower:
         before, self._held = self._held, {}
         for raw in items:
             held = before.get(_key(raw))
+            # What has not changed keeps its object: further down, another object means that the instance has changed.
             same = held is not None and held.raw == raw
             self._held[_key(raw)] = held if same and held is not None else _hold(raw)
         if not self._begun:
@@ -111,6 +112,7 @@ class Follower:
     def _delta(self, change: dict[str, Any], token: str) -> Iterator[Change]:
         raw = change["item"] if change["op"] == "put" else change
         key, held = _key(raw), self._held.get(_key(raw))
+        # What comes may overlap with what is held; an older change must not take the instance back.
         if held is not None and raw["position"] <= held.instance.position:
             return
         if change["op"] == "remove":

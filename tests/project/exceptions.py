@@ -124,7 +124,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/cli",
         "muster/cli/registry",
         "muster/cli/shards",
-        "muster/client",
         "muster/wire",
         "muster/wire/registry",
         "muster/wire/shards",

@@ -32,6 +32,7 @@ def configure(*, as_json: bool, level: int = logging.INFO) -> None:
     """Send all logs of the process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Structured(as_json=as_json))
+    # `force`, because a handler that a library has put there at its import would write each line twice.
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These tell of every reconnect at INFO; what matters of it is in our own states.
     for name in ("aiokafka", "uvicorn.error", "asyncio"):

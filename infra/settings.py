@@ -36,6 +36,7 @@ class Settings:
     @property
     def host(self) -> str:
         """The host to listen on."""
+        # An IPv6 address has colons itself, and so stands in brackets.
         return self.http.rpartition(":")[0].strip("[]")
 
     @property

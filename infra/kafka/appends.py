@@ -76,6 +76,7 @@ class Appends:
             _fail(entries, KafkaError("the appends are closed"))
         self._waiting.clear()
         if self._client is not None:
+            # Taken away before it is closed: who comes meanwhile to `land` something is refused at once.
             client, self._client = self._client, None
             await client.close()
 
@@ -154,6 +155,7 @@ class Appends:
             while entries := self._next(node):
                 await self._send(node, entries)
         finally:
+            # Nothing is awaited between the last look at what waits and this line: no batch is left to a task that ends.
             del self._carrying[node]
 
     def _next(self, node: int) -> dict[TopicPartition, _Waiting]:
@@ -161,6 +163,7 @@ class Appends:
         entries: dict[TopicPartition, _Waiting] = {}
         rest: list[_Waiting] = []
         for entry in self._waiting.pop(node, ()):
+            # What has timed out is left out: sent now, it would land long after its caller has given it up.
             if not entry.landed.done() and entries.setdefault(entry.partition, entry) is not entry:
                 rest.append(entry)
         if rest:
@@ -202,6 +205,7 @@ class Appends:
             for partition, landed in told.items():
                 _settle(entries[partition].landed, landed)
         except BaseException as error:
+            # On cancellation too: whoever waits would otherwise hear nothing before its deadline.
             _fail(entries.values(), error if isinstance(error, KafkaError) else KafkaError(repr(error)))
             if not isinstance(error, KafkaError):
                 raise

@@ -177,6 +177,8 @@ class KafkaLog:
         Raises Fenced or Uncertain, which end the reign; TooLarge, when nothing was sent, does not.
         """
         reign = self._reigning()
+        # One at a time, because the position and the sequence of a batch follow from the one before. Beats have a lock
+        # of their own, so that a beat does not queue behind the appends.
         async with reign.appending:
             self._still(reign)
             with self._over_on_error(reign):
@@ -188,6 +190,7 @@ class KafkaLog:
                 position = await self._landed(
                     reign, self._events, [(str(record.originator_id).encode(), record.state) for record in records]
                 )
+                # Something else was recorded in between, so the events are not where our caller believes them.
                 if position != reign.position:
                     raise self._uncertain(f"the batch landed at {position}, not at {reign.position}")
                 reign.position += len(records)
@@ -250,6 +253,7 @@ class KafkaLog:
             raise Fenced(f"another writer has claimed partition {self.partition}", partition=self.partition) from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise self._uncertain(repr(error)) from error
+        # Moved on only after success. Any error ends the reign, and the next begins at 0 with its own identity.
         reign.sequences[topic] = (sequence + len(records)) % _SEQUENCES
         return position
 

@@ -34,6 +34,7 @@ class KafkaSnapshots:
             generation, _, kind = key.partition("/")
             if kind == _MANIFEST and (document := opened(value)) is not None:
                 found.append((document, generation))
+        # The newest one may have been half written over when its writer died; then the one before it is whole.
         for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
             self._numbers[partition] = max(self._numbers.get(partition, 0), document["number"])
             count = len(document["chunks"])
@@ -50,6 +51,8 @@ class KafkaSnapshots:
             async with self._producing() as producer:
                 for index, chunk in enumerate(snapshot.chunks):
                     await producer.send(self._topic, chunk, f"{generation}/{index}".encode(), partition)
+                # No chunk is under way when the manifest is sent. After a crash up to here, this generation's old
+                # manifest does not fit its chunks any more, so the other generation is loaded.
                 await producer.flush()
                 document = manifest(snapshot, number)
                 await producer.send_and_wait(self._topic, document, f"{generation}/{_MANIFEST}".encode(), partition)

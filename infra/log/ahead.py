@@ -78,12 +78,14 @@ class ReadAhead:
 
     async def _both(self, source: Source, here: Read, after: Cursor, last: int) -> AsyncGenerator[Batch, None]:
         child = self._child
+        # A child that the reading before has kept is ready at once. A new one needs a moment, in which we read here.
         if child is None:
             child = self._child = await Child(self._command).start()
             async with aclosing(here(after)) as batches:
                 async for batch in batches:
                     yield batch
                     after = batch.cursor
+                    # Between two batches the cursor is whole, so the child can go on exactly from it.
                     if child.ready:
                         break
         if after.position < last:
@@ -133,6 +135,7 @@ class Child:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            # Above twice this asyncio stops reading the pipe and the child waits, so that it never runs far ahead.
             limit=_BUFFER_BYTES,
         )
         self._started = asyncio.create_task(self._frame())
@@ -143,6 +146,7 @@ class Child:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
+        # The wait leaves no zombie. The first frame may never come now; gathered, its error counts as seen.
         await asyncio.gather(self._process.wait(), self._started, return_exceptions=True)
 
     @property
@@ -160,6 +164,7 @@ class Child:
         assert self._process.stdin is not None
         try:
             await self._started
+            # JSON has no bytes, so the head travels as hex.
             request = [source, last, [*after[:2], after.head.hex(), *after[3:]]]
             self._process.stdin.write(orjson.dumps(request) + b"\n")
             while frame := await self._frame():

@@ -24,6 +24,7 @@ class CallThread:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        # A daemon: if nobody closes it, the process can end all the same.
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._closed = False
@@ -64,5 +65,6 @@ def _answer(future: asyncio.Future[Any], settle: Callable[[Any], None], told: An
 
 
 def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], told: Any) -> None:
+    # Cancelled while the call ran: what the call did stays done, only nobody is told of it.
     if not future.done():
         settle(told)

@@ -102,6 +102,7 @@ class Chain:
         self.partition = partition
         self.cursor = cursor
         self._position = cursor.position
+        # The head is kept as hex, the form that `prev` has in a document: no record has to be converted to be compared.
         self._head_position, self._head = cursor.head_position, cursor.head.hex()
         self._number, self._writer = cursor.term, cursor.writer
         self._open: list[tuple[int, Document]] = []
@@ -119,6 +120,8 @@ class Chain:
             self._position = position
             if self._step(position, key, value):
                 yield self._batch()
+        # Void records at the end are passed with a batch of no records. Behind an open batch they wait for its end,
+        # because a cursor must never stand inside a batch.
         if self._position > self.cursor.position and not self._open:
             yield self._batch()
 
@@ -157,6 +160,7 @@ class Chain:
             return self._term_started(
                 position, number, writer, sha256(known.prefix + value).hexdigest(), at_head=at_head
             )
+        # This stands before the look at `prev`: a deposed writer builds on a head that it believes in, right or wrong.
         if number < self._number:
             self._voids += 1
             return False
@@ -169,8 +173,10 @@ class Chain:
         return "batchlast" in document
 
     def _term_started(self, position: int, number: int, writer: str, head: str, *, at_head: bool) -> bool:
+        # A writer takes its number from the log that it has read, so a number can be taken twice but never be left out.
         if number > self._number + 1:
             raise self._corrupt(position, f"term {number} starts, but the last one was {self._number}")
+        # Two have claimed at once, or the reigning writer has appended in between: the order in the log has decided.
         if number <= self._number or not at_head:
             self._voids += 1
             return False

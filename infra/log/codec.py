@@ -72,6 +72,7 @@ class CloudEventMapper(Mapper[str]):
                     document["commandsoffset"] = str(commands_offset)
             key = key_of(recorded.stream)
             value = key.sealed(orjson.dumps(document, option=orjson.OPT_UTC_Z))
+            # The next record links to this one: the batch is valid only in this order, and only behind the cursor's head.
             head = key.link(value)
             stored.append(StoredEvent(key.stream, recorded.position, recorded.event.type, value))
         end = cursor.position + len(drafts)
@@ -102,9 +103,11 @@ class CloudEventMapper(Mapper[str]):
             document["commandhash"] = draft.command_hash
         data = draft.data
         if self.compressor is None and self.cipher is None:
+            # The draft has its JSON already; a fragment is copied into the document as it is.
             document["data"] = orjson.Fragment(data)
             return document
         if self.compressor is not None:
+            # Before the cipher: what is encrypted does not get smaller.
             data = self.compressor.compress(data)
         if self.cipher is not None:
             data = self.cipher.encrypt(data)
@@ -145,6 +148,7 @@ class CloudEventMapper(Mapper[str]):
     def _event(self, document: Document) -> Event:
         data = document.get("data")
         if data is None:
+            # Each record says by its member how it was written: plain ones of old stay readable when a cipher is added.
             packed = b64decode(document["data_base64"])
             if self.cipher is not None:
                 packed = self.cipher.decrypt(packed)
@@ -183,6 +187,7 @@ def _upcast(type_name: str, data: dict[str, Any]) -> tuple[type[Event], dict[str
     if event_type is None or not revision.isdigit():
         raise KeyError(f"unknown event type {type_name!r}")
     newest = int(event_type.type.rpartition(".v")[2])
+    # Newer code has written it. To read only what we know of it would lose history, so the reader stops here.
     if int(revision) > newest:
         raise KeyError(f"unknown revision of {stem!r}: {revision}, the newest known is {newest}")
     for number in range(int(revision), newest):

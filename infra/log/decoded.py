@@ -76,6 +76,7 @@ def row_of(position: int, document: Document) -> Row:
         event_type = EVENTS[document["type"]]
         if event_type not in _FLAT and event_type is not InstanceRegistered:
             return position, document
+        # Only judged here: the frame to the parent cannot carry a datetime, so the text goes on and is parsed there.
         datetime.fromisoformat(document["time"])
         values = _taken_apart(schema_of(event_type).validate_python(document["data"]))
         return (
@@ -101,6 +102,7 @@ def _taken_apart(event: Event) -> tuple[Any, ...]:
     if not isinstance(event, InstanceRegistered):
         return cast("tuple[Any, ...]", _FLAT[type(event)].values(event))
     spec = list(_SPEC.values(event.spec))
+    # Bytes can travel, objects of ours cannot. They are also the key under which `checks_of` keeps what it builds.
     spec[_CHECKS_AT] = _CHECKS.dump_json(event.spec.checks)
     return event.instance, event.incarnation, event.health, spec
 
@@ -110,6 +112,7 @@ def built(event_type: type[Event], values: Sequence[Any]) -> Event:
     if event_type is InstanceRegistered:
         instance, incarnation, health, spec = values
         return InstanceRegistered(instance=instance, incarnation=incarnation, health=health, spec=_spec(spec))
+    # Not strict: the value of an event with one field comes twice, see `_flat`.
     return event_type(**dict(zip(_FLAT[event_type].names, values, strict=False)))
 
 
@@ -170,6 +173,7 @@ class DecodedRecords(Sequence[tuple[int, Document]]):
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self.rows)))]
         position, document = _document(self.rows[index])
+        # A row does not carry this mark. Batches come whole, so it belongs to the last row.
         if index in (-1, len(self.rows) - 1):
             document["batchlast"] = True
         return position, document

@@ -69,6 +69,7 @@ class RecorderLog:
             async for batch in self.read(after):
                 after = batch.cursor
             marker = term_started(after, writer, self._now(), self._source)
+            # Refused, a rival has taken this position: we read what it wrote, and try again behind that.
             with suppress(IntegrityError):
                 await self._insert([marker])
                 [started] = Chain(self.partition, after).follow([(marker.originator_version, None, marker.state)])
@@ -78,6 +79,7 @@ class RecorderLog:
     async def append(self, records: Sequence[StoredEvent]) -> None:
         """See `EventLog.append`."""
         end = self._reigning()
+        # The recorder takes any position that is free: a batch further on would leave a gap, and a gap is damage.
         if records[0].originator_version != end + 1:
             raise Uncertain(f"the batch is for position {records[0].originator_version}, not {end + 1}")
         try:
@@ -112,6 +114,7 @@ class RecorderLog:
             records = await self._records(position, min(end, position + self._read_records_max))
             for batch in chain.follow(records):
                 yield batch
+            # The chain sees only what is there. Without this, a gap as long as a step would keep us asking for ever.
             if not records:
                 missing = position + 1
                 reason = f"record {missing} is missing"
@@ -125,6 +128,7 @@ class RecorderLog:
         await self._check(after)
         chain, position, idle = Chain(self.partition, after), after.position, 1
         while True:
+            # Cleared before we look, not after: an append in between sets it again, and the wait below ends at once.
             self._grown.clear()
             stored = await self._select(position, position + self._read_records_max)
             for batch in chain.follow((event.originator_version, None, event.state) for event in stored):

@@ -99,6 +99,7 @@ async def open_embedded(
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
             return
         with _held(folder):
+            # Only who holds the folder makes the table: a reader beside a running controller must change nothing.
             recorder.create_table()
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
 

@@ -40,6 +40,7 @@ class SqliteSnapshots:
         try:
             rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
             found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
+            # The newest one is refused if a chunk of it is missing or damaged; then the older generation serves.
             for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
                 chunks = connection.execute(
                     "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)

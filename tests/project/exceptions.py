@@ -114,12 +114,8 @@ RULES_IN_FACES: Final[frozenset[str]] = frozenset(
 
 SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
     {
-        "infra",
-        "infra/kafka",
-        "infra/log",
         "infra/postgres",
         "infra/shards",
-        "infra/sqlite",
         "muster",
         "muster/cli",
         "muster/cli/registry",

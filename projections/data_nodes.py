@@ -30,6 +30,7 @@ def fold(
 ) -> DataNode | None:
     """The node after the event."""
     event = recorded.event
+    # The decider's own functions make the row, so a table cannot know another node than commands are decided on.
     if isinstance(event, NodeJoined | NodeRejoined):
         return joined(row, event, recorded.version)
     if isinstance(event, NodeRemoved):
@@ -44,6 +45,7 @@ DATA_NODES: Final = Projection(
     row=DataNode,
     key=("node",),
     aliases={"node": "id"},
+    # Silence is attested to a saga. It changes no row, and the node may have been removed by then.
     events=frozenset(
         kind for kind in DECIDER.events if issubclass(kind, NodeEvent) and kind is not NodeSilenceAttested
     ),
@@ -60,5 +62,6 @@ DATA_NODES: Final = Projection(
         "incarnation",
         "version",
     ),
+    # Tables of revision 1 are like this; to do otherwise would be another revision.
     keeps_whole_row=True,
 )

@@ -53,6 +53,7 @@ INSTANCES: Final = Projection(
     aliases={"instance": "id"},
     events=frozenset(DECIDER.events),
     key_of=key_of,
+    # The decider's own fold: an instance in a table cannot differ from the one that commands are decided on.
     fold=evolve,
     columns=(
         "spec.address",
@@ -64,6 +65,7 @@ INSTANCES: Final = Projection(
         "health",
         "cause",
         "health_since",
+        # These two only show whether there is a mark. The mark itself is kept in the rest of the row.
         "maintenance",
         "draining",
         "discoverable",

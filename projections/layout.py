@@ -40,6 +40,7 @@ class Layout(Generic[Row]):
             Column(path.rpartition(".")[2], path, known.get(path) or _property_type(projection.row, path))
             for path in shown
         )
+        # A column that shows only whether something is there cannot give it back, so the rest keeps it too.
         held = [column.path for column in self.columns if column.path in known and not column.shows_presence]
         left = [Column(path, path, kind) for path, kind in known.items() if path not in {*held, *key_paths}]
         self.rest: Final = () if projection.keeps_whole_row else tuple(left)
@@ -47,6 +48,8 @@ class Layout(Generic[Row]):
         self.rest_of = _all_of([column.path for column in self.rest])
         self._whole = projection.keeps_whole_row
         if not self._whole:
+            # The order in which `row` hands over the values. Where a path stands twice, as a column that shows a
+            # presence and in the rest, the later place counts, and there the value is.
             self._paths = (*key_paths, *shown, *(column.path for column in self.rest))
             self._built = _builder(projection.row, {path: place for place, path in enumerate(self._paths)})
 
@@ -94,6 +97,7 @@ def _all_of(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     """What takes the values at the paths from a row."""
     if not paths:
         return lambda _: ()
+    # An attrgetter of one path gives the value itself and no tuple.
     found = attrgetter(*paths)
     return found if len(paths) > 1 else lambda row: (found(row),)
 

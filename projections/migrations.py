@@ -70,6 +70,7 @@ class MigrationRow:
     @property
     def keyspace(self) -> str | None:
         """The keyspace of the moved shard."""
+        # A saga of another kind may be about no shard: then this and the three below are None.
         return self.data.get("keyspace")
 
     @property
@@ -120,6 +121,7 @@ def fold(row: MigrationRow | None, recorded: Recorded) -> MigrationRow | None:
             recorded.position,
         )
     assert row is not None, f"{event.type} of {recorded.stream}, which never started"
+    # Here, because `_changed` does not know who did it.
     if isinstance(event, SagaPaused):
         row = replace(row, paused_by=recorded.actor)
     return replace(_changed(row, event, at), events=row.events + 1, position=recorded.position)
@@ -132,6 +134,7 @@ def _changed(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
         case StepSkipped():
             return _next(_ended(row, at, "skipped"), event.next, at)
         case StepFailed():
+            # Without another attempt the next event of the same batch says what follows: blocked, or on its way back.
             standing = "retrying" if event.retry_seconds is not None else row.standing
             return replace(_ended(row, at, "failed", error=event.error), standing=standing, error=event.error)
         case StepRetried():
@@ -141,7 +144,9 @@ def _changed(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
         case StepStalled():
             return replace(row, stalled=True)
         case CompensationStarted():
+            # A step that has failed has ended already; one that was aborted in the middle has not.
             turned = row if row.steps[-1].ended_at is not None else _ended(row, at, "given up")
+            # Before `_next`, which marks by the phase that the steps from here on undo something.
             turned = replace(turned, phase="compensating", cause=event.cause)
             return _next(turned, event.undo[0] if event.undo else None, at)
         case SagaBlocked():
@@ -163,6 +168,7 @@ def _changed(row: MigrationRow, event: object, at: datetime) -> MigrationRow:
 def _ended(
     row: MigrationRow, at: datetime, outcome: Outcome, error: str | None = None, result: dict[str, Any] | None = None
 ) -> MigrationRow:
+    # The last failure stays to be read, also when a later attempt has succeeded.
     last = replace(row.steps[-1], ended_at=at, outcome=outcome, error=error or row.steps[-1].error, result=result)
     return replace(row, steps=(*row.steps[:-1], last))
 

@@ -11,6 +11,7 @@ Row = TypeVar("Row")
 Key = tuple[str, ...]
 
 
+# Equal by identity: projections are keys of dictionaries, and not all of their fields can be hashed.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Projection(Generic[Row]):
     """A read model's definition.
@@ -52,6 +53,7 @@ class Projection(Generic[Row]):
 
     def touched_by_each(self, recorded: Sequence[Recorded]) -> list[Key | None]:
         """`touched`, of many events."""
+        # Looked up once and not for each event: the whole log comes by here.
         events, key_of = self.events, self.key_of
         return [key_of(one) if type(one.event) in events else None for one in recorded]
 

@@ -51,6 +51,7 @@ def fold(row: ServiceRow | None, recorded: Recorded) -> ServiceRow | None:
         counts[_PLACES[event.health]] -= 1
     healthy, unhealthy, unknown = counts
     assert min(counts) >= 0, f"negative count of {recorded.stream}: {counts}"
+    # A service without instances is not there, as the decider says too.
     if not healthy and not unhealthy and not unknown:
         return None
     return ServiceRow(name_of(recorded.stream), healthy, unhealthy, unknown, recorded.position)

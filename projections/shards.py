@@ -45,6 +45,7 @@ def fold(row: ShardRow | None, recorded: Recorded) -> ShardRow | None:
     """The row after the event."""
     event = recorded.event
     if row is None:
+        # A shard may be pinned before anybody has opened it.
         assert isinstance(event, ShardOpened | ShardPinSet), f"{event.type} of a shard that was never opened"
         row = ShardRow(None, 0, "inactive", False, False, None, None, recorded.position)
     return replace(_changed(row, event), position=recorded.position)
@@ -75,6 +76,7 @@ SHARDS: Final = Projection(
     revision=1,
     row=ShardRow,
     key=("keyspace", "shard"),
+    # Not `ShardsAssigned`: it names many shards, and an event touches one row at most.
     events=frozenset(
         (
             ShardOpened,

@@ -123,7 +123,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/wire",
         "muster/wire/registry",
         "muster/wire/shards",
-        "projections",
         "workers",
         "workers/audit",
         "workers/cli",
@@ -138,8 +137,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "workers/http/shards",
         "workers/http/watch",
         "workers/projector",
-        "workers/sagas",
-        "workers/views",
     }
 )
 """Folders where fewer than 3 % of the lines have a comment."""

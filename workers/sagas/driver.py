@@ -108,6 +108,7 @@ class SagaDriver:
     def ended(self) -> None:
         """Let everything be: another writer carries on."""
         self._reigning = False
+        # A command that is on its way may still be decided. The next writer finds its effect, or asks again.
         for task in self._asking.values():
             task.cancel()
         self._upkeep.clear()
@@ -131,8 +132,10 @@ class SagaDriver:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
                     await self._work.wait()
+            # Before the sagas are looked at: news that come meanwhile wake this again.
             self._work.clear()
             while self._dirty:
+                # So many at a time, that the writer and everything else get their turn in between.
                 self._turn()
                 await asyncio.sleep(0)
             if self._reigning and self._monotonic() >= around_at:
@@ -179,6 +182,7 @@ class SagaDriver:
             return self._asks_nothing(saga.id)
         asked = self._asks(saga, asks)
         for ask in asks:
+            # All are listened to before any command is sent: what decides the step makes the commands needless.
             heard = ask.heard(self._states(ask.stream)) if ask.heard is not None else None
             if heard is not None:
                 return self._report(saga, heard)
@@ -194,6 +198,7 @@ class SagaDriver:
     def _asks(self, saga: Saga, asks: Sequence[Ask]) -> _Asked:
         """What the saga's attempt has asked so far. From now on it is looked at when one of the streams has news."""
         asked = self._asked.get(saga.id)
+        # Another step or another attempt: what was accepted before it says nothing about this one.
         if asked is None or asked.task != task_id(saga):
             self._asks_nothing(saga.id)
             asked = self._asked[saga.id] = _Asked(task_id(saga), frozenset(ask.stream for ask in asks))
@@ -213,6 +218,7 @@ class SagaDriver:
             again = await self._answered(saga, place, ask)
         finally:
             self._asking.pop((saga.id, place), None)
+        # The saga has moved on meanwhile, and could not ask again at this place, since this command still held it.
         if again or self._live.get(saga.id) is not saga:
             self._look_at(saga.id)
 
@@ -225,10 +231,13 @@ class SagaDriver:
         try:
             answer = await self._submit(Envelope(id_, ask.stream, ask.command, actor="muster", correlation_id=saga.id))
         except MusterError as error:
+            # Nobody writes there now, or the answer is late. It is asked again until the step's timeout, if it
+            # has one, ends the attempt.
             log.debug("a saga's command was not answered", extra={"saga": saga.id, "reason": error.detail})
             await asyncio.sleep(ask_again_seconds)
             return True
         if answer.error is not None:
+            # Any other refusal is asked again when the stream has news.
             if ask.decisive:
                 self._report(saga, Heard(error=f"{answer.error['name']}: {answer.error['detail']}"))
         elif ask.heard is None:
@@ -237,6 +246,7 @@ class SagaDriver:
             asked = self._asked.get(saga.id)
             if answer.status == "accepted" and asked is not None and asked.task == task_id(saga):
                 asked.accepted.add(place)
+            # News that came while the command was on its way could not ask again. So they are looked at now.
             return bool(self._states(ask.stream).version != version)
         return False
 
@@ -252,6 +262,7 @@ class SagaDriver:
                 outcome="done" if heard.error is None else "failed",
                 result=dict(heard.result or {}),
                 error=heard.error,
+                # Another attempt would find the same state, and hear the same.
                 final=True,
             ),
         )

@@ -67,13 +67,16 @@ class Upkeep:
     def _free_slots(self, live: Container[str]) -> None:
         """Give back what sagas hold that have ended: a request that came late can have taken slots after their release."""
         for saga in (*self._views.cluster.held, *self._views.cluster.waiting):
+            # The version is in the id: slots that are taken once more, later, must not get the old answer.
             id_ = f"{saga}/slots/{self._views.cluster.version}"
+            # Of sagas of keyspaces that are written elsewhere `live` knows nothing.
             if name_of(saga) in self._keyspaces and saga not in live:
                 self._give(Envelope(id_, CLUSTER, ReleaseSlots(saga=saga), _ACTOR, "the saga has ended"))
 
     def _drain_nodes(self) -> None:
         """Start the next moves off draining nodes, of this partition's keyspaces."""
         for move in drain_moves(self._views.keyspaces, self._views.cluster):
+            # The same id until the shard has had another move, so a repeat does not start a second one.
             id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
             if move.keyspace in self._keyspaces:
                 command = MoveShard(shard=move.shard, target=move.target)

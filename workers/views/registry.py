@@ -84,6 +84,7 @@ class RegistryViews:
     def _removed(self, service: str, id_: str) -> Instance | None:
         rows = self.instances.get(service, {})
         gone = rows.pop(id_, None)
+        # A service without instances is not there, as the decider says too.
         if not rows:
             self.instances.pop(service, None)
         return gone
@@ -115,6 +116,7 @@ class RegistryViews:
         history = self.history.rows
         history.update((key, listed(history.get(key), positions)) for key, positions in skimmed.positions.items())
         for service in {service for service, _ in skimmed.positions}:
+            # In the order of registration, as the rows stand when each event is applied.
             registered = sorted(streams[service_stream(service)].instances.values(), key=_incarnation)
             self._replace(service, registered, skimmed.counted_at.get(service))
 

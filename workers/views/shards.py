@@ -89,6 +89,7 @@ class ShardViews:
             for number in numbers:
                 self._standing(name, number, recorded.at, changed)
         elif stream == CLUSTER:
+            # The part is often only the node that the event is about, so the whole cluster is folded here once more.
             self.cluster = cluster.evolve(self.cluster, recorded)
             if isinstance(event, NodeEvent):
                 changed.nodes.add(event.node)
@@ -143,6 +144,7 @@ class ShardViews:
 
     def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
         """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""
+        # Tasks that are placed here are no news to anybody: listeners begin with what they find.
         nobody = Changed()
         self.migrations.update(((row.migration,), row) for row in migrations)
         self._ended.extend(row.migration for row in migrations if row.ended_at is not None)
@@ -199,4 +201,5 @@ def _touched(event: object, state: Keyspace) -> Sequence[int]:
         case ShardsAssigned():
             return event.shards
         case _:
+            # What is left is the creation, which brings all shards.
             return range(state.count)

@@ -153,6 +153,8 @@ class Snapshotter:
         if self._partition.cursor.position == self._taken_at or self._views.parked:
             return  # A row that stands still must not be taken for the truth at a later start.
         began = time.monotonic()
+        # From here to the first chunk there is no await: all copies are taken at this one cursor, though encoded
+        # later.
         number, cursor = self._partition.number, self._partition.cursor
         assert cursor == self._views.cursors[number], "views and partition move together"
         streams = self._partition.committed()
@@ -205,6 +207,7 @@ class Snapshotter:
             chunks.extend(map(_packed, _instances(some)))
             await asyncio.sleep(0)
         await self._store.save(number, Snapshot(cursor, revision(), facts, chunks))
+        # Only now: one that could not be saved does not count as taken.
         self._taken_at, self._since = cursor.position, time.monotonic()
         self.last_seconds = self._since - began
 
@@ -215,9 +218,9 @@ class Snapshotter:
         ids: list[Piece] = []
         for packed in snapshot.chunks:
             chunk = _unpacked(packed)
-            kind = bytes(chunk[9 : chunk.index(b'"', 9)])
+            kind = bytes(chunk[9 : chunk.index(b'"', 9)])  # Every chunk begins with `{"kind":"`: nine bytes.
             if kind == b"ids":
-                ids.append(partial(_rows, packed))
+                ids.append(partial(_rows, packed))  # Unpacked when a writer needs them: who only reads never does.
                 continue
             if kind == b"instances":
                 for service, some in groupby(map(_instance, orjson.loads(chunk)["rows"]), _service):
@@ -241,7 +244,7 @@ class Snapshotter:
         partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
-        for stream, version in versions.items():
+        for stream, version in versions.items():  # Last: a service's instances may stand in several chunks.
             partition.streams[stream] = Service(version, dict(views.instances.get(name_of(stream), {})))
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])

@@ -43,6 +43,7 @@ def revision() -> str:
     """The revision of snapshots that this code writes and reads."""
     schemas = [_plain(_schema(kind).json_schema(mode="serialization")) for kind in sorted(_KEPT)]
     schemas += [_plain(TypeAdapter(row).json_schema()) for row in _ROWS]
+    # A fold can change without its row's schema: the projection's revision says that.
     rows = [(projection.name, projection.revision) for projection in PROJECTIONS]
     said = json.dumps([_layout, rows, schemas], sort_keys=True)
     return f"{_layout}:{sha256(said.encode()).hexdigest()[:16]}"

@@ -57,6 +57,7 @@ def _fold_into(projection: Projection[Row], rows: dict[Key, Row], parked: AllPar
     name, fold_row = projection.name, projection.fold
 
     def fold(key: Key, recorded: Recorded) -> None:
+        # Mostly nothing is parked at all, and then no second key needs to be made and hashed.
         if parked and (name, key) in parked:
             return
         try:

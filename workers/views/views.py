@@ -168,6 +168,7 @@ class Views:
         return all(self.cursors[partition].position >= position for partition, position in token.items())
 
     def _wake(self) -> None:
+        # A wait that has timed out is done as well: its future was cancelled.
         waiting = [(token, future) for token, future in self._waiting if not future.done()]
         self._waiting = [pair for pair in waiting if not self._reached(pair[0])]
         for token, future in waiting:

@@ -110,8 +110,8 @@ def _reserve(saga: Saga) -> tuple[Action, ...]:
     def heard(cluster: Cluster) -> Heard | None:
         return Heard(result={}) if id_ in cluster.held else None
 
-    # Decisive, because a refusal stays one: the target is cordoned, or unknown. A grant may come much later, and is
-    # heard in the cluster's state.
+    # Decisive: when the target is cordoned or unknown, the move fails and does not wait for that to change. A grant may
+    # come much later, and is heard in the cluster's state.
     wanted = ReserveSlots(saga=id_, source=saga.data["source"], target=saga.data["target"])
     return (
         Ask(CLUSTER, wanted, heard, decisive=True, waits=lambda cluster: waited_slot(id_, cluster)),

@@ -125,8 +125,7 @@ class CommandIds:
         self._settle_all()
         for generation in self._generations:
             for id_, packed in generation.items():
-                # Byte 8 is the status; 0 is an acceptance. Refusals are not in the log, so a snapshot of it has none
-                # either.
+                # Byte 8 is the status, 0 an acceptance. Other answers are not in the log, so a snapshot has none either.
                 if packed[8] == 0:
                     yield id_, packed.hex()
 

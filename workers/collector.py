@@ -21,6 +21,7 @@ class Collector:
     def off(self, by: object) -> None:
         """Keep it off until the same `by` turns it `on` again."""
         if not self._unwanted_by:
+            # The minute counts from here. Until now the collector was on, and has looked by itself.
             self._looked_at = time.monotonic()
         self._unwanted_by.add(by)
         gc.disable()
@@ -34,6 +35,7 @@ class Collector:
     def now_and_then(self) -> None:
         """Collect the youngest objects, if it is off and the last time was a minute ago."""
         if self._unwanted_by and time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            # A look at the older objects would visit all that was built, which is what it was turned off for.
             gc.collect(0)
             self._looked_at = time.monotonic()
 

@@ -84,6 +84,7 @@ class Gateway:
 
     async def _refused(self, envelopes: Sequence[Envelope], check: Check) -> list[Refused | None]:
         found = [self._judged(envelope, check) for envelope in envelopes]
+        # The usual case costs no proof. What late views let through, its partition or its saga still judges.
         if not any(found):
             return found
         await self._catch_up()
@@ -98,6 +99,7 @@ class Gateway:
         return None if executor is not None and executor.knows(envelope.id) else refused
 
     async def _catch_up(self) -> None:
+        # All of them: what a rule asks about nodes and shards may stand in any partition.
         partitions = range(self.partitions)
         try:
             async with asyncio.timeout(catch_up_seconds_max):
@@ -112,6 +114,7 @@ class Gateway:
         try:
             return self._executor(partition).submit_all(envelopes)
         except MusterError as error:
+            # Only these fail: commands of other partitions in the same request are decided all the same.
             return [error] * len(envelopes)
 
     async def prove(self, partition: int) -> int:

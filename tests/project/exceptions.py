@@ -123,12 +123,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/wire",
         "muster/wire/registry",
         "muster/wire/shards",
-        "workers",
-        "workers/audit",
-        "workers/cli",
-        "workers/controller",
-        "workers/doctor",
-        "workers/health",
         "workers/http",
         "workers/http/audit",
         "workers/http/controller",
@@ -136,7 +130,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "workers/http/registry",
         "workers/http/shards",
         "workers/http/watch",
-        "workers/projector",
     }
 )
 """Folders where fewer than 3 % of the lines have a comment."""

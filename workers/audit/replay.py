@@ -65,6 +65,7 @@ async def replay(
             result.rows[fold.projection.name] |= fold.rows
             result.parked[fold.projection.name] += fold.parked.values()
         if into is not None:
+            # For its side effect: it makes the stored cursors, at START, which the commit moves.
             await into.cursors(log.partition, projections)
             # One transaction for each partition: after a crash the tables hold some partitions whole, and no half one.
             changes = {fold.projection: fold.take() for fold in folds}

@@ -32,6 +32,7 @@ async def verify_moves(logs: Iterable[EventLog], mapper: CloudEventMapper) -> Mo
         async with aclosing(log.read(START)) as batches:
             async for batch in batches:
                 for position, document in batch.records:
+                    # Services take no part in moves: their events are not even decoded.
                     if kind_of(document["subject"]) != SERVICE:
                         events += 1
                         breaches += invariants.take(mapper.recorded(log.partition, position, document))

@@ -52,6 +52,7 @@ async def verify_in_parallel(
     short for segments of `segment_records_min`.
     """
     async with open_logs() as logs:
+        # Partitions are cut only when there are more processes than partitions.
         pieces = 1 if fold else processes // len(logs)
         parts = [
             part for index, log in enumerate(logs) for part in await _parts(index, log, pieces, segment_records_min)
@@ -119,6 +120,7 @@ async def _walked_all(
         elsewhere = {
             number: loop.run_in_executor(pool, _walked, open_logs, mapper, part, number, fold)
             for number, part in enumerate(parts)
+            # The others, one of each round, are left to this process.
             if children and number % (children + 1)
         }
         telling = asyncio.create_task(_tell(counts, progress)) if progress is not None else None

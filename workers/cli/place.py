@@ -40,6 +40,7 @@ def place_options(command: F) -> F:
     def wrapped(*args: Any, data: Path, kafka: str | None, partitions: int | None, prefix: str, **kwargs: Any) -> Any:
         return command(*args, place=LogPlace(data, kafka, partitions, prefix), **kwargs)
 
+    # click shows first what is added last.
     for option in (prefix_option, _partitions_option, _kafka_option, data_option):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
@@ -52,9 +53,11 @@ async def opened(place: LogPlace, *, alone: bool = False) -> "AsyncIterator[Sequ
     from infra.sqlite.engine import open_embedded
 
     if place.kafka is not None:
+        # A command that reads makes no topics: with a misspelt prefix it would leave empty ones behind.
         async with open_kafka(place.kafka, partitions=place.partitions, prefix=place.prefix, create=False) as engine:
             yield list(engine.logs.values())
     else:
+        # Read-only takes no lock, so that a controller may run on the folder meanwhile.
         async with open_embedded(place.data, partitions=place.partitions, read_only=True, alone=alone) as engine:
             yield list(engine.logs.values())
 

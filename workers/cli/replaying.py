@@ -33,6 +33,7 @@ def point_of(to: str | None) -> dict[str, Any]:
         return {}
     if to.isdigit():
         return {"to_position": int(to)}
+    # No time gets in here: its date and hour are not made of digits and colons alone.
     if all(part.replace(":", "").isdigit() for part in to.split(",")) and ":" in to and "-" not in to:
         return {"to_position": parse_token(to)}
     try:
@@ -41,6 +42,7 @@ def point_of(to: str | None) -> dict[str, Any]:
         raise click.BadParameter(
             f"{to!r} is no position and no time like 2026-01-31T12:00:00Z", param_hint="--to"
         ) from None
+    # It would be another instant on a machine in another time zone.
     if at.tzinfo is None:
         raise click.BadParameter(f"{to!r} needs an offset, like Z or +02:00", param_hint="--to")
     return {"to_time": at}

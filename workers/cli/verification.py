@@ -24,6 +24,7 @@ async def verified(place: LogPlace, *, fold: bool, quiet: bool) -> "list[VerifyR
         def progress(events: int) -> None:
             tell(f"{events:,} events")
 
+        # Alone: the work is spread over processes already, and a child that reads ahead for each would compete with them.
         return await verify_in_parallel(partial(opened, place, alone=True), CloudEventMapper(), progress, fold=fold)
 
 
@@ -60,6 +61,7 @@ def show_reports(reports: "Sequence[VerifyReport]") -> None:
                 *(f"{number:,}" for number in (report.partition, report.events, report.terms, report.voids)),
                 f"{report.streams:,}",
                 f"{report.head.position:,}",
+                # Enough to compare two logs by eye; `--json` has all of it.
                 report.head.head.hex()[:16],
             )
             for report in reports

@@ -88,6 +88,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
             partial(_owns, members, number),
         )
         writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
+        # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
         executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
         snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
     drivers = [SagaDriver(observe, gateway.submit, state, views.shards) for _ in writers]

@@ -29,6 +29,7 @@ def listening_socket(settings: Settings) -> Iterator[socket.socket]:
     # With the protocol named as TCP, event loops turn Nagle's algorithm off; with it on, small answers wait 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with listening:
+        # Connections of the process before may linger on the port; they must not keep a restart from taking it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((settings.host, settings.port))

@@ -81,6 +81,7 @@ async def _topics(bootstrap: str, partitions: int, prefix: str) -> list[Finding]
     if not names & present:
         return [Finding("ok", f"topics {prefix}.*", "not there yet; muster creates them when it starts")]
     try:
+        # Nothing is created: the doctor changes nothing of muster's own, and tells what is missing.
         warnings = await provision(bootstrap, partitions=partitions, prefix=prefix, create=False)
     except NotReady as error:
         return [Finding("fault", f"topics {prefix}.*", error.detail, "as it says")]

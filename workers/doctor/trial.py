@@ -29,6 +29,7 @@ SLOW_MILLISECONDS: Final = 20.0
 
 async def try_out(bootstrap: str) -> list[Finding]:
     """The findings of the trial. A trial that fails is a fault, not an error."""
+    # A new name each time, so that two trials never meet, nor the topics that a killed one left behind.
     prefix = f"muster-doctor-{secrets.token_hex(4)}"
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -38,6 +39,7 @@ async def try_out(bootstrap: str) -> list[Finding]:
         remedy = "allow this user to create topics and to use transactional ids"
         return [Finding("fault", "kafka trial", f"a trial on topics {prefix}.* failed: {reason(error)}", remedy)]
     finally:
+        # With a time limit of its own: a trial that has used up its time still takes its topics away.
         await _delete(bootstrap, prefix)
 
 

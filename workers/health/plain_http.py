@@ -47,6 +47,7 @@ async def ask(url: URL, method: str, headers: Mapping[str, str], wanted: bytes |
 def _request(url: URL, method: str, headers: Mapping[str, str]) -> bytes:
     head = {"Host": url.host_port_subcomponent or "", **DEFAULTS, "Connection": "close"}
     if method in ("POST", "PUT"):
+        # Without a length some servers refuse these methods with 411.
         head["Content-Length"] = "0"
     if url.user is not None:
         head["Authorization"] = "Basic " + b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
@@ -120,6 +121,7 @@ class _Exchange(asyncio.Protocol):
             self._conclude(False)
 
     def on_message_complete(self) -> None:
+        # An announcement like 100 Continue is a complete message too, and is not the answer.
         if self._status:
             self._conclude(False)
 

@@ -132,6 +132,7 @@ async def _ask_over_tls(
 async def _contains(body: aiohttp.StreamReader, wanted: bytes) -> bool:
     seen = bytearray()
     while len(seen) < BODY_BYTES_MAX and (chunk := await body.read(BODY_BYTES_MAX - len(seen))):
+        # A match may have begun in what came before, but not lie in it as a whole.
         start = max(0, len(seen) - len(wanted) + 1)
         seen += chunk
         if seen.find(wanted, start) >= 0:

@@ -84,6 +84,7 @@ class Pipeline:
         self.cursor = self._next = self._folded = cursor
         self.read = cursor.position
         for projection in self.projections:
+            # At the log's start nothing of this partition is stored, so that a key which is new here needs no look-up.
             fold = Fold(projection, rows_max=self._limits.rows_cached_max, complete=cursor == START)
             fold.parked = {parked.key: parked for parked in await self._store.parked(self.partition, projection)}
             self._folds.append(fold)
@@ -106,10 +107,12 @@ class Pipeline:
             await self._intake.put("end")
             async with aclosing(self._log.tail(cursor)) as batches:
                 async for batch in batches:
+                    # A batch with the same cursor says only that nothing has come.
                     if batch.cursor != cursor:
                         cursor = batch.cursor
                         await self._intake.put(batch)
         except Corrupt as error:
+            # It queues behind the batches before the damage, so that these are folded and stored before we stop.
             await self._intake.put(error)
 
     async def _fold_on(self) -> None:
@@ -124,6 +127,7 @@ class Pipeline:
                 continue
             if self._folded != self.cursor:
                 self._dirty.set()
+            # All that stands before the signal is stored first: `current` means that readers can see it.
             await self._until(lambda: self.cursor == self._folded)
             if isinstance(signal, Corrupt):
                 raise signal
@@ -183,6 +187,7 @@ class Pipeline:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            # No await until all is taken: the changes and the cursor that is stored with them are of the same moment.
             new, events, self._folded_events = self._folded, self._folded_events, 0
             changes = {fold.projection: fold.take() for fold in self._folds}
             self._taken_at = time.monotonic()
@@ -245,6 +250,7 @@ class _Intake:
 
 
 def _size(item: _Item) -> int:
+    # A batch without events counts as well, or any number of them could wait here.
     return len(item.records) or 1 if isinstance(item, Batch) else 1
 
 

@@ -112,6 +112,8 @@ class Projector:
                 self._building = await self._store.prepare(self._projections)
                 groups = await self._groups(log, projections)
                 if len(groups) > 1:
+                    # A new revision begins at the start while the others go on. Each group has its own pipeline from
+                    # here on, and this call does not return.
                     await self._keep_all(log, groups.values())
                 [cursor] = groups
                 pipeline = self._pipeline(log, projections)
@@ -151,6 +153,7 @@ class Projector:
         for projection in pipeline.projections:
             self._current.add((pipeline.partition, projection.name))
             everywhere = all((log.partition, projection.name) in self._current for log in self._logs)
+            # Only when every partition is there: shown earlier, the view would lack the rows of the others.
             if projection in self._building and everywhere:
                 await self._store.switch(projection)
                 self._building = [other for other in self._building if other is not projection]

@@ -7,5 +7,6 @@ def pause_seconds(tries: int, first_seconds: float, most_seconds: float, share: 
 
     `share`, from 0 (half) to 1 (all), spreads the pauses: clients that failed together must not come back together.
     """
+    # At most 20 doublings: a caller that tries for days must not come to a power that no float can hold.
     whole = min(most_seconds, first_seconds * 2.0 ** min(tries, 20))
     return whole * (0.5 + share / 2)

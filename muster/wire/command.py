@@ -18,6 +18,7 @@ from muster.wire.value import value
 class Command(BaseModel):
     """A wish: it is answered with events, with nothing (already so), or with a refusal. `type` is its stable name."""
 
+    # pydantic would write an infinity as null, and so make another command of it.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     type: ClassVar[str]
 

@@ -207,4 +207,6 @@ def _all(family: type[MusterError]) -> list[type[MusterError]]:
     return [family, *(below for child in family.__subclasses__() for below in _all(child))]
 
 
+# Made here, so it has the classes of this module alone. Those derived elsewhere, like the client's OutOfStep, are on no
+# wire.
 BY_NAME: Final[dict[str, type[MusterError]]] = {error.__name__: error for error in _all(MusterError)}

@@ -16,6 +16,7 @@ from muster.wire.registry.check import KINDS, URL_PATTERN
 from muster.wire.stream import NAME_PATTERN
 
 _URN: Final = "urn:muster:"
+# pydantic would show the pattern itself, which tells a person little.
 _FORMS: Final = {
     NAME_PATTERN: "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit",
     URL_PATTERN: "must be an http:// or https:// URL with a host, and a port up to 65535 if any",
@@ -78,8 +79,10 @@ def problem_from(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def error_from(problem: Mapping[str, Any], unknown: type[MusterError] = MusterError) -> MusterError:
     """The error that facts or a problem name; one of class `unknown` when only a newer version knows the name."""
+    # Facts have a name, a problem has it only in its type.
     name = str(problem.get("name") or str(problem.get("type", "")).removeprefix(_URN))
     detail = str(problem.get("detail") or problem.get("title") or name)
+    # Only plain facts are taken over: a problem from elsewhere may have anything beside its standard fields.
     context = {key: value for key, value in problem.items() if key not in _STANDARD and isinstance(value, str | int)}
     error = BY_NAME.get(name)
     return error(detail, **context) if error else unknown(f"{name}: {detail}", **context)
@@ -88,6 +91,7 @@ def error_from(problem: Mapping[str, Any], unknown: type[MusterError] = MusterEr
 def first_fault(error: ValidationError) -> tuple[str, str]:
     """The first field that pydantic found wrong, by its path (empty: the whole), and the reason in plain words."""
     first = error.errors(include_url=False, include_input=False)[0]
+    # Of a union's fields pydantic names the kind too, which is no field that the sender wrote.
     path = [str(part) for part in first["loc"] if part not in KINDS]
     reason = _FORMS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
     return ".".join(path), reason

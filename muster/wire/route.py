@@ -16,4 +16,5 @@ def partition_of(stream: str, partitions: int) -> int:
     # Here, because a log in one partition, and whoever only reads names, needs no Kafka client.
     from aiokafka.partitioner import murmur2
 
+    # The sign bit is taken off, and the number not negated: so does Kafka's Java client, and all have to agree.
     return int(murmur2(root_of(stream).encode()) & 0x7FFFFFFF) % partitions

@@ -31,6 +31,7 @@ SAGA_ROOTS: Final = {MIGRATION: KEYSPACE}
 """What sagas are called in their streams, and the kind of stream that each one's root is."""
 
 _ROOTS: Final = {SERVICE: f"{SERVICE}/{NAME}", KEYSPACE: f"{KEYSPACE}/{NAME}", CLUSTER: CLUSTER}
+# At most 18 digits, so that each number fits into 64 bits.
 _SAGAS: Final = [f"{_ROOTS[root]}/{saga}/[1-9][0-9]{{0,17}}" for saga, root in SAGA_ROOTS.items()]
 PATTERNS: Final = {**_ROOTS, SAGA: "|".join(_SAGAS)}
 """What streams are called, by kind, as regular expressions without anchors."""
@@ -59,6 +60,8 @@ def saga_stream(root: str, saga: str, number: int) -> str:
 def kind_of(stream: str) -> str:
     """The kind of a stream: `service`, `keyspace`, `cluster`, or `saga`."""
     first, _, rest = stream.partition("/")
+    # The cluster's name is its kind alone, so whatever follows it is a saga's. With the others the first part that
+    # follows is the name.
     below_root = bool(rest) if first == CLUSTER else "/" in rest
     return SAGA if below_root else first
 
@@ -87,4 +90,5 @@ def saga_number_of(stream: str) -> int:
 def saga_parts(text: str) -> tuple[str, ...] | None:
     """The parts of a saga's stream: those of its root, its name and its number; None: the text is no such stream."""
     parts = tuple(text.split("/"))
+    # Three parts under the cluster, whose name is one part; four under all others.
     return parts if 3 <= len(parts) <= 4 and all(parts) and parts[-1].isdigit() else None

@@ -120,16 +120,11 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/cli",
         "muster/cli/registry",
         "muster/cli/shards",
-        "muster/wire",
         "muster/wire/registry",
         "muster/wire/shards",
-        "workers/http",
-        "workers/http/audit",
         "workers/http/controller",
         "workers/http/openapi",
-        "workers/http/registry",
         "workers/http/shards",
-        "workers/http/watch",
     }
 )
 """Folders where fewer than 3 % of the lines have a comment."""

@@ -65,6 +65,7 @@ def application(
     reader = Reader(gateway, unready, stale_after_seconds)
     routes: tuple[Route, ...] = (
         *events.routes(events.Past(reader, mapper or CloudEventMapper())),
+        # The document is made when it is asked for: here the table of routes is not complete yet.
         *operation.routes(gateway, reader, metrics, lambda: document(routes)),
         *reads.routes(reads.Present(reader, encoded)),
         *listing.routes(reader, projections),
@@ -107,6 +108,7 @@ class Application:
     def drain(self) -> None:
         """End all watch streams, with what is queued for them; take no new ones."""
         _, shard_hub, audience = self._watches
+        # Its timer first: what it told later would only lengthen streams that are to end.
         shard_hub.close()
         audience.close()
 
@@ -129,6 +131,7 @@ class Application:
             reply = problem_of(error)
         except Exception as error:  # noqa: BLE001 the rim: one request's fault is logged and answered, the others go on
             reply = _unexpected(error)
+        # A stream has answered by itself, and is not counted: it lasts as long as its client stays.
         if reply is not None:
             await reply.send(send)
             counts.observe(reply.status, time.perf_counter() - began)
@@ -137,11 +140,13 @@ class Application:
     async def _unknown(self, scope: Scope, send: Send) -> None:
         path, shorter = scope["path"], scope["path"].rstrip("/")
         if shorter != path and self._table.find(shorter) is not None:
+            # 307 keeps method and body, so that a write with a slash too many is repeated as it was.
             query = b"?" + scope["query_string"] if scope["query_string"] else b""
             reply = Reply(b"", 307, [(b"location", shorter.encode() + query)])
         else:
             reply = problem({"name": "RouteNotFound", "status": 404, "detail": f"there is nothing at {path}"})
         await reply.send(send)
+        # One label for all paths that do not exist: whoever tries many must not make as many series.
         self.metrics.of(UNKNOWN, scope["method"]).observe(reply.status, 0.0)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -41,6 +41,7 @@ def _parsed(entry: object) -> Envelope | dict[str, Any]:
     try:
         return envelope_from(entry)
     except MusterError as error:
+        # Its outcome takes its place in the list: the commands beside it are run all the same.
         return outcome_of_error(error, claimed_id(entry), None)
 
 

@@ -50,6 +50,7 @@ class Joining(asyncio.Transport):
 
     def close(self) -> None:
         """See asyncio."""
+        # A head that still waits would be lost with the connection.
         self._flush()
         self._below.close()
 

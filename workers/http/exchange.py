@@ -50,6 +50,7 @@ class Request:
     def header(self, name: bytes) -> str | None:
         """The header's text (`name` in lower case): UTF-8, or Latin-1 as HTTP once had it."""
         if self._headers is None:
+            # Of a header that was sent more than once, the last one counts.
             self._headers = dict(self.scope["headers"])
         value = self._headers.get(name)
         if value is None:
@@ -61,6 +62,7 @@ class Request:
 
     def query(self) -> dict[str, str]:
         """The query's parameters."""
+        # Latin-1 takes any byte. What stands behind percent signs is read as UTF-8 by parse_qsl.
         return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
     def reading(self) -> Reading:
@@ -80,6 +82,7 @@ class Request:
     def number(self, what: str) -> int:
         """The number in the path. Raises InvalidCommand when it is none."""
         text = self._parts[self._names[what]]
+        # `isdigit` alone takes superscripts too, on which `int` fails; 18 digits fit into 64 bits.
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
             raise InvalidCommand(f"{what}: {text[:40]!r} is no number", field=what)
         return int(text)
@@ -139,6 +142,7 @@ class Reply:
 def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:
     """An RFC 9457 problem from `{name, detail, status, …}`; what else the error says stands beside them."""
     status, headers = error["status"], headers or []
+    # Both may pass by themselves, so the caller is told when to come again.
     if status in (503, 504):
         headers = [*headers, (b"retry-after", b"1")]
     return Reply(orjson.dumps(problem_from(error)), status, headers, _PROBLEM)

@@ -64,6 +64,7 @@ class ReadModel:
         return self._reader.whole(self._layout.shown(key, row), partitions)
 
     async def _settled(self, request: Request, reading: Reading) -> Sequence[int]:
+        # Any partition may have rows of this read model, also of a key that is known.
         partitions = tuple(range(self._reader.gateway.partitions))
         await self._reader.settle(reading, request.header(b"muster-token"), partitions)
         return partitions

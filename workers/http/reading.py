@@ -40,10 +40,13 @@ class Reader:
         """Wait until the views are as current as asked. Raises NotReady, Timeout or InvalidCommand (the token)."""
         self.ready()
         level, seconds = reading.consistency, reading.timeout_seconds
+        # A token that was sent along counts only for the levels that ask for one.
         if level == "eventual":
             return
         wanted = parse_token(token) if token else {}
         if level == "strong":
+            # The heads take the place of the token: no client can have seen more of these partitions than is proven
+            # now.
             wanted = await self._heads(partitions, seconds)
         await self.gateway.views.reach(wanted, seconds)
 
@@ -59,6 +62,7 @@ class Reader:
         """The answer's token, its age in seconds, and the headers that say so."""
         views = self.gateway.views
         token = format_token(views.token())
+        # The answer is as old as the oldest view that it was made from.
         age = round(max(map(views.age_seconds, partitions)), 3)
         headers: Headers = [(b"muster-token", token.encode()), (b"muster-age", b"%.3f" % age)]
         if age > self.stale_after_seconds:

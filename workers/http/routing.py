@@ -68,9 +68,11 @@ class Table(Generic[Found]):
         shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]] = {}
         for method, path, found in rows:
             methods = self._place(path, shapes).methods
+            # Otherwise the later row would take the earlier one's place, and nobody would notice.
             assert method not in methods, f"two rows for {method} {path}"
             methods[method] = found
         self._shapes: dict[int, list[_Shape[Found]]] = {}
+        # Most literal parts first: `find` takes the first template that fits.
         for (length, _), shape in sorted(shapes.items(), key=lambda item: -len(item[0][1])):
             self._shapes.setdefault(length, []).append(shape)
 
@@ -78,6 +80,7 @@ class Table(Generic[Found]):
         parts = path.split("/")
         if "{" not in path:
             return self._plain.setdefault(path, Place(parts))
+        # Index 0 is the empty text before the first slash: every path has it, so it tells nothing apart.
         literals = tuple(index for index, part in enumerate(parts) if index and part[:1] != "{")
         pick, places = shapes.setdefault((len(parts), literals), (itemgetter(*literals), {}))
         return places.setdefault(pick(parts), Place(parts))

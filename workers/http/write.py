@@ -46,9 +46,11 @@ def write_of(request: Request, seconds: float | None = None) -> Write:
     """What the request's headers say, and its query (unless the caller has read it: `seconds`). Raises InvalidCommand."""
     key, actor, version = map(request.header, (b"idempotency-key", b"muster-actor", b"if-match"))
     carried = request.header(b"muster-token")
+    # A caller with parameters of its own has read the query already; `reading` would refuse those.
     if seconds is None and request.scope["query_string"]:
         seconds = request.reading().timeout_seconds
     return Write(
+        # Without a key the caller cannot repeat this command: the same request again is another one.
         urandom(16).hex() if key is None else _key(key),
         None if actor is None else actor_from(actor),
         reason_from(request.header(b"muster-reason")),
@@ -101,6 +103,7 @@ async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None, c
         async with asyncio.timeout(seconds):
             return await gateway.execute(envelope, check)
     except TimeoutError:
+        # Only the waiting is over: the writer may still record the command.
         raise Timeout(
             f"no answer within {seconds} s: the outcome is unknown; retry with the same Idempotency-Key",
             command_id=envelope.id,
@@ -148,6 +151,7 @@ def outcomes(items: list[dict[str, Any]]) -> Reply:
     """Outcomes in order, with the token behind all of them."""
     token: dict[int, int] = {}
     for item in items:
+        # What no writer has answered has no position, and the token says nothing of it.
         if item["position"] is not None:
             token[item["partition"]] = max(item["position"], token.get(item["partition"], -1))
     return Reply(orjson.dumps({"items": items}), 200, [(b"muster-token", format_token(token).encode())])
@@ -163,6 +167,7 @@ def _key(text: str) -> str:
 
 
 def _version(text: str) -> int:
+    # Proxies that compress answers make weak etags (W/) of ours, and callers send them back.
     digits = text.strip().removeprefix("W/").strip('"')
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
         raise InvalidCommand('If-Match: must be a version, like "17"', field="If-Match")

@@ -67,12 +67,15 @@ class Past:
         self.reader.ready()
         partition = self._partition(query)
         archive, views = self._archive(partition), self.reader.gateway.views
+        # Only as far as the views have come: by their terms it is known which records are history.
         end, after = views.cursors[partition].position, query.after
         items: list[dict[str, Any]] = []
+        # The limit on records looked at: a filter that nothing matches would read the whole log in one request.
         while after < min(end, query.after + scanned_records_max) and len(items) < query.limit:
             found = await archive.fetch(after, min(fetch_records_max, end - after))
             if not found:
                 break
+            # `after` moves with each record looked at, so the next page begins behind it, wherever this one ends.
             for after, document in found:
                 if document is not None and _wanted(query, document) and is_history(views, partition, after, document):
                     items.append(self._event(partition, after, document))
@@ -116,6 +119,7 @@ class Past:
         }
 
     def _data(self, partition: int, position: int, document: Document) -> Any:
+        # A body that is compressed or enciphered does not stand under `data`; the mapper opens it.
         if "data" in document:
             return document["data"]
         event = self.mapper.recorded(partition, position, document).event
@@ -124,6 +128,7 @@ class Past:
 
 def is_history(views: Views, partition: int, position: int, document: Document) -> bool:
     """Whether the record is part of history: of the term that reigned at its position, by the views' terms."""
+    # What a writer appended after another one had taken over stays in the log, and counts for nothing.
     terms = views.terms[partition]
     if document["type"] == TERM_STARTED:
         return (position, document["term"]) in terms
@@ -135,6 +140,7 @@ def _wanted(query: EventsQuery, document: Document) -> bool:
     if query.stream is not None and document["subject"] != query.stream:
         return False
     if query.type is None:
+        # Starts of terms are the log's own affair: whoever wants them asks for their type.
         return bool(document["type"] != TERM_STARTED)
     return bool(document["type"] == query.type)
 

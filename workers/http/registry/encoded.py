@@ -44,6 +44,7 @@ class Encoded:
 
     def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
         """Forget what the changes made untrue. To be called by the views."""
+        # Nothing is kept, so nothing can be untrue: a service with a joined answer has its items here too.
         if not self._items:
             return
         for change in changes:
@@ -71,6 +72,7 @@ class Encoded:
         found = self._discovered.get(service)
         if found is not None:
             return found
+        # This raises before the cache is touched: names of services that do not exist leave nothing in it.
         instances = self._views.registry.discover(service)
         known = self._known(service)
         found = b"[%b]" % b",".join(known.get(instance.id) or self._encode(known, instance) for instance in instances)
@@ -95,6 +97,7 @@ class Encoded:
     def _shrink(self, used: str) -> None:
         while self.bytes > self._bytes_max:
             oldest = next(iter(self._items))
+            # A service that is over the limit all by itself stays: it was asked for just now.
             if oldest == used and len(self._items) == 1:
                 return
             gone = self._items.pop(oldest)

@@ -45,6 +45,7 @@ class Present:
         service, partition = await self._settled(request)
         gateway = self.reader.gateway
         parked = gateway.views.parked.get(("instances", (service, instance)))
+        # Alone, a row that stands still would pass for the current one. Lists name such rows beside their items.
         if parked is not None:
             raise NotReady(
                 f"{service}/{instance} is parked: the event at position {parked.position} could not be folded "
@@ -60,6 +61,7 @@ class Present:
         service, asked = request.name("service"), request.asked(InstancesQuery)
         partition = self.reader.gateway.partition_of(service_stream(service))
         await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
+        # A service that does not exist has no instances here; `discover` refuses it.
         instances = self.reader.gateway.views.instances.get(service, {})
         items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
         return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))

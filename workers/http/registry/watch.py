@@ -83,6 +83,7 @@ class Hub:
             # Had a snapshot filled the views without a word, what came before this batch is not in the ring.
             self._floors[partition] = changes[0].recorded.position - 1 if changes else cursor.position
         if changes:
+            # Also when nobody watches: whoever resumes later needs them.
             traces = [_trace(partition, change) for change in changes]
             self._remember(traces)
             if len(self._audience):
@@ -103,6 +104,7 @@ class Hub:
                 encoded.setdefault(trace.service, []).append(change_of(trace))
         if not encoded:
             return
+        # All who watch get the same bytes, so the id is of all partitions, even where a frame is of one service.
         token = format_token(self._views.token())
         for service, changes in encoded.items():
             if (KIND, service) in self._audience:
@@ -128,6 +130,7 @@ class Hub:
         now = self._views.token()
         if any(position > now.get(partition, -1) for partition, position in after.items()):
             return None
+        # Of a partition without a floor the ring has nothing, so only a token at its present position will do.
         if any(after.get(partition, -1) < self._floors.get(partition, now[partition]) for partition in now):
             return None
         missed = [

@@ -20,6 +20,7 @@ from workers.writer.published import check_name
 HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
+    # nginx would hold frames back until its buffer is full.
     (b"x-accel-buffering", b"no"),
 ]
 
@@ -73,6 +74,7 @@ async def settled(
 async def stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
     """Send the first frames, then all that the subscriber is told, until it goes, is cut off, or all streams end."""
     subscriber.task = asyncio.current_task()
+    # Only reading tells that a client has gone: a stream with nothing to say does not write for a long time.
     gone = asyncio.create_task(_until_gone(request.receive, subscriber))
     try:
         await _stream(request, subscriber, frames)

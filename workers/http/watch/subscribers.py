@@ -134,6 +134,7 @@ class Audience:
         self._subscribers.setdefault(topic, set()).add(subscriber)
         self._count += 1
         self.joined_total += 1
+        # Begun by the first watcher: where the audience is made there may be no event loop, as for the API's document.
         if self._beating is None:
             self._beating = asyncio.get_running_loop().call_later(heartbeat_seconds, self._beat)
         return subscriber
@@ -144,6 +145,7 @@ class Audience:
         if watchers is None:
             return
         self.frames_total += 1
+        # Found first and removed afterwards: `leave` changes the set that is walked through here.
         slow = [watcher for watcher in watchers if not watcher.put(frame, token)]
         for watcher in slow:
             self.cut_total += 1

@@ -41,6 +41,8 @@ class Connections:
     async def _connection(self) -> AsyncIterator[Any]:
         async with self._opening:
             if self._pool is None:
+                # Without a least number of connections the pool can be made while the database is away. Compiling (jit)
+                # is off, because it pays for long queries only.
                 self._pool = await asyncpg.create_pool(
                     self._dsn,
                     min_size=0,

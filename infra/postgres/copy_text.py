@@ -47,6 +47,7 @@ def _arrays(values: Sequence[tuple[object, ...]]) -> list[str]:
 
 
 def _scalars(values: Sequence[object]) -> list[str]:
+    # Numbers and truth values have neither a comma nor a `null` in them.
     return orjson.dumps(values)[1:-1].decode().replace("null", _NULL).split(",")
 
 
@@ -55,6 +56,7 @@ def _instants(values: Sequence[datetime | None]) -> list[str]:
 
 
 def _texts(values: Sequence[str | None]) -> list[str]:
+    # One search for all of them, since there is mostly nothing to escape.
     if _SPECIAL.search("".join([value for value in values if value is not None])):
         return [_NULL if value is None else value.translate(_ESCAPES) for value in values]
     return [_NULL if value is None else value for value in values]
@@ -70,6 +72,7 @@ def _each(to_json: Callable[[Any], bytes], values: Sequence[object]) -> list[byt
     known: dict[int, bytes] = {}
     documents = []
     for value in values:
+        # By identity, which is safe because all values live until the call is over.
         document = known.get(id(value))
         if document is None:
             document = known[id(value)] = to_json(value)

@@ -59,6 +59,7 @@ async def take(connection: Any, schema: str, purpose: Purpose, *, overwrite: boo
             schema=schema,
         )
     if used and purpose == "replay":
+        # In our caller's transaction: when the preparation fails, the old schema is still there.
         await connection.execute(f"DROP SCHEMA {schema} CASCADE")
     if not used or purpose == "replay":
         # A role that may fill a schema need not be one that may create schemas.
@@ -87,6 +88,7 @@ async def show(connection: Any, schema: str, table: ReadTable[Any]) -> None:
 
 async def _point(connection: Any, view: str, query: str) -> None:
     try:
+        # A savepoint, so that a refused attempt does not end the transaction around it.
         async with connection.transaction():
             await connection.execute(f"CREATE OR REPLACE VIEW {view} AS {query}")
     except asyncpg.InvalidTableDefinitionError:
@@ -104,11 +106,13 @@ async def drop_older(connection: Any, schema: str, projection: AnyProjection) ->
     for (revision,) in older:
         try:
             async with connection.transaction():
+                # While a DROP waits for its lock, every new reader queues behind it. So it does not wait for long.
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 await connection.execute(f"DROP TABLE IF EXISTS {schema}.{projection.name}_r{revision}")
         except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
             _logger.warning("the old table of %s is still in use: %s", projection.name, error)
             continue
+        # Last, because the next start finds the tables that it still has to drop by these rows.
         for table in ("checkpoint", "parked"):
             await connection.execute(
                 f"DELETE FROM {schema}.{table} WHERE projection = $1 AND revision = $2",

@@ -74,6 +74,8 @@ class ReadStore:
         lets it replace anything), NotReady when a newer muster has filled it.
         """
         async with self._connections.transaction() as connection:
+            # Controllers that start together would otherwise create the same tables at the same time, and all but one
+            # fail.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"muster.read_store.{self.schema}")
             await take(connection, self.schema, purpose, overwrite=overwrite)
             live = dict(await connection.fetch(f"SELECT projection, revision FROM {self.schema}.live"))
@@ -110,6 +112,7 @@ class ReadStore:
         names, revisions = _identities(projections)
         async with self._connections.transaction() as connection:
             await connection.execute(
+                # A commit only moves a cursor, so those that are missing are made here.
                 f"INSERT INTO {self.schema}.checkpoint SELECT name, revision, $3, $4, $5, $6, $7, $8 "
                 "FROM unnest($1::text[], $2::integer[]) AS new(name, revision) ON CONFLICT DO NOTHING",
                 *(names, revisions, partition, *_fields(START)),
@@ -148,6 +151,8 @@ class ReadStore:
         Raises Overtaken when a cursor is not at `old` any more.
         """
         async with self._connections.transaction() as connection:
+            # First, so that who was overtaken has changed nothing; and from here on the row's lock lets a rival wait
+            # for us.
             await self._compare_and_set(connection, partition, list(changes), old, new)
             for projection, change in changes.items():
                 await self._write(connection, self.table(projection), partition, change)
@@ -172,6 +177,7 @@ class ReadStore:
 
     async def _write(self, connection: Any, table: ReadTable[Any], partition: int, changes: Changes) -> None:
         options = {"columns": table.columns, "format": "text", "encoding": "utf-8"}
+        # COPY cannot replace rows. New ones go straight into the table, changed ones by way of a temporary table.
         if changes.added:
             source = table.chunks(changes.added, partition)
             await connection.copy_to_table(table.name, source=source, schema_name=self.schema, **options)
@@ -202,6 +208,7 @@ class ReadStore:
             except asyncpg.DependentObjectsStillExistError as error:
                 raise NotReady(f"{table.view} cannot show revision {projection.revision}: {error.detail}") from None
         async with self._connections.transaction() as connection:
+            # In a transaction of its own, so that a table that cannot be dropped does not undo the switch.
             await drop_older(connection, self.schema, projection)
 
     async def reset(self, partition: int, projections: Sequence[AnyProjection]) -> None:

@@ -63,6 +63,7 @@ class ReadTable(Generic[Row]):
             + "".join(f"{name} {kind.name}, " for name, kind in kinds.items())
             + f"rest text NOT NULL, PRIMARY KEY ({', '.join(keys)}))"
         )
+        # It belongs to the connection, is made at its first use, and is emptied by every commit.
         self.create_incoming = (
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.incoming} (LIKE {self.full_name}) ON COMMIT DELETE ROWS"
         )

@@ -93,6 +93,7 @@ class Commits:
         if not self._open:
             raise DataUnavailable("this node takes no writes: it is stopping")
         writes, size = self._queued_writes + len(request.writes), self._queued_bytes + request.bytes
+        # Into an empty queue anything is let: a batch above the limits could otherwise never be written.
         if self._queue and (writes > queue_writes_max or size > queue_bytes_max):
             raise DataUnavailable(f"{self._queued_writes} writes wait for the disk already: slow down and retry")
 
@@ -109,6 +110,7 @@ class Commits:
             while self._queue:
                 writes += len(self._queue[0].writes)
                 size += self._queue[0].bytes
+                # The first one is taken at any size, because a request is never cut into two transactions.
                 if group and (writes > group_writes_max or size > group_bytes_max):
                     break
                 group.append(self._queue.popleft())
@@ -117,12 +119,14 @@ class Commits:
         return group
 
     def _commit(self, group: list[_Request]) -> Results | MusterError:
+        # Another node may own the shards by now. Here it can still be said for certain that nothing was written.
         if self._lease_is_over():
             return DataUnavailable("the lease of this node is over: nothing was written")
         try:
             return self._store.write([write for request in group for write in request.writes])
         except MusterError as error:
             return error
+        # The thread must live on: without it every later write would wait for ever.
         except Exception as error:
             log.exception("a group of writes failed")
             return WriteFailed(f"the store failed: {error!r}")
@@ -139,9 +143,12 @@ class Commits:
         start = 0
         for request in group:
             end = start + len(request.writes)
+            # Its caller was cancelled. What was written stays written.
             if request.future.done():
                 pass
             elif isinstance(outcome, MusterError):
+                # An error object for each request: one that several tasks raise would collect the tracebacks of all of
+                # them.
                 request.future.set_exception(type(outcome)(outcome.detail, **outcome.context))
             else:
                 results = outcome[start:end]

@@ -72,6 +72,7 @@ class Copy:
         self.changed = True
         self._set(key, old, new)
         record.position += 1
+        # Behind `_set`, so that the entry holds the digest after this change: who replays it compares that.
         entry = encode_change(key, new, write_id, record.digest)
         self._txn.put(self._prefix + record.position.to_bytes(8, "big"), entry, db=self._changes)
         record.log_bytes += len(entry)
@@ -92,6 +93,7 @@ class Copy:
         if any(one[0] >= next[0] for one, next in pairwise(pairs)):
             raise Corrupt(f"a part of the snapshot of {self.shard} is not in key order")
         cursor = self._txn.cursor(self._pairs)
+        # Something of the range is here: one by one, so that what is replaced leaves the digest and the counts.
         if cursor.set_range(self._prefix + pairs[0][0]) and cursor.key() <= self._prefix + pairs[-1][0]:
             for key, value in pairs:
                 self._set(key, self.get(key), value)
@@ -160,6 +162,7 @@ class Copy:
         cursor.set_range(self._prefix + record.log_first.to_bytes(8, "big"))
         for _ in range(trim_records_max):
             kept = record.position - record.log_first + 1
+            # A pinning reader has change number `pinned`, and asks for the one behind it next.
             if record.log_first > pinned or (kept <= records_max and record.log_bytes <= bytes_max):
                 break
             record.log_bytes -= len(cursor.value())
@@ -219,6 +222,7 @@ def delete_slice(txn: Any, env: Environment, copy: int, records_max: int) -> boo
                 return False
             cursor.delete()
             records_max -= 1
+    # In the transaction that deletes the last entries: until then a start finds the intent, and goes on deleting.
     txn.delete(start, db=env.wipes)
     return True
 

@@ -28,6 +28,7 @@ class Environment:
     def __init__(self, path: Path, map_bytes: int) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
+        # LMDB itself lets several processes in. The gate below and the numbers of copies are right within one only.
         self._lock_file = _hold(path)
         self._calm = Condition()
         self._writing = Lock()
@@ -36,6 +37,7 @@ class Environment:
         self._long_reads: set[LongRead] = set()
         try:
             self._env = lmdb.open(str(path), map_size=map_bytes, max_dbs=8, max_readers=readers_max)
+            # Readers of a process that was killed would keep freed pages from being used again.
             self._env.reader_check()
             self.shards, self.pairs, self.changes, self.ids, self.wipes = (
                 self._env.open_db(name) for name in (b"shards", b"pairs", b"changes", b"ids", b"wipes")
@@ -132,6 +134,7 @@ class Environment:
 
     def _grow(self) -> None:
         with self._alone():
+            # They may stay open for long, and all writes wait here: their readers are told, and begin again.
             self._end_long_reads()
             size = self._env.info()["map_size"]
             try:

@@ -17,6 +17,7 @@ from muster.wire.shards.driver import Location, ShardId, ShardLimits
 
 def opened(record: ShardRecord | None, shard: ShardId, epoch: int, limits: ShardLimits, fresh: int) -> ShardRecord:
     """See `ShardOwner.open`."""
+    # A tombstone gives way to a newer epoch only: a late repeat of the old `open` would bring an empty shard back.
     if record is None or (not record.copy and epoch > record.epoch):
         return ShardRecord("serving", epoch, copy=fresh, limits=limits)
     if record.state in ("serving", "fenced") and epoch == record.epoch:
@@ -32,6 +33,7 @@ def prepared(record: ShardRecord | None, shard: ShardId, epoch: int, fresh: int)
         return ShardRecord("hidden", epoch, copy=fresh)
     if record.state in ("serving", "fenced"):
         raise _stale(record, f"{shard} is {record.state} here with epoch {record.epoch}: it is not wiped for a copy")
+    # An owner beside the epoch says that another node serves with it already.
     if epoch < record.epoch or (epoch == record.epoch and record.owner is not None):
         raise _stale(record, f"{shard} has epoch {record.epoch} already: no copy can be prepared for {epoch}")
     if record.state == "hidden" and epoch == record.epoch:
@@ -91,6 +93,7 @@ def dropped(record: ShardRecord | None, shard: ShardId, epoch: int) -> ShardReco
         raise _stale(record, f"{shard} is {record.state} with epoch {record.epoch}: it is not dropped at {epoch}")
     if epoch <= record.epoch:
         return ShardRecord("retired", record.epoch, record.owner)
+    # Whom the older epoch named is no longer the owner, and who serves with this one is not known here.
     return ShardRecord("retired", epoch)
 
 

@@ -78,6 +78,7 @@ class ShardStore:
         self._closed = False
         with self._env.reading() as txn:
             wipes = [int.from_bytes(key, "big") for key, _ in txn.cursor(self._env.wipes)]
+        # Above every number in use, also by what is still being deleted: a new copy must not find keys of an old one.
         self._numbers = count(max([0, *wipes, *(record.copy for _, record in self.records())]) + 1)
         for copy in wipes:
             self._wipe(copy)
@@ -172,6 +173,7 @@ class ShardStore:
         """The shard, serving or (unless not `fenced`) fenced, as of now. Refuses as `write` does; raises ReadFailed."""
         with closing(self._env.read_long()) as read:
             with read.reading() as txn:
+                # Read in the same transaction as the pairs will be, so that position and pairs are of one moment.
                 record = ownership.check_serves(self._load(txn, shard), shard, epoch, self.here, fenced=fenced)
             yield ShardReading(self._env, read, record)
 
@@ -233,6 +235,8 @@ class ShardStore:
             first, newest = min(before.first, position), max(before.newest, position)
             last_key = max(before.last_key, pairs[-1][0] if pairs else "")
             record.checkpoint = Checkpoint(first, newest, last_key, done)
+            # Later parts may come from newer snapshots, and are ahead of this position. The replay sets their keys once
+            # more, and at `newest` the copy is what its source was.
             record.position, record.log_first = first, first + 1
             self._trim(target)
             target.save()
@@ -292,10 +296,13 @@ class ShardStore:
             txn.put(shard_key(shard), encode_record(after), db=self._env.shards)
             if before is None or not before.copy or before.copy == after.copy:
                 return after, 0
+            # The intent to delete goes with the record that gives the copy up: after a crash nothing else would tell of
+            # it.
             txn.put(prefix(before.copy), b"", db=self._env.wipes)
             return after, before.copy
 
         record, given_up = self._env.write(work)
+        # In transactions of its own: to delete a large copy in one would hold up the writes of all shards.
         if given_up:
             self._wipe(given_up)
         return record
@@ -314,12 +321,15 @@ class ShardStore:
         results: list[Written | MusterError] = []
         for write in batch:
             shard = write.shard
+            # One `Copy` of a shard for the whole batch: its record moves on with each write, and is stored once, at the
+            # end.
             if shard not in copies:
                 record = self._load(txn, shard)
                 copies[shard] = Copy(self._env, txn, shard, record) if record else None
             try:
                 results.append(self._write_one(copies[shard], write))
             except MusterError as refusal:
+                # A refusal comes before the write has changed anything, so the others go on in the same transaction.
                 results.append(refusal)
         for copy in copies.values():
             if copy is not None and copy.changed:
@@ -331,6 +341,8 @@ class ShardStore:
         record = ownership.check_serves(copy.record if copy else None, write.shard, write.epoch, self.here)
         assert copy is not None, "a shard without a record serves"
         key, write_id = key_bytes(write.key), write_id_bytes(write.write_id)
+        # Only behind the check: a repeat, too, is answered by nobody but the owner. But before the look at the room,
+        # which there was when the write came first.
         known = copy.recall(write_id) if write_id else None
         if known is not None:
             return Written(known, record.epoch, True)
@@ -340,6 +352,7 @@ class ShardStore:
         return Written(record.position, record.epoch)
 
     def _trim(self, copy: Copy) -> None:
+        # A copy of the set, because readers pin and unpin in other threads.
         pinned = [pin.after for pin in tuple(self._pins) if pin.shard == copy.shard]
         copy.trim(self._log_records_max, self._log_bytes_max, self._ids_max, pinned)
 
@@ -355,6 +368,7 @@ def _apply(target: Copy, change: Change, checkpoint: Checkpoint) -> None:
         detail = f"the changes of {target.shard} have a gap: {change.position} came behind {record.position}"
         raise Corrupt(detail, position=record.position)
     target.apply(change)
+    # Before the newest snapshot's position the copy is a mixture of moments, which has no digest to compare with.
     if change.position >= checkpoint.newest and change.digest != record.digest:
         detail = f"the copy of {target.shard} differs from its source at change {change.position}"
         raise ChecksumMismatch(detail, position=change.position)

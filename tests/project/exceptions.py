@@ -114,8 +114,6 @@ RULES_IN_FACES: Final[frozenset[str]] = frozenset(
 
 SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
     {
-        "infra/postgres",
-        "infra/shards",
         "muster",
         "muster/cli",
         "muster/cli/registry",

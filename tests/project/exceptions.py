@@ -120,9 +120,6 @@ SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
         "muster/cli/shards",
         "muster/wire/registry",
         "muster/wire/shards",
-        "workers/http/controller",
-        "workers/http/openapi",
-        "workers/http/shards",
     }
 )
 """Folders where fewer than 3 % of the lines have a comment."""

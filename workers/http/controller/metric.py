@@ -33,6 +33,7 @@ class Times:
 
     def observe(self, seconds: float) -> None:
         """One more."""
+        # From the left: a value at a bound counts below it, as Prometheus' `le` has it.
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._sum += seconds
 
@@ -69,6 +70,7 @@ class Metrics(Collector):
         self._audience = audience
         self._pauses = [Times(PAUSE_SECONDS) for _ in range(3)]
         self._pause_began = 0.0
+        # A registry of its own: the process-wide one has these collectors already, and would refuse them.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -87,6 +89,7 @@ class Metrics(Collector):
 
     def stop(self) -> None:
         """Leave the garbage collector alone."""
+        # The server may be stopped before it has said that it started.
         if self._on_gc in gc.callbacks:
             gc.callbacks.remove(self._on_gc)
 
@@ -108,6 +111,7 @@ class Metrics(Collector):
         yield pauses
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
+        # One instant is enough: a collection does not begin within another one.
         if phase == "start":
             self._pause_began = time.perf_counter()
         else:
@@ -133,8 +137,10 @@ class Metrics(Collector):
     def _of_shards(self) -> Iterator[Metric]:
         views = self._gateway.views.shards
         statuses = Counter(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
+        # Shards that were never assigned have no entry among `shards`; they are inactive too.
         untouched = sum(space.count - len(space.shards) for space in views.keyspaces.values())
         shards = GaugeMetricFamily("muster_shards", "Shards of all keyspaces", labels=["status"])
+        # All statuses, also those that no shard has now: a series that vanishes would look like a lack of data.
         for status in ("active", "migrating", "inactive"):
             shards.add_metric([status], statuses[status] + (untouched if status == "inactive" else 0))
         standings = Counter("paused" if row.paused else row.standing for row in views.migrations.values())

@@ -26,6 +26,7 @@ def routes(
         return Reply(b'{"status":"alive"}')
 
     async def ready(_: Request) -> Reply:
+        # Raises NotReady, which is answered with 503 and the reason.
         reader.ready()
         return Reply(b'{"status":"ready"}')
 

@@ -20,6 +20,7 @@ def routes(writers: Mapping[int, Writer]) -> tuple[Route, ...]:
     """The routes between controllers; they go to this controller's own writers and nowhere else."""
 
     async def execute(request: Request) -> Reply:
+        # Between controllers also those commands travel that only a controller gives itself.
         envelope = envelope_from(json_from(await request.body(command_bytes_max)), inside=True)
         answer = await writers[partition_of(envelope.stream, len(writers))].execute(envelope)
         return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS))

@@ -67,11 +67,13 @@ def _schemas(routes: Sequence[Route]) -> Schema:
     components = older.schemas([route for route in routes if route.description is not None], _REF)
     ours = [route for route in routes if route.description is None]
     found = dict.fromkeys(model for route in ours for model in (route.answer, route.body) if model is not None)
+    # A command stands in its operation, without the fields that are in the path.
     models = [model for model in (*found, *_BESIDE) if issubclass(model, BaseModel) and not issubclass(model, Command)]
     _, schema = models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
     components |= schema["$defs"]
     spec = TypeAdapter(Spec).json_schema(ref_template=_REF)
     components |= spec.pop("$defs", {})
+    # Spec is a dataclass and no model, so it is not among those above.
     components["Spec"] = spec
     return components
 
@@ -86,6 +88,7 @@ def _operation(route: Route) -> Schema:
     }
     schema = _body(route)
     if schema is not None:
+        # No body is read as an empty object, so one without required fields can be left out.
         required = "$ref" in schema or "required" in schema
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return operation
@@ -101,6 +104,7 @@ def _answer(route: Route) -> Schema:
 def _parameters(route: Route) -> tuple[Parameter, ...]:
     """Those that all operations of its kind take."""
     if route.answer is None:
+        # Only the watch of instances has no model of its query: its parameters are written out in `_WATCH`.
         return (_RESUME, *_READ) if route.query is not None else _WATCH
     if issubclass(route.answer, Written):
         return _WRITE
@@ -133,6 +137,7 @@ def _body(route: Route) -> Schema | None:
     properties = schema.setdefault("properties", {})
     in_path = [name for name in _names(route.path) if properties.pop(name, None) is not None]
     schema["required"] = [name for name in schema.get("required", ()) if name not in in_path]
+    # `_operation` takes a list here, even an empty one, for a body that must not be left out.
     if not schema["required"]:
         del schema["required"]
     if route.reasoned:

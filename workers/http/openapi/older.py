@@ -101,4 +101,5 @@ def _formed(schema: Any) -> Any:
 
 
 def _part(key: str, value: Any) -> Any:
+    # Below `properties` the keys are names of fields, and a field may be called `default` or `items`.
     return {name: _formed(one) for name, one in value.items()} if key == "properties" else _formed(value)

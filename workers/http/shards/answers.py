@@ -28,6 +28,7 @@ def keyspace_item(name: str, keyspace: Keyspace) -> Item:
         "shards": keyspace.count,
         "active": statuses["active"],
         "migrating": statuses["migrating"],
+        # Shards that were never assigned have no entry among `shards`; they are inactive too.
         "inactive": keyspace.count - statuses["active"] - statuses["migrating"],
         "value_bytes_max": keyspace.limits.value_bytes_max,
         "shard_bytes_max": keyspace.limits.shard_bytes_max,
@@ -39,6 +40,7 @@ def keyspace_item(name: str, keyspace: Keyspace) -> Item:
 def shard_item(name: str, keyspace: Keyspace, number: int, cluster: Cluster) -> Item:
     """A shard; hashes are 16 hex digits."""
     shard = keyspace.shard(number)
+    # Given as text: numbers of 64 bits lose digits in readers of JSON that take all numbers for floats.
     first, last = hash_range(number, keyspace.count)
     return {
         "keyspace": name,
@@ -122,6 +124,7 @@ def cluster_item(cluster: Cluster) -> Item:
 
 def task_item(task: TaskRow, cluster: Cluster) -> Item:
     """A task, with the addresses of the nodes that it names as they are now."""
+    # Tasks name other nodes by their ids; whoever carries one out has to reach them too.
     named = {
         name: {"node": task.params[name], "address": _address(cluster, task.params[name])}
         for name in ("source", "owner")
@@ -167,6 +170,7 @@ def migration_whole(views: ShardViews, row: MigrationRow, now: datetime) -> Item
 
 def _progress(views: ShardViews, row: MigrationRow) -> Item | None:
     told = views.progress.get(row.migration)
+    # What was told of an earlier step says nothing of this one.
     if told is None or told["step"] != row.step:
         return None
     return {name: told.get(name) for name in _PROGRESS}
@@ -187,14 +191,17 @@ def progressed(before: Item | None, step: str, attempt: int, facts: Item) -> Ite
 
 
 def _count(value: object) -> int | None:
+    # By its type: a bool is an int as well, and participants may report anything.
     return value if type(value) is int and value >= 0 else None
 
 
 def _rate(before: Item, told: Item) -> Item:
     """The smoothed rate: what was measured since the last time counts the more, the longer ago that was."""
     elapsed, was, done = told["at"] - before["rate_at"], before["rate_bytes"], told["bytes"]
+    # Fewer bytes than before: the copying has begun again, and its rate is measured anew.
     if was is None or done is None or done < was:
         return {}
+    # Too short a time to measure: the measurement goes on from where it began, over several reports.
     if elapsed < rate_seconds_min:
         return {name: before[name] for name in ("rate_at", "rate_bytes", "bytes_per_second")}
     measured, known = (done - was) / elapsed, before["bytes_per_second"]

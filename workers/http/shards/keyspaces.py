@@ -68,10 +68,13 @@ class Keyspaces:
         created = await execute(
             self.gateway, write.envelope(stream, command_from(CreateKeyspace.type, _named(fields))), write.seconds
         )
+        # Also when the keyspace was there before: an earlier try may have ended between the two commands. Only shards
+        # without an owner are assigned.
         if created.error is None and nodes:
             assigned = await self._assigned(stream, nodes, write)
             if assigned.error is not None:
                 return answered(assigned, write.known)
+            # A read with the answer's token must see the assignment too.
             created = replace(created, position=max(created.position, assigned.position))
         return answered(created, write.known)
 
@@ -82,6 +85,7 @@ class Keyspaces:
         if fields.get("nodes") is not None:
             command = command_from(AssignShards.type, fields)
             return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)
+        # The other branch leaves this to `command_from`; here the command is not made from the fields.
         if unknown := fields.keys() - {"nodes"}:
             raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
         nodes = some_eligible(self.gateway.views.shards.cluster)
@@ -121,6 +125,7 @@ class Keyspaces:
         if answer.incarnation is not None:
             return saga_stream(keyspace_stream(name), "migration", answer.incarnation)
         views = self.gateway.views
+        # The writer that answered may be another controller's, and ahead of these views.
         await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
         return views.shards.keyspace(name).shard(command.shard).latest
 

@@ -62,6 +62,7 @@ class Nodes:
         if answer.status != "unchanged":
             return command.lease_seconds
         views = self.gateway.views
+        # The writer that answered may be another controller's, and ahead of these views.
         await views.reach({answer.partition: answer.position}, Reading().timeout_seconds)
         return views.shards.node(command.node).lease_seconds
 
@@ -94,6 +95,7 @@ class Nodes:
 
     async def list(self, request: Request) -> Reply:
         """All data nodes, by name."""
+        # Owners stand in the keyspaces, and those live in all partitions.
         partitions = tuple(range(self.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards

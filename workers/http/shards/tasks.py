@@ -72,6 +72,7 @@ class Tasks:
         node, entries = _reports(fields)
         found = [self._envelope(node, entry, write.actor or node) for entry in entries]
         answered = await run_all(self.gateway, found)
+        # The node knows its reports by their tasks, and not by the ids of the commands that were made of them.
         return outcomes([{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)])
 
     def _envelope(self, node: str, entry: object, actor: str) -> Envelope | dict[str, Any]:
@@ -84,7 +85,10 @@ class Tasks:
         if command is None:
             partition = self.gateway.partition_of(stream)
             return outcome(Answer("", "unchanged", partition, self.gateway.views.cursors[partition].position))
+        # Made from the task and its outcome: a report that is sent again is the same command. Progress is new each
+        # time.
         id_ = urandom(16).hex() if report.outcome == "progress" else f"report/{report.id}/{node}/{report.outcome}"
+        # Names of streams and nodes can be long. A hash of them is still the same for the same report.
         if len(id_) > id_chars_max:
             id_ = f"report/{sha256(id_.encode()).hexdigest()}"
         return Envelope(id_, stream, command, actor)
@@ -105,6 +109,7 @@ class Tasks:
                 assert_never(task)
 
     def _dropped(self, node: str, task: CleanupTask, report: Report) -> Command | None:
+        # The id says whose copy it is: a node must not report that the copy of another one has gone.
         if task.node != node:
             raise InvalidCommand(f"id: the task is {task.node}'s, not {node}'s", field="id")
         if report.outcome != "done":
@@ -134,6 +139,7 @@ class Tasks:
     def _keep(self, task: StepTask, facts: dict[str, Any]) -> None:
         views = self.gateway.views.shards
         found = views.sagas.get(task.saga)
+        # A late report on an earlier attempt must not take the place of what is known of this one.
         if found is None or (found.step, found.attempt) != (task.step, task.attempt):
             return
         views.progress[task.saga] = progressed(views.progress.get(task.saga), task.step, task.attempt, facts)
@@ -154,6 +160,7 @@ def _note(node: str, report: Report) -> None:
 
 
 def _reports(fields: dict[str, Any]) -> tuple[str, list[object]]:
+    # What is wrong with the request itself refuses all of it; a malformed report only costs itself.
     if unknown := fields.keys() - {"node", "reports"}:
         raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
     node, reports = fields.get("node"), fields.get("reports")

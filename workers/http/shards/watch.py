@@ -51,6 +51,7 @@ class ShardHub:
 
     def on_batch(self, partition: int, token: Token, changed: Changed) -> None:
         """Tell those who watch what one batch has changed."""
+        # Nothing is kept for those who come later: they begin with a snapshot.
         if not len(self._audience):
             return
         now = format_token(self._views.token())
@@ -78,6 +79,7 @@ class ShardHub:
     def shards(self, keyspace: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the keyspace's shards (None: of all) and its first frames. Raises KeyspaceNotFound."""
         views = self._views.shards
+        # A map of its own: keyspaces may come while the snapshot is being taken.
         spaces = dict(views.keyspaces) if keyspace is None else {keyspace: views.keyspace(keyspace)}
         cluster = views.cluster
         items = (
@@ -92,6 +94,7 @@ class ShardHub:
         """A watcher of the node's tasks (None: of all nodes') and its first frames."""
         views = self._views.shards
         wanted = views.tasks.values() if node is None else [views.tasks.get(node, {})]
+        # A list, because tasks come and go while the snapshot is being taken.
         rows, cluster = [task for tasks in wanted for task in tasks.values()], views.cluster
         return self._join(("tasks", node), after, (_encode(task_item(row, cluster)) for row in rows))
 
@@ -105,6 +108,7 @@ class ShardHub:
         if migration is not None:
             rows = [views.migration(migration)]
         else:
+            # The views have sagas of all kinds here.
             every = filter(is_migration, views.migrations.values())
             found = [row for row in every if keyspace in (None, row.data.get("keyspace"))]
             running = newest_first((row for row in found if row.ended_at is None), len(found))
@@ -116,7 +120,10 @@ class ShardHub:
         self, topic: Topic, after: Token | None, items: Iterator[bytes], head: bytes = b""
     ) -> tuple[Subscriber, Iterator[bytes]]:
         now = self._views.token()
+        # Admitted before the first row is read: whatever changes from now on is told, however slowly the snapshot is
+        # taken.
         subscriber = self._audience.admit(topic, format_token(now))
+        # Deltas are not kept, so only this very token has missed nothing.
         if after == now:
             return subscriber, iter([NOTHING_MISSED])
         return subscriber, snapshot(head, format_token(now), items, reset=after is not None)
@@ -183,6 +190,7 @@ class ShardHub:
     def _refresh(self, migrations: Iterable[str]) -> None:
         self._due.update(migrations)
         if self._due and self._refreshing is None:
+            # One timer for all: reports may come often, and each migration is told once for all of them.
             self._refreshing = asyncio.get_running_loop().call_later(refresh_seconds, self._refreshed)
 
     def _refreshed(self) -> None:

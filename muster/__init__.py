@@ -262,6 +262,7 @@ _HOME_OF: Final = {name: module for module, names in _NAMES_OF.items() for name 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Kept among the module's names, so that the next use does not come here again.
     globals()[name] = found = getattr(import_module(_HOME_OF[name]), name)
     return found
 

@@ -112,6 +112,7 @@ class KafkaCommands:
         room = asyncio.Semaphore(SLICES_IN_FLIGHT_MAX)
 
         async def part(start: int) -> list[Outcome]:
+            # A limit on what is under way: each slice has to be answered within the time that it is given.
             async with room:
                 return await self._together(envelopes[start : start + SLICE_COMMANDS_MAX])
 
@@ -119,6 +120,7 @@ class KafkaCommands:
         return [outcome for some in parts for outcome in some]
 
     async def _together(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
+        # Without a listener a command would be executed and its outcome never heard.
         if self._listener is None or self._listener.done():
             raise NotReady("nobody listens to the outcomes: use `async with KafkaCommands(…)`, or open it anew")
         waiting = _Waiting(envelopes)
@@ -139,6 +141,7 @@ class KafkaCommands:
         batches: dict[int, Any] = {}
         for index, envelope in enumerate(waiting.envelopes):
             known = self._waiting.setdefault(envelope.id, [])
+            # Noted before it is sent: its outcome may come before the sending has returned.
             known.append((waiting, index))
             if len(known) > 1:
                 continue  # it is under way already
@@ -165,6 +168,7 @@ class KafkaCommands:
 
         def judge(sent: "asyncio.Future[Any]") -> None:
             failure = None if sent.cancelled() else sent.exception()
+            # Without this a batch that could not be sent would be noticed only when the time is over.
             if failure is not None and not waiting.done.done():
                 waiting.done.set_exception(failure)
 
@@ -174,6 +178,7 @@ class KafkaCommands:
         for envelope in waiting.envelopes:
             known = self._waiting.get(envelope.id)
             if known is not None:
+                # Another caller may wait for the same id: only this one's places are taken out.
                 known[:] = [pair for pair in known if pair[0] is not waiting]
                 if not known:
                     del self._waiting[envelope.id]
@@ -198,6 +203,8 @@ class KafkaCommands:
                     for record in records:
                         self._heard(record.value)
         except KafkaError as error:
+            # The commands may have been executed all the same. New ones are refused from here on, since the listener
+            # has ended.
             unheard = Timeout(f"the outcomes cannot be read: {error}")
             for waiting in {id(waiting): waiting for known in self._waiting.values() for waiting, _ in known}.values():
                 waiting.fail(unheard)

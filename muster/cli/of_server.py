@@ -49,5 +49,6 @@ def _missing(name: str) -> click.Command:
         click.echo(f"`{name}` is part of the server, which is not installed here: install musterd", err=True)
         sys.exit(REFUSED)
 
+    # The real command's options are let through, so that the answer is the same however it is called.
     missing.ignore_unknown_options = True
     return missing

@@ -26,6 +26,7 @@ def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
     """Run the work to its end; a problem ends the process with its exit code."""
     import asyncio  # here, as below: a command that asks nobody loads neither
 
+    # `asyncio.run` wants a coroutine, and the work may be anything that can be awaited.
     async def awaited() -> T:
         return await work()
 
@@ -34,6 +35,7 @@ def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
     except MusterError as error:
         fail(error, json=json)
     except KeyboardInterrupt:
+        # As shells say of a process that a signal has ended.
         sys.exit(128 + signal.SIGINT)
 
 

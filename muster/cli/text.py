@@ -10,6 +10,7 @@ def age(since: datetime) -> str:
     """`5s`, `12m`, `3h` or `8d`."""
     seconds = max(0, int((datetime.now(UTC) - since).total_seconds()))
     for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        # From two of a unit on: `90m` says more than `1h`.
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
     return f"{seconds}s"

@@ -114,10 +114,6 @@ RULES_IN_FACES: Final[frozenset[str]] = frozenset(
 
 SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
     {
-        "muster",
-        "muster/cli",
-        "muster/cli/registry",
-        "muster/cli/shards",
         "muster/wire/registry",
         "muster/wire/shards",
     }

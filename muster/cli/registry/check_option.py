@@ -31,6 +31,7 @@ class CheckType(click.ParamType[dict[str, Any]]):
             return {"kind": kind, "url": target, **settings}
         if kind == "ttl":
             return {"kind": kind, "ttl_seconds": target, **settings}
+        # The last colon stands before the port: an IPv6 address has colons of its own, and then stands in brackets.
         host, colon, port = target.rpartition(":")
         if not colon or not port.isdigit():
             self.fail(f"{target!r} is not HOST:PORT", param, ctx)
@@ -38,6 +39,7 @@ class CheckType(click.ParamType[dict[str, Any]]):
 
 
 def _value(name: str, text: str) -> str | int:
+    # The registration takes only numbers for these, not even digits as text; lengths of time it takes as text too.
     return int(text) if name in ("status", "healthy_after", "unhealthy_after") and text.isdigit() else text
 
 
@@ -47,6 +49,7 @@ def _divided(text: str) -> tuple[str, dict[str, str | int]]:
     settings: dict[str, str | int] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
+        # A comma begins a setting only where a known name and an equals sign follow it: URLs may have commas.
         if target and equals and name in _NAMES:
             settings[_NAMES[name]] = _value(name, value)
         else:

@@ -133,6 +133,7 @@ def status(remote: Remote) -> None:
     if remote.json:
         show(account)
         return
+    # Lists of rows, like the partitions, get a table of their own below.
     plain = {name: value for name, value in account.items() if not _is_rows(value)}
     table(("", ""), [(name, _cell(value)) for name, value in plain.items()])
     for name in account.keys() - plain.keys():
@@ -141,6 +142,7 @@ def status(remote: Remote) -> None:
 
 def _show_turned(name: str, rows: list[dict[str, Any]]) -> None:
     """A column per row: there are few rows and many fields."""
+    # In the order in which they come first: rows need not have the same fields.
     fields = list(dict.fromkeys(field for row in rows for field in row))
     first, rest = fields[0], fields[1:]
     click.echo()

@@ -50,10 +50,13 @@ def register(
 
     A check takes settings behind commas: http=http://10.0.0.7:8080/health,interval=5,timeout=1,unhealthy_after=3
     """
+    # Options that were not given are None or empty, and must not take the place of what the file says.
     spec = _spec_of_file(file) | {name: value for name, value in fields.items() if value not in (None, ())}
     if metadata:
+        # The file's metadata are replaced as a whole, as its tags and checks are.
         spec["metadata"] = dict(_pair(text) for text in metadata)
     try:
+        # Judged here already, so that a mistake is told without a controller.
         wanted = spec_from(spec)
     except MusterError as error:
         fail(error, json=remote.json)
@@ -151,6 +154,7 @@ def _spec_of_file(file: str | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
+        # Bytes, since JSON is UTF-8 whatever the terminal's encoding is.
         spec = orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise click.BadParameter(f"{file} cannot be read as JSON: {error}", param_hint="--file") from None

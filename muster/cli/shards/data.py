@@ -26,6 +26,7 @@ T = TypeVar("T")
 @remote
 def put(remote: Remote, keyspace: str, key: str, value: str, write_id: str | None) -> None:
     """Set KEY of KEYSPACE to VALUE (- for standard input)."""
+    # Python makes surrogates of what is no UTF-8 on the command line; this gives the bytes back as they were.
     data = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
     _applied(remote, keyspace, key, lambda opened: opened.put(key, data, write_id=write_id))
 
@@ -42,7 +43,9 @@ def get(remote: Remote, keyspace: str, key: str) -> None:
     elif value is None:
         click.echo(f"{keyspace} holds nothing under {key}", err=True)
     else:
+        # A line's end only for people: a file or a pipe gets the value and nothing else.
         click.echo(value, nl=sys.stdout.isatty())
+    # With --json too: a program need not read the document to know that there is nothing.
     if value is None:
         sys.exit(REFUSED)
 
@@ -66,6 +69,7 @@ def scan(remote: Remote, keyspace: str, limit: int | None) -> None:
 
     async def work(opened: "Keyspace") -> None:
         count = 0
+        # Closed here, so that the node's stream ends at once when the limit ends the loop.
         async with aclosing(opened.scan()) as pairs:
             async for key, value in pairs:
                 if remote.json:
@@ -83,6 +87,7 @@ def _call(remote: Remote, keyspace: str, work: "Callable[[Keyspace], Awaitable[T
     from muster.keyspace.keyspace import Keyspace
 
     async def opened() -> T:
+        # One option for both waits: for the controller, and for the node that serves the key.
         seconds = remote.timeout_seconds
         async with Keyspace(keyspace, remote.url, hold_seconds=seconds, timeout_seconds=seconds) as found:
             return await work(found)
@@ -111,5 +116,6 @@ def _document(value: bytes | None) -> dict[str, Any]:
 
 def _line(data: bytes) -> str:
     """The bytes as text on one line; what cannot be printed is escaped as in Python."""
+    # Backslashes are doubled first: afterwards a single one always begins an escape.
     text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

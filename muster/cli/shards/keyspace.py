@@ -27,6 +27,7 @@ _SHARDS: Final[list[TableColumn[Shard]]] = columns(
 
 
 def _names(text: str | None) -> list[str] | None:
+    # An option that was left out stays None: then the controller takes all nodes that can have shards.
     return [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
 
 

@@ -40,6 +40,7 @@ def _at(_context: click.Context, _option: click.Parameter, text: str | None) -> 
         at = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is no time like 2026-01-31T03:00:00Z") from None
+    # Without an offset it would be another instant on another machine.
     if at.tzinfo is None:
         raise click.BadParameter(f"{text!r} needs an offset, like Z or +02:00")
     return at.astimezone(UTC)
@@ -76,6 +77,7 @@ def move(remote: Remote, keyspace: str, shard: int, target: str, wait: bool, **o
     last = _watched(remote, started.migration, lambda found: None if remote.json else click.echo(line(found)))
     if remote.json:
         show(last)
+    # Blocked, or turned back: the shard is not where it was wanted.
     if last.phase != "completed":
         sys.exit(REFUSED)
 
@@ -87,9 +89,11 @@ def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Mig
         before = None
         async with aclosing(client.shards.follow(id_)) as states:
             async for found in states:
+                # The watch tells of every change, also of those that the line does not show.
                 if (state := (found.step, found.attempt, found.standing, found.paused, found.progress)) != before:
                     seen(found)
                 before = state
+                # Only an operator can let it go on, so its end may never come.
                 if found.standing == "blocked":
                     break
         return found
@@ -106,6 +110,7 @@ def _watched(remote: Remote, id_: str, seen: Callable[[Migration], None]) -> Mig
 def migrations(remote: Remote, keyspace: str | None, state: SagaState | None, limit: int | None, watch: bool) -> None:
     """List moves of shards, the newest first."""
     if watch:
+        # The watch has no such filters, and to leave rows out silently would look as if there were none.
         if state is not None or limit is not None:
             raise click.UsageError("--watch shows those of all states: leave out --state and --limit")
         remote.call(lambda client: _watch(remote, client.shards.watch_migrations(keyspace=keyspace)))
@@ -119,6 +124,7 @@ def migrations(remote: Remote, keyspace: str | None, state: SagaState | None, li
 
 async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], None]) -> None:
     rows: dict[str, Migration] = {}
+    # Only a terminal can be painted over; a pipe gets lines.
     live = not remote.json and sys.stdout.isatty()
 
     async def drawn() -> AsyncIterator[RenderableType]:
@@ -130,6 +136,7 @@ async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], 
                     elif not live:
                         click.echo(line(row))
                 rows.update({row.id: row for row in changed})
+                # Those that run come first: what does not fit on the screen is left out.
                 newest = sorted(rows.values(), key=lambda row: (not row.ended, row.started_at), reverse=True)
                 yield overview(newest[: max(5, console().height - 3)])
 
@@ -179,6 +186,7 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
                 elif not live:
                     click.echo(line(found))
                 yield story(found)
+        # Where lines were written, the whole story with its steps comes once, at the end.
         if not remote.json and not live:
             console().print(story(found))
 
@@ -194,6 +202,7 @@ def _verb(verb: SagaVerb) -> click.Command:
         async def work(client: "Client") -> Written:
             named = step
             if verb == "skip" and named is None:
+                # The command names the step, so that a repeat of it does not leave out the next one too.
                 named = (await client.shards.migration(migration)).step
             return await client.shards.tell(migration, verb, step=named, reason=reason)
 

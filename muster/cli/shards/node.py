@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def _state(node: Node) -> "Text":
     marks = [name for name, is_so in (("cordoned", node.cordoned), ("draining", node.draining)) if is_so]
+    # A lost lease is the worst of it, whatever an operator has marked.
     colour = "red" if not node.alive else "yellow" if marks else "green"
     return coloured(", ".join(["alive" if node.alive else "lost", *marks]), colour)
 
@@ -95,6 +96,7 @@ def limits(remote: Remote, node_moves: int | None, cluster_moves: int | None, re
     """Show the limits of concurrent moves, or change them."""
 
     async def work(client: "Client") -> ClusterState:
+        # Read first: the command sets both limits, and one of them may not have been given.
         now = await client.shards.cluster()
         if node_moves is None and cluster_moves is None:
             return now

@@ -55,6 +55,7 @@ def line(migration: Migration) -> str:
         parts.append(f"at {migration.step}" + (f", attempt {migration.attempt}" if migration.attempt > 1 else ""))
     if migration.progress is not None and (share := progress(migration.progress)):
         parts.append(share)
+    # What it waits for is told only where there are no figures of how far it has come.
     elif migration.step is not None and migration.waits_for:
         parts.append(f"waits for {migration.waits_for}")
     if migration.ended:
@@ -68,6 +69,7 @@ def state(saga: Standing) -> str:
         return saga.phase
     if saga.paused:
         return "paused"
+    # It runs, but backwards, which is what people have to see.
     if saga.phase == "compensating" and saga.standing == "running":
         return "compensating"
     return saga.standing
@@ -130,6 +132,7 @@ def _header(saga: Saga | Migration) -> Iterator[tuple[str, str | Text]]:
         yield "stalled", Text(saga.stalled, "red")
     if isinstance(saga, Migration) and saga.progress is not None:
         yield "progress", progress(saga.progress)
+    # A saga that has ended takes no verbs, so there is nothing to list.
     if not saga.ended:
         yield "allowed", ", ".join(saga.allowed) or "nothing"
 

@@ -112,12 +112,7 @@ RULES_IN_FACES: Final[frozenset[str]] = frozenset(
 )
 """Refusals that a face raises, which are none of parsing."""
 
-SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset(
-    {
-        "muster/wire/registry",
-        "muster/wire/shards",
-    }
-)
+SPARSELY_COMMENTED: Final[frozenset[str]] = frozenset()
 """Folders where fewer than 3 % of the lines have a comment."""
 
 SPREAD_FIELDS: Final[frozenset[str]] = frozenset(

@@ -185,6 +185,7 @@ class EventPage:
     token: str
 
 
+# Made once, with the module: to make one costs far more than to use it.
 WRITTEN: Final = TypeAdapter(Written)
 OUTCOME: Final = TypeAdapter(Outcome)
 INSTANCE: Final = TypeAdapter(Instance)

@@ -30,16 +30,20 @@ def worst(statuses: Collection[Health]) -> Health:
     return "healthy"
 
 
+# Its second line is the port, at most 65535.
 URL_PATTERN: Final = (
     r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)"
     r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?([/?#]\S*)?$"
 )
 Url = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATTERN)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+# Up to a day.
 Interval = Annotated[float, Field(ge=0.1, le=86_400)]
 Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
+# Strict: digits as text are refused.
 Count = Annotated[int, Field(strict=True, ge=1, le=100)]
 
+# A field with a typing mistake would otherwise be without effect, and nobody would be told.
 _FORBID: Final = ConfigDict(extra="forbid")
 
 
@@ -87,6 +91,7 @@ class TtlCheck:
 
 
 KINDS: Final = frozenset(("http", "tcp", "ttl"))
+# By its kind, so that a fault is told for this kind alone and not for all three.
 Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
 
 CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])
@@ -101,9 +106,12 @@ def named(checks: tuple[HttpCheck | TcpCheck | TtlCheck, ...]) -> tuple[HttpChec
         return checks
     taken, result = set(names), []
     for index, check in enumerate(checks):
+        # The first of a name keeps it; only those behind it get a number.
         if check.name in names[:index]:
+            # Any other name was chosen by somebody, and is not changed without a word.
             if check.name != check.kind:
                 raise ValueError(f"two checks are called {check.name!r}")
+            # As many numbers as there are checks, of which one at least has none: so one is always free.
             number = next(n for n in range(2, len(checks) + 2) if f"{check.kind}-{n}" not in taken)
             check = replace(check, name=f"{check.kind}-{number}")
             taken.add(check.name)

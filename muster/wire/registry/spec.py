@@ -20,8 +20,10 @@ Metadata = Annotated[
     ],
     Field(max_length=64),
 ]
+# Up to a year.
 Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
+# A tag that is given twice counts once; the order stays.
 Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
 Zone = Annotated[str, StringConstraints(max_length=128)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=65535)]
@@ -61,6 +63,7 @@ SPEC: Final = TypeAdapter(Spec)
 def spec_of(address: str, port: int, fields: SpecFields) -> Spec:
     """The spec of these fields, not validated: the controller does that."""
     plain: dict[str, Any] = dict(fields)
+    # None counts as none.
     plain["metadata"] = dict(fields.get("metadata") or {})
     for name in ("tags", "checks"):
         plain[name] = tuple(plain.get(name, ()))

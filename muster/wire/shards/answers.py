@@ -82,6 +82,7 @@ class Node:
 class ClusterState:
     """How many moves a data node may take part in at a time, and the cluster have."""
 
+    # The answer also lists who holds slots and who waits for some; that is left out here.
     node_moves_max: int
     cluster_moves_max: int
 
@@ -128,6 +129,7 @@ class Task:
     """What a data node is wanted to do; `saga` is None for what the shard map wants by itself."""
 
     id: str
+    # The answer has the step and the attempt too. They are left out here: with another attempt the id is another one.
     kind: str
     keyspace: str
     shard: int
@@ -135,6 +137,7 @@ class Task:
     saga: str | None = None
 
 
+# Made once, with the module: to make one costs far more than to use it.
 KEYSPACE: Final = TypeAdapter(KeyspaceState)
 KEYSPACE_PAGE: Final = TypeAdapter(Page[KeyspaceState])
 SHARD_PAGE: Final = TypeAdapter(Page[Shard])

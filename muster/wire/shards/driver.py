@@ -46,6 +46,7 @@ class Extent:
 class ShardLimits:
     """The limits of a shard: the largest value, and the most bytes of keys and values together."""
 
+    # 1 MiB, and 4 GiB.
     value_bytes_max: int = 1_048_576
     shard_bytes_max: int = 4 << 30
 

@@ -23,11 +23,13 @@ def key_hash(key: str) -> int:
 def shard_of(key: str, shards: int) -> int:
     """The number of the shard, of `shards`, that owns the key. Raises InvalidShardKey."""
     check_key(key)
+    # A product and no remainder: so each shard owns one range of hashes.
     return (key_hash(key) * shards) >> 64
 
 
 def hash_range(shard: int, shards: int) -> tuple[int, int]:
     """The first and the last hash that the shard owns."""
+    # Negated twice, a division that rounds down rounds up.
     return -(-(shard << 64) // shards), -(-((shard + 1) << 64) // shards) - 1
 
 
@@ -36,6 +38,7 @@ def check_key(key: str) -> None:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
+        # Lone surrogates, which Python makes of bytes that are no text, have no UTF-8.
         raise InvalidShardKey("key: is no valid UTF-8", field="key") from None
     if not 0 < size <= key_bytes_max:
         raise InvalidShardKey(f"key: must have 1 to {key_bytes_max} bytes in UTF-8, not {size}", field="key")

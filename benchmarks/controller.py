@@ -18,6 +18,7 @@ from infra.local.child import free_port
 START_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.02
 HOST: Final = "127.0.0.1"
+JSON: Final = {"Content-Type": "application/json"}
 _AWAY: Final = (OSError, http.client.HTTPException)
 
 
@@ -39,7 +40,7 @@ class Controller:
         """Status and body of one request over a connection of its own. Raises OSError when nobody answers."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
         try:
-            connection.request(method, path, None if body is None else orjson.dumps(body))
+            connection.request(method, path, None if body is None else orjson.dumps(body), JSON)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
 from typing import Final
+from urllib.parse import urlsplit
 
 from muster.wire.error import NotReady
 
@@ -46,6 +47,14 @@ class Settings:
         if not port.isdigit() or int(port) > 65535:
             raise NotReady(f"--http {self.http!r} is not HOST:PORT")
         return int(port)
+
+    @property
+    def own_hosts(self) -> frozenset[str] | None:
+        """By what names clients may call a controller on loopback; None: it listens for others, who may call it anything."""
+        if not _is_loopback(self.host):
+            return None
+        advertised = urlsplit(self.advertise).hostname if self.advertise else None
+        return frozenset(name.lower() for name in (self.host, advertised) if name)
 
     def check(self) -> None:
         """Raises NotReady when the settings must not be run."""

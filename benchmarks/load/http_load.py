@@ -100,7 +100,8 @@ def unpacked(data: bytes) -> list[bytes]:
 def request(method: str, path: str, body: object = None, **headers: str) -> bytes:
     """One HTTP/1.1 request as bytes."""
     content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
-    lines = [f"{method} {path} HTTP/1.1", "host: bench", f"content-length: {len(content)}"]
+    lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(content)}"]
+    lines += ["content-type: application/json"] if content else []
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 

@@ -35,7 +35,9 @@ class Watcher(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        request = f"GET /v1/watch?service={self._service} HTTP/1.1\r\nhost: bench\r\naccept: text/event-stream\r\n\r\n"
+        request = (
+            f"GET /v1/watch?service={self._service} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream\r\n\r\n"
+        )
         transport.write(request.encode())  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:

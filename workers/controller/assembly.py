@@ -16,6 +16,7 @@ from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
 from workers.http.application import Application, application
 from workers.http.controller import peers as peer_routes
+from workers.http.doors import Doors
 from workers.machine.partition import Partition
 from workers.peers.forwarding import Forwarding, Peers
 from workers.peers.members import Member, Members
@@ -99,7 +100,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return ControllerParts(
         gateway=gateway,
-        application=_application(gateway, writers, resources.mapper),
+        application=_application(settings, gateway, writers, resources.mapper),
         writers=writers,
         snapshotters=snapshotters,
         checker=checker,
@@ -120,9 +121,15 @@ def _owns(members: Members | None, partition: int) -> bool:
     return members is None or members.owner(partition) == members.self_
 
 
-def _application(gateway: Gateway, writers: Mapping[int, Writer], mapper: CloudEventMapper) -> Application:
+def _application(
+    settings: Settings, gateway: Gateway, writers: Mapping[int, Writer], mapper: CloudEventMapper
+) -> Application:
+    # Only controllers that share a log speak to each other; alone, nobody may give what one of them gives another.
+    more = () if settings.kafka is None else peer_routes.routes(writers)
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
-    return application(gateway, unready=partial(_unready, writers), mapper=mapper, more=peer_routes.routes(writers))
+    return application(
+        gateway, unready=partial(_unready, writers), mapper=mapper, more=more, doors=Doors(settings.own_hosts)
+    )
 
 
 def _unready(writers: Mapping[int, Writer]) -> str | None:

@@ -15,6 +15,7 @@ from workers.http.asgi import Receive, Scope, Send
 from workers.http.audit import events
 from workers.http.controller import operation
 from workers.http.controller.metric import Metrics, Requests
+from workers.http.doors import Doors
 from workers.http.exchange import Reply, Request, problem, problem_of
 from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready
@@ -32,7 +33,8 @@ from workers.views.views import Views
 
 LOG: Final = logging.getLogger("muster.http")
 UNKNOWN: Final = "(unknown)"
-"""The label of requests for which there is no route."""
+"""The label of requests for which there is no route, and of those that may not come in."""
+OPEN: Final = Doors()
 
 
 def always_ready() -> None:
@@ -46,13 +48,14 @@ def application(
     mapper: CloudEventMapper | None = None,
     stale_after_seconds: float = 30.0,
     more: Sequence[Route] = (),
+    doors: Doors = OPEN,
     projections: Sequence[AnyProjection] = PROJECTIONS,
 ) -> "Application":
     """The HTTP face of the controller. Make it before the log is replayed, so that watchers can resume over a restart.
 
     `unready` says why reads cannot be answered yet (None: they can); `mapper` opens events that are compressed or
     enciphered; views older than `stale_after_seconds` are called stale in their answers; `more` are routes beside the API's;
-    `projections` are the read models that the views keep.
+    `projections` are the read models that the views keep; `doors` says what may not come in.
     """
     views = gateway.views
     encoded, audience = Encoded(views), Audience(views)
@@ -75,7 +78,7 @@ def application(
         *_plain_routes(gateway, reader),
         *more,
     )
-    return Application(routes, metrics, (hub, shard_hub, audience))
+    return Application(routes, metrics, (hub, shard_hub, audience), doors)
 
 
 def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
@@ -93,8 +96,11 @@ def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
 class Application:
     """ASGI. Call `drain` before the server stops: it ends the watch streams, which would not end by themselves."""
 
-    def __init__(self, routes: Sequence[Route], metrics: Metrics, watches: tuple[Hub, ShardHub, Audience]) -> None:
+    def __init__(
+        self, routes: Sequence[Route], metrics: Metrics, watches: tuple[Hub, ShardHub, Audience], doors: Doors
+    ) -> None:
         self.routes = routes
+        self._doors = doors
         self.metrics = metrics
         self._watches = watches
         self._table: Table[tuple[Handler, Requests]] = Table(
@@ -116,7 +122,11 @@ class Application:
         """Answer one request (or live with the server)."""
         if scope["type"] != "http":
             return await self._lifespan(receive, send)
-        found = self._table.find(scope["path"])
+        refused = self._doors.refusal(scope["method"], scope["headers"])
+        if refused is not None:
+            self.metrics.of(UNKNOWN, scope["method"]).observe(refused.status, 0.0)
+            return await refused.send(send)
+        found = self._table.find(_path_of(scope))
         if found is None:
             return await self._unknown(scope, send)
         place, parts = found
@@ -138,7 +148,8 @@ class Application:
         return None
 
     async def _unknown(self, scope: Scope, send: Send) -> None:
-        path, shorter = scope["path"], scope["path"].rstrip("/")
+        path = _path_of(scope)
+        shorter = path.rstrip("/")
         if shorter != path and self._table.find(shorter) is not None:
             # 307 keeps method and body, so that a write with a slash too many is repeated as it was.
             query = b"?" + scope["query_string"] if scope["query_string"] else b""
@@ -159,6 +170,12 @@ class Application:
         finally:
             self.metrics.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _path_of(scope: Scope) -> str:
+    """The path as it was sent. Servers need not give it, and test suites do not."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None else raw.decode("latin-1")
 
 
 def _not_allowed(method: str, allowed: list[str]) -> Reply:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
+from urllib.parse import unquote
 
 from pydantic import BaseModel
 
@@ -86,11 +87,14 @@ class Table(Generic[Found]):
         return places.setdefault(pick(parts), Place(parts))
 
     def find(self, path: str) -> tuple[Place[Found], Sequence[str]] | None:
-        """The place of the path, and the path in parts; None: no template fits. Names are judged by who asks for them."""
+        """The place of the path as it was sent (`%2F` and all), and its parts; None: none fits. Who asks judges the names."""
         plain = self._plain.get(path)
         if plain is not None:
             return plain, ()
         parts = path.split("/")
+        if "%" in path:
+            # Only now: a slash that was written as %2F belongs to a name, and makes no other path of it.
+            parts = [unquote(part) for part in parts]
         if not parts[-1]:  # What ends in a slash names nothing.
             return None
         for pick, places in self._shapes.get(len(parts), ()):

@@ -160,10 +160,9 @@ def outcomes(items: list[dict[str, Any]]) -> Reply:
 def _key(text: str) -> str:
     try:
         return command_id(text)
-    except InvalidCommand:
-        raise InvalidCommand(
-            "Idempotency-Key: must be 1 to 200 visible ASCII characters", field="Idempotency-Key"
-        ) from None
+    except InvalidCommand as error:
+        detail = error.detail.replace("id:", "Idempotency-Key:", 1)
+        raise InvalidCommand(detail, field="Idempotency-Key") from None
 
 
 def _version(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from typing import Final
 
 import aiohttp
 import orjson
@@ -13,6 +14,8 @@ from muster.wire.problem import error_from
 from workers.peers.members import Members
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
+
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class Forwarding:
@@ -95,7 +98,7 @@ class Peers:
     async def _post(self, url: str, body: bytes) -> dict:  # type: ignore[type-arg]
         assert self._session is not None, "enter Peers before it is used"
         try:
-            async with self._session.post(url, data=body) as response:
+            async with self._session.post(url, data=body, headers=_JSON) as response:
                 answer = orjson.loads(await response.read())
         # Without a connection nothing was sent, so it may safely go elsewhere; after that, the outcome is unknown.
         except aiohttp.ClientConnectorError as error:

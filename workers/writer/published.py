@@ -23,6 +23,8 @@ NAME: Final = re.compile(NAME_FORM)
 """The names that services and instances may have."""
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_RESERVED_IDS: Final = ("report/", "drain/", "expire/", "check/", "muster.", *(f"{kind}/" for kind in PATTERNS))
+"""How the ids begin that controllers make for what they have seen, and for the steps and reports of sagas."""
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
 _FORM_OF: Final = {
     "service": "service/<name>",
@@ -55,10 +57,10 @@ def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
         raise InvalidCommand("type: is missing or no text", field="type")
     command = command_from(type_name, obj.get("data"), inside=inside)
     return Envelope(
-        command_id(obj.get("id")),
+        command_id(obj.get("id"), inside=inside),
         _stream(stream, type_name),
         command,
-        actor_from(obj.get("actor", "anonymous")),
+        actor_from(obj.get("actor", "anonymous"), inside=inside),
         reason_from(obj.get("reason")),
         _version(obj.get("expected_version")),
     )
@@ -80,17 +82,23 @@ def check_name(field: str, name: str) -> None:
         raise InvalidCommand(f"{field}: {name[:140]!r} is no name: 1 to 128 letters, digits, . _ -", field=field)
 
 
-def command_id(value: object) -> str:
-    """The id of a command. Raises InvalidCommand."""
+def command_id(value: object, *, inside: bool = False) -> str:
+    """The id of a command; `inside`: one that a controller may have made. Raises InvalidCommand."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
+    # Who used such an id first would have what a controller or a data node says under it taken for a repeat.
+    reserved = next((begin for begin in _RESERVED_IDS if value.startswith(begin)), None)
+    if reserved is not None and not inside:
+        raise InvalidCommand(f"id: {reserved}… are ids of controllers; choose another", field="id")
     return value
 
 
-def actor_from(value: object) -> str:
-    """The actor of a command. Raises InvalidCommand."""
+def actor_from(value: object, *, inside: bool = False) -> str:
+    """The actor of a command; `inside`: muster itself may be it. Raises InvalidCommand."""
     if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
         raise InvalidCommand("actor: must be 1 to 128 printable characters", field="actor")
+    if not inside and (value == "muster" or value.startswith("muster/")):
+        raise InvalidCommand("actor: muster is the system itself; say who you are", field="actor")
     return value
 
 

@@ -45,7 +45,8 @@ class Api:
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Told:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {"content-type": "application/json"} if data else {}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.request(method, self.url + path, data=data, headers=named) as response:
             text = await response.read()
             is_json = "json" in response.headers.get("content-type", "")

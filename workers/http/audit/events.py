@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from domain.message import to_plain
 from infra.log.chain import TERM_STARTED
@@ -26,6 +26,13 @@ scanned_records_max: Final = 20_000
 fetch_records_max: Final = 2_000
 
 
+def _within_a_log(position: int) -> int:
+    """Positions are 64 bits wide, as offsets of Kafka and rows of SQLite are."""
+    if position >= 2**63:
+        raise InvalidCommand("after: a position is below 2^63", field="after")
+    return position
+
+
 class EventsQuery(BaseModel):
     """Which events: of a stream, of a type, of a partition (the stream's, or 0), behind a position."""
 
@@ -33,7 +40,7 @@ class EventsQuery(BaseModel):
     stream: Annotated[str, Field(max_length=300)] | None = None
     type: Annotated[str, Field(max_length=200)] | None = None
     partition: Annotated[int, Field(ge=0)] | None = None
-    after: Annotated[int, Field(ge=-1)] = -1
+    after: Annotated[int, Field(ge=-1), AfterValidator(_within_a_log)] = -1
     limit: Annotated[int, Field(ge=1, le=events_max)] = 100
 
 

@@ -30,7 +30,7 @@ from domain.shards.keyspace import (
 from domain.shards.node import AttestSilence, ReleaseSlots, ReserveSlots
 from domain.shards.shard import Keyspace
 from muster.wire.stream import CLUSTER, KEYSPACE, name_of
-from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Task, Wait
+from sagas.engine.definition import Action, Apply, Ask, Definition, Delegate, Heard, Step, Wait
 from sagas.waited_slot import waited_slot
 
 NAME: Final = "shard_migration"
@@ -68,10 +68,10 @@ def _move(saga: Saga) -> dict[str, Any]:
     return {"shard": saga.data["shard"], "migration": saga.id, "epoch": saga.data["epoch"]}
 
 
-def _task(saga: Saga, role: str, kind: str, *, epoch: int = 0, assist: bool = False, **params: Any) -> Task:
+def _task(saga: Saga, role: str, kind: str, *, epoch: int = 0, assist: bool = False, **params: Any) -> Delegate:
     """A task of this move; `epoch` counts from the shard's when the move was planned."""
     about = {"keyspace": saga.data["keyspace"], "shard": saga.data["shard"], "epoch": saga.data["epoch"] + epoch}
-    return Task(saga.data[role], kind, {**about, **params}, assist)
+    return Delegate(saga.data[role], kind, {**about, **params}, assist)
 
 
 def _unless_removed(saga: Saga, role: str) -> Ask:

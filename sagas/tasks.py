@@ -18,7 +18,7 @@ from domain.shards.shard import Cleanup, Keyspace
 from muster.wire.stream import KEYSPACE, NAME, PATTERNS, SAGA, keyspace_stream, root_of
 from muster.wire.value import value
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import Action, Definitions, Task
+from sagas.engine.definition import Action, Definitions, Delegate
 from sagas.engine.wanted import pending
 
 # Ids come from outside, so the digits are bounded before they become numbers.
@@ -114,7 +114,7 @@ def tasks_of_saga(saga: Saga, since: datetime, definitions: Definitions = DEFINI
     """What the saga wants of data nodes now, about a shard. `since`: when its step began."""
     for action in actions_of(saga, definitions):
         # Sagas of other roots have other participants, and their tasks are about no shard: data nodes could not carry them out.
-        if isinstance(action, Task) and "shard" in action.params:
+        if isinstance(action, Delegate) and "shard" in action.params:
             yield _of_step(saga, action, since)
 
 
@@ -130,7 +130,7 @@ def tasks_of_shard(keyspace: str, state: Keyspace, number: int, since: datetime)
             yield _of_cleanup(keyspace, cleanup, since)
 
 
-def _of_step(saga: Saga, task: Task, since: datetime) -> TaskRow:
+def _of_step(saga: Saga, task: Delegate, since: datetime) -> TaskRow:
     params = {key: found for key, found in task.params.items() if key not in ("keyspace", "shard")}
     assert saga.step is not None, f"{saga.id} has ended and wants nothing"
     id_ = str(StepTask(saga.id, saga.step, saga.attempt))

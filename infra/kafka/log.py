@@ -69,7 +69,7 @@ class Carrier(Protocol):
         """Send nothing any more."""
 
 
-class Reader(Protocol):
+class PartitionReader(Protocol):
     """How the partition is read; see `infra.kafka.reader.KafkaReader`."""
 
     def read(
@@ -106,7 +106,7 @@ class KafkaLog:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: bool = True,
         appends: Carrier | None = None,
-        reader: Reader | None = None,
+        reader: PartitionReader | None = None,
         ahead: ReadAhead | None = None,
         append_timeout_seconds: float = 5,
         claim_timeout_seconds: float = 30,
@@ -129,7 +129,7 @@ class KafkaLog:
         )
         self._events = topic_name(EVENTS, prefix)
         self._liveness = topic_name(LIVENESS, prefix)
-        self._reader: Reader = reader or KafkaReader(
+        self._reader: PartitionReader = reader or KafkaReader(
             bootstrap, self._events, partition, fetch_bytes_max, stuck_seconds, client_options or {}
         )
         self._ahead = ahead

@@ -20,7 +20,7 @@ REPLICATION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TopicFinding:
     """A setting that is not as the table wants it. `vital`: muster does not run on it. `remedy`: how to mend it."""
 
     topic: str
@@ -53,7 +53,7 @@ async def provision(
     create: bool = True,
     timeout_seconds: float = 30,
     client_options: Mapping[str, object] | None = None,
-) -> list[Finding]:
+) -> list[TopicFinding]:
     """Create what is missing, check everything, return the warnings.
 
     `replication` is by default 3, or the number of brokers if there are fewer. Without `create`, a missing topic is
@@ -83,29 +83,29 @@ async def provision(
     return _judged(found, partitions, copies, prefix)
 
 
-def check(topic: Topic, found: _Found, partitions: int, replication: int, prefix: str) -> list[Finding]:
+def check(topic: Topic, found: _Found, partitions: int, replication: int, prefix: str) -> list[TopicFinding]:
     """What is not as it should be with the topic. Pure."""
     name = topic_name(topic.name, prefix)
     findings = []
     if found.partitions != partitions:
         remedy = f"run with {found.partitions} partitions" if found.partitions else "create it, or let muster create it"
-        findings.append(Finding(name, "partitions", str(found.partitions), str(partitions), remedy, vital=True))
+        findings.append(TopicFinding(name, "partitions", str(found.partitions), str(partitions), remedy, vital=True))
     if not found.partitions:
         return findings
     if found.replication < replication:
         remedy = "move it to more brokers (kafka-reassign-partitions.sh)"
         findings.append(
-            Finding(name, "replication.factor", str(found.replication), str(replication), remedy, vital=False)
+            TopicFinding(name, "replication.factor", str(found.replication), str(replication), remedy, vital=False)
         )
     for setting, wanted in _wanted(topic, found.replication).items():
         actual = found.settings.get(setting, "absent")
         if _differs(setting, actual, wanted):
             remedy = f"kafka-configs.sh --alter --topic {name} --add-config {setting}={wanted}"
-            findings.append(Finding(name, setting, actual, wanted, remedy, vital=setting in topic.vital))
+            findings.append(TopicFinding(name, setting, actual, wanted, remedy, vital=setting in topic.vital))
     return findings
 
 
-def _judged(found: Mapping[str, _Found], partitions: int, replication: int, prefix: str) -> list[Finding]:
+def _judged(found: Mapping[str, _Found], partitions: int, replication: int, prefix: str) -> list[TopicFinding]:
     absent = _Found(0, 0, led=False, settings={})
     findings = [
         finding

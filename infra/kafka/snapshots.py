@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.kafka.topic import BATCH_BYTES_MAX, PREFIX, SNAPSHOTS, topic_name
-from infra.log.snapshot import Snapshot, assembled, manifest, opened
+from infra.log.snapshot import PartitionSnapshot, assembled, manifest, opened
 from muster.wire.error import NotReady
 
 _MANIFEST: Final = "manifest"
@@ -23,7 +23,7 @@ class KafkaSnapshots:
         self._topic = topic_name(SNAPSHOTS, prefix)
         self._numbers: dict[int, int] = {}
 
-    async def load(self, partition: int) -> Snapshot | None:
+    async def load(self, partition: int) -> PartitionSnapshot | None:
         """See `SnapshotStore.load`."""
         try:
             records = await self._records(partition)
@@ -43,7 +43,7 @@ class KafkaSnapshots:
                 return snapshot
         return None
 
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
+    async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""
         number = self._numbers.get(partition, 0) + 1
         generation = number % 2

@@ -18,7 +18,7 @@ chunk_bytes_max: Final = 800_000
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PartitionSnapshot:
     """A fold at `cursor`. `revision` names the code that folded; `facts` are small JSON values; `chunks` JSON documents."""
 
     cursor: Cursor
@@ -30,14 +30,14 @@ class Snapshot:
 class SnapshotStore(Protocol):
     """Where the snapshots of one cluster are kept."""
 
-    async def load(self, partition: int) -> Snapshot | None:
+    async def load(self, partition: int) -> PartitionSnapshot | None:
         """The newest complete snapshot of the partition."""
 
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
+    async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """Keep the snapshot in place of the older generation."""
 
 
-def manifest(snapshot: Snapshot, number: int) -> bytes:
+def manifest(snapshot: PartitionSnapshot, number: int) -> bytes:
     """The snapshot's manifest as JSON; `number` grows from snapshot to snapshot."""
     cursor = snapshot.cursor
     return orjson.dumps(
@@ -64,7 +64,7 @@ def opened(manifest_: bytes) -> dict[str, Any] | None:
     return document if {"number", "chunks", "head", "facts"} <= document.keys() else None
 
 
-def assembled(document: dict[str, Any], chunks: Sequence[bytes | None]) -> Snapshot | None:
+def assembled(document: dict[str, Any], chunks: Sequence[bytes | None]) -> PartitionSnapshot | None:
     """The snapshot of a manifest and its chunks; None if a chunk is missing or is not the one that the manifest names."""
     hashes = document["chunks"]
     whole = [chunk for chunk in chunks if chunk is not None]
@@ -77,4 +77,4 @@ def assembled(document: dict[str, Any], chunks: Sequence[bytes | None]) -> Snaps
         document["term"],
         document["writer"],
     )
-    return Snapshot(cursor, document["revision"], document["facts"], whole)
+    return PartitionSnapshot(cursor, document["revision"], document["facts"], whole)

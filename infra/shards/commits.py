@@ -14,7 +14,7 @@ from math import inf
 from threading import Condition, Thread
 from typing import Final
 
-from infra.shards.record import Write, Written
+from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster.wire.error import DataUnavailable, MusterError, Timeout, WriteFailed
 
@@ -25,12 +25,12 @@ queue_bytes_max: Final = 64 << 20
 
 log = logging.getLogger(__name__)
 
-Results = list[Written | MusterError]
+Results = list[StoredWrite | MusterError]
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    writes: Sequence[Write]
+    writes: Sequence[ShardWrite]
     future: asyncio.Future[Results]
     bytes: int = field(init=False)
 
@@ -67,7 +67,7 @@ class Commits:
             self._arrived.notify()
         await asyncio.to_thread(self._thread.join)
 
-    async def write(self, write: Write) -> Written:
+    async def write(self, write: ShardWrite) -> StoredWrite:
         """Durable when it returns. Raises the refusal; WriteFailed and DataUnavailable: nothing was written; Timeout: the lease
         is over and the outcome unknown, retry with the same write id.
         """
@@ -76,7 +76,7 @@ class Commits:
             raise result
         return result
 
-    async def batch(self, writes: Sequence[Write]) -> Results:
+    async def batch(self, writes: Sequence[ShardWrite]) -> Results:
         """Many writes in one transaction; what became of each, in order. Raises WriteFailed, or DataUnavailable when too much
         waits: then nothing was written.
         """
@@ -156,7 +156,7 @@ class Commits:
             start = end
 
 
-def _unknown(result: Written | MusterError) -> Written | MusterError:
+def _unknown(result: StoredWrite | MusterError) -> StoredWrite | MusterError:
     """What is told instead of the result when the lease is over."""
     if isinstance(result, MusterError):
         return result

@@ -12,7 +12,7 @@ from typing import Any, Final
 from infra.shards.environment import Environment
 from infra.shards.record import (
     DIGEST_MODULUS,
-    Change,
+    LoggedChange,
     ShardRecord,
     decode_change,
     encode_change,
@@ -79,7 +79,7 @@ class Copy:
         if write_id:
             self._remember(write_id, record.position)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: LoggedChange) -> None:
         """A change of the source. It is not logged: the log here begins when the copy serves."""
         key = change.key.encode()
         self._set(key, self.get(key), change.value)
@@ -189,9 +189,9 @@ def read_pairs(
     return found
 
 
-def read_changes(txn: Any, env: Environment, copy: int, after: int, bytes_max: int) -> list[Change]:
+def read_changes(txn: Any, env: Environment, copy: int, after: int, bytes_max: int) -> list[LoggedChange]:
     """The logged changes behind number `after`; at least one, if there is one."""
-    found: list[Change] = []
+    found: list[LoggedChange] = []
     size = 0
     for position, entry in _range(txn, env.changes, prefix(copy), (after + 1).to_bytes(8, "big")):
         found.append(decode_change(int.from_bytes(position, "big"), entry))

@@ -30,7 +30,7 @@ write_id_bytes_max: Final = 64
 DIGEST_MODULUS: Final = 1 << 128
 
 
-class Write(NamedTuple):
+class ShardWrite(NamedTuple):
     """Put `value` under `key`, or delete it (None). `epoch` 0: no opinion; `write_id` "": the write has none."""
 
     shard: ShardId
@@ -40,7 +40,7 @@ class Write(NamedTuple):
     write_id: str = ""
 
 
-class Written(NamedTuple):
+class StoredWrite(NamedTuple):
     """The write is durable: change number `position` of its shard, which is served with `epoch`."""
 
     position: int
@@ -55,7 +55,7 @@ class Found(NamedTuple):
     epoch: int
 
 
-class Change(NamedTuple):
+class LoggedChange(NamedTuple):
     """Change number `position` of a shard: `key` was set to `value` (None: deleted); `digest` is the shard's behind it."""
 
     position: int
@@ -66,10 +66,10 @@ class Change(NamedTuple):
 
 
 @value
-class Changes:
+class LoggedChanges:
     """Changes in order without a gap. `head` and `digest`: the shard's newest; `fenced`: nothing follows it under this epoch."""
 
-    changes: list[Change]
+    changes: list[LoggedChange]
     head: int
     fenced: bool
     digest: int
@@ -196,12 +196,12 @@ def encode_change(key: bytes, value: bytes | None, write_id: bytes, digest: int)
     return head + write_id + key + (value or b"")
 
 
-def decode_change(position: int, data: bytes) -> Change:
+def decode_change(position: int, data: bytes) -> LoggedChange:
     """The change that `encode_change` made into `data`."""
     digest, has_value, id_size, key_size = _CHANGE.unpack_from(data)
     key_at = _CHANGE.size + id_size
     value_at = key_at + key_size
-    return Change(
+    return LoggedChange(
         position,
         data[key_at:value_at].decode(),
         data[value_at:] if has_value else None,

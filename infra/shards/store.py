@@ -16,13 +16,13 @@ from infra.shards import ownership
 from infra.shards.copy import Copy, delete_slice, prefix, read_changes, read_pairs
 from infra.shards.environment import Environment
 from infra.shards.record import (
-    Change,
-    Changes,
     Checkpoint,
     Found,
+    LoggedChange,
+    LoggedChanges,
     ShardRecord,
-    Write,
-    Written,
+    ShardWrite,
+    StoredWrite,
     decode_record,
     encode_record,
     key_bytes,
@@ -141,7 +141,7 @@ class ShardStore:
 
     # Serving
 
-    def write(self, batch: Sequence[Write]) -> list[Written | MusterError]:
+    def write(self, batch: Sequence[ShardWrite]) -> list[StoredWrite | MusterError]:
         """Write all, of any shards, in one durable transaction; per write what it got, or why it was refused:
 
         ShardNotFound · NotOwner (hidden or retired) · StaleEpoch (its epoch is below ours) · DataUnavailable (its epoch is
@@ -177,7 +177,7 @@ class ShardStore:
                 record = ownership.check_serves(self._load(txn, shard), shard, epoch, self.here, fenced=fenced)
             yield ShardReading(self._env, read, record)
 
-    def changes(self, shard: ShardId, after: int, *, epoch: int = 0, bytes_max: int = part_bytes_max) -> Changes:
+    def changes(self, shard: ShardId, after: int, *, epoch: int = 0, bytes_max: int = part_bytes_max) -> LoggedChanges:
         """The changes behind number `after`, about `bytes_max` of them, of a serving or fenced shard.
 
         Raises LogTrimmed; ChecksumMismatch when `after` is ahead of this shard.
@@ -190,7 +190,7 @@ class ShardStore:
                 detail = f"the log of {shard} begins with change {record.log_first}: copy the shard again"
                 raise LogTrimmed(detail, after=after, first=record.log_first)
             found = read_changes(txn, self._env, record.copy, after, bytes_max)
-        return Changes(found, record.position, record.state == "fenced", record.digest)
+        return LoggedChanges(found, record.position, record.state == "fenced", record.digest)
 
     def pin(self, shard: ShardId, after: int | None = None) -> Pin:
         """Keep the changes behind `after` (None: behind the newest) for a reader, in this process."""
@@ -244,7 +244,7 @@ class ShardStore:
 
         return self._env.write(work)
 
-    def replay(self, shard: ShardId, copy: int, changes: Sequence[Change]) -> ShardRecord:
+    def replay(self, shard: ShardId, copy: int, changes: Sequence[LoggedChange]) -> ShardRecord:
         """The source's changes into the hidden copy number `copy`: durable. Those that it has are skipped.
 
         Raises Corrupt on a gap, ChecksumMismatch when from the newest snapshot on a change's digest is not ours, StaleEpoch
@@ -316,9 +316,9 @@ class ShardStore:
                 # Python's locks are not fair: writes get their turn in as much time as the slice took.
                 time.sleep(time.monotonic() - began)
 
-    def _write(self, txn: Any, batch: Sequence[Write]) -> list[Written | MusterError]:
+    def _write(self, txn: Any, batch: Sequence[ShardWrite]) -> list[StoredWrite | MusterError]:
         copies: dict[ShardId, Copy | None] = {}
-        results: list[Written | MusterError] = []
+        results: list[StoredWrite | MusterError] = []
         for write in batch:
             shard = write.shard
             # One `Copy` of a shard for the whole batch: its record moves on with each write, and is stored once, at the
@@ -337,7 +337,7 @@ class ShardStore:
                 copy.save()
         return results
 
-    def _write_one(self, copy: Copy | None, write: Write) -> Written:
+    def _write_one(self, copy: Copy | None, write: ShardWrite) -> StoredWrite:
         record = ownership.check_serves(copy.record if copy else None, write.shard, write.epoch, self.here)
         assert copy is not None, "a shard without a record serves"
         key, write_id = key_bytes(write.key), write_id_bytes(write.write_id)
@@ -345,11 +345,11 @@ class ShardStore:
         # which there was when the write came first.
         known = copy.recall(write_id) if write_id else None
         if known is not None:
-            return Written(known, record.epoch, True)
+            return StoredWrite(known, record.epoch, True)
         old = copy.get(key)
         copy.check_room(key, old, write.value)
         copy.append(key, old, write.value, write_id)
-        return Written(record.position, record.epoch)
+        return StoredWrite(record.position, record.epoch)
 
     def _trim(self, copy: Copy) -> None:
         # A copy of the set, because readers pin and unpin in other threads.
@@ -362,7 +362,7 @@ def _there(record: ShardRecord | None) -> ShardRecord:
     return record
 
 
-def _apply(target: Copy, change: Change, checkpoint: Checkpoint) -> None:
+def _apply(target: Copy, change: LoggedChange, checkpoint: Checkpoint) -> None:
     record = target.record
     if change.position != record.position + 1:
         detail = f"the changes of {target.shard} have a gap: {change.position} came behind {record.position}"

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from infra.log.call_thread import CallThread
-from infra.log.snapshot import Snapshot, assembled, manifest, opened
+from infra.log.snapshot import PartitionSnapshot, assembled, manifest, opened
 
 
 class SqliteSnapshots:
@@ -15,11 +15,11 @@ class SqliteSnapshots:
         self._path = path
         self._thread = thread
 
-    async def load(self, partition: int) -> Snapshot | None:
+    async def load(self, partition: int) -> PartitionSnapshot | None:
         """See `SnapshotStore.load`."""
         return await self._thread.call(partial(self._load, partition))
 
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
+    async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""
         await self._thread.call(partial(self._save, partition, snapshot))
 
@@ -35,7 +35,7 @@ class SqliteSnapshots:
         )
         return connection
 
-    def _load(self, partition: int) -> Snapshot | None:
+    def _load(self, partition: int) -> PartitionSnapshot | None:
         connection = self._connect()
         try:
             rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
@@ -52,7 +52,7 @@ class SqliteSnapshots:
         finally:
             connection.close()
 
-    def _save(self, partition: int, snapshot: Snapshot) -> None:
+    def _save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         connection = self._connect()
         try:
             rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))

@@ -32,7 +32,7 @@ from muster.wire.command import Command
 from muster.wire.error import MigrationNotFound
 from muster.wire.stream import saga_stream
 from sagas.engine.course import Course, Produced, Root, fail, may_turn_back, run, succeed, turn_back
-from sagas.engine.definition import Apply, Ask, Definition, Definitions, Task
+from sagas.engine.definition import Apply, Ask, Definition, Definitions, Delegate
 from sagas.engine.verbs import take_verb, upgrade
 
 
@@ -119,7 +119,7 @@ def _asked(node: str | None, course: Course) -> bool:
     actions = course.step.act(course.saga)
     if node is None:
         return any(isinstance(action, Ask) for action in actions)
-    return any(isinstance(action, Task) and action.node == node and not action.assist for action in actions)
+    return any(isinstance(action, Delegate) and action.node == node and not action.assist for action in actions)
 
 
 def _expire(command: ExpireStep, course: Course) -> None:

@@ -2,10 +2,10 @@
 
 A step wants one or more of four actions, and is over when the first that decides it is answered:
 
-    Apply   a command to the root stream's own aggregate, decided at once, in the same batch as the saga's event
-    Task    something that a participant does; it watches its tasks and answers with commands
-    Ask     a command to any other stream, whose effect is heard in that stream's state
-    Wait    time to pass, or an operator
+    Apply     a command to the root stream's own aggregate, decided at once, in the same batch as the saga's event
+    Delegate  something that a participant does; it watches its tasks and answers with commands
+    Ask       a command to any other stream, whose effect is seen in that stream's state
+    Wait      time to pass, or an operator
 
 `Definition` refuses what would break the promise of the pivot: before it only steps that can be undone, or that leave nothing
 to undo and say why; after it none that is undone. The engine runs the undoing in reverse order, by the same rules as the rest.
@@ -29,7 +29,7 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Delegate:
     """Have a participant do something. `assist`: it is wanted, but does not decide the step."""
 
     node: str
@@ -72,7 +72,7 @@ class Wait:
     until: datetime | None = None
 
 
-Action = Apply | Task | Ask | Wait
+Action = Apply | Delegate | Ask | Wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from domain.saga import Saga
 from domain.shards.cluster import Cluster
 from domain.stage import Blocked, Retrying, Trying
 from muster.wire.stream import CLUSTER
-from sagas.engine.definition import Action, Ask, Definition, Task, Wait
+from sagas.engine.definition import Action, Ask, Definition, Delegate, Wait
 from sagas.engine.verbs import allowed
 from sagas.engine.wanted import pending
 
@@ -63,7 +63,7 @@ def _asked(actions: Sequence[Action]) -> str:
 
 def _participants(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> str | None:
     """The participants whose answers decide the step; or the first that cannot do its part, and why."""
-    tasks = [action for action in actions if isinstance(action, Task) and not action.assist]
+    tasks = [action for action in actions if isinstance(action, Delegate) and not action.assist]
     for task in tasks:
         # A target that pulls needs the source too, so it may be the source that keeps it from answering.
         for node in (task.node, task.params.get("source")):

@@ -16,7 +16,7 @@ import pytest
 
 from examples.shards.checker import check
 from examples.shards.journal import Journal, read_journals
-from infra.shards.record import ShardRecord, Write, decode_record, encode_record, shard_key
+from infra.shards.record import ShardRecord, ShardWrite, decode_record, encode_record, shard_key
 from infra.shards.store import ShardStore
 from muster import Client, Keyspace
 from muster.wire.shards.driver import Location, ShardId, ShardLimits
@@ -94,7 +94,7 @@ class Remains:
     def write(self, node: str, shard: ShardId, key: str, value: bytes | None, write_id: str = "") -> None:
         """Write to a stopped node, past all clients: its own books stay in order."""
         with self.store(node) as store:
-            [written] = store.write([Write(shard, 0, key, value, write_id)])
+            [written] = store.write([ShardWrite(shard, 0, key, value, write_id)])
             assert not isinstance(written, Exception), written
 
     def rewrite(self, node: str, shard: ShardId, change: Callable[[ShardRecord], ShardRecord]) -> None:
@@ -225,8 +225,8 @@ def test_a_shard_that_its_owner_does_not_serve_is_noticed(remains: Remains) -> N
 def test_a_write_that_was_applied_twice_is_noticed(remains: Remains) -> None:
     key = KEYS[1]
     with remains.store("n1", ids_max=1) as store:
-        store.write([Write(STAYED, 0, key, b"3"), Write(STAYED, 0, key, b"3", "other")])
-        store.write([Write(STAYED, 0, key, b"4", f"{key}-4")])
+        store.write([ShardWrite(STAYED, 0, key, b"3"), ShardWrite(STAYED, 0, key, b"3", "other")])
+        store.write([ShardWrite(STAYED, 0, key, b"4", f"{key}-4")])
     assert [breach for breach in remains.breaches() if f"{key}-4" in breach] == [
         f"I14 users/1 on n1 applied writes twice: ['{key}-4']",
         f"I14 {key}-4 was acknowledged as change 4, but counts as 7",

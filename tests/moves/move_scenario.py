@@ -17,7 +17,7 @@ from domain.shards.keyspace import CreateKeyspace, MoveShard, ReportDropped, Rep
 from domain.shards.node import CordonNode, JoinNode, RemoveNode, RenewNode
 from muster.wire.command import Command, Envelope
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import Ask, Task
+from sagas.engine.definition import Ask, Delegate
 from sagas.engine.verbs import allowed
 from sagas.engine.wanted import task_id
 from sagas.tasks import TaskRow, actions_of
@@ -157,7 +157,7 @@ def _saga(saga: Saga) -> str:
     lines = [f"{name}: {saga.phase}, {standing} at {task_id(saga).removeprefix(saga.id + '/')}"]
     for action in actions_of(saga):
         match action:
-            case Task():
+            case Delegate():
                 epoch = action.params["epoch"]
                 lines.append(f"  wants {action.node} to {action.kind}, epoch {epoch}" + " (assists)" * action.assist)
             case Ask() if action.command is not None:

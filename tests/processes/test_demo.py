@@ -17,7 +17,7 @@ from examples.demo.cluster import ROOT, Cluster
 from examples.demo.compare import differences, watch_breaches
 from examples.demo.shards import KEYSPACE, LATE, NODES, SHARDS, checked
 from examples.shards.journal import read_journals
-from infra.shards.record import Write, Written
+from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster import Appeared, Change, Changed, Client, Event, Instance, Removed, Snapshot
 from muster.wire.shards.driver import ShardId
@@ -149,8 +149,8 @@ def remove(cluster: Cluster, key: str) -> str:
         with closing(ShardStore(cluster.data_of(node))) as store:
             record = store.record(shard)
             if record is not None and record.state == "serving":
-                [written] = store.write([Write(shard, record.epoch, key, None)])
-                assert isinstance(written, Written)
+                [written] = store.write([ShardWrite(shard, record.epoch, key, None)])
+                assert isinstance(written, StoredWrite)
                 return node
     raise AssertionError(f"nobody serves {key}")
 

@@ -67,35 +67,22 @@ OPEN_ENDED: Final[frozenset[str]] = frozenset(
 )
 """Functions `decide` and `evolve` that do not match a closed union."""
 
-SHARED_CLASS_NAMES: Final[frozenset[str]] = frozenset(
-    {
-        "Change",
-        "Changed",
-        "Changes",
-        "Event",
-        "Finding",
-        "Instance",
-        "Keyspace",
-        "Mark",
-        "MigrationsQuery",
-        "Outcome",
-        "Place",
-        "PublishedCommand",
-        "Reader",
-        "Route",
-        "Saga",
-        "Service",
-        "Shard",
-        "ShardsQuery",
-        "Snapshot",
-        "Task",
-        "TasksQuery",
-        "Write",
-        "Written",
-    }
-)
-"""Public class names of two modules. Some are of what is seen outside and decided inside (Instance, Service, Shard,
-Keyspace, Event, Mark): the published language has the one, the core the other."""
+SHARED_CLASS_NAMES: Final[dict[str, str]] = {
+    "Changed": "muster's is one change of a watched instance; that of the views is what a batch changed, by key",
+    "Event": "muster's is an event of the log as HTTP answers it; domain's is what all events derive from",
+    "Instance": "muster's is what HTTP answers; domain's is what commands decide on",
+    "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",
+    "Mark": "muster's is what HTTP answers; domain's stands in the state of an instance, and so in snapshots",
+    "Outcome": "a name of openapi.json as well as of muster",
+    "PublishedCommand": "a name of openapi.json as well as of muster",
+    "Route": "muster's leads from a key to a node; that of HTTP from a path to its handler",
+    "Saga": "muster's is what HTTP answers; domain's is the state that sagas decide on",
+    "Service": "muster's is a service's counts; domain's is the state of its stream",
+    "Shard": "muster's is what HTTP answers; domain's is a part of the state of a keyspace",
+    "Written": "a name of openapi.json as well as of muster",
+}
+"""Public class names of two modules, each with the reason. One of the two is always part of the published language, whose
+names cannot change: what `muster` exports. The other is the word of the core, or of another wire, for the same thing."""
 
 REPEATED_PATHS: Final[frozenset[str]] = frozenset(
     {

@@ -18,7 +18,7 @@ from muster.wire.error import InstanceNotFound
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import CLUSTER, SERVICE, Name
 from sagas.engine.course import Root
-from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Heard, Step, Task, Wait, table
+from sagas.engine.definition import Action, Apply, Ask, Definition, Definitions, Delegate, Heard, Step, Wait, table
 from tests.sagas.story import root
 
 NAME: Final = "rolling_restart"
@@ -39,8 +39,8 @@ def facts(
     }
 
 
-def _task(saga: Saga, kind: str, release: str) -> Task:
-    return Task(saga.data["host"], kind, {"instance": saga.data["instance"], "release": release})
+def _task(saga: Saga, kind: str, release: str) -> Delegate:
+    return Delegate(saga.data["host"], kind, {"instance": saga.data["instance"], "release": release})
 
 
 def _fetch(saga: Saga) -> tuple[Action, ...]:
@@ -62,7 +62,7 @@ def _quiesce(saga: Saga) -> tuple[Action, ...]:
 
 
 def _restart(saga: Saga) -> tuple[Action, ...]:
-    spare = Task("spare", "take_over", {"instance": saga.data["instance"]}, assist=True)
+    spare = Delegate("spare", "take_over", {"instance": saga.data["instance"]}, assist=True)
     return _task(saga, "restart", saga.data["release"]), spare
 
 

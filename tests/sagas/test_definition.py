@@ -5,7 +5,7 @@ import pytest
 from domain.registry.service import SetMaintenance
 from muster.wire.stream import SAGA_ROOTS, SERVICE
 from sagas.catalogue import DEFINITIONS
-from sagas.engine.definition import Apply, Definition, Step, Task, Unsound, Wait, newest
+from sagas.engine.definition import Apply, Definition, Delegate, Step, Unsound, Wait, newest
 from tests.sagas.rolling_restart import LATER, V1, RestartInstance
 
 
@@ -14,7 +14,7 @@ def apply(_):
 
 
 def task(_):
-    return (Task("host", "work"),)
+    return (Delegate("host", "work"),)
 
 
 DO = Step("do", task, undo=(Step("take_back", task),))

@@ -44,7 +44,7 @@ from muster.wire.error import MigrationNotFound, VerbNotAllowed
 from sagas.engine import decide as engine
 from sagas.engine import timers
 from sagas.engine.decide import start
-from sagas.engine.definition import Task, Wait, newest, table
+from sagas.engine.definition import Delegate, Wait, newest, table
 from sagas.engine.timers import renews
 from sagas.engine.wanted import pause_seconds, pending, task_id
 from tests.given import after
@@ -108,7 +108,7 @@ class TestGoingForward:
 
     def test_what_it_wants_is_a_function_of_its_state(self):
         task, listening = restart().pending
-        assert task == Task("h1", "fetch", {"instance": "a", "release": "2"})
+        assert task == Delegate("h1", "fetch", {"instance": "a", "release": "2"})
         assert listening.command is None
 
     def test_steps_that_need_nobody_are_gone_through_at_once(self):
@@ -578,8 +578,8 @@ class TestAfterACrash:
     def test_refolded_it_wants_the_same_with_the_same_ids(self, story):
         live, again = story(), story()
         assert (live.saga, task_id(live.saga)) == (again.saga, task_id(again.saga))
-        assert [action for action in live.pending if isinstance(action, Task)] == [
-            action for action in again.pending if isinstance(action, Task)
+        assert [action for action in live.pending if isinstance(action, Delegate)] == [
+            action for action in again.pending if isinstance(action, Delegate)
         ]
         assert live.timers == again.timers
 

@@ -47,7 +47,7 @@ from domain.shards.shard import (
 from muster.wire.error import KeyspaceNotFound, MoveInProgress, ShardNotFound, ShardPinned, VerbNotAllowed
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.decide import begin
-from sagas.engine.definition import Ask, Task, Wait
+from sagas.engine.definition import Ask, Delegate, Wait
 from sagas.shard_migration import SHARD_MIGRATION
 from tests.given import after
 from tests.sagas.story import Story, expire
@@ -95,7 +95,7 @@ def seen(*events):
 
 
 def task(kind, node="n2", *, epoch=2, **params):
-    return Task(node, kind, {**ABOUT, "epoch": epoch, **params})
+    return Delegate(node, kind, {**ABOUT, "epoch": epoch, **params})
 
 
 def keyspace_root(state):
@@ -272,7 +272,7 @@ class TestForward:
         draining, fencing, _ = story.pending
         assert (draining, fencing) == (
             task("drain", source="n1", final=None),
-            Task("n1", "fence", {**ABOUT, "epoch": 1}, assist=True),
+            Delegate("n1", "fence", {**ABOUT, "epoch": 1}, assist=True),
         )
         story.nothing(story.report("done", "n1", result={"extent": FINAL}))
         story.done(extent=FINAL).until("activate")

@@ -6,7 +6,7 @@ from random import Random
 
 from infra.kafka.log import KafkaLog
 from infra.log.codec import CloudEventMapper
-from infra.log.snapshot import Snapshot
+from infra.log.snapshot import PartitionSnapshot
 from tests.sample import NOON
 from tests.simulation.broker import Broker
 from workers.machine.partition import Partition
@@ -21,12 +21,12 @@ class Store:
     """The newest snapshot, whoever took it."""
 
     def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
+        self.snapshot: PartitionSnapshot | None = None
 
-    async def load(self, partition: int) -> Snapshot | None:
+    async def load(self, partition: int) -> PartitionSnapshot | None:
         return self.snapshot
 
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
+    async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         self.snapshot = snapshot
 
 

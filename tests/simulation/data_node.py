@@ -16,7 +16,7 @@ from domain.shards.keyspace import ReportDropped, ReportOpened
 from domain.shards.node import JoinNode, RenewNode
 from domain.shards.shard import Shard
 from infra.shards import ownership
-from infra.shards.record import Change, Checkpoint, ShardRecord, digest_hex, pair_digest
+from infra.shards.record import Checkpoint, LoggedChange, ShardRecord, digest_hex, pair_digest
 from muster.agent.settle import Activate, Distrust, Drop, Fence, LocalShard, Retire, correction
 from muster.wire.command import Command
 from muster.wire.error import (
@@ -82,7 +82,7 @@ class Copy:
     """A copy of a shard on a disk."""
 
     pairs: dict[str, bytes] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[LoggedChange] = field(default_factory=list)
     ids: dict[str, int] = field(default_factory=dict)
 
 
@@ -288,7 +288,7 @@ class DataNode:
         record = ownership.check_serves(self.disk.records.get(shard), shard, epoch, self._here())
         copy = self.disk.copies[record.copy]
         if write_id not in copy.ids:
-            self._apply(shard, record, Change(record.position + 1, key, value, write_id, 0))
+            self._apply(shard, record, LoggedChange(record.position + 1, key, value, write_id, 0))
         return record.epoch
 
     def fence(self, shard: ShardId, epoch: int) -> None:
@@ -317,7 +317,7 @@ class DataNode:
         copy = self.disk.copies[record.copy]
         return record.position, sorted(copy.pairs.items()), dict(copy.ids)
 
-    def tail(self, shard: ShardId, after: int) -> tuple[list[Change], ShardRecord]:
+    def tail(self, shard: ShardId, after: int) -> tuple[list[LoggedChange], ShardRecord]:
         """The changes behind the position, and the shard as it stands."""
         record = self._given(shard)
         return self.disk.copies[record.copy].changes[after : after + unit_pairs], record
@@ -428,12 +428,12 @@ class DataNode:
             self.disk.copies.setdefault(after.copy, Copy())
         self.disk.records[shard] = after
 
-    def _apply(self, shard: ShardId, record: ShardRecord, change: Change) -> None:
+    def _apply(self, shard: ShardId, record: ShardRecord, change: LoggedChange) -> None:
         copy = self.disk.copies[record.copy]
         record = replace(_set(record, copy, change.key, change.value), position=change.position)
         while len(copy.changes) < change.position - 1:
             # What came before the snapshot: nobody asks for it.
-            copy.changes.append(Change(len(copy.changes) + 1, "", None, "", 0))
+            copy.changes.append(LoggedChange(len(copy.changes) + 1, "", None, "", 0))
         copy.changes.append(change._replace(digest=record.digest))
         copy.ids[change.write_id] = change.position
         self.disk.records[shard] = record

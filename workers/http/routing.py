@@ -45,7 +45,7 @@ class Route:
     documented: bool = True
 
 
-class Place(Generic[Found]):
+class PathTemplate(Generic[Found]):
     """What is found at one path template, by method, and where the names of the template stand among the parts of a path."""
 
     __slots__ = ("methods", "names")
@@ -55,7 +55,7 @@ class Place(Generic[Found]):
         self.methods: dict[str, Found] = {}
 
 
-_Shape = tuple[Callable[[Sequence[str]], object], dict[object, Place[Found]]]
+_Shape = tuple[Callable[[Sequence[str]], object], dict[object, PathTemplate[Found]]]
 """Templates of one length that have their literal parts in the same places: what picks those out of a path, and the templates by
 them. One look-up finds the template that fits.
 """
@@ -65,7 +65,7 @@ class Table(Generic[Found]):
     """What was put in for a method and a path template is found by path. Where two templates fit, more literal parts win."""
 
     def __init__(self, rows: Iterable[tuple[str, str, Found]]) -> None:
-        self._plain: dict[str, Place[Found]] = {}
+        self._plain: dict[str, PathTemplate[Found]] = {}
         shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]] = {}
         for method, path, found in rows:
             methods = self._place(path, shapes).methods
@@ -77,16 +77,16 @@ class Table(Generic[Found]):
         for (length, _), shape in sorted(shapes.items(), key=lambda item: -len(item[0][1])):
             self._shapes.setdefault(length, []).append(shape)
 
-    def _place(self, path: str, shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]]) -> Place[Found]:
+    def _place(self, path: str, shapes: dict[tuple[int, tuple[int, ...]], _Shape[Found]]) -> PathTemplate[Found]:
         parts = path.split("/")
         if "{" not in path:
-            return self._plain.setdefault(path, Place(parts))
+            return self._plain.setdefault(path, PathTemplate(parts))
         # Index 0 is the empty text before the first slash: every path has it, so it tells nothing apart.
         literals = tuple(index for index, part in enumerate(parts) if index and part[:1] != "{")
         pick, places = shapes.setdefault((len(parts), literals), (itemgetter(*literals), {}))
-        return places.setdefault(pick(parts), Place(parts))
+        return places.setdefault(pick(parts), PathTemplate(parts))
 
-    def find(self, path: str) -> tuple[Place[Found], Sequence[str]] | None:
+    def find(self, path: str) -> tuple[PathTemplate[Found], Sequence[str]] | None:
         """The place of the path as it was sent (`%2F` and all), and its parts; None: none fits. Who asks judges the names."""
         plain = self._plain.get(path)
         if plain is not None:

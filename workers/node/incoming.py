@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 
-from infra.shards.record import Change, ShardRecord
+from infra.shards.record import LoggedChange, ShardRecord
 from infra.shards.store import ShardStore
 from muster.wire.backoff import pause_seconds
 from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient
@@ -216,7 +216,7 @@ def _install(
 
 def _replay(store: ShardStore, shard: ShardId, copy: int, messages: Sequence[node_pb2.Changes]) -> ShardRecord:
     changes = [
-        Change(
+        LoggedChange(
             change.position,
             change.key,
             change.value if change.HasField("value") else None,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from infra.shards.record import Changes, digest_hex
+from infra.shards.record import LoggedChanges, digest_hex
 from infra.shards.snapshot import ShardReading
 from infra.shards.store import ShardStore
 from muster.wire.error import DataUnavailable, LogTrimmed
@@ -144,7 +144,7 @@ def _parts(snapshot: ShardReading, after: str, bytes_max: int) -> Iterator[node_
         yield part
 
 
-def _message(found: Changes) -> node_pb2.Changes:
+def _message(found: LoggedChanges) -> node_pb2.Changes:
     message = node_pb2.Changes(head=found.head, fenced=found.fenced, digest=digest_hex(found.digest))
     for position, key, value, write_id, digest in found.changes:
         message.changes.add(position=position, key=key, value=value, write_id=write_id, digest=digest_hex(digest))

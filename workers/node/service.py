@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, Final, TypeVar
 
 from infra.shards.commits import Commits
-from infra.shards.record import Write, Written
+from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster.wire.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
 from muster.wire.rpc import node_pb2, node_pb2_grpc
@@ -120,7 +120,7 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         if time.monotonic() >= self._serve_until():
             raise DataUnavailable("the node's lease is over; ask again, or the node that owns the shard by then")
 
-    async def _write(self, write: Write) -> node_pb2.Written:
+    async def _write(self, write: ShardWrite) -> node_pb2.Written:
         # The commits look at the lease, and once more when the disk has the write: a check here would be too early.
         written = await self._commits.write(write)
         self._giving.changed(write.shard)
@@ -158,7 +158,7 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
                 result.problem = problem(error)
         return results
 
-    async def _write_all(self, writes: Sequence[Write]) -> Sequence[Written | MusterError]:
+    async def _write_all(self, writes: Sequence[ShardWrite]) -> Sequence[StoredWrite | MusterError]:
         try:
             return await self._commits.batch(writes)
         except MusterError as error:
@@ -172,9 +172,9 @@ def _shard(request: Any) -> ShardId:
     return ShardId(request.shard.keyspace, request.shard.number)
 
 
-def _put(request: node_pb2.PutRequest) -> Write:
-    return Write(_shard(request), request.epoch, request.key, request.value, request.write_id)
+def _put(request: node_pb2.PutRequest) -> ShardWrite:
+    return ShardWrite(_shard(request), request.epoch, request.key, request.value, request.write_id)
 
 
-def _delete(request: node_pb2.DeleteRequest) -> Write:
-    return Write(_shard(request), request.epoch, request.key, None, request.write_id)
+def _delete(request: node_pb2.DeleteRequest) -> ShardWrite:
+    return ShardWrite(_shard(request), request.epoch, request.key, None, request.write_id)

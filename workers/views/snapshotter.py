@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from domain.registry.instance import CheckStatus, Instance, Mark
 from domain.registry.service import Service
 from infra.log.decoded import checks_of
-from infra.log.snapshot import Snapshot, SnapshotStore, chunk_bytes_max
+from infra.log.snapshot import PartitionSnapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
@@ -206,12 +206,12 @@ class Snapshotter:
         for some in _pieces(rows, rows_chunk_max):
             chunks.extend(map(_packed, _instances(some)))
             await asyncio.sleep(0)
-        await self._store.save(number, Snapshot(cursor, revision(), facts, chunks))
+        await self._store.save(number, PartitionSnapshot(cursor, revision(), facts, chunks))
         # Only now: one that could not be saved does not count as taken.
         self._taken_at, self._since = cursor.position, time.monotonic()
         self.last_seconds = self._since - began
 
-    def _restore(self, snapshot: Snapshot) -> None:
+    def _restore(self, snapshot: PartitionSnapshot) -> None:
         partition, views = self._partition, self._views
         versions: dict[str, int] = {}
         migrations: list[MigrationRow] = []

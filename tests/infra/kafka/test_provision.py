@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra.kafka.provision import Finding, check, provision
+from infra.kafka.provision import TopicFinding, check, provision
 from infra.kafka.provision import _Found as Found
 from infra.kafka.topic import EVENTS, TOPICS, Topic, topic_name
 from muster.wire.error import NotReady
@@ -21,7 +21,7 @@ def found(settings: Mapping[str, str], *, topic: Topic = EVENTS_TOPIC, partition
     return Found(partitions, copies, led=True, settings={**GOOD[topic.name], **settings})
 
 
-def findings(topic_found: Found, topic: Topic = EVENTS_TOPIC) -> list[Finding]:
+def findings(topic_found: Found, topic: Topic = EVENTS_TOPIC) -> list[TopicFinding]:
     return check(topic, topic_found, partitions=8, replication=3, prefix="muster")
 
 

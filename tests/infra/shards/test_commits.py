@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from infra.shards.commits import Commits, group_writes_max, queue_writes_max
-from infra.shards.record import Write, Written
+from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster.wire.error import DataUnavailable, NotOwner, ShardNotFound, Timeout, WriteFailed
 from muster.wire.shards.driver import ShardId, ShardLimits
@@ -43,7 +43,7 @@ def store(tmp_path):
 
 
 def write(key="a", *, value=b"v", write_id="", shard=SHARD, epoch=1):
-    return Write(shard, epoch, key, value, write_id)
+    return ShardWrite(shard, epoch, key, value, write_id)
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def held(store, commits):
 
 async def test_a_write_is_durable_when_it_is_answered(store):
     async with Commits(store) as commits:
-        assert await commits.write(write()) == Written(1, 1)
+        assert await commits.write(write()) == StoredWrite(1, 1)
         assert store.get(SHARD, 1, "a").value == b"v"
 
 
@@ -120,7 +120,7 @@ async def test_a_lease_that_ends_during_the_fsync_withholds_the_acknowledgement(
         with pytest.raises(Timeout, match="outcome is unknown"):
             await commits.write(write(write_id="w"))
     async with Commits(store) as commits:
-        assert await commits.write(write(write_id="w")) == Written(1, 1, duplicate=True)
+        assert await commits.write(write(write_id="w")) == StoredWrite(1, 1, duplicate=True)
 
 
 async def test_of_a_batch_only_what_was_written_is_unknown_when_the_lease_ends(store):

@@ -10,7 +10,7 @@ from itertools import pairwise
 import lmdb
 import pytest
 
-from infra.shards.record import Change, Write, Written, digest_hex, pair_digest
+from infra.shards.record import LoggedChange, ShardWrite, StoredWrite, digest_hex, pair_digest
 from infra.shards.store import ShardStore, wipe_records_max
 from muster.wire.error import (
     ChecksumMismatch,
@@ -50,8 +50,8 @@ def opened(path, **options):
 
 
 def put(store, key, value=b"v", *, write_id="", epoch=0, shard=SHARD):
-    [result] = store.write([Write(shard, epoch, key, value, write_id)])
-    if isinstance(result, Written):
+    [result] = store.write([ShardWrite(shard, epoch, key, value, write_id)])
+    if isinstance(result, StoredWrite):
         return result
     raise result
 
@@ -218,7 +218,7 @@ class TestStates:
 
 class TestEpochsOfRequests:
     def test_a_request_without_an_opinion_is_served(self, store):
-        assert put(serving(store, 4), "a", epoch=0) == Written(1, 4)
+        assert put(serving(store, 4), "a", epoch=0) == StoredWrite(1, 4)
 
     def test_an_older_epoch_is_told_the_newer_one(self, store):
         with pytest.raises(StaleEpoch) as refused:
@@ -252,7 +252,9 @@ class TestEpochsOfRequests:
 class TestWrites:
     def test_each_write_is_the_next_change(self, store):
         serving(store)
-        results = store.write([Write(SHARD, 1, "a", b"1"), Write(SHARD, 1, "a", None), Write(SHARD, 1, "gone", None)])
+        results = store.write(
+            [ShardWrite(SHARD, 1, "a", b"1"), ShardWrite(SHARD, 1, "a", None), ShardWrite(SHARD, 1, "gone", None)]
+        )
         assert [result.position for result in results] == [1, 2, 3]
         assert pairs_of(store) == {}
         assert store.record(SHARD).extent.digest == digest_hex(0)
@@ -263,15 +265,15 @@ class TestWrites:
             type(result)
             for result in store.write(
                 [
-                    Write(SHARD, 1, "a", b"1"),
-                    Write(OTHER, 1, "a", b"1"),
-                    Write(SHARD, 1, "", b"1"),
-                    Write(SHARD, 1, "b", b"1", "x" * 65),
-                    Write(SHARD, 1, "c", b"3"),
+                    ShardWrite(SHARD, 1, "a", b"1"),
+                    ShardWrite(OTHER, 1, "a", b"1"),
+                    ShardWrite(SHARD, 1, "", b"1"),
+                    ShardWrite(SHARD, 1, "b", b"1", "x" * 65),
+                    ShardWrite(SHARD, 1, "c", b"3"),
                 ]
             )
         ]
-        assert kinds == [Written, ShardNotFound, InvalidShardKey, InvalidCommand, Written]
+        assert kinds == [StoredWrite, ShardNotFound, InvalidShardKey, InvalidCommand, StoredWrite]
         assert pairs_of(store) == {"a": b"1", "c": b"3"}
 
     def test_the_longest_key_and_keyspace_fit(self, store):
@@ -285,13 +287,13 @@ class TestWrites:
             put(serving(store), "a", b"1", write_id="w")
             put(store, "a", b"2")
         with opened(tmp_path) as store:
-            assert put(store, "a", b"1", write_id="w") == Written(1, 1, duplicate=True)
+            assert put(store, "a", b"1", write_id="w") == StoredWrite(1, 1, duplicate=True)
             assert store.get(SHARD, 1, "a").value == b"2"
 
     def test_a_repeat_in_the_same_batch_gets_the_first_answer(self, store):
         serving(store)
-        first, second = store.write([Write(SHARD, 1, "a", b"1", "w"), Write(SHARD, 1, "a", b"1", "w")])
-        assert (first.position, second) == (1, Written(1, 1, duplicate=True))
+        first, second = store.write([ShardWrite(SHARD, 1, "a", b"1", "w"), ShardWrite(SHARD, 1, "a", b"1", "w")])
+        assert (first.position, second) == (1, StoredWrite(1, 1, duplicate=True))
 
     def test_only_so_many_write_ids_are_kept_the_newest(self, tmp_path):
         with opened(tmp_path, ids_max=3) as store:
@@ -347,7 +349,7 @@ class TestLog:
         put(store, "a", None)
         found = store.changes(SHARD, 0)
         one = pair_digest(b"a", b"1")
-        assert found.changes == [Change(1, "a", b"1", "w", one), Change(2, "a", None, "", 0)]
+        assert found.changes == [LoggedChange(1, "a", b"1", "w", one), LoggedChange(2, "a", None, "", 0)]
         assert (found.head, found.fenced, found.digest) == (2, False, 0)
         assert store.changes(SHARD, 0, bytes_max=1).changes == found.changes[:1]
         store.fence(SHARD, 1)
@@ -418,7 +420,7 @@ class TestTakingOver:
         assert record.extent == source.record(SHARD).extent == target.recompute(SHARD)
         target.activate(SHARD, 2, LIMITS)
         assert pairs_of(target) == pairs_of(source)
-        assert put(target, "k00", write_id="w3") == Written(4, 2, duplicate=True)
+        assert put(target, "k00", write_id="w3") == StoredWrite(4, 2, duplicate=True)
         assert put(target, "k00").position == source.record(SHARD).position + 1
         assert target.changes(SHARD, record.position).changes[0].key == "k00"
         with pytest.raises(LogTrimmed):
@@ -601,7 +603,7 @@ class TestFolder:
         with opened(tmp_path) as store:
             serving(store)
             for start in range(0, 20_000, 2_000):
-                store.write([Write(SHARD, 1, f"k{start + n}", b"v", f"w{start + n}") for n in range(2_000)])
+                store.write([ShardWrite(SHARD, 1, f"k{start + n}", b"v", f"w{start + n}") for n in range(2_000)])
             put(serving(store, shard=OTHER), "kept", shard=OTHER)
             dropping = threading.Thread(target=drop_quietly, args=(store,))
             dropping.start()
@@ -619,7 +621,7 @@ class TestFolder:
     def test_writes_go_on_while_a_large_shard_is_dropped(self, store, again):
         serving(store)
         for start in range(0, 20_000, 2_000):
-            store.write([Write(SHARD, 1, f"k{start + n}", b"v" * 100) for n in range(2_000)])
+            store.write([ShardWrite(SHARD, 1, f"k{start + n}", b"v" * 100) for n in range(2_000)])
         serving(store, shard=OTHER)
         dropping = threading.Thread(target=store.drop, args=(SHARD, 1))
         dropping.start()

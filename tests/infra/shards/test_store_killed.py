@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.shards.commits import Commits
-from infra.shards.record import Write
+from infra.shards.record import ShardWrite
 from infra.shards.store import ShardStore
 from muster.wire.error import NotReady
 from muster.wire.shards.driver import ShardId, ShardLimits
@@ -36,7 +36,10 @@ async def write_batches(commits, client):
     for number in range(1, 1_000_000):
         value = str(number).encode() * 50
         results = await commits.batch(
-            [Write(shard, 1, f"{client}-{key}", value, f"{client}-{key}-{number}") for key in range(keys_per_batch)]
+            [
+                ShardWrite(shard, 1, f"{client}-{key}", value, f"{client}-{key}-{number}")
+                for key in range(keys_per_batch)
+            ]
         )
         os.write(1, f"{client} {number} {results[-1].position}\n".encode())
 
@@ -69,7 +72,7 @@ def test_whatever_was_acknowledged_is_there_in_whole_groups(child, tmp_path, ack
         shard = SHARDS[client % 2]
         found = {store.get(shard, 1, f"{client}-{key}").value for key in range(keys_per_batch)}
         assert found in ({str(number).encode() * 50}, {str(number + 1).encode() * 50})
-        repeated = Write(shard, 1, f"{client}-0", b"", f"{client}-0-{number}")
+        repeated = ShardWrite(shard, 1, f"{client}-0", b"", f"{client}-0-{number}")
         assert store.write([repeated])[0].duplicate
     for shard in SHARDS:
         record = store.record(shard)

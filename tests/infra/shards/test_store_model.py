@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from infra.shards.record import Write, Written
+from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster.wire.shards.driver import Extent, Location, ShardId, ShardLimits
 
@@ -64,11 +64,11 @@ class Machine(RuleBasedStateMachine):
     @rule(writes=WRITES)
     def write(self, writes):
         expected = [self.expect(*write) for write in writes]
-        assert self.source.write([Write(SHARD, self.epoch, *write) for write in writes]) == expected
+        assert self.source.write([ShardWrite(SHARD, self.epoch, *write) for write in writes]) == expected
 
     def expect(self, key, value, write_id):
         if write_id in self.ids:
-            return Written(self.ids[write_id], self.epoch, duplicate=True)
+            return StoredWrite(self.ids[write_id], self.epoch, duplicate=True)
         self.position += 1
         if value is None:
             self.pairs.pop(key, None)
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
             self.pairs[key] = value
         if write_id:
             self.ids[write_id] = self.position
-        return Written(self.position, self.epoch)
+        return StoredWrite(self.position, self.epoch)
 
     @rule(writes=WRITES)
     def write_while_a_snapshot_is_read(self, writes):

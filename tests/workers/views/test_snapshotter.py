@@ -14,7 +14,7 @@ from infra.log.call_thread import CallThread
 from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
 from infra.log.recorder import RecorderLog
-from infra.log.snapshot import Snapshot
+from infra.log.snapshot import PartitionSnapshot
 from infra.sqlite.snapshots import SqliteSnapshots
 from muster.wire.error import CursorRefused
 from projections.catalogue import PROJECTIONS
@@ -42,12 +42,12 @@ class Memory:
     """The newest snapshot, in memory."""
 
     def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
+        self.snapshot: PartitionSnapshot | None = None
 
-    async def load(self, partition: int) -> Snapshot | None:
+    async def load(self, partition: int) -> PartitionSnapshot | None:
         return self.snapshot
 
-    async def save(self, partition: int, snapshot: Snapshot) -> None:
+    async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         self.snapshot = snapshot
 
 

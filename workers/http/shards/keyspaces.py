@@ -38,7 +38,7 @@ slice_items_max: Final = 1_024
 _KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
 
 
-class ShardsQuery(Reading):
+class ShardListQuery(Reading):
     """Which shards of a keyspace are wanted."""
 
     owner: Annotated[Name | None, Field(description="Only this node's")] = None
@@ -145,7 +145,7 @@ class Keyspaces:
 
     async def shards(self, request: Request) -> Reply:
         """The keyspace's shards that match, by number."""
-        query = request.asked(ShardsQuery)
+        query = request.asked(ShardListQuery)
         name, keyspace, partitions = await self._settled(request, query)
         parts = []
         for part in slices(self._encoded(name, keyspace, query), slice_items_max):
@@ -153,7 +153,7 @@ class Keyspaces:
             await asyncio.sleep(0)  # A long list lets others run between its pieces.
         return self.reader.listing(b"[%b]" % b"".join(parts), partitions)
 
-    def _encoded(self, name: str, keyspace: Keyspace, query: ShardsQuery) -> Iterator[bytes]:
+    def _encoded(self, name: str, keyspace: Keyspace, query: ShardListQuery) -> Iterator[bytes]:
         found = self.gateway.views.shards.cluster
         for number in range(keyspace.count):
             shard = keyspace.shard(number)
@@ -222,7 +222,7 @@ def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
             "A keyspace's shards",
             tag,
             answer=ShardList,
-            query=ShardsQuery,
+            query=ShardListQuery,
         ),
         Route("GET", f"{_KEYSPACE}/route", keyspaces.route, "Where a key is", tag, answer=RouteItem, query=RouteQuery),
         pin("PUT", PinShard, "Keep a shard where it is"),

@@ -21,7 +21,7 @@ from workers.http.shards.model import MigrationList, MigrationWhole
 _MIGRATION: Final = "/v1/migrations/{keyspace}/{number}"
 
 
-class MigrationsQuery(Reading):
+class MigrationListQuery(Reading):
     """Which migrations are wanted: `running` are all that have not ended, blocked and paused ones too."""
 
     keyspace: Annotated[Name | None, Field(description="Only this keyspace's")] = None
@@ -41,7 +41,7 @@ class Migrations:
 
     async def list(self, request: Request) -> Reply:
         """The newest migrations that match, newest first."""
-        query, partitions = request.asked(MigrationsQuery), tuple(range(self.gateway.partitions))
+        query, partitions = request.asked(MigrationListQuery), tuple(range(self.gateway.partitions))
         await self.reader.settle(query, request.header(b"muster-token"), partitions)
         views, now = self.gateway.views.shards, datetime.now(UTC)
         rows = newest_first((row for row in views.migrations.values() if _matches(row, query)), query.limit)
@@ -59,7 +59,7 @@ class Migrations:
         return self.reader.whole(found, partitions)
 
 
-def _matches(row: MigrationRow, query: MigrationsQuery) -> bool:
+def _matches(row: MigrationRow, query: MigrationListQuery) -> bool:
     if not is_migration(row) or query.keyspace not in (None, row.data.get("keyspace")):
         return False
     return in_state(row, query.state)
@@ -80,7 +80,7 @@ def routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
             "The newest migrations",
             tag,
             answer=MigrationList,
-            query=MigrationsQuery,
+            query=MigrationListQuery,
         ),
         Route("GET", _MIGRATION, migrations.one, "One migration with its steps", tag, answer=MigrationWhole),
         *verb_routes(gateway, _MIGRATION, _stream, tag, abort="Turn back, if the shard has not been handed over"),

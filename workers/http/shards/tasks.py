@@ -43,7 +43,7 @@ Progressed = Callable[[str], None]
 """Told the id of a migration whose progress is known anew."""
 
 
-class TasksQuery(Reading):
+class TaskListQuery(Reading):
     """Whose tasks are wanted; all without a node."""
 
     node: Annotated[Name | None, Field(description="Only this node's")] = None
@@ -59,7 +59,7 @@ class Tasks:
 
     async def list(self, request: Request) -> Reply:
         """The tasks of a node, or of all."""
-        query, partitions = request.asked(TasksQuery), tuple(range(self.gateway.partitions))
+        query, partitions = request.asked(TaskListQuery), tuple(range(self.gateway.partitions))
         await self.reader.settle(query, request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards
         wanted = views.tasks if query.node is None else {query.node: views.tasks.get(query.node, {})}
@@ -197,7 +197,7 @@ def routes(gateway: Gateway, reader: Reader, progressed: Progressed) -> tuple[Ro
             "What data nodes are wanted to do",
             tag,
             answer=TaskList,
-            query=TasksQuery,
+            query=TaskListQuery,
         ),
         Route(
             "POST",

@@ -31,36 +31,28 @@ def refusal(envelope: Envelope, views: ShardViews) -> Refused | None:
 
 
 def _of_removal(node: str, views: ShardViews) -> Refused | None:
-    if node not in views.cluster.nodes:
+    found = views.cluster.nodes.get(node)
+    if found is None:
         return None  # It has been removed: a repeat is answered like the first one.
     spaces = views.keyspaces.values()
     shards = sum(shard.owner == node for keyspace in spaces for shard in keyspace.shards.values())
-    if not shards:
-        return None
-    return VerbNotAllowed(
-        f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
-        "gives up what only it holds",
-        allowed="drain",
-    )
-
-
-def refusal_unconfirmed(envelope: Envelope, views: ShardViews) -> Refused | None:
-    """The same, for a removal whose caller can say that the node may be alive, and has not. A published `RemoveNode` means it."""
-    refused = refusal(envelope, views)
-    if refused is not None or not isinstance(envelope.command, RemoveNode):
-        return refused
-    node = views.cluster.nodes.get(envelope.command.node)
-    if node is None or not node.alive:
-        return None
-    return VerbNotAllowed(
-        f"data node {node.id} is alive, and would join again: stop it, and wait until its lease is over "
-        f"({node.lease_seconds:g} s), or remove it by force (`--force`, `?force=true`)",
-        allowed="",
-    )
+    if shards:
+        return VerbNotAllowed(
+            f"data node {node} owns {shards} shards: drain it first, or remove it by force (`--force`, `?force=true`), which "
+            "gives up what only it holds",
+            allowed="drain",
+        )
+    if found.alive:
+        return VerbNotAllowed(
+            f"data node {node} is alive, and would join again: stop it, and wait until its lease is over "
+            f"({found.lease_seconds:g} s), or remove it by force (`--force`, `?force=true`)",
+            allowed="",
+        )
+    return None
 
 
 def no_refusal(envelope: Envelope, views: ShardViews) -> Refused | None:
-    """None: the caller has said that it is to be done by force."""
+    """None: the caller has said that it is to be done by force, which only `DELETE /v1/nodes/{node}?force=true` can say."""
 
 
 def _of_move(keyspace: str, number: int, target: str, views: ShardViews) -> Refused | None:

@@ -28,7 +28,7 @@ from workers.http.routing import Handler, Route
 from workers.http.shards.answers import cluster_item, held, node_item, owned
 from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
 from workers.http.write import answered, begun, execute, give
-from workers.rules import no_refusal, refusal_unconfirmed
+from workers.rules import no_refusal, refusal
 
 _NODE: Final = "/v1/nodes/{node}"
 
@@ -86,7 +86,7 @@ class Nodes:
             {"node": node},
             reasoned=True,
             seconds=query.timeout_seconds,
-            check=no_refusal if query.force else refusal_unconfirmed,
+            check=no_refusal if query.force else refusal,
         )
 
     async def limit(self, request: Request) -> Reply:

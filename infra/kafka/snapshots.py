@@ -49,11 +49,14 @@ class KafkaSnapshots:
         generation = number % 2
         try:
             async with self._producing() as producer:
-                for index, chunk in enumerate(snapshot.chunks):
+                sent = [
                     await producer.send(self._topic, chunk, f"{generation}/{index}".encode(), partition)
+                    for index, chunk in enumerate(snapshot.chunks)
+                ]
                 # No chunk is under way when the manifest is sent. After a crash up to here, this generation's old
-                # manifest does not fit its chunks any more, so the other generation is loaded.
-                await producer.flush()
+                # manifest does not fit its chunks any more, so the other generation is loaded. Each chunk's own
+                # answer is awaited, since a flush says nothing of a chunk that was refused.
+                await asyncio.gather(*sent)
                 document = manifest(snapshot, number)
                 await producer.send_and_wait(self._topic, document, f"{generation}/{_MANIFEST}".encode(), partition)
         except KafkaError as error:

@@ -66,13 +66,20 @@ async def _return(client: "Client", registration: Registration, spec: Spec) -> N
             return
         written = await client.register_spec(registration.service, registration.instance, spec)
         registration.incarnation = written.incarnation
+    except Refused as error:
+        _LOG.error("%s/%s cannot be registered again: %s", registration.service, registration.instance, error.detail)
+        registration.lost.set()
     # The next heartbeat is refused for the same reason as the last one, and leads here again.
     except Transient as error:
         _LOG.warning("%s/%s is not registered: %s", registration.service, registration.instance, error.detail)
 
 
 async def _taken_out(client: "Client", registration: Registration) -> bool:
-    history = await client.history(registration.service, registration.instance)
+    try:
+        history = await client.history(registration.service, registration.instance)
+    except InstanceNotFound:
+        # The controller's log is another one, or its beginning is gone: nobody can have asked for the removal here.
+        return False
     last = history.items[-1] if history.items else None
     if last is None or last.type != DEREGISTERED:
         return last is not None  # Another process has registered under this name since.

@@ -32,8 +32,6 @@ from workers.http.watch.subscribers import Audience
 from workers.views.views import Views
 
 LOG: Final = logging.getLogger("muster.http")
-UNKNOWN: Final = "(unknown)"
-"""The label of requests for which there is no route, and of those that may not come in."""
 OPEN: Final = Doors()
 
 
@@ -124,7 +122,7 @@ class Application:
             return await self._lifespan(receive, send)
         refused = self._doors.refusal(scope["method"], scope["headers"])
         if refused is not None:
-            self.metrics.of(UNKNOWN, scope["method"]).observe(refused.status, 0.0)
+            self.metrics.of_no_route(scope["method"]).observe(refused.status, 0.0)
             return await refused.send(send)
         found = self._table.find(_path_of(scope))
         if found is None:
@@ -157,8 +155,7 @@ class Application:
         else:
             reply = problem({"name": "RouteNotFound", "status": 404, "detail": f"there is nothing at {path}"})
         await reply.send(send)
-        # One label for all paths that do not exist: whoever tries many must not make as many series.
-        self.metrics.of(UNKNOWN, scope["method"]).observe(reply.status, 0.0)
+        self.metrics.of_no_route(scope["method"]).observe(reply.status, 0.0)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Time the garbage collector for as long as the server runs."""

@@ -21,6 +21,9 @@ from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
 Unready = Callable[[], str | None]
 """Why the controller cannot answer yet and what to do; None when it can."""
 
+Marks = tuple[str, float, Headers]
+"""An answer's token, its age in seconds, and the headers that say so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -58,7 +61,7 @@ class Reader:
             raise Timeout(f"the writer did not prove its head within {seconds} s; read again") from None
         return dict(zip(partitions, heads, strict=True))
 
-    def marks(self, partitions: Sequence[int]) -> tuple[str, float, Headers]:
+    def marks(self, partitions: Sequence[int]) -> Marks:
         """The answer's token, its age in seconds, and the headers that say so."""
         views = self.gateway.views
         token = format_token(views.token())
@@ -69,9 +72,14 @@ class Reader:
             headers.append(STALE)
         return token, age, headers
 
-    def listing(self, items: bytes, partitions: Sequence[int], parked: Sequence[str] = ()) -> Reply:
-        """A list's answer around its encoded items; `parked` names the rows in it that stand still."""
-        token, age, headers = self.marks(partitions)
+    def listing(
+        self, items: bytes, partitions: Sequence[int], parked: Sequence[str] = (), marks: Marks | None = None
+    ) -> Reply:
+        """A list's answer around its encoded items; `parked` names the rows in it that stand still.
+
+        `marks`: those of the moment at which the first item was read, where others have run since.
+        """
+        token, age, headers = marks or self.marks(partitions)
         tail = b"" if not parked else b',"parked":' + orjson.dumps(parked)
         body = b'{"items":%b,"token":"%b","age_seconds":%.3f%b}' % (items, token.encode(), age, tail)
         return Reply(body, 200, headers)

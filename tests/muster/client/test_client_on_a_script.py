@@ -13,6 +13,7 @@ from muster.client.transport import backoff_seconds, merged
 from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
 from muster.wire.problem import status_of
+from muster.wire.registry.answers import DEREGISTERED
 from tests.muster.client.scripted import answer, hang_up, item, problem, wire, written
 
 
@@ -103,7 +104,7 @@ async def test_a_silent_controller_is_given_up_at_the_deadline():
 
 
 async def test_a_proxy_without_a_controller_behind_it_is_unreachable():
-    async with wire(answer("<html>", 502)) as server, Client(server.url, timeout_seconds=0.2) as client:
+    async with wire(answer("<html>", 502)) as server, Client(server.url, timeout_seconds=1.0) as client:
         with pytest.raises(Unreachable, match="502"):
             await client.services()
 
@@ -204,3 +205,36 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def test_a_registration_returns_to_a_controller_that_has_never_heard_of_it():
+    gone = problem("InstanceNotFound", 404)
+    async with wire(written(), gone, gone, written(incarnation=3), written()) as server, Client(server.url) as client:
+        async with client.registered("orders", "a", "10.0.0.7", 8080, lease_seconds=1.0) as registration:
+            async with asyncio.timeout(10):
+                while registration.incarnation != 3:  # noqa: ASYNC110 the registration has no event for it
+                    await asyncio.sleep(0.01)
+        assert not registration.lost.is_set()
+
+
+async def test_a_registration_that_is_refused_on_its_return_is_lost():
+    history = answer({"items": [ENDED], "count": 1, "token": "0:1", "age_seconds": 0.0})
+    refused = problem("InvalidInstance", 422, "port: must be at least 1")
+    script = (written(), problem("InstanceNotFound", 404), history, refused)
+    async with wire(*script) as server, Client(server.url) as client:
+        async with client.registered("orders", "a", "10.0.0.7", 8080, lease_seconds=1.0) as registration:
+            async with asyncio.timeout(10):
+                await registration.lost.wait()
+        assert [seen.method for seen in server.seen] == ["PUT", "POST", "GET", "PUT"]
+
+
+ENDED = {
+    "position": 1,
+    "at": "2026-01-01T00:00:00Z",
+    "type": DEREGISTERED,
+    "data": {"cause": "lease_expired"},
+    "actor": None,
+    "reason": None,
+    "command_id": None,
+    "version": 2,
+}

@@ -20,6 +20,9 @@ from workers.http.watch.subscribers import Audience
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PAUSE_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0)
 
+UNKNOWN: Final = "(unknown)"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 
 class Times:
     """A histogram of seconds, cheap to observe."""
@@ -82,6 +85,12 @@ class Metrics(Collector):
         if found is None:
             found = self.requests[route, method] = Requests()
         return found
+
+    def of_no_route(self, method: str) -> Requests:
+        """The counts of requests that no route has taken."""
+        # One label for all paths that do not exist, and one for all methods of nobody's: a client that tries many must
+        # not make as many series.
+        return self.of(UNKNOWN, method if method in METHODS else "other")
 
     def start(self) -> None:
         """Time the garbage collector."""

@@ -147,11 +147,13 @@ class Keyspaces:
         """The keyspace's shards that match, by number."""
         query = request.asked(ShardListQuery)
         name, keyspace, partitions = await self._settled(request, query)
-        parts = []
+        # Taken first: rows that change between two pieces may be in the answer as they were, so its token must not cover
+        # those changes. A row that is newer than the token says does no harm.
+        marks, parts = self.reader.marks(partitions), []
         for part in slices(self._encoded(name, keyspace, query), slice_items_max):
             parts.append(part)
             await asyncio.sleep(0)  # A long list lets others run between its pieces.
-        return self.reader.listing(b"[%b]" % b"".join(parts), partitions)
+        return self.reader.listing(b"[%b]" % b"".join(parts), partitions, marks=marks)
 
     def _encoded(self, name: str, keyspace: Keyspace, query: ShardListQuery) -> Iterator[bytes]:
         found = self.gateway.views.shards.cluster

@@ -203,3 +203,13 @@ async def test_a_body_that_never_ends_is_cut_off(api: Api) -> None:
             assert response.status == 413
     except aiohttp.ClientError:
         pass  # the connection may be closed before the answer is read
+
+
+async def test_odd_methods_make_one_series(api: Api) -> None:
+    for method in ("PROPFIND", "MKCOL", "GET"):
+        assert (await api.ask(method, "/nowhere")).status == 404
+    text = (await api.get("/metrics")).body.decode()
+
+    assert 'muster_http_requests_total{method="other",route="(unknown)",status="404"} 2.0' in text
+    assert 'muster_http_requests_total{method="GET",route="(unknown)",status="404"} 1.0' in text
+    assert "PROPFIND" not in text

@@ -1,13 +1,18 @@
 """Keyspaces over HTTP: what is created, assigned, pinned and moved, and how it is read."""
 
-from typing import Any
+import json
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import pytest
 
 from muster.wire.shards.key import key_hash, shard_of
 from tests.workers.http.cluster import ID, USERS, at, join, move, served, tasks, until, work
 from tests.workers.http.conftest import Api
+from workers.http.exchange import Reply, Request
 from workers.http.model import Written
+from workers.http.reading import Reader
+from workers.http.shards.keyspaces import Keyspaces
 from workers.http.shards.model import KeyspaceItem, KeyspaceList, MoveWritten, RouteItem, ShardList
 
 
@@ -96,6 +101,32 @@ async def test_shards_are_filtered(api: Api) -> None:
     assert await numbers("?owner=n2&status=migrating") == []
     assert (await api.get(f"{USERS}/shards?state=active")).body["field"] == "state"
     assert (await api.get(f"{USERS}/shards?status=dead")).body["field"] == "status"
+
+
+async def test_the_token_of_a_long_list_is_of_its_first_row(api: Api) -> None:
+    await join(api, "n1")
+    await api.put(USERS, {"shards": 3_000})
+    before = (await api.get(USERS)).headers["Muster-Token"]
+    keyspaces = Keyspaces(api.gateway, Reader(api.gateway, lambda: None, 1.0))
+    scope = {"query_string": b"", "headers": [], "path": f"{USERS}/shards"}
+    listing = keyspaces.shards(Request(scope, None, None, ["", "v1", "keyspaces", "users"], {"keyspace": 3}))
+    listing.send(None)  # The first piece has been read.
+
+    await api.put(f"{USERS}/shards/0/pin")
+    reply = await rest_of(listing)
+
+    assert json.loads(reply.body)["items"][0]["pinned"] is False
+    assert dict(reply.headers)[b"muster-token"].decode() == before
+    assert (await api.get(USERS)).headers["Muster-Token"] != before
+
+
+async def rest_of(begun: Coroutine[Any, Any, Reply]) -> Reply:
+    """The end of a coroutine that gives way to others by `sleep(0)` alone."""
+    try:
+        while True:
+            begun.send(None)
+    except StopIteration as ended:
+        return cast(Reply, ended.value)
 
 
 async def test_a_shard_says_who_serves_it_and_which_hashes_are_its_own(api: Api) -> None:

@@ -49,11 +49,13 @@ async def move(api: Api, shard: int = 0, target: str = "n2", **fields: Any) -> T
     return await api.post(f"{USERS}/moves", {"shard": shard, "target": target, **fields})
 
 
-async def until(api: Api, holds: Callable[[dict[str, Any]], bool], *, working: bool = False) -> dict[str, Any]:
+async def until(
+    api: Api, holds: Callable[[dict[str, Any]], bool], path: str = MOVE, *, working: bool = False
+) -> dict[str, Any]:
     """The migration once this holds of it; `working`: the nodes do what they are asked."""
     async with asyncio.timeout(20):
         while True:
-            found: dict[str, Any] = (await api.get(MOVE)).body
+            found: dict[str, Any] = (await api.get(path)).body
             if holds(found):
                 return found
             if working:

@@ -95,18 +95,23 @@ async def test_nodes_are_listed_with_what_they_own_and_take_part_in(api: Api) ->
     assert (await api.get(N1)).body["moves"] == 1
 
 
+def waits_for_a_slot(migration: dict[str, Any]) -> bool:
+    return str(migration["waits_for"]).startswith("a slot")
+
+
 async def test_moves_are_limited_and_who_waits_is_told(api: Api) -> None:
     await served(api)
     assert (await api.put("/v1/cluster/limits", {"node_moves_max": 1, "cluster_moves_max": 1})).status == 200
     await move(api)
     await move(api, 1, "n3")
     await until(api, at("prepare"))
+    # The second move asks for its slots in a step of its own.
+    second = await until(api, waits_for_a_slot, "/v1/migrations/users/2")
     told = ClusterItem.model_validate((await api.get("/v1/cluster")).body)
 
     assert (told.node_moves_max, told.cluster_moves_max) == (1, 1)
     assert [(slots.migration, slots.source, slots.target) for slots in told.held] == [(ID, "n1", "n2")]
     assert [slots.migration for slots in told.waiting] == ["keyspace/users/migration/2"]
-    second = (await api.get("/v1/migrations/users/2")).body
     assert second["waits_for"] == f"a slot: 1 of 1 is taken, by {ID}, 0 before it"
 
 

@@ -122,6 +122,7 @@ class Application:
             return await self._lifespan(receive, send)
         refused = self._doors.refusal(scope["method"], scope["headers"])
         if refused is not None:
+            # Judged before the path, so it is counted under no route, and no handler sees a request that may not come in.
             self.metrics.of_no_route(scope["method"]).observe(refused.status, 0.0)
             return await refused.send(send)
         found = self._table.find(_path_of(scope))
@@ -132,6 +133,7 @@ class Application:
         if known is None:
             return await _not_allowed(scope["method"], sorted(place.methods)).send(send)
         handler, counts = known
+        # The time includes waiting for the body and for the views: it is what the client waited.
         began = time.perf_counter()
         try:
             reply = await handler(Request(scope, receive, send, parts, place.names))

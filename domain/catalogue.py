@@ -1,4 +1,4 @@
-"""Everything that can be asked and can have happened, as literal tables."""
+"""All aggregates, commands and events, as literal tables."""
 
 from typing import Any, Final, Literal
 

@@ -99,7 +99,7 @@ class Decider(Generic[S, C, E]):
 
     @property
     def all_commands(self) -> tuple[type[C], ...]:
-        """All commands that it decides, whoever may give them."""
+        """All commands that it decides: those that anyone may give, and the internal ones."""
         return (*self.commands, *self.internal, *self.own)
 
 

@@ -80,6 +80,6 @@ class Recorded(NamedTuple, Generic[E_co]):
 
 
 def foreseen(stream: str, version: int, event: E) -> Recorded[E]:
-    """The event as if it were recorded, for who looks ahead within one decision: its place, instant and actor are not known."""
+    """The event as if it were recorded, to look ahead within one decision. Its place, instant and actor are not known yet."""
     # No record can have these values. States that are kept never see them: they fold the event once more, as recorded.
     return Recorded(-1, -1, stream, version, datetime.max.replace(tzinfo=UTC), event, "", "", None, "", None)

@@ -39,7 +39,7 @@ Attempt = Annotated[int, Field(strict=True, ge=1)]
 
 
 class SagaCommand(Command):
-    """What can be said to a saga; its stream says to which."""
+    """A command to a saga; the stream that it is sent to names the saga."""
 
 
 class StepCommand(SagaCommand):
@@ -128,11 +128,11 @@ VERBS: Final[dict[str, type[SagaCommand]]] = {
     "force-complete": ForceComplete,
 }
 Verb = PauseSaga | ResumeSaga | RetryStep | SkipStep | AbortSaga | ForceComplete
-"""What an operator may say."""
+"""The commands of an operator."""
 
 PublicCommand = ReportStep | ReportProgress | Verb | UpgradeSaga
 AnyCommand = PublicCommand | ExpireStep
-"""All that a saga can be told; `ExpireStep` by the writer of its partition alone."""
+"""Every command that a saga takes. `ExpireStep` comes from the writer of its partition alone."""
 
 
 @event
@@ -300,7 +300,7 @@ def _evolved(saga: Saga, event: SagaEvent) -> Saga:
             # Not in the stage: what is under way may still succeed during the pause, and the pause must outlast that.
             return replace(saga, paused=isinstance(event, SagaPaused))
         case StepSucceeded():
-            # Steps that undo leave results too: the last one of them can say by those whether anything is left behind.
+            # Steps that undo leave results too: from these the last of them sees whether something is still left to clean up.
             saga = replace(saga, results=saga.results.set(event.step, event.result))
             return replace(saga, stage=_stepped(saga.stage, event))
         case SagaCompleted():
@@ -349,7 +349,7 @@ def _went_on(
         case StepRetried():
             return replace(stage, at=_retried(at, event))
         case StepStalled():
-            # People are told, and nothing else happens: the attempt goes on.
+            # Operators see it in the answers. Nothing else happens: the attempt goes on.
             return replace(stage, at=replace(at, stalled=f"{event.step} takes longer than {event.seconds:g} s"))
         case SagaBlocked():
             return replace(stage, at=replace(at, standing=Blocked(event.error)))

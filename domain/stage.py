@@ -111,10 +111,10 @@ Stage = Unstarted | UnderWay | Completed | Compensated
 
 @value
 class Saga:
-    """A saga: what is pinned when it starts, `results` (what its steps were answered, by name), and the stage it is in. `paused`
-    stands beside the stage: whatever the stage is, an operator's pause lasts until somebody resumes.
+    """A saga: what is fixed when it starts, `results` (the answers to its steps, by step name), and its stage. `paused` is no
+    stage: an operator's pause lasts through all stages, until a resume.
 
-    The properties put the stage into words: for reading, where it does not matter which stage it is.
+    The properties serve readers that need one fact, such as the current step, and not the stage as a whole.
     """
 
     id: str

@@ -1,1 +1,1 @@
-"""The rim: logs, codecs, stores and servers, each behind a small port."""
+"""The rim: logs, codecs, stores and servers, each with a small port."""

@@ -22,8 +22,8 @@ class _Structured(logging.Formatter):
         if self._as_json:
             line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
             return orjson.dumps(line | facts | ({"error": error} if error else {}), default=str).decode()
-        told = " ".join(f"{name}={value}" for name, value in facts.items())
-        return f"{at} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip() + (
+        shown = " ".join(f"{name}={value}" for name, value in facts.items())
+        return f"{at} {record.levelname.lower():7} {record.getMessage()} {shown}".rstrip() + (
             f"\n{error}" if error else ""
         )
 

@@ -40,6 +40,6 @@ def hold(lock: Path, wait_seconds: float = 0.0) -> int:
 
 
 def write_holder(lock: int, pid: int) -> None:
-    """Write into a held lock who is to be named as its holder: a child that works in the folder for us."""
+    """Name another process as the holder of a held lock: a child that works in the folder for us."""
     os.truncate(lock, 0)
     os.pwrite(lock, str(pid).encode(), 0)

@@ -67,8 +67,8 @@ async def _copy(reading: AsyncGenerator[Batch, None], out: BinaryIO) -> None:
                     _write(out, ("batches", *batches))
                     batches, count = [], 0
     finally:
-        # Also when the reading fails: the batches before the damage are history, and the parent gets them before it is
-        # told of the error.
+        # Also when the reading fails: the batches before the damage are history, and the parent gets them before
+        # the error.
         _write(out, ("batches", *batches))
 
 

@@ -1,4 +1,4 @@
-"""What a controller is told at its start."""
+"""The settings of a controller, as given at its start."""
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -63,7 +63,7 @@ class Settings:
 
 
 def check_loopback(option: str, listen: str, *, insecure: bool) -> None:
-    """Raises NotReady when the process would listen (HOST:PORT) beyond loopback without having been told to."""
+    """Raises NotReady when the process would listen (HOST:PORT) beyond loopback, and `insecure` does not allow it."""
     if not insecure and not _is_loopback(listen.rpartition(":")[0].strip("[]")):
         raise NotReady(
             f"{option} {listen} is not loopback, and muster has no authentication yet; "

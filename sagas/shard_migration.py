@@ -5,9 +5,10 @@
                                                                   unreserve ▸ abandon
 From `close` to the commit the shard takes no writes; that stretch is bounded by the definition's window.
 
-The source is stopped by its own word (`fence`), or because its lease is over, attested behind the fence in the log: then it
-compares itself with the shard map before it acknowledges anything again (invariant I5). Its last changes are drained from
-its disk in both cases: a source that does not come back is never left behind with writes that it had acknowledged.
+The source stops in one of two ways. Either it confirms the fence (`fence`), or its lease runs out and an event after the fence
+in the log attests that: then it compares itself with the shard map before it acknowledges anything again (invariant I5). In
+both cases its last changes are drained from its disk before the commit. So while the source stays away, the move is not
+committed, and no write that it has acknowledged is lost.
 The commit is a compare-and-set on the shard's epoch, as is the abort's `reclaim`: not both can win.
 """
 
@@ -111,7 +112,7 @@ def _reserve(saga: Saga) -> tuple[Action, ...]:
         return Heard(result={}) if id_ in cluster.held else None
 
     # Decisive: when the target is cordoned or unknown, the move fails and does not wait for that to change. A grant may
-    # come much later, and is heard in the cluster's state.
+    # come much later, and is seen in the cluster's state.
     wanted = ReserveSlots(saga=id_, source=saga.data["source"], target=saga.data["target"])
     return (
         Ask(CLUSTER, wanted, heard, decisive=True, waits=lambda cluster: waited_slot(id_, cluster)),
@@ -161,7 +162,7 @@ def _gate(saga: Saga) -> tuple[Action, ...]:
 
 
 def _close(saga: Saga) -> tuple[Action, ...]:
-    # In the log before anybody asks the source: a silence that is attested to this move then comes after the fence.
+    # The fence is in the log before the source is asked: so a silence that is attested to this move comes after the fence.
     return (Apply(FenceShard(**_move(saga))),)
 
 
@@ -171,7 +172,7 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
     def heard(cluster: Cluster) -> Heard | None:
         return Heard(result={"silent": source}) if cluster.silences.get(id_) == source else None
 
-    # Either is enough: the source's own word, or the proof that its lease is over.
+    # Either is enough: the source's confirmation, or the proof that its lease is over.
     return _task(saga, "source", "fence"), Ask(CLUSTER, AttestSilence(node=source, saga=id_), heard)
 
 
@@ -216,7 +217,7 @@ def _commit(saga: Saga) -> tuple[Action, ...]:
 
 def _activate(saga: Saga) -> tuple[Action, ...]:
     limits = saga.data["limits"]
-    # Left out it is never: until the target serves, the source's copy is the only other one. A target that was removed blocks it.
+    # Never skippable: until the target serves, the source's copy is the only other one. A removed target blocks this step.
     return _task(saga, "target", "activate", epoch=1, limits=limits), _unless_removed(saga, "target")
 
 
@@ -255,7 +256,7 @@ SHARD_MIGRATION: Final = Definition(
     1,
     (
         Step("plan", _plan, undo=(Step("abandon", _abandon),)),
-        # Others are before it in the queue, so an attempt cannot be late; after five minutes people are told.
+        # Others are before it in the queue, so an attempt cannot be late. After five minutes it counts as stalled.
         Step(
             "reserve", _reserve, undo=(_steadily("unreserve", _release),), timeout_seconds=None, stalled_seconds=300.0
         ),

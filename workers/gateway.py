@@ -84,7 +84,7 @@ class Gateway:
 
     async def _refused(self, envelopes: Sequence[Envelope], check: Check) -> list[Refused | None]:
         found = [self._judged(envelope, check) for envelope in envelopes]
-        # The usual case costs no proof. What late views let through, its partition or its saga still judges.
+        # The usual case costs no proof. What late views let through is still checked by the partition or the saga.
         if not any(found):
             return found
         await self._catch_up()

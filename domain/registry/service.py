@@ -201,8 +201,8 @@ def _spoken_for(
 ) -> Instance:
     """The instance that the caller speaks for. Raises as `_registered`, and StaleIncarnation."""
     found = _registered(command, instance, state)
-    # A process that was replaced under the same id must not speak for its successor. Who names no incarnation speaks
-    # for whichever is there.
+    # A process that was replaced under the same id must not speak for its successor. A caller that names no
+    # incarnation speaks for the present one.
     if command.incarnation is not None and command.incarnation != found.incarnation:
         raise StaleIncarnation(
             f"{found.id} is at incarnation {found.incarnation}, not {command.incarnation}",
@@ -306,8 +306,8 @@ def _reported(command: ReportHealth, instance: Instance) -> list[ServiceEvent]:
 def _heard(instance: Instance) -> list[ServiceEvent]:
     events: list[ServiceEvent] = []
     for check in instance.spec.checks:
-        if isinstance(check, TtlCheck) and (told := _checked(instance, check.name, "healthy", "heartbeat")):
-            events += told
+        if isinstance(check, TtlCheck) and (events_of_check := _checked(instance, check.name, "healthy", "heartbeat")):
+            events += events_of_check
             # The next check is decided on what this one has changed. Otherwise two that recover together would both
             # say that they changed the instance's health, and `evolve` would find a gap.
             checks = {**instance.checks, check.name: replace(instance.checks[check.name], status="healthy")}

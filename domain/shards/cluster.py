@@ -8,7 +8,7 @@ Events     NodeJoined · NodeRejoined · NodeLost · NodeReturned · NodeRemoved
 State      `Cluster`: the nodes by id, the moves that hold or wait for slots, the attested silences
 
 A node joins with an incarnation of its own and holds a lease, which it renews; a renewal is no event, losing the lease is.
-A move takes a slot of its source and one of its target, and one of the cluster's; who must wait waits in the order of asking.
+A move takes a slot of its source and one of its target, and one of the cluster's; those that wait keep their order.
 """
 
 from dataclasses import replace
@@ -74,8 +74,8 @@ class Reservation:
 
 @value
 class Cluster:
-    """All nodes, and those that were removed; the moves that hold slots, and those that wait for some in the order of asking
-    (`queue`); by move the node whose silence was attested to it.
+    """All nodes, and those that were removed; the moves that hold slots, and those that wait for some in the order of their
+    requests (`queue`); by move the node whose silence was attested to it.
     """
 
     version: int
@@ -117,7 +117,7 @@ def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
         case AttestSilence():
             node = state.nodes.get(command.node)
             known = state.silences.get(command.saga) == command.node
-            # A move that holds no slots any more asks too late: nobody would forget the answer.
+            # A move that holds no slots any more asks too late: an attestation recorded now would never be removed.
             if known or command.saga not in state.held or (node is not None and node.alive):
                 return []
             return [NodeSilenceAttested(node=command.node, saga=command.saga)]
@@ -176,7 +176,7 @@ def _join(command: JoinNode, state: Cluster) -> list[ClusterEvent]:
     known = state.nodes.get(command.node)
     if known is None:
         return [NodeJoined(**facts)]
-    # A node is known by its disk: there is what it has acknowledged. With another disk the same id would promise data
+    # A node is identified by its disk, which holds what it has acknowledged. With another disk the same id would promise data
     # that it does not hold.
     if known.store != command.store:
         raise NodeTaken(
@@ -192,7 +192,7 @@ def _reserve(command: ReserveSlots, state: Cluster) -> list[ClusterEvent]:
     if command.saga in state.held or command.saga in state.waiting:
         return []
     target = node_of(state, command.target)
-    # The source only has to be known. It may well be draining: the move may be there for that.
+    # The source only has to be known. It may be draining: that may be the reason for the move.
     node_of(state, command.source)
     if target.cordoned or target.draining:
         what = "cordoned" if target.cordoned else "being drained"

@@ -126,7 +126,7 @@ class ReleaseSlots(Command):
 
 
 class AttestSilence(NodeCommand):
-    """A move asks to be told when the node's lease is over. Nothing happens as long as it is not."""
+    """A move asks for an event as soon as the node's lease is over. While the lease runs, the command records nothing."""
 
     type = "muster.cluster.attest_silence.v1"
     saga: Saga

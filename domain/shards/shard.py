@@ -7,7 +7,7 @@
                                                                             └────ShardReclaimed──▶ the source's, epoch + 1
 
 Of `ShardMoved` and `ShardReclaimed` only one can follow a fence: both compare the epoch, and both raise it.
-Whatever a move leaves on a node has a clean-up intent from before it exists until it is gone, or somebody's.
+For every copy that a move makes there is a clean-up intent, from before the copy exists until it is deleted or owned by its node.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Shard:
 
 @value
 class Cleanup:
-    """A copy of a shard on a node that must go: at once when `due`, else when its move says so. `epoch`: up to which."""
+    """A copy of a shard on a node that must go: at once when `due`, else when its move says so. It means copies up to `epoch`."""
 
     shard: int
     node: str

@@ -69,14 +69,14 @@ class Appends:
         self._carrying: dict[int, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
-        """Send nothing any more, and say so to whoever waits. What is on its way may still land."""
+        """Send nothing any more; callers that wait get an error. What is on its way may still land."""
         for task in self._carrying.values():
             task.cancel()
         for entries in self._waiting.values():
             _fail(entries, KafkaError("the appends are closed"))
         self._waiting.clear()
         if self._client is not None:
-            # Taken away before it is closed: who comes meanwhile to `land` something is refused at once.
+            # Taken away before it is closed: a caller that wants to `land` something meanwhile is refused at once.
             client, self._client = self._client, None
             await client.close()
 
@@ -93,9 +93,9 @@ class Appends:
                     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, fence)
                     group = ConnectionGroup.COORDINATION
                 request = InitProducerIdRequest(fence, _TRANSACTION_TIMEOUT_MS)
-                told = await client.send(node, request, group=group)
-                _check(told.error_code)
-                return Identity(told.producer_id, told.producer_epoch)
+                reply = await client.send(node, request, group=group)
+                _check(reply.error_code)
+                return Identity(reply.producer_id, reply.producer_epoch)
             except KafkaError as error:
                 # The id is busy while a rival claims it; aiokafka does not call that retriable, but it passes.
                 if not error.retriable and not isinstance(error, ConcurrentTransactions):
@@ -129,7 +129,7 @@ class Appends:
             try:
                 return await self._carried(self._leader(partition), partition, batch, deadline)
             except _NOT_TAKEN:
-                # The broker says that it has recorded nothing: who leads now may take it.
+                # The broker says that it has recorded nothing: the present leader may take it.
                 async with asyncio.timeout_at(deadline):
                     await asyncio.sleep(_RETRY_SECONDS)
                     await self._opened().force_metadata_update()
@@ -201,11 +201,11 @@ class Appends:
     async def _send(self, node: int, entries: Mapping[TopicPartition, _Waiting]) -> None:
         request = Produce({partition: entry.batch for partition, entry in entries.items()}, self._timeout_ms)
         try:
-            told: dict[TopicPartition, Landed] = await self._opened().send(node, request)
-            for partition, landed in told.items():
+            landed_at: dict[TopicPartition, Landed] = await self._opened().send(node, request)
+            for partition, landed in landed_at.items():
                 _settle(entries[partition].landed, landed)
         except BaseException as error:
-            # On cancellation too: whoever waits would otherwise hear nothing before its deadline.
+            # On cancellation too: the callers would otherwise wait until their deadlines.
             _fail(entries.values(), error if isinstance(error, KafkaError) else KafkaError(repr(error)))
             if not isinstance(error, KafkaError):
                 raise

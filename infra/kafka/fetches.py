@@ -77,7 +77,7 @@ class Fetches:
         await asyncio.wait({asyncio.ensure_future(self._client.close())}, timeout=_STOP_TIMEOUT_SECONDS)
 
     async def end(self) -> int:
-        """One past the last position. Asked before the first fetch: behind a waiting one it would wait, too."""
+        """One past the last position. Ask before the first fetch: after one that waits for records, the answer waits too."""
         return await self._patiently(self._end(), self._end)
 
     async def run(self, position: int, end: int | None) -> AsyncGenerator[Fetch, None]:
@@ -114,28 +114,28 @@ class Fetches:
             asked = ask()
 
     async def _end(self) -> int:
-        (_, offset, *_) = await self._told(
+        (_, offset, *_) = await self._answered(
             OffsetRequest(_NO_REPLICA, _READ_UNCOMMITTED, [(self._here.topic, [(self._here.partition, _LATEST)])])
         )
         return int(offset)
 
     async def _fetch(self, position: int) -> Fetch:
         topics = [(self._here.topic, [(self._here.partition, position, self._bytes_max)])]
-        end, *_, content = await self._told(
+        end, *_, content = await self._answered(
             FetchRequest(self._wait_ms, _BYTES_MIN, self._bytes_max, _READ_UNCOMMITTED, topics)
         )
         batches = _batches(content)
         return Fetch(batches, batches[-1].next_offset if batches else position, end)
 
-    async def _told(self, request: Any) -> Any:
-        """What the partition's leader says of it."""
+    async def _answered(self, request: Any) -> Any:
+        """The answer of the partition's leader, without its error code."""
         leader = self._client.cluster.leader_for_partition(self._here)
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"nobody leads {self._here.topic}/{self._here.partition}")
-        ((_, ((_, code, *told),)),) = (await self._client.send(leader, request)).topics
+        ((_, ((_, code, *answer),)),) = (await self._client.send(leader, request)).topics
         if code != 0:
             raise for_code(code)()
-        return told
+        return answer
 
 
 def _batches(content: bytes | None) -> list[Any]:

@@ -75,13 +75,13 @@ class PartitionReader(Protocol):
     def read(
         self, after: Cursor, end: int | None = None, ahead: ReadAhead | None = None
     ) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor and before position `end`; None: the log's end as it is now."""
+        """The batches after the cursor and before position `end`; None: the log's end as it is now."""
 
     def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor, for ever."""
+        """The batches after the cursor, for ever."""
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` records behind the position."""
+        """Up to `limit` records after the position."""
 
 
 class KafkaLog:
@@ -178,7 +178,7 @@ class KafkaLog:
         """
         reign = self._reigning()
         # One at a time, because the position and the sequence of a batch follow from the one before. Beats have a lock
-        # of their own, so that a beat does not queue behind the appends.
+        # of their own, so that a beat does not wait for the appends.
         async with reign.appending:
             self._still(reign)
             with self._over_on_error(reign):
@@ -207,7 +207,7 @@ class KafkaLog:
                 reign.beat_position += 1
 
     def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor, up to the end of the log as it was on the call.
+        """The batches after the cursor, up to the end of the log as it was on the call.
 
         Raises CursorRefused when the log contradicts the cursor, Corrupt where the chain breaks, NotReady when Kafka
         does not answer.
@@ -219,7 +219,7 @@ class KafkaLog:
         return self._reader.tail(after)
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
-        """Up to `limit` records behind position `after`: (position, document; None: no document of ours)."""
+        """Up to `limit` records after position `after`: (position, document; None: no document of ours)."""
         return [(position, _document(value)) for position, value in await self._reader.fetch(after, limit)]
 
     async def _followed(self, cursor: Cursor, end: int | None) -> Cursor:

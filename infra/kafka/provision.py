@@ -1,6 +1,6 @@
 """Creates the topics that are missing, and checks those that exist before anything relies on them.
 
-What would lose or damage history is refused; what only costs something is told as a warning.
+What would lose or damage history is refused; what only costs something is a warning.
 """
 
 import asyncio

@@ -49,7 +49,7 @@ class KafkaReader:
     async def read(
         self, after: Cursor, end: int | None = None, ahead: ReadAhead | None = None
     ) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor and before position `end`; None: the log's end as it is now. `ahead` may read them."""
+        """The batches after the cursor and before position `end`; None: the log's end as it is now. `ahead` may read them."""
         async with self._fetches() as fetches:
             if end is None:
                 end = await self._end(fetches)
@@ -66,7 +66,7 @@ class KafkaReader:
                 yield batch
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor, for ever. Waits while the broker is away."""
+        """The batches after the cursor, for ever. Waits while the broker is away."""
         cursor = after
         while True:
             try:
@@ -83,7 +83,7 @@ class KafkaReader:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` records behind position `after`, as they stand there."""
+        """Up to `limit` records after position `after`, as they are in the log."""
         found: list[tuple[int, bytes]] = []
         async with self._fetches() as fetches:
             end = min(await self._end(fetches), after + 1 + limit)

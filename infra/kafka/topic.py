@@ -27,7 +27,7 @@ _DAY: Final = 24 * _HOUR
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic of the table: its name behind the prefix, what is in it, and its settings.
+    """A topic of the table: its name after the prefix, what is in it, and its settings.
 
     `settings` are Kafka's topic settings; those in `vital` lose or damage data when they are otherwise, so that
     muster refuses to run on them; it only warns of the rest.

@@ -3,7 +3,7 @@
     folder/lock         locked by every process of the server, through a descriptor they inherit; says the pid
     folder/server.log   what the server wrote to stdout and stderr, all starts one after the other
 
-The lock is let go when the last process of the server is gone, however it went; so whoever gets it knows that
+The lock is let go when the last process of the server is gone, however it went; so the next holder knows that
 nothing of an earlier server still writes to the folder.
 """
 

@@ -59,12 +59,12 @@ class CallThread:
             _answer(call.future, call.future.set_result, result)
 
 
-def _answer(future: asyncio.Future[Any], settle: Callable[[Any], None], told: Any) -> None:
+def _answer(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:
     with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-        future.get_loop().call_soon_threadsafe(_settle, future, settle, told)
+        future.get_loop().call_soon_threadsafe(_settle, future, settle, outcome)
 
 
-def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], told: Any) -> None:
-    # Cancelled while the call ran: what the call did stays done, only nobody is told of it.
+def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:
+    # Cancelled while the call ran: its effect remains, but nobody gets the result.
     if not future.done():
-        settle(told)
+        settle(outcome)

@@ -120,7 +120,7 @@ class Chain:
             self._position = position
             if self._step(position, key, value):
                 yield self._batch()
-        # Void records at the end are passed with a batch of no records. Behind an open batch they wait for its end,
+        # Void records at the end are passed with a batch of no records. After an open batch they wait for its end,
         # because a cursor must never stand inside a batch.
         if self._position > self.cursor.position and not self._open:
             yield self._batch()

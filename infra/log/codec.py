@@ -57,7 +57,7 @@ class CloudEventMapper(Mapper[str]):
     def seal(
         self, drafts: Sequence[Draft], cursor: Cursor, commands_offset: int | None
     ) -> tuple[list[StoredEvent], Cursor]:
-        """The drafts as one batch on the cursor's head, and the cursor behind it.
+        """The drafts as one batch that follows the cursor's head, and the cursor after it.
 
         `commands_offset` is the next offset to read of the commands partition; it rides on the batch's last record.
         """
@@ -72,7 +72,7 @@ class CloudEventMapper(Mapper[str]):
                     document["commandsoffset"] = str(commands_offset)
             key = key_of(recorded.stream)
             value = key.sealed(orjson.dumps(document, option=orjson.OPT_UTC_Z))
-            # The next record links to this one: the batch is valid only in this order, and only behind the cursor's head.
+            # The next record links to this one: the batch is valid only in this order, and only after the cursor's head.
             head = key.link(value)
             stored.append(StoredEvent(key.stream, recorded.position, recorded.event.type, value))
         end = cursor.position + len(drafts)

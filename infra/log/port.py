@@ -31,10 +31,10 @@ START = Cursor(position=-1, head_position=-1, head=bytes(32), term=0, writer="")
 
 
 class Batch(NamedTuple):
-    """A whole batch: `records` are (position, document) pairs, and `cursor` stands behind its last record.
+    """A whole batch: `records` are (position, document) pairs, and `cursor` is after its last record.
 
     A batch of no records moves the cursor over void records and starts of terms. `voids` counts the void records
-    passed since the batch before; `left` how many records of a long reading stand behind it (0: few, or unknown).
+    passed since the batch before; `left` how many records of a long reading follow it (0: few, or unknown).
     """
 
     records: Sequence[tuple[int, Document]]
@@ -64,7 +64,7 @@ class EventLog(Protocol):
         """Prove that the reign goes on, without a record. Raises Fenced or Uncertain; both end the reign."""
 
     def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
-        """The batches behind the cursor, up to the end of the log as it was on the call.
+        """The batches after the cursor, up to the end of the log as it was on the call.
 
         Raises CursorRefused when the log contradicts the cursor, Corrupt where the chain breaks.
         """
@@ -72,7 +72,7 @@ class EventLog(Protocol):
     def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """As `read`, but goes on for ever as the log grows.
 
-        A batch of no records with the cursor of the one before says, about once a second: nothing stands behind it now.
+        A batch of no records with the cursor of the one before says, about once a second: nothing follows it now.
         """
 
 
@@ -80,4 +80,4 @@ class Archive(Protocol):
     """Random reading of one partition, for answers about the past. Nothing is verified; callers judge by term."""
 
     async def fetch(self, after: int, limit: int) -> list[tuple[int, Document | None]]:
-        """Up to `limit` records behind position `after`: (position, document; None: no document of ours)."""
+        """Up to `limit` records after position `after`: (position, document; None: no document of ours)."""

@@ -1,8 +1,8 @@
 """The event log over any eventsourcing `ApplicationRecorder`: POPO (memory, simulation) and SQLite (embedded engine).
 
 A partition is one originator and a record's position its version, so the recorder's unique key is the conditional
-append. The fence needs nothing else: whoever appends behind a foreign record is refused. A beat reads: nothing may
-stand behind our last record.
+append. The fence needs nothing else: an append after another writer's record is refused. A beat reads: nothing may
+follow our last record.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class RecorderLog:
             async for batch in self.read(after):
                 after = batch.cursor
             marker = term_started(after, writer, self._now(), self._source)
-            # Refused, a rival has taken this position: we read what it wrote, and try again behind that.
+            # Refused, a rival has taken this position: we read what it wrote, and try again after that.
             with suppress(IntegrityError):
                 await self._insert([marker])
                 [started] = Chain(self.partition, after).follow([(marker.originator_version, None, marker.state)])
@@ -94,10 +94,10 @@ class RecorderLog:
         """See `EventLog.beat`."""
         try:
             end = self._reigning()
-            behind = await self._call(self._recorder.select_events, self._originator, gt=end, limit=1)
+            newer = await self._call(self._recorder.select_events, self._originator, gt=end, limit=1)
         except PersistenceError as error:
             raise Uncertain(f"the beat of partition {self.partition} failed: {error}") from error
-        if behind:
+        if newer:
             raise Fenced(f"another writer has appended to partition {self.partition}")
 
     def _reigning(self) -> int:

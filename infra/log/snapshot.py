@@ -2,7 +2,7 @@
 
 A snapshot is chunks and a manifest; the manifest is written last and names each chunk by its SHA-256, so half a snapshot is
 none. Two generations alternate: the one being written never harms the one that is complete. Snapshots are only ever taken
-from valid records, and whoever loads one still reads the log from its cursor: a cursor that the log contradicts is refused.
+from valid records, and a loader still reads the log from its cursor: a cursor that the log contradicts is refused.
 """
 
 from collections.abc import Sequence

@@ -42,7 +42,7 @@ class Commits:
     """The asyncio side of a store's writes; `async with` runs its thread, and ends when all that waits is answered.
 
     `acknowledge_until`: until when (time.monotonic()) the node's lease lets it acknowledge; asked before each group, in
-    the writer thread, and again behind its fsync. Belongs to the event loop that enters it.
+    the writer thread, and again after its fsync. Belongs to the event loop that enters it.
     """
 
     def __init__(self, store: ShardStore, *, acknowledge_until: Callable[[], float] = lambda: inf) -> None:
@@ -157,7 +157,7 @@ class Commits:
 
 
 def _unknown(result: StoredWrite | MusterError) -> StoredWrite | MusterError:
-    """What is told instead of the result when the lease is over."""
+    """The answer instead of the result when the lease is over."""
     if isinstance(result, MusterError):
         return result
     return Timeout("the lease of this node ended: the outcome is unknown. Retry with the same write id.")

@@ -72,7 +72,7 @@ class Copy:
         self.changed = True
         self._set(key, old, new)
         record.position += 1
-        # Behind `_set`, so that the entry holds the digest after this change: who replays it compares that.
+        # After `_set`, so that the entry holds the digest after this change: a replay compares that.
         entry = encode_change(key, new, write_id, record.digest)
         self._txn.put(self._prefix + record.position.to_bytes(8, "big"), entry, db=self._changes)
         record.log_bytes += len(entry)
@@ -162,7 +162,7 @@ class Copy:
         cursor.set_range(self._prefix + record.log_first.to_bytes(8, "big"))
         for _ in range(trim_records_max):
             kept = record.position - record.log_first + 1
-            # A pinning reader has change number `pinned`, and asks for the one behind it next.
+            # A pinning reader has change number `pinned`, and asks for the next one.
             if record.log_first > pinned or (kept <= records_max and record.log_bytes <= bytes_max):
                 break
             record.log_bytes -= len(cursor.value())
@@ -178,7 +178,7 @@ def prefix(copy: int) -> bytes:
 def read_pairs(
     txn: Any, env: Environment, copy: int, after: bytes, records_max: int, bytes_max: int
 ) -> list[tuple[bytes, bytes]]:
-    """Pairs of the copy behind the key `after` (empty: from the first); at least one, if there is one."""
+    """Pairs of the copy after the key `after` (empty: from the first); at least one, if there is one."""
     found: list[tuple[bytes, bytes]] = []
     size = 0
     for key, value in _range(txn, env.pairs, prefix(copy), after + b"\0" if after else b""):
@@ -190,7 +190,7 @@ def read_pairs(
 
 
 def read_changes(txn: Any, env: Environment, copy: int, after: int, bytes_max: int) -> list[LoggedChange]:
-    """The logged changes behind number `after`; at least one, if there is one."""
+    """The logged changes after number `after`; at least one, if there is one."""
     found: list[LoggedChange] = []
     size = 0
     for position, entry in _range(txn, env.changes, prefix(copy), (after + 1).to_bytes(8, "big")):
@@ -202,7 +202,7 @@ def read_changes(txn: Any, env: Environment, copy: int, after: int, bytes_max: i
 
 
 def read_write_ids(txn: Any, env: Environment, copy: int, after: int, count: int) -> list[tuple[int, bytes]]:
-    """Up to `count` write ids behind position `after`, oldest first, with their positions."""
+    """Up to `count` write ids after position `after`, oldest first, with their positions."""
     found: list[tuple[int, bytes]] = []
     for position, write_id in _range(txn, env.ids, prefix(copy) + b"\0", (after + 1).to_bytes(8, "big")):
         found.append((int.from_bytes(position, "big"), write_id))

@@ -1,7 +1,7 @@
 """The LMDB environment under a store: held by one process, enlarged when it is full, its errors in our words.
 
 LMDB's map may be enlarged only while no transaction of this process is open. So all short reads go through a gate
-that enlarging closes for a moment, and the transactions of long reads are ended: whoever reads on is told ReadFailed.
+that enlarging closes for a moment, and the transactions of long reads are ended: their readers get ReadFailed.
 """
 
 import os
@@ -134,7 +134,7 @@ class Environment:
 
     def _grow(self) -> None:
         with self._alone():
-            # They may stay open for long, and all writes wait here: their readers are told, and begin again.
+            # They may stay open for long, and all writes wait here. Their readers get an error, and begin again.
             self._end_long_reads()
             size = self._env.info()["map_size"]
             try:
@@ -168,7 +168,7 @@ class LongRead:
             self.end()
 
     def end(self) -> None:
-        """End the transaction, by who knows that nobody is reading."""
+        """End the transaction. The caller makes sure that nobody is reading."""
         if self._transaction is not None:
             self._transaction.abort()
             self._transaction = None

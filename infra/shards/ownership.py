@@ -1,4 +1,4 @@
-"""Who may do what to a shard of this node: each verb as a function of its record, and what a request is told.
+"""Who may do what to a shard of this node: each verb as a function of its record, and how a request is answered.
 
     nothing ──open──▶ serving ──fence──▶ fenced ──activate (a newer epoch)──▶ serving
     nothing ──prepare──▶ hidden ──activate (its epoch, complete)──▶ serving
@@ -93,7 +93,7 @@ def dropped(record: ShardRecord | None, shard: ShardId, epoch: int) -> ShardReco
         raise _stale(record, f"{shard} is {record.state} with epoch {record.epoch}: it is not dropped at {epoch}")
     if epoch <= record.epoch:
         return ShardRecord("retired", record.epoch, record.owner)
-    # Whom the older epoch named is no longer the owner, and who serves with this one is not known here.
+    # The owner of the older epoch is the owner no more, and the owner of this epoch is not known here.
     return ShardRecord("retired", epoch)
 
 
@@ -122,7 +122,7 @@ def check_serves(
 
 
 def not_owner(record: ShardRecord, shard: ShardId) -> NotOwner:
-    """The refusal of a shard that is not served here; an epoch is told only beside the owner that serves with it."""
+    """The refusal of a shard that is not served here; it gives an epoch only together with the owner that serves with it."""
     if record.owner is None:
         return NotOwner(f"{shard} is not served here")
     owner = record.owner

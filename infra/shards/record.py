@@ -56,7 +56,7 @@ class Found(NamedTuple):
 
 
 class LoggedChange(NamedTuple):
-    """Change number `position` of a shard: `key` was set to `value` (None: deleted); `digest` is the shard's behind it."""
+    """Change number `position` of a shard: `key` was set to `value` (None: deleted); `digest` is the shard's after it."""
 
     position: int
     key: str
@@ -77,7 +77,7 @@ class LoggedChanges:
 
 @value
 class Checkpoint:
-    """How far a copy has come. The tail starts behind `first`, the position of the snapshot that the copy began with.
+    """How far a copy has come. The tail starts after `first`, the position of the snapshot that the copy began with.
 
     `newest` is the position of the newest snapshot that parts came from: between the two the copy holds a mixture, from
     `newest` on it is what the source was. `last_key`: the last key installed; `done`: the snapshot was read to its end.

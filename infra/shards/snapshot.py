@@ -38,7 +38,7 @@ class ShardReading:
             yield [(write_id.decode(), position) for position, write_id in found]
 
     def pairs(self, after: str = "", bytes_max: int = part_bytes_max) -> Iterator[list[tuple[str, bytes]]]:
-        """The pairs behind the key `after` in key order, in lists of about `bytes_max`, never empty."""
+        """The pairs after the key `after` in key order, in lists of about `bytes_max`, never empty."""
         for part in self._parts(after.encode(), bytes_max):
             yield [(key.decode(), value) for key, value in part]
 

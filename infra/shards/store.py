@@ -44,7 +44,7 @@ Verb = Callable[[ShardRecord | None], ShardRecord | None]
 
 
 class Pin:
-    """Keeps the changes behind `after` in the shard's log, until it is unpinned. A reader moves `after` as it goes on."""
+    """Keeps the changes after number `after` in the shard's log, until it is unpinned. A reader moves `after` as it goes on."""
 
     def __init__(self, shard: ShardId, after: int) -> None:
         self.shard = shard
@@ -54,7 +54,7 @@ class Pin:
 class ShardStore:
     """One LMDB environment in the folder `path`, made if missing, held by one process at a time (NotReady names it).
 
-    `here`: this node's location, told by StaleEpoch; may be set later. The map starts with `map_bytes` (of addresses,
+    `here`: this node's location, which StaleEpoch names; may be set later. The map starts with `map_bytes` (of addresses,
     not of disk) and grows by itself. Of each shard the newest `log_records_max` changes are kept, at most `log_bytes_max`
     of them, and the newest `ids_max` write ids. Deletions that a crash interrupted are finished here.
     """
@@ -160,7 +160,7 @@ class ShardStore:
     def scan(
         self, shard: ShardId, epoch: int, after: str, limit: int, bytes_max: int = part_bytes_max
     ) -> list[tuple[str, bytes]]:
-        """Up to `limit` pairs behind the key `after`, in key order; fewer when they are over `bytes_max`, at least one."""
+        """Up to `limit` pairs after the key `after`, in key order; fewer when they are over `bytes_max`, at least one."""
         with self._env.reading() as txn:
             record = ownership.check_serves(self._load(txn, shard), shard, epoch, self.here)
             found = read_pairs(txn, self._env, record.copy, after.encode(), limit, bytes_max)
@@ -178,7 +178,7 @@ class ShardStore:
             yield ShardReading(self._env, read, record)
 
     def changes(self, shard: ShardId, after: int, *, epoch: int = 0, bytes_max: int = part_bytes_max) -> LoggedChanges:
-        """The changes behind number `after`, about `bytes_max` of them, of a serving or fenced shard.
+        """The changes after number `after`, about `bytes_max` of them, of a serving or fenced shard.
 
         Raises LogTrimmed; ChecksumMismatch when `after` is ahead of this shard.
         """
@@ -193,7 +193,7 @@ class ShardStore:
         return LoggedChanges(found, record.position, record.state == "fenced", record.digest)
 
     def pin(self, shard: ShardId, after: int | None = None) -> Pin:
-        """Keep the changes behind `after` (None: behind the newest) for a reader, in this process."""
+        """Keep the changes after number `after` (None: after the newest) for a reader, in this process."""
         record = self.record(shard)
         pin = Pin(shard, after if after is not None else record.position if record else 0)
         self._pins.add(pin)
@@ -215,9 +215,9 @@ class ShardStore:
         pairs: Sequence[tuple[str, bytes]] = (),
         done: bool = False,
     ) -> ShardRecord:
-        """A part of a snapshot of `position` into the hidden copy number `copy`, with the checkpoint moved behind it: durable.
+        """A part of a snapshot of `position` into the hidden copy number `copy`, with the checkpoint moved after it: durable.
 
-        Pairs come in key order. `done`: it was the last part; `replay` goes on behind the first snapshot's position, and a
+        Pairs come in key order. `done`: it was the last part; `replay` goes on after the first snapshot's position, and a
         complete copy takes no further part. Raises StaleEpoch when the copy is no longer this one, Corrupt.
         """
         stored = [(key.encode(), value) for key, value in pairs]
@@ -341,8 +341,8 @@ class ShardStore:
         record = ownership.check_serves(copy.record if copy else None, write.shard, write.epoch, self.here)
         assert copy is not None, "a shard without a record serves"
         key, write_id = key_bytes(write.key), write_id_bytes(write.write_id)
-        # Only behind the check: a repeat, too, is answered by nobody but the owner. But before the look at the room,
-        # which there was when the write came first.
+        # Only after the check: a repeat, too, is answered by the owner alone. But before the check for room: when the
+        # write came first, there was room.
         known = copy.recall(write_id) if write_id else None
         if known is not None:
             return StoredWrite(known, record.epoch, True)

@@ -89,7 +89,7 @@ async def open_embedded(
     no process for reading long stretches.
     """
     _prepare(folder, read_only=read_only)
-    # One thread each: appends never wait behind long reads, and SQLite sees no two writers.
+    # One thread each: appends never wait for long reads, and SQLite sees no two writers.
     with (
         closing(LogRecorder(folder / LOG_FILE)) as recorder,
         closing(CallThread("log")) as writing,
@@ -99,7 +99,7 @@ async def open_embedded(
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
             return
         with _held(folder):
-            # Only who holds the folder makes the table: a reader beside a running controller must change nothing.
+            # Only the holder of the folder makes the table: a reader beside a running controller must change nothing.
             recorder.create_table()
             yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
 

@@ -48,7 +48,7 @@ class LogRecorder(SQLiteApplicationRecorder):
         """A connection of its own, for one thread at a time: those of the pool keep one prepared statement each."""
         if self._connection is None:
             # Without an isolation level Python opens no transaction, so that the one INSERT is its own. The thread that
-            # appends makes the connection, and whoever closes the engine closes it: hence no check of the thread.
+            # appends makes the connection, and the thread that closes the engine closes it: hence no check of the thread.
             self._connection = sqlite3.connect(
                 self._file, isolation_level=None, check_same_thread=False, cached_statements=statements_kept
             )

@@ -67,7 +67,7 @@ class ShardMap:
 
     def _take(self, place: Place) -> bool:
         before = self._places[place.shard]
-        # A node's refusal may have told of a newer epoch than the watch has come to.
+        # A node's refusal may have named a newer epoch than the watch has reached.
         if place.epoch < before.epoch:
             return False
         self._places[place.shard] = place

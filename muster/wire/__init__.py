@@ -3,4 +3,4 @@
 from typing import Final
 
 DEFAULT_URL: Final = "http://127.0.0.1:8740"
-"""Where a controller listens, and is asked, unless told otherwise."""
+"""Where a controller listens and clients look for it, unless an option says otherwise."""

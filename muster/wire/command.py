@@ -47,7 +47,7 @@ def new_id() -> str:
 
 @value(kw_only=True)
 class PublishedCommand:
-    """A command by its type's name and its data, for who has no class for it: what `/v1/commands` and the topic take.
+    """A command by its type's name and its data, for callers without a class for it: what `/v1/commands` and the topic take.
 
     The controller judges both; a client that is older than the command can still publish it.
     """

@@ -13,7 +13,7 @@ def partition_of(stream: str, partitions: int) -> int:
     """The partition (0 to `partitions` - 1) of the stream: murmur2 of its root's UTF-8 bytes."""
     if partitions == 1:
         return 0
-    # Here, because a log in one partition, and whoever only reads names, needs no Kafka client.
+    # Imported here: a log in one partition needs no Kafka client, nor does a caller that only reads names.
     from aiokafka.partitioner import murmur2
 
     # The sign bit is taken off, and the number not negated: so does Kafka's Java client, and all have to agree.

@@ -112,8 +112,8 @@ def run(course: Course) -> None:
         try:
             course.apply(applied.command)
         except Refused as refusal:
-            # The state says no, so another attempt would hear the same. And what was refused has done nothing to be
-            # undone.
+            # The state says no, so another attempt would get the same answer. And what was refused has done nothing
+            # to be undone.
             fail(course, f"{refusal.name}: {refusal.detail}", final=True, tried=False)
         else:
             succeed(course, {})

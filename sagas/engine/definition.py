@@ -65,7 +65,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Let so many seconds pass, or an instant come (neither: until an operator resumes the saga or skips the step)."""
+    """Wait for some seconds or until an instant; with neither, until an operator resumes the saga or skips the step."""
 
     why: str
     seconds: float | None = None
@@ -134,7 +134,7 @@ class Definition:
     verbs: tuple[str, ...] = tuple(VERBS)
 
     def __post_init__(self) -> None:
-        """Hold the definition against the engine's promises."""
+        """Check the definition against the engine's promises."""
         names = [step.name for step in (*self.steps, *(undo for step in self.steps for undo in step.undo))]
         if len(set(names)) < len(names):
             raise Unsound(f"{self.name}: two steps have the same name")
@@ -152,7 +152,7 @@ class Definition:
                 raise Unsound(f"{self.name}: {step.name} cannot be undone: it does not stand before the pivot")
         if any(step.undo for step in self.compensations):
             raise Unsound(f"{self.name}: what undoes cannot be undone itself")
-        # Behind a pivot that was left out all steps would go on as if it had happened.
+        # After a pivot that was left out, all steps would go on as if it had happened.
         if self.steps[pivots[0]].skippable:
             raise Unsound(f"{self.name}: the pivot cannot be left out")
         if self.window is not None and self.window not in [step.name for step in self.steps[: pivots[0]]]:

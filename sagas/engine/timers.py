@@ -47,7 +47,7 @@ def _of_attempt(at: StepUnderWay, step: Step, waits: Sequence[Wait]) -> Iterator
                 yield SagaTimer(at.name, at.attempt, "retry", seconds)
         case Trying():
             for wait in waits:
-                # A wait for an instant has no timer: who drives the saga looks at the clock.
+                # A wait for an instant has no timer: the saga's driver looks at the clock.
                 if wait.seconds is not None:
                     yield SagaTimer(at.name, at.attempt, "wait", wait.seconds)
             if not waits and step.timeout_seconds is not None:

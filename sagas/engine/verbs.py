@@ -67,7 +67,7 @@ def take_verb(command: Verb, course: Course) -> None:
         return
     _check(command, course)
     _obey(command, course)
-    # Who steps in wants the saga to go on, so a pause ends with it.
+    # An operator who gives one of these wants the saga to go on, so a pause ends with it.
     goes_on = isinstance(command, SkipStep | RetryStep | ForceComplete | AbortSaga)
     if goes_on and course.saga.paused and not course.saga.ended:
         course.add(SagaResumed())
@@ -93,7 +93,7 @@ def _obey(command: Verb, course: Course) -> None:
         case ResumeSaga():
             if course.saga.paused:
                 course.add(SagaResumed())
-            # One word is enough for a saga that is both paused and held: it is asked again, now that it goes on.
+            # One resume is enough for a saga that is both paused and held: whether it is held is seen after the pause has ended.
             if _held(course.saga, course.step):
                 succeed(course, {})
         case RetryStep():
@@ -156,7 +156,7 @@ def upgrade(command: UpgradeSaga, course: Course, definitions: Definitions) -> N
     if new is None or command.version < saga.definition_version or not isinstance(saga.stage, Forward):
         raise VerbNotAllowed(f"version {command.version} of {saga.definition} cannot take over this saga", allowed="")
     at = saga.stage.at
-    # While somebody is at work, the new definition could want something else of him under the same task id.
+    # While somebody is at work, the new definition could ask for something else under the same task id.
     waits = isinstance(at.standing, Blocked) or all(isinstance(action, Wait) for action in course.step.act(saga))
     known = any(step.name == at.name for step in new.steps)
     if not waits or not known or old.is_ahead(at.name) != new.is_ahead(at.name):

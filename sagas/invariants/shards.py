@@ -1,4 +1,4 @@
-"""Books about shards and their moves: one owner, growing epochs, a fence before each commit, nothing left behind unnoticed."""
+"""Books about shards and their moves: one owner, growing epochs, a fence before each commit, no copy forgotten on a node."""
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class ShardBooks:
         """What is broken by any event that follows a commit and is not of the same command."""
         unpaired = self._unpaired.get(recorded.partition)
         if unpaired is not None and unpaired[0] != recorded.command_id:
-            # Told once, and not again at each later event of the partition.
+            # Reported once, and not again at each later event of the partition.
             del self._unpaired[recorded.partition]
             yield f"I4 {unpaired[1]}: its commit stands alone"
 
@@ -136,7 +136,7 @@ class ShardBooks:
         saga = self._sagas.get(event.migration)
         results = saga.results if saga is not None else {}
         cleaned = results.get("clean" if event.outcome == "completed" else "discard")
-        # The event's word is held against the answers of the nodes, which alone know what was deleted.
+        # The event's claim is compared with the answers of the nodes, which alone know what was deleted.
         if left and event.cleaned and (cleaned is None or "removed" in cleaned):
             yield f"I11 {event.migration} says that it left nothing behind on {left[0][2]}, but nobody cleaned up there"
         for place in left:

@@ -1,1 +1,1 @@
-"""The log read by a stranger to it: replayed and verified."""
+"""The log read from outside a controller: replayed and verified."""

@@ -1,4 +1,4 @@
-"""Holds the log's moves of shards against their invariants (`sagas.invariants`), over all partitions."""
+"""Checks the log's moves of shards against their invariants (`sagas.invariants`), over all partitions."""
 
 import asyncio
 from collections.abc import Iterable

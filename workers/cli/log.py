@@ -19,7 +19,7 @@ def verify(place: LogPlace, fold: bool, moves: bool, json: bool) -> None:
     """Walk the whole log: chain, terms, stream versions, decoding. Exit code 1: damaged, at the position that is shown."""
     reports = run(lambda: verified(place, fold=fold, quiet=json), json=json)
     broken = any(report.breach is not None for report in reports)
-    # Moves are judged in a sound log only: what stands behind the damage cannot be read, and would seem missing.
+    # Moves are judged in a sound log only: what follows the damage cannot be read, and would seem missing.
     moved = run(lambda: verified_moves(place), json=json) if moves and not broken else None
     broken = broken or (moved is not None and bool(moved.breaches))
     if json:

@@ -53,7 +53,7 @@ async def opened(place: LogPlace, *, alone: bool = False) -> "AsyncIterator[Sequ
     from infra.sqlite.engine import open_embedded
 
     if place.kafka is not None:
-        # A command that reads makes no topics: with a misspelt prefix it would leave empty ones behind.
+        # A command that reads makes no topics: with a misspelt prefix it would leave empty ones.
         async with open_kafka(place.kafka, partitions=place.partitions, prefix=place.prefix, create=False) as engine:
             yield list(engine.logs.values())
     else:

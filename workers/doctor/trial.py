@@ -29,7 +29,7 @@ SLOW_MILLISECONDS: Final = 20.0
 
 async def try_out(bootstrap: str) -> list[Finding]:
     """The findings of the trial. A trial that fails is a fault, not an error."""
-    # A new name each time, so that two trials never meet, nor the topics that a killed one left behind.
+    # A new name each time, so that two trials never meet, nor the topics that a killed one has left.
     prefix = f"muster-doctor-{secrets.token_hex(4)}"
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -109,4 +109,4 @@ async def _delete(bootstrap: str, prefix: str) -> None:
         async with asyncio.timeout(TIMEOUT_SECONDS), open_admin(bootstrap) as admin:
             await admin.delete_topics([topic_name(topic.name, prefix) for topic in TOPICS])
     except (KafkaError, OSError, TimeoutError):
-        pass  # A broker that is away has been reported already; what stays behind is some empty topics.
+        pass  # A broker that is away has been reported already; some empty topics remain there.

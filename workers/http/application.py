@@ -112,7 +112,7 @@ class Application:
     def drain(self) -> None:
         """End all watch streams, with what is queued for them; take no new ones."""
         _, shard_hub, audience = self._watches
-        # Its timer first: what it told later would only lengthen streams that are to end.
+        # Its timer first: what it sends later would only lengthen streams that are to end.
         shard_hub.close()
         audience.close()
 

@@ -23,8 +23,8 @@ class Connection(HttpToolsProtocol):
 class Joining(asyncio.Transport):
     """What uvicorn asks of a transport, over the one below.
 
-    A head waits for the write behind it, but only until the loop's next turn: a stream may have nothing to say for long. All else
-    leaves at once.
+    A head waits for the write that follows it, but only until the loop's next turn: a stream may have nothing to say for
+    long. All else leaves at once.
     """
 
     def __init__(self, below: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -62,7 +62,7 @@ class Request:
 
     def query(self) -> dict[str, str]:
         """The query's parameters."""
-        # Latin-1 takes any byte. What stands behind percent signs is read as UTF-8 by parse_qsl.
+        # Latin-1 takes any byte. What follows percent signs is read as UTF-8 by parse_qsl.
         return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
     def reading(self) -> Reading:
@@ -142,7 +142,7 @@ class Reply:
 def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:
     """An RFC 9457 problem from `{name, detail, status, …}`; what else the error says stands beside them."""
     status, headers = error["status"], headers or []
-    # Both may pass by themselves, so the caller is told when to come again.
+    # Both may pass by themselves, so the answer says when to try again.
     if status in (503, 504):
         headers = [*headers, (b"retry-after", b"1")]
     return Reply(orjson.dumps(problem_from(error)), status, headers, _PROBLEM)

@@ -62,7 +62,7 @@ them. One look-up finds the template that fits.
 
 
 class Table(Generic[Found]):
-    """What was put in for a method and a path template is found by path. Where two templates fit, more literal parts win."""
+    """Finds by path what was put in for a method and a path template. Where two templates fit, more literal parts win."""
 
     def __init__(self, rows: Iterable[tuple[str, str, Found]]) -> None:
         self._plain: dict[str, PathTemplate[Found]] = {}
@@ -87,7 +87,7 @@ class Table(Generic[Found]):
         return places.setdefault(pick(parts), PathTemplate(parts))
 
     def find(self, path: str) -> tuple[PathTemplate[Found], Sequence[str]] | None:
-        """The place of the path as it was sent (`%2F` and all), and its parts; None: none fits. Who asks judges the names."""
+        """The template that fits the path as it was sent (`%2F` and all), and its parts; or None. The caller checks the names."""
         plain = self._plain.get(path)
         if plain is not None:
             return plain, ()

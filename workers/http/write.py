@@ -38,8 +38,8 @@ class Write:
 
     def envelope(self, stream: str, command: Command, reason: str | None = None) -> Envelope:
         """The command in its envelope; `reason` is what the body says, which counts before the header."""
-        told = self.reason if reason is None else reason
-        return Envelope(self.key, stream, command, self.actor or "anonymous", told, self.expected_version)
+        given = self.reason if reason is None else reason
+        return Envelope(self.key, stream, command, self.actor or "anonymous", given, self.expected_version)
 
 
 def write_of(request: Request, seconds: float | None = None) -> Write:
@@ -141,14 +141,14 @@ async def run_all(gateway: Gateway, found: Sequence[Envelope | dict[str, Any]]) 
     return [one if isinstance(one, dict) else _outcome(gateway, one, next(answers)) for one in found]
 
 
-def _outcome(gateway: Gateway, envelope: Envelope, told: AnswerOrError) -> dict[str, Any]:
-    if isinstance(told, Answer):
-        return outcome(told)
-    return outcome_of_error(told, envelope.id, gateway.partition_of(envelope.stream))
+def _outcome(gateway: Gateway, envelope: Envelope, answer: AnswerOrError) -> dict[str, Any]:
+    if isinstance(answer, Answer):
+        return outcome(answer)
+    return outcome_of_error(answer, envelope.id, gateway.partition_of(envelope.stream))
 
 
 def outcomes(items: list[dict[str, Any]]) -> Reply:
-    """Outcomes in order, with the token behind all of them."""
+    """Outcomes in order, with a token that covers all of them."""
     token: dict[int, int] = {}
     for item in items:
         # What no writer has answered has no position, and the token says nothing of it.

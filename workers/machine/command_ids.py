@@ -130,13 +130,13 @@ class CommandIds:
                     yield id_, packed.hex()
 
     def restore(self, pieces: Iterable[Piece], since: datetime) -> None:
-        """Keep what `recorded` gave, in pieces that can be asked for later; all of it counts as remembered from `since` on."""
+        """Keep what `recorded` gave, in pieces that are read later; all of it counts as remembered from `since` on."""
         self._owed, self._restored_since = deque(pieces), since
         if not self._owed:
             self._newest(since)
 
     def settle(self) -> Iterator[None]:
-        """Take in what was restored, piece by piece; complete behind the last one."""
+        """Take in what was restored, one piece a step; complete when the iterator ends."""
         while self._owed:
             # The piece is owed until it has been taken in: if reading it fails, it is not lost.
             rows = self._owed[0]()

@@ -61,7 +61,7 @@ class Deadlines:
                     armed[timer] = (max(deadline, self._elapsed + timer.seconds), number)
 
     def due(self, most: int) -> list[tuple[Subject, Any]]:
-        """Up to `most` that have run out, and were not told before."""
+        """Up to `most` that have run out. They are disarmed, so that none is returned twice."""
         found: list[tuple[Subject, Any]] = []
         while self._heap and self._heap[0][0] <= self._elapsed and len(found) < most:
             _, number, subject, timer = heapq.heappop(self._heap)
@@ -69,7 +69,7 @@ class Deadlines:
             # Left over from before: the timer was dropped since, or armed anew.
             if number != current:
                 continue
-            # It was renewed since it was pushed, and only now the heap hears of it.
+            # It was renewed since it was pushed, and gets its new place in the heap only now.
             if deadline > self._elapsed:
                 self._armed[subject][timer] = self._push(deadline, subject, timer)
             else:
@@ -77,9 +77,9 @@ class Deadlines:
                 del self._armed[subject][timer]
         return found
 
-    def put_back(self, told: Iterable[tuple[Subject, Any]]) -> None:
-        """Of what `due` told, this could not be dealt with yet: it is due again at once."""
-        for subject, timer in told:
+    def put_back(self, timers: Iterable[tuple[Subject, Any]]) -> None:
+        """Arm timers again that `due` has returned and that could not be dealt with yet: they are due at once."""
+        for subject, timer in timers:
             self._armed.setdefault(subject, {})[timer] = self._push(self._elapsed, subject, timer)
 
     def __len__(self) -> int:

@@ -105,7 +105,7 @@ class Partition:
         """Remember the answers of the commands that the batch recorded, and which sagas have ended."""
         answers: dict[str, bytes] = {}
         for content, (recorded, part) in zip(command_hashes(batch), folded, strict=True):
-            # What a writer has seen itself has no content hash, and no caller who might repeat it.
+            # What a writer has observed itself has no content hash, and no caller who might repeat it.
             if content is not None:
                 incarnation = seen_incarnation(self._aggregates, recorded, part)
                 packed = packed_acceptance(content, recorded.position, recorded.version, incarnation)
@@ -160,8 +160,8 @@ class Partition:
         """`begin` in pieces of `begin_items_max`, between which the state may be read. The reign begins after the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
         yield from self.ids.settle()
-        # Nothing is left of an earlier reign: renewals are not recorded, and since then another writer alone has heard
-        # them.
+        # Nothing is left of an earlier reign: renewals are not recorded, and since then they went to another
+        # writer.
         self.deadlines = Deadlines()
         room = begin_items_max
         for stream, state in self.streams.items():
@@ -258,7 +258,7 @@ class Partition:
             part = parts.part(self.streams.get(stream, decider.initial), item)
             check_version(envelope.expected_version, parts.version(part), item or stream)
         recorded = self._record(envelope, group, content)
-        # Behind the decision: a command that was refused, or did not fit, renews nothing.
+        # After the decision: a command that was refused, or did not fit, renews nothing.
         renewed = parts.renews(command)
         if renewed is not None:
             group.renewed.append(((stream, item), renewed))
@@ -301,7 +301,7 @@ class Partition:
         return bool(placed)
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
-        # This would not fit into an empty group either, so the caller is told. The other case below only has to wait.
+        # This would not fit into an empty group either, so it is refused. In the other case, below, it only has to wait.
         if size > self._batch_bytes_max or records > self._batch_records_max:
             limits = f"{self._batch_bytes_max} bytes or {self._batch_records_max} records"
             raise TooLarge(f"what the command would record is over {limits}, so it cannot be one batch", bytes=size)

@@ -46,7 +46,7 @@ class Forwarding:
         return await (self._writer.prove() if url is None else self._peers.prove(url, self._writer.number))
 
     def knows(self, id_: str) -> bool:
-        """See `workers.gateway.Executor.knows`. Every controller reads the ids in the log, whoever writes it."""
+        """See `workers.gateway.Executor.knows`. Every controller reads the ids in the log, also one that does not write it."""
         return self._writer.knows(id_)
 
     def _elsewhere(self) -> str | None:

@@ -135,7 +135,7 @@ class SagaDriver:
             # Before the sagas are looked at: news that come meanwhile wake this again.
             self._work.clear()
             while self._dirty:
-                # So many at a time, that the writer and everything else get their turn in between.
+                # A limited number at a time, so that the writer and everything else get their turn in between.
                 self._turn()
                 await asyncio.sleep(0)
             if self._reigning and self._monotonic() >= around_at:
@@ -262,7 +262,7 @@ class SagaDriver:
                 outcome="done" if heard.error is None else "failed",
                 result=dict(heard.result or {}),
                 error=heard.error,
-                # Another attempt would find the same state, and hear the same.
+                # Another attempt would find the same state, and get the same answer.
                 final=True,
             ),
         )

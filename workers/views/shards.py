@@ -64,10 +64,10 @@ class ShardViews:
         """Call the listener after each applied batch that changed something here."""
         self._listeners.append(listener)
 
-    def apply(self, partition: int, token: Token, told: Sequence[tuple[Recorded, Any]]) -> None:
-        """Take in what one batch says, as the partition has folded it."""
+    def apply(self, partition: int, token: Token, folded: Sequence[tuple[Recorded, Any]]) -> None:
+        """Take in one batch: each event, with the item that it changed as the partition has folded it."""
         changed = Changed()
-        for recorded, part in told:
+        for recorded, part in folded:
             self._fold(recorded, part, changed)
         for listener in self._listeners:
             listener(partition, token, changed)

@@ -98,7 +98,7 @@ def _instance(plain: dict[str, Any]) -> Instance:
     )
     spec["tags"] = tuple(spec["tags"])
     spec["checks"] = checks_of(orjson.dumps(spec["checks"]))
-    checks = {name: _status(*_in_status(told)) for name, told in statuses.items()}
+    checks = {name: _status(*_in_status(stored)) for name, stored in statuses.items()}
     spec, marks = Spec(**spec), map(_mark, marks)
     return Instance(
         id_, service, spec, incarnation, version, health, cause, _at(since), checks, _at(registered), position, *marks
@@ -110,7 +110,7 @@ def _mark(plain: dict[str, Any] | None) -> Mark | None:
 
 
 def is_due(events: int, seconds: float, *, recovered: bool) -> bool:
-    """Whether to take a snapshot, so many events and seconds after the last one.
+    """Whether to take a snapshot, this many events and seconds after the last one.
 
     While the log is read, one is obsolete a moment later: they are for a recovery so long that it must not begin anew.
     """
@@ -220,7 +220,7 @@ class Snapshotter:
             chunk = _unpacked(packed)
             kind = bytes(chunk[9 : chunk.index(b'"', 9)])  # Every chunk begins with `{"kind":"`: nine bytes.
             if kind == b"ids":
-                ids.append(partial(_rows, packed))  # Unpacked when a writer needs them: who only reads never does.
+                ids.append(partial(_rows, packed))  # Unpacked when a writer needs them; a reader never does.
                 continue
             if kind == b"instances":
                 for service, some in groupby(map(_instance, orjson.loads(chunk)["rows"]), _service):

@@ -1,6 +1,6 @@
 """The states of streams as JSON, for snapshots, and the revision that says whether this code can read them.
 
-The revision is the hash of the schemas of all that a snapshot holds: whoever changes a state or a row cannot forget to raise it.
+The revision is the hash of the schemas of all that a snapshot holds: nobody who changes a state or a row can forget to raise it.
 A snapshot of another revision is left aside, and the log is read instead.
 """
 

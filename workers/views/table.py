@@ -13,7 +13,7 @@ from projections.projection import Key, Projection, Row
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A row that an event could not be folded into: it stands still, and its readers are told."""
+    """A row that an event could not be folded into: it stands still, and answers say so."""
 
     position: int
     reason: str

@@ -3,7 +3,7 @@
 One thread, no locks: `apply` runs to its end between two awaits, so a reader never sees half a batch.
 
     instances, services, history       `RegistryViews`: the projections of these names
-    migrations, and states             `ShardViews`: what keyspaces, data nodes and sagas are, and what is wanted of nodes
+    migrations, and states             `ShardViews`: what keyspaces, data nodes and sagas are, and the tasks of nodes
     every other projection             a table per partition, folded from the projection's definition alone
 """
 

@@ -86,7 +86,7 @@ def command_id(value: object, *, inside: bool = False) -> str:
     """The id of a command; `inside`: one that a controller may have made. Raises InvalidCommand."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
-    # Who used such an id first would have what a controller or a data node says under it taken for a repeat.
+    # If a client used such an id first, the command of a controller or a data node under it would be taken for a repeat.
     reserved = next((begin for begin in _RESERVED_IDS if value.startswith(begin)), None)
     if reserved is not None and not inside:
         raise InvalidCommand(f"id: {reserved}… are ids of controllers; choose another", field="id")

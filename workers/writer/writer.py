@@ -193,7 +193,7 @@ class Writer:
                 await self._wait_for_work()
         finally:
             following.cancel()
-            # `wait` instead of `await following`: our own cancellation could not be told from the follower's.
+            # `wait` instead of `await following`: with that we could not distinguish our own cancellation from the follower's.
             await asyncio.wait([following])
         if not following.cancelled() and (error := following.exception()) is not None:
             raise error
@@ -259,7 +259,7 @@ class Writer:
             raise
         self._proven_at = began
         # The log has it. State and views move before the answers leave: a caller reads what it has just written. A crash
-        # from here on loses only answers; the callers repeat their commands and hear the same.
+        # from here on loses only answers; the callers repeat their commands and get the same answers.
         self._commit(group)
         for request, answers in answered(taken, group.answers):
             if request.answered(answers, group.cursor.position):

@@ -43,7 +43,7 @@ Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
 # Strict: digits as text are refused.
 Count = Annotated[int, Field(strict=True, ge=1, le=100)]
 
-# A field with a typing mistake would otherwise be without effect, and nobody would be told.
+# A field with a typing mistake would otherwise be ignored without a word.
 _FORBID: Final = ConfigDict(extra="forbid")
 
 
@@ -91,7 +91,7 @@ class TtlCheck:
 
 
 KINDS: Final = frozenset(("http", "tcp", "ttl"))
-# By its kind, so that a fault is told for this kind alone and not for all three.
+# By its kind, so that an error names this kind's fault alone and not those of all three.
 Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
 
 CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])
@@ -106,7 +106,7 @@ def named(checks: tuple[HttpCheck | TcpCheck | TtlCheck, ...]) -> tuple[HttpChec
         return checks
     taken, result = set(names), []
     for index, check in enumerate(checks):
-        # The first of a name keeps it; only those behind it get a number.
+        # The first of a name keeps it; only later ones get a number.
         if check.name in names[:index]:
             # Any other name was chosen by somebody, and is not changed without a word.
             if check.name != check.kind:

@@ -63,9 +63,9 @@ class Past:
         wanted = set(row.positions)
         records = [record for run in await asyncio.gather(*runs) for record in run if record[0] in wanted]
         items = [self._item(partition, position, found) for position, found in records if found is not None]
-        told, age, headers = self.reader.marks((partition,))
+        token, age, headers = self.reader.marks((partition,))
         return Reply(
-            orjson.dumps({"items": items, "count": row.events, "token": told, "age_seconds": age}), 200, headers
+            orjson.dumps({"items": items, "count": row.events, "token": token, "age_seconds": age}), 200, headers
         )
 
     async def events(self, request: Request) -> Reply:
@@ -82,7 +82,7 @@ class Past:
             found = await archive.fetch(after, min(fetch_records_max, end - after))
             if not found:
                 break
-            # `after` moves with each record looked at, so the next page begins behind it, wherever this one ends.
+            # `after` moves with each record looked at, so the next page begins after it, wherever this one ends.
             for after, document in found:
                 if document is not None and _wanted(query, document) and is_history(views, partition, after, document):
                     items.append(self._event(partition, after, document))
@@ -147,7 +147,7 @@ def _wanted(query: EventsQuery, document: Document) -> bool:
     if query.stream is not None and document["subject"] != query.stream:
         return False
     if query.type is None:
-        # Starts of terms are the log's own affair: whoever wants them asks for their type.
+        # Starts of terms are the log's own affair: a caller that wants them asks for their type.
         return bool(document["type"] != TERM_STARTED)
     return bool(document["type"] == query.type)
 

@@ -25,7 +25,7 @@ def encode(instance: Instance) -> bytes:
 
 
 def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
-    """The encoded items joined in pieces of so many, for one array."""
+    """The encoded items joined in pieces of `items_max`, for one array."""
     first = True
     while piece := [item for _, item in zip(range(items_max), items, strict=False)]:
         yield (b"" if first else b",") + b",".join(piece)

@@ -59,7 +59,7 @@ class Sagas:
     async def one(self, request: Request) -> Reply:
         """One saga, with its steps."""
         id_ = _id(request)
-        # What it waits for may be the cluster's to say.
+        # What it waits for may stand in the cluster's state.
         partitions = tuple({self.gateway.partition_of(stream) for stream in (id_, CLUSTER)})
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards

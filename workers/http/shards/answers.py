@@ -124,7 +124,7 @@ def cluster_item(cluster: Cluster) -> Item:
 
 def task_item(task: TaskRow, cluster: Cluster) -> Item:
     """A task, with the addresses of the nodes that it names as they are now."""
-    # Tasks name other nodes by their ids; whoever carries one out has to reach them too.
+    # Tasks name other nodes by their ids; the node that carries one out has to reach them too.
     named = {
         name: {"node": task.params[name], "address": _address(cluster, task.params[name])}
         for name in ("source", "owner")
@@ -169,25 +169,25 @@ def migration_whole(views: ShardViews, row: MigrationRow, now: datetime) -> Item
 
 
 def _progress(views: ShardViews, row: MigrationRow) -> Item | None:
-    told = views.progress.get(row.migration)
-    # What was told of an earlier step says nothing of this one.
-    if told is None or told["step"] != row.step:
+    progress = views.progress.get(row.migration)
+    # The progress of an earlier step says nothing of this one.
+    if progress is None or progress["step"] != row.step:
         return None
-    return {name: told.get(name) for name in _PROGRESS}
+    return {name: progress.get(name) for name in _PROGRESS}
 
 
 def progressed(before: Item | None, step: str, attempt: int, facts: Item) -> Item:
     """What is known of a step's progress after a participant's report, with its rate over the last few seconds."""
     now = time.monotonic()
-    told: Item = {"step": step, "attempt": attempt, "at": now}
-    told |= {name: _count(facts.get(name)) for name in ("bytes", "bytes_total", "records", "lag_records")}
-    told |= {"rate_at": now, "rate_bytes": told["bytes"], "bytes_per_second": None, "seconds_left": None}
+    progress: Item = {"step": step, "attempt": attempt, "at": now}
+    progress |= {name: _count(facts.get(name)) for name in ("bytes", "bytes_total", "records", "lag_records")}
+    progress |= {"rate_at": now, "rate_bytes": progress["bytes"], "bytes_per_second": None, "seconds_left": None}
     if before is not None and (before["step"], before["attempt"]) == (step, attempt):
-        told |= _rate(before, told)
-    rate, total, done = told["bytes_per_second"], told["bytes_total"], told["bytes"]
+        progress |= _rate(before, progress)
+    rate, total, done = progress["bytes_per_second"], progress["bytes_total"], progress["bytes"]
     if rate and total is not None and done is not None:
-        told["seconds_left"] = round(max(0, total - done) / rate, 1)
-    return told
+        progress["seconds_left"] = round(max(0, total - done) / rate, 1)
+    return progress
 
 
 def _count(value: object) -> int | None:
@@ -195,9 +195,9 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _rate(before: Item, told: Item) -> Item:
+def _rate(before: Item, progress: Item) -> Item:
     """The smoothed rate: what was measured since the last time counts the more, the longer ago that was."""
-    elapsed, was, done = told["at"] - before["rate_at"], before["rate_bytes"], told["bytes"]
+    elapsed, was, done = progress["at"] - before["rate_at"], before["rate_bytes"], progress["bytes"]
     # Fewer bytes than before: the copying has begun again, and its rate is measured anew.
     if was is None or done is None or done < was:
         return {}

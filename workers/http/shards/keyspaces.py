@@ -92,7 +92,7 @@ class Keyspaces:
         return answered(await self._assigned(stream, nodes, write), write.known)
 
     async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
-        # Which nodes these are is our word, not the caller's, so it goes under an id of its own.
+        # The controller has chosen these nodes, not the caller, so the command gets an id of its own.
         own = replace(write, key=urandom(16).hex(), expected_version=None)
         return await execute(self.gateway, own.envelope(stream, AssignShards(nodes=nodes)), write.seconds)
 

@@ -58,7 +58,7 @@ class Nodes:
         return answered(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
 
     async def _lease_seconds(self, command: JoinNode, answer: Answer) -> float:
-        """The lease of the node's reign: who has joined already has the one that it joined with."""
+        """The lease of the node's reign: a node that has joined already keeps the lease it joined with."""
         if answer.status != "unchanged":
             return command.lease_seconds
         views = self.gateway.views

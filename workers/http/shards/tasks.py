@@ -40,7 +40,7 @@ reports_max: Final = 1_000
 id_chars_max: Final = 200
 
 Progressed = Callable[[str], None]
-"""Told the id of a migration whose progress is known anew."""
+"""Called with the id of a migration when new progress of it is known."""
 
 
 class TaskListQuery(Reading):
@@ -76,7 +76,7 @@ class Tasks:
         return outcomes([{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)])
 
     def _envelope(self, node: str, entry: object, actor: str) -> Envelope | dict[str, Any]:
-        """The command that the report stands for; or its outcome, when there is nothing to be told, or it is malformed."""
+        """The command that the report stands for; or its outcome at once, when it needs no command or is malformed."""
         try:
             report = _report(entry)
             stream, command = self._command(node, report)

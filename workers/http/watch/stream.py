@@ -72,7 +72,7 @@ async def settled(
 
 
 async def stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
-    """Send the first frames, then all that the subscriber is told, until it goes, is cut off, or all streams end."""
+    """Send the first frames, then all that is queued for the subscriber, until it goes, is cut off, or all streams end."""
     subscriber.task = asyncio.current_task()
     # Only reading tells that a client has gone: a stream with nothing to say does not write for a long time.
     gone = asyncio.create_task(_until_gone(request.receive, subscriber))

@@ -71,7 +71,7 @@ class Subscriber:
     def beat(self, token: str) -> None:
         """Queue a comment, so that both sides notice a dead connection; not if there is more to say.
 
-        Its id says how far a watcher is to whom nothing had to be told.
+        Its id is a watcher's position when none of the changes up to there concerned it.
         """
         if not self._frames:
             self.put(b": \nid: %b\n\n" % token.encode(), token)
@@ -123,7 +123,7 @@ class Audience:
         return any(topic[0] == kind for topic in self._subscribers)
 
     def admit(self, topic: Topic, token: str) -> Subscriber:
-        """A watcher of the topic, to be told all that comes after the token. Raises NotReady when there are too many
+        """A watcher of the topic, which gets all that comes after the token. Raises NotReady when there are too many
         watchers, or no more wanted.
         """
         if self._closed:

@@ -12,13 +12,12 @@ For another store, write a `muster.wire.shards.driver.ShardDriver`. Its server h
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
-from uuid import uuid4
 
 from muster.agent.lease import Lease
+from muster.agent.membership import Membership
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
@@ -26,10 +25,8 @@ from muster.client.event_stream import follow
 from muster.client.keyed import Keyed
 from muster.client.shards import ShardControl
 from muster.client.transport import Transport, backoff_seconds, path_of
-from muster.client.writing import write
 from muster.wire import DEFAULT_URL
-from muster.wire.error import NodeNotFound, Refused, StaleIncarnation, Transient
-from muster.wire.registry.answers import WRITTEN, Written
+from muster.wire.error import Refused, Transient
 from muster.wire.shards.answers import TASK, Task
 from muster.wire.shards.driver import ShardDriver
 
@@ -63,19 +60,11 @@ class Agent:
         self.node = node
         self._driver = driver
         self._local = local
-        self._lease_seconds = lease_seconds
-        self._about = {
-            "address": address,
-            "zone": zone,
-            "capacity": capacity,
-            "lease_seconds": lease_seconds,
-            "process": uuid4().hex,
-            "store": store,
-        }
         self._transport = Transport(url, actor=f"node {node}", timeout_seconds=timeout_seconds)
         self._shards = ShardControl(self._transport)
         self._lease = Lease(on_lease)
-        self._incarnation: int | None = None
+        about = {"address": address, "zone": zone, "capacity": capacity, "store": store}
+        self._membership = Membership(self._transport, node, self._lease, lease_seconds, about)
         self._reports = Reports(self._transport, node)
         self._tasks = TaskRunner(
             driver,
@@ -93,9 +82,9 @@ class Agent:
         """
         await self._transport.open()
         try:
-            await self._join()
+            await self._membership.join()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._hold_lease(), name="lease")
+                group.create_task(self._membership.hold(), name="lease")
                 group.create_task(self._settle(), name="settle")
                 group.create_task(self._follow_tasks(), name="tasks")
                 group.create_task(self._reports.run(), name="reports")
@@ -106,59 +95,6 @@ class Agent:
             self._lease.end()
             await self._tasks.close()
             await self._transport.close()
-
-    # Lease
-
-    async def _join(self) -> None:
-        tries = 0
-        while self._incarnation is None:
-            sent_at = time.monotonic()
-            try:
-                written = await self._write("PUT", "", self._about)
-            except Transient as error:
-                _LOG.warning("%s cannot join yet: %s", self.node, error.detail)
-                await asyncio.sleep(backoff_seconds(tries))
-                tries += 1
-            else:
-                self._incarnation = written.incarnation
-                # From the sending on: the controller counts from the arrival, so the lease ends here first.
-                self._lease.renewed(sent_at, self._lease_seconds, anew=True)
-                _LOG.info("%s has joined, incarnation %s", self.node, self._incarnation)
-
-    async def _hold_lease(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(self._lease_seconds / 4)
-                await self._join()
-                await self._renew()
-        finally:
-            self._lease.end()
-
-    async def _renew(self) -> None:
-        sent_at = time.monotonic()
-        try:
-            # A third of the lease: a request that hangs leaves time for the next one, on another connection.
-            async with asyncio.timeout(self._lease_seconds / 3):
-                written = await self._write("POST", "renew", {"incarnation": self._incarnation})
-        except NodeNotFound:
-            _LOG.warning(
-                "%s has been removed from the cluster: it joins again, and serves nothing until it has", self.node
-            )
-            self._lease.end()
-            self._incarnation = None
-            await self._join()
-        except StaleIncarnation as error:
-            _LOG.error("%s serves nothing any more: %s", self.node, error.detail)
-            raise
-        except (Transient, TimeoutError) as error:
-            _LOG.warning("the lease of %s was not renewed: %s", self.node, error if str(error) else "no answer in time")
-        else:
-            # A renewal that changed something found the node lost: its shards may have changed, so it compares them anew.
-            self._lease.renewed(sent_at, self._lease_seconds, anew=written.status == "accepted")
-
-    async def _write(self, method: str, verb: str, body: object) -> Written:
-        path = path_of("nodes", self.node, *filter(None, (verb,)))
-        return await write(self._transport, WRITTEN, method, path, body)
 
     # Serving
 

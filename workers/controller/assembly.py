@@ -1,7 +1,7 @@
 """What a controller is made of, constructed and connected; nothing runs yet. `process` starts and stops it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -61,54 +61,70 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     engine, bootstrap, projector = resources.engine, resources.bootstrap, resources.projector
     views = Views(sorted(engine.logs))
     members = Members(resources.self_) if bootstrap is not None else None
-    # The dictionaries are filled last: what is made before refers to what they will hold.
-    writers: dict[int, Writer] = {}
-    executors: dict[int, Executor] = {}
-    snapshotters: dict[int, Snapshotter] = {}
-
-    def observe(stream: str, command: Command) -> None:
-        writers[partition_of(stream, len(writers))].observe(stream, command)
-
-    def state(stream: str) -> Any:
-        return writers[partition_of(stream, len(writers))].partition.state(stream)
-
-    checker = Checker(observe)
+    # Opened after the gateway and the checker are made: these refer to what it will hold.
+    by_partition = _Partitions()
+    checker = Checker(by_partition.observe)
     gateway = Gateway(
         cluster=settings.cluster,
         controller=settings.controller,
         partitions=len(engine.logs),
         views=views,
-        executors=executors,
+        executors=by_partition.executors,
         archives=engine.logs,
-        status=lambda: status(settings, engine, views, writers, snapshotters, projector),
+        status=lambda: status(settings, engine, views, by_partition.writers, by_partition.snapshotters, projector),
         check_output=partial(check_outputs, checker, views),
     )
-    for number, log in engine.logs.items():
-        partition, wanted = (
-            Partition(number, resources.mapper, partitions=len(engine.logs)),
-            partial(_owns, members, number),
-        )
-        writer = writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
-        # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
-        executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
-        snapshotters[number] = Snapshotter(engine.snapshots, partition, views)
-    drivers = [SagaDriver(observe, gateway.submit, state, views.shards) for _ in writers]
+    by_partition.open(resources, views, members)
+    drivers = [
+        SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards) for _ in by_partition.writers
+    ]
     for driver in drivers:
         views.listen(driver.instances_changed)
-    topics = _topics(bootstrap, gateway, writers, settings.prefix)
-    for number, writer in enumerate(writers.values()):
+    topics = _topics(bootstrap, gateway, by_partition.writers, settings.prefix)
+    for number, writer in enumerate(by_partition.writers.values()):
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return ControllerParts(
         gateway=gateway,
-        application=_application(settings, gateway, writers, resources.mapper),
-        writers=writers,
-        snapshotters=snapshotters,
+        application=_application(settings, gateway, by_partition.writers, resources.mapper),
+        writers=by_partition.writers,
+        snapshotters=by_partition.snapshotters,
         checker=checker,
         drivers=drivers,
         topics=topics,
-        presence=_presence(bootstrap, members, writers, settings.prefix),
+        presence=_presence(bootstrap, members, by_partition.writers, settings.prefix),
         projector=projector,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Partitions:
+    """What there is of each partition, by its number; nothing until `open`."""
+
+    writers: dict[int, Writer] = field(default_factory=dict)
+    executors: dict[int, Executor] = field(default_factory=dict)
+    snapshotters: dict[int, Snapshotter] = field(default_factory=dict)
+
+    def open(self, resources: Resources, views: Views, members: Members | None) -> None:
+        """Make the parts of every partition of the log."""
+        logs = resources.engine.logs
+        for number, log in logs.items():
+            partition = Partition(number, resources.mapper, partitions=len(logs))
+            wanted = partial(_owns, members, number)
+            writer = self.writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
+            # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
+            self.executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
+            self.snapshotters[number] = Snapshotter(resources.engine.snapshots, partition, views)
+
+    def observe(self, stream: str, command: Command) -> None:
+        """Give the command to the writer of the stream's partition."""
+        self._writer(stream).observe(stream, command)
+
+    def state(self, stream: str) -> Any:
+        """The stream's state, as this controller has it."""
+        return self._writer(stream).partition.state(stream)
+
+    def _writer(self, stream: str) -> Writer:
+        return self.writers[partition_of(stream, len(self.writers))]
 
 
 def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Writer], prefix: str) -> list[CommandsTopic]:

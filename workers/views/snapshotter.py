@@ -6,7 +6,7 @@ Rows are immutable, so a snapshot begins with copies of references and is encode
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import groupby, islice
@@ -30,6 +30,7 @@ from projections.services import ServiceRow
 from workers.machine.command_ids import Piece
 from workers.machine.partition import Partition
 from workers.views.stored_state import dumped, loaded, revision
+from workers.views.table import MemoryTable
 from workers.views.views import Views
 
 events_between: Final = 50_000
@@ -117,6 +118,40 @@ def is_due(events: int, seconds: float, *, recovered: bool) -> bool:
     return events >= events_between and (recovered or seconds >= recovering_seconds_between)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copies:
+    """What a snapshot holds, all of it as of one cursor; rows and states by reference."""
+
+    facts: dict[str, object]
+    versions: list[tuple[str, int]]
+    history: list[tuple[str, str, int, tuple[int, ...]]]
+    ids: list[tuple[str, str]]
+    services: list[ServiceRow]
+    states: list[tuple[str, object]]
+    tables: list[tuple[MemoryTable[Any], list[Any]]]
+    migrations: list[MigrationRow]
+    instances: list[Instance]
+
+
+def _encoded(copies: _Copies) -> Iterator[bytes]:
+    """The chunks, each encoded when it is asked for. A restore takes the kinds in any order."""
+    for kind, listed in (("versions", copies.versions), ("history", copies.history), ("ids", copies.ids)):
+        for piece in _pieces(listed, small_rows_chunk_max):
+            yield orjson.dumps({"kind": kind, "rows": piece})
+    for services in _pieces(copies.services, small_rows_chunk_max):
+        yield b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(services)
+    for states in _pieces(copies.states, rows_chunk_max):
+        plain = [(stream, dumped(stream, state)) for stream, state in states]
+        yield orjson.dumps({"kind": "states", "rows": plain})
+    for table, rows in copies.tables:
+        for held in _pieces(rows, small_rows_chunk_max):
+            yield b'{"kind":"rows","rows":%b}' % table.dump(held)
+    for migrations in _pieces(copies.migrations, rows_chunk_max):
+        yield b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(migrations)
+    for instances in _pieces(copies.instances, rows_chunk_max):
+        yield from _instances(instances)
+
+
 class Snapshotter:
     """Keeps a store supplied with snapshots of one partition."""
 
@@ -153,63 +188,50 @@ class Snapshotter:
         if self._partition.cursor.position == self._taken_at or self._views.parked:
             return  # A row that stands still must not be taken for the truth at a later start.
         began = time.monotonic()
-        # From here to the first chunk there is no await: all copies are taken at this one cursor, though encoded
+        # From here to the end of `_copied` there is no await: all copies are taken at this one cursor, though encoded
         # later.
         number, cursor = self._partition.number, self._partition.cursor
-        assert cursor == self._views.cursors[number], "views and partition move together"
-        streams = self._partition.committed()
-        self._views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
-        services_of = [stream for stream in streams if kind_of(stream) == SERVICE]
-        rows = [row for stream in services_of for row in self._views.instances.get(name_of(stream), {}).values()]
-        history = [
-            (service, instance, row.events, row.positions)
-            for (service, instance), row in self._views.history.items()
-            if service_stream(service) in streams
-        ]
-        ids = list(self._partition.ids.recorded())
-        services = [row for stream in services_of if (row := self._views.services.get((name_of(stream),))) is not None]
-        others = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
-        versions = [(stream, streams[stream].version) for stream in services_of]
-        del streams  # An older version of a service holds all that has replaced it since.
-        moved = self._views.shards.migrations
-        migrations = [moved[stream,] for stream, _ in others if (stream,) in moved]
-        tables = [(table, list(table.rows.items())) for table in self._views.tables[number]]
-        facts = {
-            "last_at": self._partition.last_at.isoformat(),
-            "ids_since": (self._partition.ids.since() or self._partition.last_at).isoformat(),
-            "commands_offset": self._partition.commands_offset,
-            "voids": self._views.voids[number],
-            "terms": list(self._views.terms[number]),
-        }
+        copies = self._copied()
         chunks: list[bytes] = []
-        for kind, listed in (
-            ("versions", versions),
-            ("history", history),
-            ("ids", ids),
-        ):
-            for piece in _pieces(listed, small_rows_chunk_max):
-                chunks.append(_packed(orjson.dumps({"kind": kind, "rows": piece})))
-                await asyncio.sleep(0)
-        for counted in _pieces(services, small_rows_chunk_max):
-            chunks.append(_packed(b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(counted)))
-        for states in _pieces(others, rows_chunk_max):
-            plain = [(stream, dumped(stream, state)) for stream, state in states]
-            chunks.append(_packed(orjson.dumps({"kind": "states", "rows": plain})))
+        for chunk in _encoded(copies):
+            chunks.append(_packed(chunk))
             await asyncio.sleep(0)
-        for table, held in tables:
-            for kept in _pieces(held, small_rows_chunk_max):
-                chunks.append(_packed(b'{"kind":"rows","rows":%b}' % table.dump(kept)))
-                await asyncio.sleep(0)
-        for piece_of in _pieces(migrations, rows_chunk_max):
-            chunks.append(_packed(b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(piece_of)))
-            await asyncio.sleep(0)
-        for some in _pieces(rows, rows_chunk_max):
-            chunks.extend(map(_packed, _instances(some)))
-            await asyncio.sleep(0)
-        await self._store.save(number, PartitionSnapshot(cursor, revision(), facts, chunks))
+        await self._store.save(number, PartitionSnapshot(cursor, revision(), copies.facts, chunks))
         # Only now: one that could not be saved does not count as taken.
         self._taken_at, self._since = cursor.position, time.monotonic()
         self.last_seconds = self._since - began
+
+    def _copied(self) -> _Copies:
+        partition, views, number = self._partition, self._views, self._partition.number
+        assert partition.cursor == views.cursors[number], "views and partition move together"
+        # The states of services are not among the copies: while a snapshot is encoded, an older version of a service would
+        # keep all that has replaced it since.
+        streams = partition.committed()
+        views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
+        services = [name_of(stream) for stream in streams if kind_of(stream) == SERVICE]
+        states = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
+        moved = views.shards.migrations
+        return _Copies(
+            facts={
+                "last_at": partition.last_at.isoformat(),
+                "ids_since": (partition.ids.since() or partition.last_at).isoformat(),
+                "commands_offset": partition.commands_offset,
+                "voids": views.voids[number],
+                "terms": list(views.terms[number]),
+            },
+            versions=[(stream, streams[stream].version) for stream in map(service_stream, services)],
+            history=[
+                (service, instance, row.events, row.positions)
+                for (service, instance), row in views.history.items()
+                if service_stream(service) in streams
+            ],
+            ids=list(partition.ids.recorded()),
+            services=[row for name in services if (row := views.services.get((name,))) is not None],
+            states=states,
+            tables=[(table, list(table.rows.items())) for table in views.tables[number]],
+            migrations=[moved[stream,] for stream, _ in states if (stream,) in moved],
+            instances=[row for name in services for row in views.instances.get(name, {}).values()],
+        )
 
     def _restore(self, snapshot: PartitionSnapshot) -> None:
         partition, views = self._partition, self._views

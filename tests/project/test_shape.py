@@ -82,16 +82,29 @@ def test_what_decides_and_what_evolves_knows_every_case() -> None:
     agree(open_ended, exceptions.OPEN_ENDED, "decide and evolve match a closed union and end in assert_never")
 
 
-def reached_from(function: ast.FunctionDef, file: Path) -> Iterable[ast.FunctionDef]:
-    """The function, and those of its file that it names in turn."""
+def reached_from(function: ast.FunctionDef, file: Path) -> list[ast.FunctionDef]:
+    """The function, those of its file that it names in turn, and what a `decide` or `evolve` of another file reaches."""
     found: dict[str, ast.FunctionDef] = {}
     known = {node.name: node for node in tree(file).body if isinstance(node, ast.FunctionDef)}
-    wanted = [function.name]
-    while wanted:
-        if (current := wanted.pop()) in known and current not in found:
+    named = [function.name]
+    while named:
+        if (current := named.pop()) in known and current not in found:
             found[current] = known[current]
-            wanted += [node.id for node in ast.walk(known[current]) if isinstance(node, ast.Name)]
-    return found.values()
+            named += [node.id for node in ast.walk(known[current]) if isinstance(node, ast.Name)]
+    names = {node.id for one in found.values() for node in ast.walk(one) if isinstance(node, ast.Name)}
+    elsewhere = [reached_from(*there) for name, there in imported(file) if name in names]
+    return [*found.values(), *(one for reached in elsewhere for one in reached)]
+
+
+def imported(file: Path) -> Iterable[tuple[str, tuple[ast.FunctionDef, Path]]]:
+    """Each `decide` and `evolve` that the file imports, by the name that it has there, with the file that it is from."""
+    for node in tree(file).body:
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            source = ROOT / f"{node.module.replace('.', '/')}.py"
+            names = {one.name: one.asname or one.name for one in node.names if one.name in ("decide", "evolve")}
+            for one in tree(source).body if names else ():
+                if isinstance(one, ast.FunctionDef) and one.name in names:
+                    yield names[one.name], (one, source)
 
 
 def test_every_evolve_takes_a_state_and_a_recorded_event() -> None:

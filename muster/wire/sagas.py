@@ -36,18 +36,18 @@ class Standing:
     paused: bool
     step: str | None
     attempt: int
-    started_at: datetime
     error: str | None = None
     cause: str | None = None
     stalled: str | None = None
+    started_at: datetime
     ended_at: datetime | None = None
     seconds: float | None = None
     actor: str | None = None
     reason: str | None = None
     events: int = 0
-    steps: tuple[SagaStep, ...] = ()
     waits_for: str | None = None
     allowed: tuple[str, ...] = ()
+    steps: tuple[SagaStep, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -57,7 +57,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saga(Standing):
-    """A saga of any root: `saga` is its name in its id, `root` the stream that it changes, `facts` what it was started with."""
+    """A saga: what it is, where it stands, what it waits for (null: it has ended), which verbs it takes now.
+
+    `id` is its stream, `saga` the name in it, `root` the stream that it changes; `facts` are what it was started with.
+    """
 
     saga: str
     root: str

@@ -63,9 +63,16 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """Outcomes in the order of the commands."""
+
+    items: tuple[Outcome, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CheckState:
-    """What one check last said, why, and since when."""
+    """What a check last said."""
 
     status: Health
     cause: str | None = None
@@ -74,7 +81,7 @@ class CheckState:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Who took an instance out of discovery, why, and since when."""
+    """Why an instance is out of discovery, by whom and since when."""
 
     actor: str
     reason: str | None
@@ -92,24 +99,24 @@ class Instance:
     instance: str
     address: str
     port: int
-    health: Health
-    discoverable: bool
-    incarnation: int
-    version: int
-    position: int
-    registered_at: datetime
-    health_since: datetime
-    cause: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     zone: str = ""
     weight: int = 1
     checks: tuple[Check, ...] = ()
+    lease_seconds: float | None = None
+    deregister_after_seconds: float | None = None
+    health: Health
+    cause: str | None = None
+    health_since: datetime
     check_status: dict[str, CheckState] = field(default_factory=dict)
     maintenance: Mark | None = None
     draining: Mark | None = None
-    lease_seconds: float | None = None
-    deregister_after_seconds: float | None = None
+    discoverable: bool
+    incarnation: int
+    version: int
+    registered_at: datetime
+    position: int
     check_output: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -160,25 +167,24 @@ class Page(Generic[Item]):
     `parked` names rows in it that stand still, because an event could not be folded into them.
     """
 
-    items: tuple[Item, ...]
     token: str
     age_seconds: float
     parked: tuple[str, ...] | None = None
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Page[HistoryEntry]):
     """The newest events of an instance, oldest first; `count` says how many it has had."""
 
+    # Named again, since pydantic leaves what a dataclass inherits as it was there: an `Item` of any kind.
     items: tuple[HistoryEntry, ...]
     count: int
-    token: str
-    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
-    """Events of one partition in order; the next ones stand behind position `next_after`."""
+    """Events of one partition in order; the next ones stand behind `next_after`."""
 
     items: tuple[Event, ...]
     next_after: int

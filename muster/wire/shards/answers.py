@@ -1,6 +1,7 @@
-"""What a controller answers about keyspaces, data nodes and migrations, as frozen dataclasses; see `muster.answer`."""
+"""What a controller answers about keyspaces, data nodes and migrations; see `muster.wire.registry.answers`."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
@@ -13,7 +14,7 @@ Status = Literal["active", "migrating", "inactive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyspaceState:
-    """A keyspace and its shards by status. `cleanups`: copies that still have to go; `moves`: begun so far."""
+    """A keyspace and its shards by status. `cleanups`: copies that have to go, now or later; `moves`: begun so far."""
 
     keyspace: str
     shards: int
@@ -42,6 +43,7 @@ class Shard:
     migration: str | None = None
     target: str | None = None
     pinned: bool = False
+    # Text, because many readers of JSON cannot hold a number of 64 bits.
     first_hash: str = ""
     last_hash: str = ""
 
@@ -79,17 +81,27 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterState:
-    """How many moves a data node may take part in at a time, and the cluster have."""
+class MoveSlots:
+    """A move that holds slots, or waits for them."""
 
-    # The answer also lists who holds slots and who waits for some; that is left out here.
+    migration: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """How many moves there may be at a time, who holds slots, and who waits for some, in their order."""
+
     node_moves_max: int
     cluster_moves_max: int
+    held: tuple[MoveSlots, ...] = ()
+    waiting: tuple[MoveSlots, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveProgress:
-    """How far a copy has come; `seconds_left` is an estimate."""
+    """How far the step under way has come, by what its participant last said; `seconds_left` is an estimate."""
 
     bytes: int | None = None
     bytes_total: int | None = None
@@ -118,23 +130,35 @@ class Migration(Standing):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(Written):
+    """A node has joined. The lease counts from when the node sent the request."""
+
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveStarted(Written):
-    """A move is under way, as `migration`; `unchanged`: the shard's newest, None when it is where it has always been."""
+    """A shard is being moved, by `migration`; when there was nothing to do, the newest that it has had, if any."""
 
     migration: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a data node is wanted to do; `saga` is None for what the shard map wants by itself."""
+    """What a node is wanted to do. `saga`, `step` and `attempt` are empty for what the shard map wants by itself."""
 
     id: str
-    # The answer has the step and the attempt too. They are left out here: with another attempt the id is another one.
+    node: str = ""
     kind: str
     keyspace: str
     shard: int
     params: dict[str, Any] = field(default_factory=dict)
     saga: str | None = None
+    # The id says these two as well: another attempt is another task.
+    step: str | None = None
+    attempt: int = 0
+    # Not compared: an agent begins anew what is wanted in another form, and since when it is wanted is no part of that.
+    since: datetime | None = field(default=None, compare=False)
 
 
 # Made once, with the module: to make one costs far more than to use it.

@@ -66,13 +66,11 @@ SHARED_CLASS_NAMES: Final[dict[str, str]] = {
     "Instance": "muster's is what HTTP answers; domain's is what commands decide on",
     "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",
     "Mark": "muster's is what HTTP answers; domain's stands in the state of an instance, and so in snapshots",
-    "Outcome": "a name of openapi.json as well as of muster",
     "PublishedCommand": "a name of openapi.json as well as of muster",
     "Route": "muster's leads from a key to a node; that of HTTP from a path to its handler",
     "Saga": "muster's is what HTTP answers; domain's is the state that sagas decide on",
     "Service": "muster's is a service's counts; domain's is the state of its stream",
     "Shard": "muster's is what HTTP answers; domain's is a part of the state of a keyspace",
-    "Written": "a name of openapi.json as well as of muster",
 }
 """Public class names of two modules, each with the reason. One of the two is always part of the published language, whose
 names cannot change: what `muster` exports. The other is the word of the core, or of another wire, for the same thing."""

@@ -15,7 +15,8 @@ from projections.layout import Layout
 from projections.projection import AnyProjection
 from projections.services import SERVICES
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
-from workers.http.model import Listing, ServiceList, Shape
+from workers.http.model import Listing, ServiceList
+from workers.http.openapi.shape import Shape
 from workers.http.reading import Reader
 from workers.http.routing import Route
 

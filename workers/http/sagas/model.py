@@ -1,12 +1,13 @@
 """The shapes of what is answered about sagas; see `workers.http.model`."""
 
-from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from domain.saga import SkipStep
 from domain.stage import Phase, Standing
+from muster.wire.sagas import Saga, SagaStep
 from muster.wire.stream import Name
-from workers.http.model import Listing, Shape
+from workers.http.model import list_of
+from workers.http.openapi.shape import shape
 
 
 class SkipBody(SkipStep):
@@ -15,56 +16,22 @@ class SkipBody(SkipStep):
     step: Name | None = None  # type: ignore[assignment]
 
 
-class StepShape(Shape):
-    """A step that a migration has come to; `undoes`: the step that it takes back."""
-
-    name: str
-    attempts: int
-    began_at: datetime
-    ended_at: datetime | None
-    seconds: float
-    outcome: Literal["running", "done", "failed", "skipped", "given up"]
-    error: str | None
-    undoes: str | None
-
-
-class SagaItem(Shape):
-    """A saga: what it is, where it stands, what it waits for (null: it has ended), which verbs it takes now.
-
-    `id` is its stream, `saga` the name in it, `root` the stream that it changes; `facts` are what it was started with.
-    """
-
-    id: str
-    saga: str
-    root: str
-    definition: str
-    version: int
-    facts: dict[str, object]
-    phase: Phase
-    standing: Standing
-    paused: bool
-    step: str | None
-    attempt: int
-    error: str | None
-    cause: str | None
-    stalled: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    seconds: float
-    actor: str
-    reason: str | None
-    events: int
-    waits_for: str | None
-    allowed: list[str]
-
-
-class SagaList(Listing):
-    """Sagas, newest first."""
-
-    items: list[SagaItem]
-
-
-class SagaWhole(SagaItem):
-    """A saga with its steps."""
-
-    steps: list[StepShape]
+StepShape: Final = shape(
+    SagaStep,
+    "StepShape",
+    "A step that a migration has come to; `undoes`: the step that it takes back.",
+    seconds=float,
+    outcome=Literal["running", "done", "failed", "skipped", "given up"],
+)
+SagaItem: Final = shape(
+    Saga,
+    "SagaItem",
+    without=("steps",),
+    first=("id", "saga", "root", "definition", "version", "facts"),
+    phase=Phase,
+    standing=Standing,
+    seconds=float,
+    actor=str,
+)
+SagaList: Final = list_of(SagaItem, "Sagas, newest first.")
+SagaWhole: Final = shape(Saga, "SagaWhole", "A saga with its steps.", base=SagaItem, parts={SagaStep: StepShape})

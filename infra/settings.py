@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def own_hosts(self) -> frozenset[str] | None:
-        """By what names clients may call a controller on loopback; None: it listens for others, who may call it anything."""
+        """By what names clients may call a controller on loopback; None: it listens for others, who may use any name."""
         if not _is_loopback(self.host):
             return None
         advertised = urlsplit(self.advertise).hostname if self.advertise else None

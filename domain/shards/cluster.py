@@ -202,7 +202,7 @@ def _reserve(command: ReserveSlots, state: Cluster) -> list[ClusterEvent]:
 
 
 def _granted(state: Cluster) -> list[ClusterEvent]:
-    """Grants for those in the queue that fit now. One that waits for a busy node holds up only who needs that node too."""
+    """Grants for those in the queue that fit now. One that waits for a busy node holds up only those that need it too."""
     used: dict[str, int] = {}
     for reservation in state.held.values():
         for node in reservation.nodes:

@@ -87,7 +87,7 @@ class PartitionReader(Protocol):
 class KafkaLog:
     """One partition on Kafka. An `EventLog` and an `Archive`; an async context manager that ends the reign.
 
-    `prefix` names the cluster's topics, and with the partition the fence: who shares the log shares the fence. Without
+    `prefix` names the cluster's topics, and with the partition the fence: all writers of the log share the fence. Without
     `fence` the broker is not asked to refuse an old writer; the log's rule does it alone, at its next append or beat.
     `append_timeout_seconds` bounds an append and a beat, which are Uncertain then; `claim_timeout_seconds` the start of a
     claim's identity, which on a new Kafka waits for its transaction coordinator. `appends` carries the batches of

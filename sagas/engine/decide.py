@@ -94,7 +94,7 @@ def decide(command: AnyCommand, saga: Saga, root: Root, definitions: Definitions
 
 
 def _report(command: ReportStep, course: Course) -> None:
-    """A participant's answer. Of another attempt, or of somebody who was not asked, it changes nothing."""
+    """A participant's answer. One of another attempt, or of a participant that was not asked, changes nothing."""
     if not _current(command, course.saga) or not _asked(command.node, course):
         return
     # A success counts even after the attempt was given up, as long as no other one has begun. A failure is no news

@@ -111,8 +111,8 @@ async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None, c
 
 
 def answered(answer: Answer, known: Token, **more: Any) -> Reply:
-    """The writer's answer as a reply. `known` is the token that the request brought: who only hands tokens on must not
-    lose what it knew of other partitions. `more` stands beside the answer.
+    """The writer's answer as a reply. `known` is the token that the request brought: a client that only hands tokens on
+    must not lose what it knew of other partitions. `more` stands beside the answer.
     """
     if known:
         known = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}

@@ -35,7 +35,7 @@ class CommandIds:
     """At least the newest `ids_max` ids of a partition (200,000), packed: about 200 bytes each.
 
     Kept as generations of 100,000: dropping the oldest one is dropping a dictionary. What a snapshot kept is taken in when it is
-    asked for, or by `settle`: who only reads needs no ids.
+    asked for, or by `settle`: a reader needs no ids.
     """
 
     def __init__(self, partition: int, ids_max: int = 200_000) -> None:
@@ -79,8 +79,8 @@ class CommandIds:
         generation.update(acceptances)
 
     def _forget(self, generation: dict[str, bytes], id_: str) -> None:
-        """What was unchanged or refused is known to its writer alone: another one may have accepted the command when it was
-        asked again, and its place is then among what is as new.
+        """Forget an older answer to the id. Only its writer knows that a command was unchanged or refused, so another writer
+        may have accepted a repeat of it; the id then counts as new as that acceptance.
         """
         generation.pop(id_, None)
         if self._errors:
@@ -104,7 +104,7 @@ class CommandIds:
 
     def recall(self, id_: str) -> tuple[Answer, str] | None:
         """The answer given to this id, and the content hash of its command; None: not in the window."""
-        if self._owed:  # Each command comes by.
+        if self._owed:  # A field and not a call: every command passes here.
             self._settle_all()
         for generation in reversed(self._generations):
             packed = generation.get(id_)

@@ -150,8 +150,8 @@ class Partition:
         return Corrupt(detail, partition=self.number, position=recorded.position, reason=reason)
 
     def begin(self, cursor: Cursor, extra_seconds: float) -> None:
-        """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more:
-        what sagas wait for, nobody else has promised to anybody.
+        """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more.
+        Timers of sagas get no more: no promise to a client depends on them.
         """
         for _ in self.beginning(cursor, extra_seconds):
             pass
@@ -237,13 +237,13 @@ class Partition:
                 self.deadlines.put_back(due[decided:])
                 raise
             group.expired += 1
-            # Whatever came of it, the timer is spent: the item's timers are armed anew.
+            # Whatever the outcome, the timer is spent: the item's timers are armed anew.
             decider = self._aggregates.of_stream(stream)
             group.touched[stream, item] = decider, parts.part(self.streams[stream], item)
             group.timed[stream, item] = None
 
     def _observe(self, stream: str, command: Any, group: Group) -> None:
-        """Decide what the checker has seen, or what a saga has heard. A refusal means that it came too late."""
+        """Decide a result of the checker, or an effect that is reported to a saga. A refusal means that it came too late."""
         state = self.streams.get(stream)
         id_ = f"{own_id(command, stream)}@{0 if state is None else state.version}"
         with suppress(Refused):

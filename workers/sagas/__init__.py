@@ -1,1 +1,1 @@
-"""What carries out the wishes of sagas."""
+"""Carries out the actions of sagas that concern other streams, and what keyspaces need between sagas."""

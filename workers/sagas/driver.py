@@ -1,7 +1,7 @@
-"""Does what the sagas of one partition want of other aggregates, while the partition is written here.
+"""Carries out what the sagas of one partition ask of other aggregates, while the partition is written here.
 
-A `ReignObserver` of its writer. It sends a saga's commands to other streams, hears their effect in those streams' states, gives
-the saga what it heard as commands, and watches the instants that sagas wait for. Participants' tasks are not sent: they are a
+A `ReignObserver` of its writer. It sends a saga's commands to other streams, sees their effect in those streams' states,
+reports it to the saga by commands, and watches the instants that sagas wait for. Participants' tasks are not sent: they are a
 view. Nothing here is remembered: what is still wanted is found again in the states, and a repeated command is answered
 "already so".
 """
@@ -106,7 +106,7 @@ class SagaDriver:
             self._look_at(stream)
 
     def ended(self) -> None:
-        """Let everything be: another writer carries on."""
+        """Stop all work: another writer carries on."""
         self._reigning = False
         # A command that is on its way may still be decided. The next writer finds its effect, or asks again.
         for task in self._asking.values():
@@ -171,7 +171,7 @@ class SagaDriver:
                 self._look(saga)
 
     def _look(self, saga: Saga) -> None:
-        """Hear what there is to hear; ask what has not been asked, or was answered "not yet"."""
+        """Report the effects that are there; send the commands that were not sent yet, or were answered "not yet"."""
         actions = self._actions(saga)
         asks = [action for action in actions if isinstance(action, Ask)]
         if any(isinstance(action, Wait) and action.until is not None for action in actions):
@@ -251,7 +251,7 @@ class SagaDriver:
         return False
 
     def _report(self, saga: Saga, heard: Heard) -> None:
-        """Give the saga what was heard; it knows by the attempt whether that comes too late."""
+        """Report the effect to the saga, which sees by the attempt whether that comes too late."""
         if not self._reigning or saga.step is None:
             return
         self._observe(

@@ -2,7 +2,7 @@
 
 The row of an instance is the decider's own `Instance`: it is the fold of the `instances` projection already, so it is taken
 over and not folded a second time. A long beginning of the log is skimmed, since nobody can read it yet: of each event only
-what the states do not tell is kept, and `complete` makes the rows from the states.
+what the states lack is kept, and `complete` makes the rows from the states.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Skimmed:
-    """What states do not tell: where each instance's events stand, and the last one that changed a service's counts."""
+    """What the states lack: where each instance's events stand, and the last one that changed a service's counts."""
 
     positions: dict[Key, list[int]] = field(default_factory=dict)
     counted_at: dict[str, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class RegistryViews:
         return gone
 
     def skim(self, partition: int, folded: Sequence[Folded]) -> list[Folded]:
-        """Keep of the events of instances what the states do not tell. Returns the other events."""
+        """Keep of the events of instances what the states lack. Returns the other events."""
         skimmed = self._skimmed.setdefault(partition, _Skimmed())
         positions, counted_at = skimmed.positions, skimmed.counted_at
         others: list[Folded] = []

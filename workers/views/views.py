@@ -78,8 +78,8 @@ class Views:
             self._wake()
 
     def skim(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
-        """Take in a batch of a partition's beginning that nobody can read yet: of instances no more than their states will not
-        tell. `complete` makes up for the rest; listeners miss it. A quarter of the time of `apply`.
+        """Take in a batch of a partition's beginning that nobody can read yet: of instances only what their states will
+        lack. `complete` makes up for the rest; listeners miss it. A quarter of the time of `apply`.
         """
         others = self.registry.skim(partition, folded)
         self._move(partition, folded, others, cursor, voids)

@@ -195,7 +195,7 @@ class CommandsTopic:
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,  # The offset is in the batches of events, so it is durable together with their effect.
             auto_offset_reset="earliest",
-            # What a transaction has taken back was never asked: outboxes and Kafka Streams publish in transactions. An open
+            # A command whose transaction was aborted was never given: outboxes and Kafka Streams publish in transactions. An open
             # one holds up the partition until it ends or times out.
             isolation_level="read_committed",
             fetch_max_wait_ms=500,

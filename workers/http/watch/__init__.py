@@ -1,1 +1,1 @@
-"""Streams of server-sent events, and who reads them."""
+"""Streams of server-sent events, and their readers."""

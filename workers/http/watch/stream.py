@@ -57,7 +57,7 @@ def routes(watching: Watching) -> tuple[Route, ...]:
 async def settled(
     reader: Reader, request: Request, reading: Reading, after: str | None, partitions: Sequence[int]
 ) -> Token | None:
-    """Wait until the views are as current as asked, and at the token that the watcher resumes from, if it does: the token."""
+    """Wait until the views are as current as asked, and at the token that the watcher resumes from, if any. Returns it."""
     text = request.header(b"last-event-id") or after
     seen = parse_token(text) if text else None
     await reader.settle(reading, request.header(b"muster-token"), partitions)

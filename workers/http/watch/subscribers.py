@@ -1,7 +1,7 @@
-"""Who watches: streams of frames with bounded queues, kept alive, and cut off when they read too slowly.
+"""Watchers: streams of frames with bounded queues, kept alive, and cut off when they read too slowly.
 
-A hub encodes what has changed, once, and tells it to a *topic*; everyone who watches the topic gets the same bytes. Who reads
-too slowly is cut off: its queue is dropped, and it resumes from the last frame it was sent.
+A hub encodes what has changed, once, and sends it to a *topic*; all watchers of the topic get the same bytes. A watcher that
+reads too slowly is cut off: its queue is dropped, and it resumes from the last frame it was sent.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ class Audience:
             _end(watcher)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Tell the watcher nothing any more."""
+        """Send the watcher nothing more."""
         watchers = self._subscribers.get(subscriber.topic, set())
         if subscriber in watchers:
             watchers.remove(subscriber)

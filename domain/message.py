@@ -48,6 +48,13 @@ def schema_of(event_type: type[E]) -> TypeAdapter[E]:
     return schema
 
 
+def from_plain(event_type: type[E], data: object) -> E:
+    """The event of this type whose data these plain JSON values are. Raises pydantic's ValidationError."""
+    # By the validator itself, as `to_json` goes to the serializer: the adapter around it costs a quarter more.
+    event: E = schema_of(event_type).validator.validate_python(data)
+    return event
+
+
 def to_json(event: Event) -> bytes:
     """The event's data as JSON, as it stands in the log."""
     return schema_of(type(event)).serializer.to_json(event)

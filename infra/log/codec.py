@@ -15,7 +15,7 @@ from eventsourcing.persistence import Cipher, Compressor, Mapper, StoredEvent, T
 from pydantic import ValidationError
 
 from domain.catalogue import EVENTS
-from domain.message import Event, Recorded, schema_of, to_json
+from domain.message import Event, Recorded, from_plain, to_json
 from infra.log.chain import key_of
 from infra.log.decoded import DecodedRecords
 from infra.log.port import Batch, Cursor, Document
@@ -178,7 +178,7 @@ def event_from(type_name: str, data: dict[str, Any]) -> Event:
     event_type = EVENTS.get(type_name)
     if event_type is None:
         event_type, data = _upcast(str(type_name), data)
-    return schema_of(event_type).validate_python(data)
+    return from_plain(event_type, data)
 
 
 def _upcast(type_name: str, data: dict[str, Any]) -> tuple[type[Event], dict[str, Any]]:

@@ -13,6 +13,7 @@ from operator import attrgetter
 from sys import intern
 from typing import Any, Final, NamedTuple, overload
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from domain.catalogue import EVENTS
@@ -70,7 +71,7 @@ _FLAT: Final[dict[type[Event], _Flat]] = {
     )
 }
 _SPEC: Final = _flat(Spec)
-_CHECKS_AT: Final = _SPEC.names.index("checks")
+_METADATA_AT, _TAGS_AT, _ZONE_AT, _CHECKS_AT = map(_SPEC.names.index, ("metadata", "tags", "zone", "checks"))
 
 
 def row_of(position: int, document: Document) -> Row:
@@ -109,11 +110,24 @@ def _judged(event_type: type[Event], data: Document) -> Values:
 
 
 def _registration_judged(data: Document) -> Values:
-    event = from_plain(InstanceRegistered, data)
+    # Apart from the rest, so that checks which a whole service has are judged once.
+    checks = _checks_judged(orjson.dumps(data["spec"]["checks"]))
+    event = from_plain(InstanceRegistered, {**data, "spec": {**data["spec"], "checks": ()}})
     spec = list(_SPEC.values(event.spec))
+    # Texts that many instances share are interned: half a KB less for each instance. Marshal writes each of them once
+    # in a frame, and interns it in the parent too.
+    spec[_METADATA_AT] = {intern(name): value for name, value in event.spec.metadata.items()}
+    spec[_TAGS_AT] = tuple(map(intern, event.spec.tags))
+    spec[_ZONE_AT] = intern(event.spec.zone)
     # Bytes can travel, objects of ours cannot. They are also the key under which `checks_of` keeps what it builds.
-    spec[_CHECKS_AT] = _CHECKS.dump_json(event.spec.checks)
+    spec[_CHECKS_AT] = checks
     return event.instance, event.incarnation, event.health, spec
+
+
+@lru_cache(_checks_known_max)
+def _checks_judged(document: bytes) -> bytes:
+    """The JSON of what the checks of this JSON are. Raises ValidationError."""
+    return _CHECKS.dump_json(_CHECKS.validate_python(orjson.loads(document)))
 
 
 def built(event_type: type[Event], values: Values) -> Event:
@@ -134,16 +148,17 @@ def _flip(values: Values) -> InstanceHealthChanged:
 
 
 def _spec(values: Values) -> Spec:
-    given = dict(zip(_SPEC.names, values, strict=True))
-    # Texts that many instances share are interned: half a KB less for each instance.
+    address, port, metadata, tags, zone, weight, checks, lease_seconds, deregister_after_seconds = values
     return Spec(
-        **{
-            **given,
-            "metadata": {intern(name): value for name, value in given["metadata"].items()},
-            "tags": tuple(map(intern, given["tags"])),
-            "zone": intern(given["zone"]),
-            "checks": checks_of(given["checks"]),
-        }
+        address=address,
+        port=port,
+        metadata=metadata,
+        tags=tags,
+        zone=zone,
+        weight=weight,
+        checks=checks_of(checks),
+        lease_seconds=lease_seconds,
+        deregister_after_seconds=deregister_after_seconds,
     )
 
 

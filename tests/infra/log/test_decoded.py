@@ -75,6 +75,34 @@ def test_instances_share_what_they_have_checked_alike() -> None:
     assert unlike.event.spec.checks == FULL.checks[:1]
 
 
+def test_instances_share_the_texts_of_their_specs() -> None:
+    one, other = told(
+        handed_over(
+            *(document_of(registered(name, metadata={"team": name}, tags=("blue",), zone="b")) for name in ("i0", "i1"))
+        )
+    )
+    [mine], [yours] = one.event.spec.metadata, other.event.spec.metadata
+    assert mine is yours
+    assert one.event.spec.tags[0] is other.event.spec.tags[0]
+    assert one.event.spec.zone is other.event.spec.zone
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        None,
+        [{"kind": "ttl"}],
+        [{"kind": "ttl", "ttl_seconds": 5.0, "name": "reported"}],
+        [{"kind": "ttl", "ttl_seconds": 5}, {"kind": "ttl", "ttl_seconds": 6}],
+        [{"kind": "ttl", "ttl_seconds": 5.0, "nonsense": 1}],
+    ],
+)
+def test_checks_are_judged_and_named_as_if_they_had_been_decoded_here(checks: Any) -> None:
+    document = document_of(registered("i0"))
+    document["data"]["spec"]["checks"] = checks
+    assert told(handed_over(document)) == told(Batch([(7, document)], START))
+
+
 @given(data=st.data(), event=st.sampled_from(EVENTS))
 def test_a_mutilated_document_is_judged_as_if_it_had_been_decoded_here(data: st.DataObject, event: Event) -> None:
     document = document_of(event)

@@ -8,13 +8,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from infra.kafka.snapshots import KafkaSnapshots
 from infra.kafka.topic import SNAPSHOTS, topic_name
 from infra.log.port import Cursor
-from infra.log.snapshot import Snapshot
+from infra.log.snapshot import PartitionSnapshot
 from muster.wire.error import NotReady
 from tests.servers import SharedKafka
 
 
-def snapshot(*chunks: bytes) -> Snapshot:
-    return Snapshot(Cursor(7, 7, b"l" * 32, 1, "w"), "r", {}, chunks)
+def snapshot(*chunks: bytes) -> PartitionSnapshot:
+    return PartitionSnapshot(Cursor(7, 7, b"l" * 32, 1, "w"), "r", {}, chunks)
 
 
 @pytest.mark.kafka

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         WriteFailed,
         WrongPartition,
     )
+    from muster.wire.read_model import Page
     from muster.wire.registry.answers import (
         CheckState,
         Event,
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
         Instance,
         Mark,
         Outcome,
-        Page,
         Service,
         Written,
     )
@@ -232,6 +232,7 @@ _NAMES_OF: Final = {
         "WriteFailed",
         "WrongPartition",
     ),
+    "muster.wire.read_model": ("Page",),
     "muster.wire.registry.answers": (
         "CheckState",
         "Event",
@@ -241,7 +242,6 @@ _NAMES_OF: Final = {
         "Instance",
         "Mark",
         "Outcome",
-        "Page",
         "Service",
         "Written",
     ),

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from domain.message import Event, Recorded
 from muster.wire.error import Refused
+from muster.wire.read_model import ReadModel
 
 Row = TypeVar("Row")
 Key = tuple[str, ...]
@@ -25,9 +26,9 @@ class Projection(Generic[Row]):
     none: every field. `keeps_whole_row`: the table also keeps the whole row as JSON, and not only what the columns leave out.
     `in_memory`: controllers keep the rows too, and answer from them.
 
-    `path`: rows are served at `/v1/<path>` as their columns show them; None: no face serves them, or one of its own. `filters`
-    are the columns whose value a list may ask for; `missing` is the refusal for a key without a row, and rows are served by
-    their keys where it is given; `summary` and `tag` stand in the OpenAPI document.
+    `served`: what everyone outside calls the rows: they are listed, watched and filtered as it says, as their columns show
+    them; None: no face serves them, or one of its own. `missing` is the refusal for a key without a row, and rows are served
+    by their keys where it is given; `summary` and `tag` stand in the OpenAPI document.
     """
 
     name: str
@@ -41,8 +42,7 @@ class Projection(Generic[Row]):
     aliases: Mapping[str, str] = field(default_factory=dict)
     keeps_whole_row: bool = False
     in_memory: bool = True
-    path: str | None = None
-    filters: tuple[str, ...] = ()
+    served: ReadModel[Any] | None = None
     missing: Callable[[Key], Refused] | None = None
     summary: str = ""
     tag: str = "reading"

@@ -6,6 +6,7 @@ from typing import Final
 
 from domain.message import Event, Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged, InstanceRegistered
+from muster.wire.registry import answers
 from muster.wire.registry.check import Health
 from muster.wire.stream import name_of
 from muster.wire.value import value
@@ -73,6 +74,6 @@ SERVICES: Final = Projection(
     key_of=key_of,
     fold=fold,
     columns=("instances", "healthy", "unhealthy", "unknown", "position"),
-    path="services",
+    served=answers.SERVICES,
     summary="All services with instances, by name",
 )

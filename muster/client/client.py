@@ -22,24 +22,25 @@ import orjson
 from muster.client.command_batch import run_commands
 from muster.client.event_stream import follow
 from muster.client.registration import Registration, keep_alive
+from muster.client.rows import RowsChanged, changes_of, page_of, row_of
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
 from muster.client.writing import write
 from muster.wire import DEFAULT_URL
 from muster.wire.command import Envelope, PublishedCommand
+from muster.wire.read_model import Item, Page, ReadModel
 from muster.wire.registry.answers import (
     EVENT_PAGE,
     HISTORY,
     INSTANCE,
     INSTANCE_PAGE,
-    SERVICE_PAGE,
+    SERVICES,
     WRITTEN,
     EventPage,
     History,
     Instance,
     Outcome,
-    Page,
     Service,
     Written,
 )
@@ -209,7 +210,7 @@ class Client:
 
     async def services(self, *, consistency: Consistency = "session") -> Page[Service]:
         """All services, with their instances counted by health."""
-        return SERVICE_PAGE.validate_json(await self._transport.read(path_of("services"), {}, consistency))
+        return await self.rows(SERVICES, consistency=consistency)
 
     async def instances(
         self,
@@ -255,6 +256,22 @@ class Client:
         query = _given(stream=stream, type=type, partition=partition, after=after, limit=limit)
         texts = {name: str(value) for name, value in query.items()}
         return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), texts, "eventual"))
+
+    async def rows(
+        self, model: ReadModel[Item], *, consistency: Consistency = "session", **asked: object
+    ) -> Page[Item]:
+        """The rows of a read model (`muster.wire`), in the order of their keys; `asked` are its filters, by name."""
+        return await page_of(self._transport, model, asked, consistency)
+
+    async def row(self, model: ReadModel[Item], *key: str, consistency: Consistency = "session") -> Item:
+        """The row of the key. Raises the refusal for what is not there."""
+        return await row_of(self._transport, model, key, consistency)
+
+    def watch_rows(
+        self, model: ReadModel[Item], *, reconnect_seconds_max: float = math.inf, **asked: object
+    ) -> AsyncGenerator[RowsChanged[Item], None]:
+        """First all rows of a read model that is watched, then those that change, as they do. See `watch`."""
+        return changes_of(self._transport, model, asked, reconnect_seconds_max)
 
     async def status(self) -> dict[str, Any]:
         """What the controller reports about itself: role, log, partitions with term, positions and lags."""

@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 
+Row = dict[str, Any]
+"""A row as JSON."""
+
 
 class Keyed:
-    """Rows as they came, by their field `key`."""
+    """Rows as they came, by their fields `key`, joined by slashes where there are several."""
 
-    def __init__(self, key: str) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
+    def __init__(self, *key: str) -> None:
+        self.rows: dict[str, Row] = {}
         self._key = key
 
     def take(self, event: str, data: bytes, _token: str) -> Iterator[tuple[str, ...]]:
@@ -22,10 +25,13 @@ class Keyed:
         if event not in ("snapshot", "delta"):
             return
         document = orjson.loads(data)
-        items = {row[self._key]: row for row in document.get("items", ())}
+        items = {self._key_of(row): row for row in document.get("items", ())}
         left = list(self.rows.keys() - items.keys()) if event == "snapshot" else document.get("gone", ())
         changed = tuple(key for key, row in items.items() if self.rows.get(key) != row)
-        # Before the keys are yielded, so that whoever hears of a key finds the row as it is now.
+        # Before the keys are yielded, so that a caller that is given a key finds the row as it is now.
         self.rows.update(items)
         gone = tuple(key for key in left if self.rows.pop(key, None) is not None)
         yield changed + gone
+
+    def _key_of(self, row: Row) -> str:
+        return "/".join(str(row[name]) for name in self._key)

@@ -10,11 +10,13 @@ A saga's id is its stream. Moves of shards are sagas too; `Client.shards` says m
 
 from typing import Any, Final, Literal
 
+from muster.client.rows import page_of, row_of
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
-from muster.wire.registry.answers import WRITTEN, Page, Written
-from muster.wire.sagas import SAGA, SAGA_PAGE, Saga
+from muster.wire.read_model import Page
+from muster.wire.registry.answers import WRITTEN, Written
+from muster.wire.sagas import SAGAS, Saga
 from muster.wire.stream import saga_parts
 
 SagaState = Literal["running", "blocked", "paused", "ended"]
@@ -39,12 +41,11 @@ class SagaControl:
     ) -> Page[Saga]:
         """The newest sagas that match: of this name (`migration`), of this root (`keyspace/users`), in this state."""
         asked = {"saga": saga, "root": root, "state": state, "limit": limit}
-        query = {name: str(value) for name, value in asked.items() if value is not None}
-        return SAGA_PAGE.validate_json(await self._transport.read(path_of("sagas"), query, consistency))
+        return await page_of(self._transport, SAGAS, asked, consistency)
 
     async def one(self, saga: str, *, consistency: Consistency = "session") -> Saga:
         """One saga with its steps, by its id. Raises InvalidCommand (no id of a saga) or MigrationNotFound."""
-        return SAGA.validate_json(await self._transport.read(path_of("sagas", *parts_of(saga)), {}, consistency))
+        return await row_of(self._transport, SAGAS, parts_of(saga), consistency)
 
     async def tell(
         self,

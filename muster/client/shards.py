@@ -17,21 +17,19 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from muster.client.event_stream import follow
-from muster.client.keyed import Keyed
+from muster.client.rows import changes_of, page_of, query_of, row_of
 from muster.client.sagas import SagaState, SagaVerb
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand
-from muster.wire.registry.answers import WRITTEN, Page, Written
+from muster.wire.read_model import Page
+from muster.wire.registry.answers import WRITTEN, Written
 from muster.wire.shards.answers import (
     CLUSTER,
-    KEYSPACE,
-    KEYSPACE_PAGE,
-    MIGRATION,
-    MIGRATION_PAGE,
+    KEYSPACES,
+    MIGRATIONS,
     MOVE_STARTED,
-    NODE_PAGE,
+    NODES,
     ROUTE,
     SHARD_PAGE,
     ClusterState,
@@ -85,11 +83,11 @@ class ShardControl:
 
     async def keyspaces(self, *, consistency: Consistency = "session") -> Page[KeyspaceState]:
         """All keyspaces, with their shards counted by status."""
-        return await self._read(KEYSPACE_PAGE, ("keyspaces",), {}, consistency)
+        return await page_of(self._transport, KEYSPACES, {}, consistency)
 
     async def keyspace(self, keyspace: str, *, consistency: Consistency = "session") -> KeyspaceState:
         """One keyspace. Raises KeyspaceNotFound."""
-        return await self._read(KEYSPACE, ("keyspaces", keyspace), {}, consistency)
+        return await row_of(self._transport, KEYSPACES, (keyspace,), consistency)
 
     async def shard_map(
         self,
@@ -100,7 +98,7 @@ class ShardControl:
         consistency: Consistency = "session",
     ) -> Page[Shard]:
         """The keyspace's shards that match. Raises KeyspaceNotFound."""
-        query = _given(owner=owner, status=status)
+        query = {"owner": owner, "status": status}
         return await self._read(SHARD_PAGE, ("keyspaces", keyspace, "shards"), query, consistency)
 
     async def route(self, keyspace: str, key: str, *, consistency: Consistency = "session") -> Route:
@@ -119,7 +117,7 @@ class ShardControl:
 
     async def nodes(self, *, consistency: Consistency = "session") -> Page[Node]:
         """All data nodes."""
-        return await self._read(NODE_PAGE, ("nodes",), {}, consistency)
+        return await page_of(self._transport, NODES, {}, consistency)
 
     async def set_mark(self, node: str, mark: NodeMark, *, reason: str | None = None) -> Written:
         """`cordon`: no new shards come to the node; `drain`: moreover, all that it has are moved away. Raises NodeNotFound."""
@@ -187,12 +185,12 @@ class ShardControl:
         consistency: Consistency = "session",
     ) -> Page[Migration]:
         """The newest migrations that match."""
-        query = _given(keyspace=keyspace, state=state, limit=limit)
-        return await self._read(MIGRATION_PAGE, ("migrations",), query, consistency)
+        asked = {"keyspace": keyspace, "state": state, "limit": limit}
+        return await page_of(self._transport, MIGRATIONS, asked, consistency)
 
     async def migration(self, migration: str, *, consistency: Consistency = "session") -> Migration:
         """One migration with its steps, by `keyspace/users/migration/17` or `users/17`. Raises MigrationNotFound."""
-        return await self._read(MIGRATION, ("migrations", *parts_of(migration)), {}, consistency)
+        return await row_of(self._transport, MIGRATIONS, parts_of(migration), consistency)
 
     async def tell(
         self,
@@ -213,13 +211,11 @@ class ShardControl:
         """First the running migrations and the newest ended ones, then those that change, as they do; what they wait for
         and how far they have come counts as a change. See `Client.watch`. Raises MigrationNotFound.
         """
-        query = _given(
-            keyspace=keyspace, migration=migration and "keyspace/{}/migration/{}".format(*parts_of(migration))
-        )
-        path, rows = path_of("watch", "migrations"), Keyed("id")
-        async with aclosing(follow(self._transport, path, query, rows.take, reconnect_seconds_max)) as changes:
-            async for changed in changes:
-                yield tuple(MIGRATION.validate_python(rows.rows[id_]) for id_ in changed if id_ in rows.rows)
+        id_ = migration and "keyspace/{}/migration/{}".format(*parts_of(migration))
+        asked = {"keyspace": keyspace, "migration": id_}
+        async with aclosing(changes_of(self._transport, MIGRATIONS, asked, reconnect_seconds_max)) as changes:
+            async for change in changes:
+                yield change.changed
 
     async def follow(self, migration: str) -> AsyncGenerator[Migration, None]:
         """The migration with its steps, now and after each change, until it ends. Raises MigrationNotFound."""
@@ -237,8 +233,7 @@ class ShardControl:
     async def _read(
         self, answer: TypeAdapter[T], parts: tuple[str, ...], query: Mapping[str, Any], consistency: Consistency
     ) -> T:
-        texts = {name: str(value) for name, value in query.items()}
-        return answer.validate_json(await self._transport.read(path_of(*parts), texts, consistency))
+        return answer.validate_json(await self._transport.read(path_of(*parts), query_of(query), consistency))
 
     async def _write(
         self,

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
-from muster.wire.registry.answers import Page
+from muster.wire.read_model import ReadModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +67,4 @@ class Saga(Standing):
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-SAGA: Final = TypeAdapter(Saga)
-SAGA_PAGE: Final = TypeAdapter(Page[Saga])
+SAGAS: Final = ReadModel(name="sagas", item=Saga, key=("id",))

@@ -20,6 +20,7 @@ from workers.http.exchange import Reply, Request, problem, problem_of
 from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready
 from workers.http.registry import reads, writes
+from workers.http.registry import watch as instance_watch
 from workers.http.registry.encoded import Encoded
 from workers.http.registry.watch import Hub
 from workers.http.routing import Handler, Route, Table
@@ -27,7 +28,6 @@ from workers.http.sagas import sagas
 from workers.http.shards import keyspaces, migrations, nodes, tasks
 from workers.http.shards import watch as shard_watch
 from workers.http.shards.watch import ShardHub
-from workers.http.watch import stream
 from workers.http.watch.subscribers import Audience
 from workers.views.views import Views
 
@@ -69,8 +69,8 @@ def application(
         # The document is made when it is asked for: here the table of routes is not complete yet.
         *operation.routes(gateway, reader, metrics, lambda: document(routes)),
         *reads.routes(reads.Present(reader, encoded)),
-        *listing.routes(reader, projections),
-        *stream.routes(stream.Watching(reader, audience, hub)),
+        *listing.routes(reader, audience, projections),
+        *instance_watch.routes(instance_watch.Watching(reader, audience, hub)),
         *shard_watch.routes(reader, audience, shard_hub),
         *tasks.routes(gateway, reader, shard_hub.progressed),
         *_plain_routes(gateway, reader),

@@ -1,50 +1,68 @@
-"""Reads of any read model, made from its projection: `GET /v1/<path>`, filtered, and `GET /v1/<path>/{key}`.
+"""Reads of any read model, made from its projection: its rows, filtered, one row by its key, and the watch of them.
 
-A projection that names a `path` is served here with no more code. Where an answer says more than the row does (the address of
-a shard's owner, how far a copy is), a face of its own reads the same rows.
+A projection that says how it is `served` needs no more code than that. Where an answer says more than the row does (the
+address of a shard's owner, how far a copy is), a face of its own reads the same rows.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 
 from projections.catalogue import PROJECTIONS
 from projections.layout import Layout
-from projections.projection import AnyProjection
-from projections.services import SERVICES
+from projections.projection import AnyProjection, Key
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
-from workers.http.model import Listing, ServiceList
-from workers.http.openapi.shape import Shape
+from workers.http.model import list_of
+from workers.http.openapi.shape import shape
 from workers.http.reading import Reader
 from workers.http.routing import Route
+from workers.http.watch.rows import RowKind, RowWatches
+from workers.http.watch.stream import settled, stream, watch_route
+from workers.http.watch.subscribers import Audience, Topic
+from workers.machine.group import Folded
 
-_ANSWERS: Final[Mapping[str, type[BaseModel]]] = {SERVICES.name: ServiceList}
-"""Shapes that have a name and a text of their own in the document; the others are made from the row."""
+
+class WatchQuery(Reading):
+    """From which token on the rows are watched."""
+
+    after: Annotated[str | None, Field(description="The token to resume from")] = None
 
 
-class ReadModel:
-    """The routes of one projection. `reader` has the views that hold its rows."""
+class ServedRows:
+    """The routes of one projection that is served. `reader` has the views that hold its rows."""
 
-    def __init__(self, reader: Reader, projection: AnyProjection) -> None:
+    def __init__(self, reader: Reader, audience: Audience, projection: AnyProjection) -> None:
+        assert projection.served is not None, f"{projection.name} is not served"
+        self._served = projection.served
         self._reader = reader
+        self._audience = audience
+        self._watches = RowWatches(reader.gateway.views, audience)
         self._projection = projection
         self._layout: Layout[Any] = Layout(projection)
+        promised = {field.name for field in fields(self._served.item)}
+        shown = {*projection.key, *(column.name for column in self._layout.columns)}
+        assert promised == shown, f"{projection.name}: only one of row and answer has {sorted(promised ^ shown)}"
         self._query = _query_shape(projection, self._layout)
+        self._topic: Topic = (projection.name, None)
+        self._kind: RowKind[Key] = RowKind(topics=lambda _: (self._topic,), encoded=self._encoded, named="/".join)
 
     def routes(self) -> tuple[Route, ...]:
-        """The list and, if the projection says what is raised for a key without a row, one row by its key."""
-        projection, path = self._projection, f"/v1/{self._projection.path}"
-        item: Any = _item_shape(projection, self._layout)
-        answer = _ANSWERS.get(projection.name) or create_model(
-            f"{item.__name__}List", __base__=Listing, __doc__=projection.summary, items=(list[item], ...)
-        )
-        query = self._query if projection.filters else None
+        """The list; if the projection says what is raised for a key without a row, one row by its key; if it is watched, the
+        watch.
+        """
+        projection, served, path = self._projection, self._served, f"/v1/{self._served.name}"
+        item = shape(served.item, f"{served.item.__name__}Item")
+        answer = list_of(item, f"{served.name.capitalize()}.")
+        query = self._query if served.filters else None
         found = [Route("GET", path, self.rows, projection.summary, projection.tag, answer=answer, query=query)]
         if projection.missing is not None:
             path += "".join(f"/{{{name}}}" for name in projection.key)
             found.append(Route("GET", path, self.one, f"One of: {projection.summary}", projection.tag, answer=item))
+        if served.watched:
+            found.append(watch_route(served.name, self.watch, projection.tag, WatchQuery))
         return tuple(found)
 
     async def rows(self, request: Request) -> Reply:
@@ -52,7 +70,7 @@ class ReadModel:
         asked = request.asked(self._query)
         partitions = await self._settled(request, asked)
         rows = self._reader.gateway.views.rows(self._projection)
-        wanted = asked.model_dump(include=set(self._projection.filters), exclude_none=True)
+        wanted = asked.model_dump(include=set(self._served.filters), exclude_none=True)
         shown = [self._layout.shown(key, rows[key]) for key in sorted(rows)]
         items = [item for item in shown if all(item[name] == value for name, value in wanted.items())]
         return self._reader.listing(orjson.dumps(items, option=JSON_OPTIONS), partitions, self._parked())
@@ -64,8 +82,32 @@ class ReadModel:
         row = self._reader.gateway.views.row(self._projection, key)
         return self._reader.whole(self._layout.shown(key, row), partitions)
 
+    async def watch(self, request: Request) -> None:
+        """Stream all rows, then those that change, and the keys of those that go. It answers by itself: a stream has no reply."""
+        query = request.asked(WatchQuery)
+        views = self._reader.gateway.views
+        after = await settled(self._reader, request, query, query.after, range(self._reader.gateway.partitions))
+        # A list, because rows come and go while the snapshot is being taken.
+        rows = sorted(views.rows(self._projection).items())
+        items = (self._json(key, row) for key, row in rows)
+        await stream(request, self._audience, *self._watches.join(self._topic, after, items))
+
+    def on_batch(self, folded: Sequence[Folded]) -> None:
+        """Tell those who watch what one batch has changed. To be called by the views."""
+        if self._topic in self._audience:
+            touched = self._projection.touched_by_each([recorded for recorded, _ in folded])
+            # Each row once, as it is after the batch, in the order of its first event there.
+            self._watches.tell(self._kind, dict.fromkeys(key for key in touched if key is not None))
+
+    def _encoded(self, key: Key) -> bytes | None:
+        row = self._reader.gateway.views.rows(self._projection).get(key)
+        return None if row is None else self._json(key, row)
+
+    def _json(self, key: Key, row: object) -> bytes:
+        return orjson.dumps(self._layout.shown(key, row), option=JSON_OPTIONS)
+
     async def _settled(self, request: Request, reading: Reading) -> Sequence[int]:
-        # Any partition may have rows of this read model, also of a key that is known.
+        # Each partition may have rows of this read model, also of a key that is known.
         partitions = tuple(range(self._reader.gateway.partitions))
         await self._reader.settle(reading, request.header(b"muster-token"), partitions)
         return partitions
@@ -75,18 +117,12 @@ class ReadModel:
         return ["/".join(key) for name, key in parked if name == self._projection.name]
 
 
-def routes(reader: Reader, projections: Sequence[AnyProjection] = PROJECTIONS) -> tuple[Route, ...]:
-    """The routes of all projections that name a path."""
-    served = [ReadModel(reader, projection) for projection in projections if projection.path is not None]
-    return tuple(route for model in served for route in model.routes())
-
-
-def _item_shape(projection: AnyProjection, layout: Layout[Any]) -> type[BaseModel]:
-    """The shape of an item: the key and the columns, as `Layout.shown` gives them."""
-    fields: dict[str, Any] = dict.fromkeys(projection.key, (str, ...))
-    fields |= {column.name: (bool if column.shows_presence else column.type, ...) for column in layout.columns}
-    name = projection.row.__name__.removesuffix("Row")
-    return create_model(name, __base__=Shape, __doc__=projection.row.__doc__, **fields)
+def routes(reader: Reader, audience: Audience, projections: Sequence[AnyProjection] = PROJECTIONS) -> tuple[Route, ...]:
+    """The routes of all projections that are served. Those that are watched hear of each batch from now on."""
+    served = [ServedRows(reader, audience, projection) for projection in projections if projection.served is not None]
+    for each in served:
+        reader.gateway.views.follow(each.on_batch)
+    return tuple(route for each in served for route in each.routes())
 
 
 def _query_shape(projection: AnyProjection, layout: Layout[Any]) -> type[Reading]:
@@ -95,6 +131,6 @@ def _query_shape(projection: AnyProjection, layout: Layout[Any]) -> type[Reading
     types |= {column.name: column.type for column in layout.columns}
     fields: dict[str, Any] = {
         name: (Annotated[types[name] | None, Field(description=f"Only those with this {name}")], None)
-        for name in projection.filters
+        for name in (projection.served.filters if projection.served is not None else ())
     }
     return create_model(f"{projection.name.title()}Query", __base__=Reading, **fields)

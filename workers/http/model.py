@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
-from muster.wire.registry.answers import Item
 from workers.http.openapi.shape import Shape, shape
 
 MarkShape: Final = shape(answers.Mark, "MarkShape")
@@ -24,19 +24,15 @@ InstanceWhole: Final = shape(
     answers.Instance, "InstanceWhole", "One instance, with the last output of its checks.", base=InstanceItem
 )
 # Absent where nothing is parked.
-Listing: Final = shape(
-    answers.Page, "Listing", without=("items",), parked=Annotated[list[str] | None, Field(default=None)]
-)
+Listing: Final = shape(Page, "Listing", without=("items",), parked=Annotated[list[str] | None, Field(default=None)])
 
 
 def list_of(item: type[Shape], text: str) -> type[Shape]:
     """The shape of a list of these items, called `<X>List` for an `<X>Item`."""
-    return shape(answers.Page, f"{item.__name__.removesuffix('Item')}List", text, base=Listing, parts={Item: item})
+    return shape(Page, f"{item.__name__.removesuffix('Item')}List", text, base=Listing, parts={Item: item})
 
 
 InstanceList: Final = list_of(InstanceItem, "Instances.")
-ServiceItem: Final = shape(answers.Service, "ServiceItem")
-ServiceList: Final = list_of(ServiceItem, "Services.")
 # `duplicate` is said by a header.
 Written: Final = shape(answers.Written, "Written", "What became of a write, once durable.", without=("duplicate",))
 HistoryItem: Final = shape(answers.HistoryEntry, "HistoryItem", "One event of an instance: what, when, who and why.")

@@ -35,6 +35,7 @@ _OWN: Final = (SERVICES, INSTANCES, HISTORY, DATA_NODES, MIGRATIONS)
 """The projections that `RegistryViews` and `ShardViews` keep."""
 
 Listener = Callable[[int, Cursor, Sequence[Change]], None]
+Follower = Callable[[Sequence[Folded]], None]
 
 
 class Views:
@@ -63,10 +64,15 @@ class Views:
         self._current_at: dict[int, float] = dict.fromkeys(partitions, 0.0)
         self._waiting: list[tuple[Token, asyncio.Future[None]]] = []
         self._listeners: list[Listener] = []
+        self._followers: list[Follower] = []
 
     def listen(self, listener: Listener) -> None:
         """Call the listener after each applied batch, with its changes of instances."""
         self._listeners.append(listener)
+
+    def follow(self, follower: Follower) -> None:
+        """Call the follower after each applied batch, with its events."""
+        self._followers.append(follower)
 
     def apply(self, partition: int, folded: Sequence[Folded], cursor: Cursor, voids: int = 0) -> None:
         """Take in one whole batch, as the partition has folded it, move the partition's cursor past it, call the listeners."""
@@ -74,6 +80,8 @@ class Views:
         self._move(partition, folded, others, cursor, voids)
         for listener in self._listeners:
             listener(partition, cursor, changes)
+        for follower in self._followers:
+            follower(folded)
         if self._waiting:
             self._wake()
 

@@ -1,53 +1,22 @@
 """Commands that only look: services, instances, discover, watch, history, events, status."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from muster.cli.listing import consistency_option, listing, show_page
 from muster.cli.outcome import show
+from muster.cli.registry import shown
 from muster.cli.registry.line import change_document, show_change
-from muster.cli.registry.shown import EVENTS, HISTORY, INSTANCES, SERVICES
 from muster.cli.remote import Remote, remote
-from muster.cli.table import TableColumn, show_rows, table
+from muster.cli.table import table
+from muster.wire.registry.answers import SERVICES
 
 if TYPE_CHECKING:
     from muster.client.client import Client, Consistency
     from muster.wire.registry.check import Health
 
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-_consistency: Final = click.option(
-    "--consistency",
-    type=click.Choice(["eventual", "strong"]),
-    default="eventual",
-    show_default=True,
-    help="strong: proven to be the newest.",
-)
-
-
-class _Listed(Protocol[R_co]):
-    """Any list as a controller answers it."""
-
-    @property
-    def items(self) -> Sequence[R_co]: ...
-
-
-def _show_page(remote: Remote, page: _Listed[R], shown: Sequence[TableColumn[R]]) -> None:
-    if remote.json:
-        show(page)
-    else:
-        show_rows(shown, page.items)
-
-
-@click.command()
-@_consistency
-@remote
-def services(remote: Remote, consistency: "Consistency") -> None:
-    """List all services, with their instances counted by health."""
-    page = remote.call(lambda client: client.services(consistency=consistency))
-    _show_page(remote, page, SERVICES)
+services: Final = listing(SERVICES, "List all services, with their instances counted by health.", shown.SERVICES)
 
 
 @click.command()
@@ -55,7 +24,7 @@ def services(remote: Remote, consistency: "Consistency") -> None:
 @click.option("--health", type=click.Choice(["healthy", "unhealthy", "unknown"]))
 @click.option("--tag")
 @click.option("--zone")
-@_consistency
+@consistency_option
 @remote
 def instances(
     remote: Remote, service: str, health: "Health | None", tag: str | None, zone: str | None, consistency: "Consistency"
@@ -64,17 +33,17 @@ def instances(
     page = remote.call(
         lambda client: client.instances(service, health=health, tag=tag, zone=zone, consistency=consistency)
     )
-    _show_page(remote, page, INSTANCES)
+    show_page(remote, page, shown.INSTANCES)
 
 
 @click.command()
 @click.argument("service")
-@_consistency
+@consistency_option
 @remote
 def discover(remote: Remote, service: str, consistency: "Consistency") -> None:
     """List the instances of SERVICE that can take traffic now."""
     page = remote.call(lambda client: client.discover_page(service, consistency=consistency))
-    _show_page(remote, page, INSTANCES)
+    show_page(remote, page, shown.INSTANCES)
 
 
 @click.command()
@@ -105,7 +74,7 @@ def watch(remote: Remote, service: str | None, changes: int | None) -> None:
 def history(remote: Remote, service: str, instance: str) -> None:
     """Show what happened to INSTANCE of SERVICE: what, when, by whom and why. Also after it has gone."""
     page = remote.call(lambda client: client.history(service, instance))
-    _show_page(remote, page, HISTORY)
+    show_page(remote, page, shown.HISTORY)
 
 
 @click.command()
@@ -122,7 +91,7 @@ def events(
     page = remote.call(
         lambda client: client.events(stream=stream, type=type_, partition=partition, after=after, limit=limit)
     )
-    _show_page(remote, page, EVENTS)
+    show_page(remote, page, shown.EVENTS)
 
 
 @click.command()

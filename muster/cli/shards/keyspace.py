@@ -4,15 +4,13 @@ from typing import Final
 
 import click
 
+from muster.cli.listing import listing, show_page
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import TableColumn, coloured, columns, show_rows
-from muster.wire.shards.answers import KeyspaceState, Shard, Status
+from muster.cli.table import TableColumn, coloured, columns
+from muster.wire.shards.answers import KEYSPACES, Shard, Status
 
 _COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red"}
-_KEYSPACES: Final[list[TableColumn[KeyspaceState]]] = columns(
-    "keyspace", "shards", "active", "migrating", "inactive", "moves", "cleanups"
-)
 _SHARDS: Final[list[TableColumn[Shard]]] = columns(
     "shard",
     TableColumn("OWNER", lambda row: row.owner or "-"),
@@ -84,15 +82,11 @@ def assign(remote: Remote, keyspace: str, nodes: str | None, reason: str | None)
     )
 
 
-@click.command()
-@remote
-def keyspaces(remote: Remote) -> None:
-    """List the keyspaces, with their shards counted by status."""
-    page = remote.call(lambda client: client.shards.keyspaces())
-    if remote.json:
-        show(page)
-        return
-    show_rows(_KEYSPACES, page.items)
+keyspaces: Final = listing(
+    KEYSPACES,
+    "List the keyspaces, with their shards counted by status.",
+    columns("keyspace", "shards", "active", "migrating", "inactive", "moves", "cleanups"),
+)
 
 
 @click.command()
@@ -103,10 +97,7 @@ def keyspaces(remote: Remote) -> None:
 def shards(remote: Remote, keyspace: str, owner: str | None, status: Status | None) -> None:
     """List the shards of KEYSPACE: who owns them, with which epoch."""
     page = remote.call(lambda client: client.shards.shard_map(keyspace, owner=owner, status=status))
-    if remote.json:
-        show(page)
-        return
-    show_rows(_SHARDS, page.items)
+    show_page(remote, page, _SHARDS)
 
 
 @click.command()

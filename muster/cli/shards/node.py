@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from muster.cli.listing import listing
 from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
-from muster.cli.table import TableColumn, coloured, columns, show_rows
+from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.registry.answers import Written
-from muster.wire.shards.answers import ClusterState, Node
+from muster.wire.shards.answers import NODES, ClusterState, Node
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,19 +26,6 @@ def _state(node: Node) -> "Text":
     # A lost lease is the worst of it, whatever an operator has marked.
     colour = "red" if not node.alive else "yellow" if marks else "green"
     return coloured(", ".join(["alive" if node.alive else "lost", *marks]), colour)
-
-
-_NODES: Final[list[TableColumn[Node]]] = columns(
-    "node",
-    "address",
-    "zone",
-    "capacity",
-    TableColumn("LEASE", lambda row: f"{row.lease_seconds:g}s"),
-    TableColumn("STATE", _state),
-    "shards",
-    "moves",
-    "incarnation",
-)
 
 
 @click.group(cls=WithServerCommands, of_server={"run": "node-run"})
@@ -76,15 +64,21 @@ def remove(remote: Remote, node: str, force: bool, reason: str | None) -> None:
     tell(remote, f"remove {node}", lambda client: client.shards.remove(node, force=force, reason=reason))
 
 
-@click.command()
-@remote
-def nodes(remote: Remote) -> None:
-    """List the data nodes."""
-    page = remote.call(lambda client: client.shards.nodes())
-    if remote.json:
-        show(page)
-        return
-    show_rows(_NODES, page.items)
+nodes: Final = listing(
+    NODES,
+    "List the data nodes.",
+    columns(
+        "node",
+        "address",
+        "zone",
+        "capacity",
+        TableColumn("LEASE", lambda row: f"{row.lease_seconds:g}s"),
+        TableColumn("STATE", _state),
+        "shards",
+        "moves",
+        "incarnation",
+    ),
+)
 
 
 @click.command()

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
 from muster.wire.problem import error_from
+from muster.wire.read_model import Page, ReadModel
 from muster.wire.registry.check import Check, Health
 
 DEREGISTERED: Final = "muster.instance.deregistered.v1"
 """The type of the event that ends an instance's registration; its `cause` says why."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,19 +160,6 @@ class Event(HistoryEntry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[Item]):
-    """A list as a controller answers it: the items, how far its view was (`token`), and how old that is.
-
-    `parked` names rows in it that stand still, because an event could not be folded into them.
-    """
-
-    token: str
-    age_seconds: float
-    parked: tuple[str, ...] | None = None
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class History(Page[HistoryEntry]):
     """The newest events of an instance, oldest first; `count` says how many it has had."""
 
@@ -195,7 +181,7 @@ class EventPage:
 WRITTEN: Final = TypeAdapter(Written)
 OUTCOME: Final = TypeAdapter(Outcome)
 INSTANCE: Final = TypeAdapter(Instance)
-SERVICE_PAGE: Final = TypeAdapter(Page[Service])
+SERVICES: Final = ReadModel(name="services", item=Service, key=("service",))
 INSTANCE_PAGE: Final = TypeAdapter(Page[Instance])
 HISTORY: Final = TypeAdapter(History)
 EVENT_PAGE: Final = TypeAdapter(EventPage)

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
-from muster.wire.registry.answers import Page, Written
+from muster.wire.read_model import Page, ReadModel
+from muster.wire.registry.answers import Written
 from muster.wire.sagas import SagaStep, Standing
 
 Status = Literal["active", "migrating", "inactive"]
@@ -162,13 +163,12 @@ class Task:
 
 
 # Made once, with the module: to make one costs far more than to use it.
-KEYSPACE: Final = TypeAdapter(KeyspaceState)
-KEYSPACE_PAGE: Final = TypeAdapter(Page[KeyspaceState])
 SHARD_PAGE: Final = TypeAdapter(Page[Shard])
 ROUTE: Final = TypeAdapter(Route)
-NODE_PAGE: Final = TypeAdapter(Page[Node])
 CLUSTER: Final = TypeAdapter(ClusterState)
-MIGRATION: Final = TypeAdapter(Migration)
-MIGRATION_PAGE: Final = TypeAdapter(Page[Migration])
 MOVE_STARTED: Final = TypeAdapter(MoveStarted)
 TASK: Final = TypeAdapter(Task)
+
+KEYSPACES: Final = ReadModel(name="keyspaces", item=KeyspaceState, key=("keyspace",))
+NODES: Final = ReadModel(name="nodes", item=Node, key=("node",))
+MIGRATIONS: Final = ReadModel(name="migrations", item=Migration, key=("id",), watched=True)

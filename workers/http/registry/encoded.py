@@ -4,7 +4,7 @@ A service is encoded when it is first asked for; a change forgets the bytes of t
 that service. The services asked for least recently are forgotten when the cache is full.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -22,14 +22,6 @@ cache_bytes_max: Final = 67_108_864
 def encode(instance: Instance) -> bytes:
     """The instance as API users see it."""
     return orjson.dumps(item(instance), option=JSON_OPTIONS)
-
-
-def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
-    """The encoded items joined in pieces of `items_max`, for one array."""
-    first = True
-    while piece := [item for _, item in zip(range(items_max), items, strict=False)]:
-        yield (b"" if first else b",") + b",".join(piece)
-        first = False
 
 
 class Encoded:

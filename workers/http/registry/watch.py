@@ -3,33 +3,37 @@
     views ──on_batch──▶ ring of recent changes ──▶ who resumes
                └──────▶ one encoded frame per watched service ──▶ its audience
 
-Frames are server-sent events; `id` is the token behind the frame. `snapshot` is the whole current state, `delta` a list of
-changes, and `reset` says that the snapshot that follows replaces all that was known.
+Frames are those of `workers.http.watch.frames`.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from domain.registry.instance import Instance, InstanceDeregistered
 from infra.log.port import Cursor
+from muster.wire.stream import service_stream
 from muster.wire.token import Token, format_token
 from muster.wire.value import value
 from projections.instances import item
-from workers.http.exchange import JSON_OPTIONS
-from workers.http.registry.encoded import Encoded, encode, slices
+from workers.http.exchange import JSON_OPTIONS, Request, reading_from
+from workers.http.reading import Reader
+from workers.http.registry.encoded import Encoded, encode
+from workers.http.routing import Route
+from workers.http.watch.frames import NOTHING_MISSED, changes, snapshot
+from workers.http.watch.stream import settled, stream
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.registry import Change
 from workers.views.views import Views
+from workers.writer.published import check_name
 
 ring_changes_max: Final = 16_384
 resume_changes_max: Final = 4_096
-slice_items_max: Final = 256
 KIND: Final = "instances"
 EVERYTHING: Final[Topic] = (KIND, None)
-NOTHING_MISSED: Final = b": nothing was missed\n\n"
 
 
 @value
@@ -77,14 +81,14 @@ class Hub:
         """The views hold what snapshots gave them, at their cursors; from here on the ring misses nothing."""
         self._floors = self._views.token() | self._floors
 
-    def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
+    def on_batch(self, partition: int, cursor: Cursor, changed: Sequence[Change]) -> None:
         """Remember the changes and tell those who watch."""
         if partition not in self._floors:
             # Had a snapshot filled the views without a word, what came before this batch is not in the ring.
-            self._floors[partition] = changes[0].recorded.position - 1 if changes else cursor.position
-        if changes:
-            # Also when nobody watches: whoever resumes later needs them.
-            traces = [_trace(partition, change) for change in changes]
+            self._floors[partition] = changed[0].recorded.position - 1 if changed else cursor.position
+        if changed:
+            # Also when nobody watches: a watcher that resumes later needs them.
+            traces = [_trace(partition, change) for change in changed]
             self._remember(traces)
             if len(self._audience):
                 self._tell(traces)
@@ -106,12 +110,12 @@ class Hub:
             return
         # All who watch get the same bytes, so the id is of all partitions, even where a frame is of one service.
         token = format_token(self._views.token())
-        for service, changes in encoded.items():
+        for service, some in encoded.items():
             if (KIND, service) in self._audience:
-                self._audience.tell((KIND, service), delta(token, changes), token)
+                self._audience.tell((KIND, service), changes(token, some), token)
         if everyone:
-            every = [change for some in encoded.values() for change in some]
-            self._audience.tell(EVERYTHING, delta(token, every), token)
+            every = [change for each in encoded.values() for change in each]
+            self._audience.tell(EVERYTHING, changes(token, every), token)
 
     def join(self, service: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the service (None: of all) and its first frames, without a gap to what it will be told.
@@ -119,10 +123,11 @@ class Hub:
         `after`: the token that it resumes from. Raises NotReady when there are too many watchers, or no more wanted.
         """
         token = format_token(self._views.token())
+        # Admitted first, and no await up to the snapshot's rows: no batch comes between them and what it will be told.
         subscriber = self._audience.admit((KIND, service), token)
         missed = None if after is None else self._since(after, service)
         if missed is not None:
-            return subscriber, iter([delta(token, list(map(change_of, missed)))] if missed else [NOTHING_MISSED])
+            return subscriber, iter([changes(token, list(map(change_of, missed)))] if missed else [NOTHING_MISSED])
         return subscriber, self._snapshot(service, token, reset=after is not None)
 
     def _since(self, after: Token, service: str | None) -> list[Trace] | None:
@@ -147,22 +152,6 @@ class Hub:
         else:
             items = map(encode, [one for some in self._views.instances.values() for one in some.values()])
         return snapshot(b'"service":%b,' % orjson.dumps(service), token, items, reset=reset)
-
-
-def snapshot(head: bytes, token: str, items: Iterator[bytes], *, reset: bool) -> Iterator[bytes]:
-    """A snapshot's frame in pieces; `head` are members before the items. `reset`: it replaces what the watcher knew."""
-    start = b'id: %b\nevent: snapshot\ndata: {%b"items":[' % (token.encode(), head)
-    if reset:
-        # No id: who loses the connection before the snapshot has come must not resume behind it.
-        start = b'event: reset\ndata: {"token":"%b"}\n\n' % token.encode() + start
-    yield start
-    yield from slices(items, slice_items_max)
-    yield b'],"token":"%b"}\n\n' % token.encode()
-
-
-def delta(token: str, changes: Sequence[bytes]) -> bytes:
-    """A frame of encoded changes."""
-    return b'id: %b\nevent: delta\ndata: {"changes":[%b]}\n\n' % (token.encode(), b",".join(changes))
 
 
 def change_of(trace: Trace) -> bytes:
@@ -199,3 +188,32 @@ def _trace(partition: int, change: Change) -> Trace:
     # Asked only of what is gone: an isinstance that fails costs 0.4 µs.
     cause = event.cause if change.after is None and isinstance(event, InstanceDeregistered) else None
     return Trace(partition, change.recorded.position, change.before, change.after, cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The route of the instances' watch. It answers by itself: a stream has no reply."""
+
+    reader: Reader
+    audience: Audience
+    hub: Hub
+
+    async def watch(self, request: Request) -> None:
+        """Stream the service's instances (all services' without `service`), from `Last-Event-ID` or `after` on."""
+        query = request.query()
+        service, after = query.pop("service", None), query.pop("after", None)
+        reading = reading_from(query)
+        if service is not None:
+            check_name("service", service)
+        gateway = self.reader.gateway
+        every = tuple(range(gateway.partitions))
+        concerned = every if service is None else (gateway.partition_of(service_stream(service)),)
+        seen = await settled(self.reader, request, reading, after, concerned)
+        subscriber, frames = self.hub.join(service, seen)
+        await stream(request, self.audience, subscriber, frames)
+
+
+def routes(watching: Watching) -> tuple[Route, ...]:
+    """The watch of instances."""
+    summary = "Follow instances: current state, then changes (server-sent events)"
+    return (Route("GET", "/v1/watch", watching.watch, summary, "reading"),)

@@ -19,7 +19,6 @@ from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.reading import Reader
-from workers.http.registry.encoded import slices
 from workers.http.routing import Handler, Route
 from workers.http.shards.answers import keyspace_item, route_item, shard_item
 from workers.http.shards.model import (
@@ -31,6 +30,7 @@ from workers.http.shards.model import (
     RouteItem,
     ShardList,
 )
+from workers.http.watch.frames import slices
 from workers.http.write import Write, answered, begun, execute, give
 from workers.rules import eligible, some_eligible
 

@@ -2,15 +2,14 @@
 
     views.shards ──on_batch──▶ one frame per keyspace, node or migration that is watched ──▶ its audience
 
-`snapshot` {items, …}: all that is there; `delta` {items[, gone]}: what is new or has changed, whole; `reset`: the snapshot
-that follows replaces all that was known. Deltas are not kept: who resumes from an older token gets a snapshot.
+How rows are watched is told in `workers.http.watch.rows`.
 
 How far a step has come, and what a migration waits for in the cluster, changes without an event of its own: watchers are told
 at most once in `refresh_seconds`.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -19,14 +18,14 @@ import orjson
 from pydantic import Field
 
 from muster.wire.stream import Name, name_of
-from muster.wire.token import Token, format_token
+from muster.wire.token import Token
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
-from workers.http.registry.watch import NOTHING_MISSED, snapshot
-from workers.http.routing import Handler, Route
+from workers.http.routing import Route
 from workers.http.sagas.answers import newest_first
 from workers.http.shards.answers import is_migration, migration_item, shard_item, task_item
-from workers.http.watch.stream import settled, stream
+from workers.http.watch.rows import RowKind, RowWatches
+from workers.http.watch.stream import settled, stream, watch_route
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.shards import Changed
 from workers.views.views import Views
@@ -46,6 +45,12 @@ class ShardHub:
     def __init__(self, views: Views, audience: Audience) -> None:
         self._views = views
         self._audience = audience
+        self._watches = RowWatches(views, audience)
+        self._shards: RowKind[tuple[str, int]] = RowKind(topics=_topics_of("shards"), encoded=self._shard)
+        self._tasks: RowKind[tuple[str, str]] = RowKind(
+            topics=_topics_of("tasks"), encoded=self._task, named=lambda key: key[1]
+        )
+        self._migrations: RowKind[str] = RowKind(topics=self._migration_topics, encoded=self._migration)
         self._due: set[str] = set()
         self._refreshing: asyncio.TimerHandle | None = None
 
@@ -54,13 +59,9 @@ class ShardHub:
         # Nothing is kept for those who come later: they begin with a snapshot.
         if not len(self._audience):
             return
-        now = format_token(self._views.token())
-        if changed.shards:
-            self._tell_shards(changed.shards, now)
-        if changed.tasks:
-            self._tell_tasks(changed.tasks, now)
-        if changed.migrations:
-            self._tell_migrations(changed.migrations, now)
+        self._watches.tell(self._shards, sorted(changed.shards))
+        self._watches.tell(self._tasks, changed.tasks)
+        self._watches.tell(self._migrations, changed.migrations)
         if (changed.asked or changed.nodes) and (
             self._audience.watches("migrations") or self._audience.watches("migration")
         ):
@@ -88,7 +89,7 @@ class ShardHub:
             for number in range(space.count)
         )
         head = b'"shards":%d,' % sum(space.count for space in spaces.values())
-        return self._join(("shards", keyspace), after, items, head)
+        return self._watches.join(("shards", keyspace), after, items, head)
 
     def tasks(self, node: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the node's tasks (None: of all nodes') and its first frames."""
@@ -96,7 +97,7 @@ class ShardHub:
         wanted = views.tasks.values() if node is None else [views.tasks.get(node, {})]
         # A list, because tasks come and go while the snapshot is being taken.
         rows, cluster = [task for tasks in wanted for task in tasks.values()], views.cluster
-        return self._join(("tasks", node), after, (_encode(task_item(row, cluster)) for row in rows))
+        return self._watches.join(("tasks", node), after, (_encode(task_item(row, cluster)) for row in rows))
 
     def migrations(
         self, keyspace: str | None, migration: str | None, after: Token | None
@@ -114,66 +115,27 @@ class ShardHub:
             running = newest_first((row for row in found if row.ended_at is None), len(found))
             rows = running + newest_first((row for row in found if row.ended_at is not None), ended_migrations_max)
         topic: Topic = ("migrations", keyspace) if migration is None else ("migration", migration)
-        return self._join(topic, after, (_encode(migration_item(views, row, now)) for row in rows))
+        return self._watches.join(topic, after, (_encode(migration_item(views, row, now)) for row in rows))
 
-    def _join(
-        self, topic: Topic, after: Token | None, items: Iterator[bytes], head: bytes = b""
-    ) -> tuple[Subscriber, Iterator[bytes]]:
-        now = self._views.token()
-        # Admitted before the first row is read: whatever changes from now on is told, however slowly the snapshot is
-        # taken.
-        subscriber = self._audience.admit(topic, format_token(now))
-        # Deltas are not kept, so only this very token has missed nothing.
-        if after == now:
-            return subscriber, iter([NOTHING_MISSED])
-        return subscriber, snapshot(head, format_token(now), items, reset=after is not None)
+    def _shard(self, key: tuple[str, int]) -> bytes:
+        views, (name, number) = self._views.shards, key
+        return _encode(shard_item(name, views.keyspaces[name], number, views.cluster))
 
-    def _tell_shards(self, changed: Iterable[tuple[str, int]], token: str) -> None:
-        views, everyone = self._views.shards, ("shards", None) in self._audience
-        told: dict[Topic, list[bytes]] = {}
-        for name, number in sorted(changed):
-            if everyone or ("shards", name) in self._audience:
-                item = _encode(shard_item(name, views.keyspaces[name], number, views.cluster))
-                told.setdefault(("shards", name), []).append(item)
-                told.setdefault(("shards", None), []).append(item)
-        for topic, items in told.items():
-            self._tell(topic, token, items)
+    def _task(self, key: tuple[str, str]) -> bytes | None:
+        views, (node, id_) = self._views.shards, key
+        task = views.tasks.get(node, {}).get(id_)
+        return None if task is None else _encode(task_item(task, views.cluster))
 
-    def _tell_tasks(self, changed: Iterable[tuple[str, str]], token: str) -> None:
-        views, everyone = self._views.shards, ("tasks", None) in self._audience
-        told: dict[Topic, tuple[list[bytes], list[str]]] = {}
-        for node, id_ in changed:
-            if not everyone and ("tasks", node) not in self._audience:
-                continue
-            task = views.tasks.get(node, {}).get(id_)
-            item = None if task is None else _encode(task_item(task, views.cluster))
-            both: tuple[Topic, Topic] = (("tasks", node), ("tasks", None))
-            for topic in both:
-                items, gone = told.setdefault(topic, ([], []))
-                if item is None:
-                    gone.append(id_)
-                else:
-                    items.append(item)
-        for topic, (items, gone) in told.items():
-            self._tell(topic, token, items, b',"gone":%b' % orjson.dumps(gone))
+    def _migration_topics(self, id_: str) -> tuple[Topic, ...]:
+        row = self._views.shards.migrations.get((id_,))
+        # The views have sagas of all kinds here.
+        if row is None or not is_migration(row):
+            return ()
+        return ("migrations", None), ("migrations", name_of(id_)), ("migration", id_)
 
-    def _tell_migrations(self, changed: Iterable[str], token: str) -> None:
-        views, now, told = self._views.shards, datetime.now(UTC), dict[Topic, list[bytes]]()
-        for id_ in changed:
-            row = views.migrations.get((id_,))
-            if row is None or not is_migration(row):
-                continue
-            every: tuple[Topic, ...] = (("migrations", None), ("migrations", name_of(id_)), ("migration", id_))
-            if topics := [topic for topic in every if topic in self._audience]:
-                item = _encode(migration_item(views, row, now))
-                for topic in topics:
-                    told.setdefault(topic, []).append(item)
-        for topic, items in told.items():
-            self._tell(topic, token, items)
-
-    def _tell(self, topic: Topic, token: str, items: list[bytes], more: bytes = b"") -> None:
-        frame = b'id: %b\nevent: delta\ndata: {"items":[%b]%b}\n\n' % (token.encode(), b",".join(items), more)
-        self._audience.tell(topic, frame, token)
+    def _migration(self, id_: str) -> bytes:
+        views = self._views.shards
+        return _encode(migration_item(views, views.migrations[(id_,)], datetime.now(UTC)))
 
     def _waiting(self, changed: Changed) -> Iterator[str]:
         """Whom the change in the cluster may let wait for something else: who has or wants slots, and whose nodes changed."""
@@ -195,7 +157,12 @@ class ShardHub:
 
     def _refreshed(self) -> None:
         due, self._due, self._refreshing = self._due, set(), None
-        self._tell_migrations(due, format_token(self._views.token()))
+        self._watches.tell(self._migrations, due)
+
+
+def _topics_of(kind: str) -> Callable[[tuple[str, object]], tuple[Topic, ...]]:
+    """Those who watch the first part of the key, a keyspace or a node, and those who watch all."""
+    return lambda key: ((kind, key[0]), (kind, None))
 
 
 OfKeyspace = Annotated[Name | None, Field(description="Only this keyspace's")]
@@ -258,11 +225,8 @@ def routes(reader: Reader, audience: Audience, hub: ShardHub) -> tuple[Route, ..
     """The watches of shards, tasks and migrations."""
     watching = ShardWatching(reader, audience, hub)
 
-    def watch(kind: str, handler: Handler, query: type[Reading]) -> Route:
-        return Route("GET", f"/v1/watch/{kind}", handler, f"Follow {kind} (server-sent events)", "shards", query=query)
-
     return (
-        watch("shards", watching.shards, ShardsQuery),
-        watch("tasks", watching.tasks, TasksQuery),
-        watch("migrations", watching.migrations, MigrationsQuery),
+        watch_route("shards", watching.shards, "shards", ShardsQuery),
+        watch_route("tasks", watching.tasks, "shards", TasksQuery),
+        watch_route("migrations", watching.migrations, "shards", MigrationsQuery),
     )

@@ -1,21 +1,17 @@
-"""Watches: a subscriber's frames as a stream of server-sent events, straight onto ASGI; and `GET /v1/watch` itself."""
+"""A subscriber's frames as a stream of server-sent events, straight onto ASGI."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from muster.wire.error import InvalidCommand, Timeout
-from muster.wire.stream import service_stream
 from muster.wire.token import Token, parse_token
 from workers.http.asgi import Receive
-from workers.http.exchange import Reading, Request, reading_from
+from workers.http.exchange import Reading, Request
 from workers.http.reading import Reader
-from workers.http.registry.watch import Hub
-from workers.http.routing import Route
+from workers.http.routing import Handler, Route
 from workers.http.watch.subscribers import Audience, Subscriber
-from workers.writer.published import check_name
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
@@ -25,33 +21,9 @@ HEADERS: Final = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Watching:
-    """The route of the instances' watch. It answers by itself: a stream has no reply."""
-
-    reader: Reader
-    audience: Audience
-    hub: Hub
-
-    async def watch(self, request: Request) -> None:
-        """Stream the service's instances (all services' without `service`), from `Last-Event-ID` or `after` on."""
-        query = request.query()
-        service, after = query.pop("service", None), query.pop("after", None)
-        reading = reading_from(query)
-        if service is not None:
-            check_name("service", service)
-        gateway = self.reader.gateway
-        every = tuple(range(gateway.partitions))
-        concerned = every if service is None else (gateway.partition_of(service_stream(service)),)
-        seen = await settled(self.reader, request, reading, after, concerned)
-        subscriber, frames = self.hub.join(service, seen)
-        await stream(request, self.audience, subscriber, frames)
-
-
-def routes(watching: Watching) -> tuple[Route, ...]:
-    """The watch of instances."""
-    summary = "Follow instances: current state, then changes (server-sent events)"
-    return (Route("GET", "/v1/watch", watching.watch, summary, "reading"),)
+def watch_route(kind: str, handler: Handler, tag: str, query: type[Reading]) -> Route:
+    """The route of a watch of rows."""
+    return Route("GET", f"/v1/watch/{kind}", handler, f"Follow {kind} (server-sent events)", tag, query=query)
 
 
 async def settled(

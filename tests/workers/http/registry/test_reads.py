@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from muster.wire.registry.answers import SERVICES
 from tests.workers.http.conftest import INSTANCE, Api
-from workers.http.model import InstanceList, InstanceWhole, ServiceList
+from workers.http.model import InstanceList, InstanceWhole
 from workers.http.registry.encoded import Encoded
 from workers.views.table import Parked
 
@@ -44,7 +45,7 @@ async def test_services_are_counted_by_health(api: Api) -> None:
     await api.register("a")
     await api.register("b", checks=[{"kind": "ttl", "ttl_seconds": 60}])
 
-    told = ServiceList.model_validate((await api.get("/v1/services")).body)
+    told = SERVICES.page.validate_python((await api.get("/v1/services")).body)
     assert [(item.service, item.instances, item.healthy, item.unknown) for item in told.items] == [
         ("orders", 2, 1, 1),
         ("users", 1, 1, 0),

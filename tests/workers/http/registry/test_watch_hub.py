@@ -20,9 +20,8 @@ from workers.http.exchange import Request
 from workers.http.reading import Reader
 from workers.http.registry import watch
 from workers.http.registry.encoded import Encoded
-from workers.http.registry.watch import Hub
+from workers.http.registry.watch import Hub, Watching
 from workers.http.watch import subscribers as audience
-from workers.http.watch.stream import Watching
 from workers.http.watch.subscribers import Audience, Subscriber
 from workers.views.views import Views
 

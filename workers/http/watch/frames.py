@@ -1,0 +1,44 @@
+"""The frames of watches, as server-sent events. The `id` of a frame is the token of the views as of after it.
+
+snapshot  {…, items, token}  all that is there
+delta     {changes}          what has changed of instances; {items[, gone]} rows that are new or have changed, each of them whole
+reset     {token}            the snapshot that follows replaces all that was known
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import orjson
+
+slice_items_max: Final = 256
+NOTHING_MISSED: Final = b": nothing was missed\n\n"
+
+
+def snapshot(head: bytes, token: str, items: Iterator[bytes], *, reset: bool) -> Iterator[bytes]:
+    """A snapshot's frame in pieces; `head` are members before the items. `reset`: it replaces what the watcher knew."""
+    start = b'id: %b\nevent: snapshot\ndata: {%b"items":[' % (token.encode(), head)
+    if reset:
+        # No id: who loses the connection before the snapshot has come must not resume behind it.
+        start = b'event: reset\ndata: {"token":"%b"}\n\n' % token.encode() + start
+    yield start
+    yield from slices(items, slice_items_max)
+    yield b'],"token":"%b"}\n\n' % token.encode()
+
+
+def changes(token: str, encoded: Sequence[bytes]) -> bytes:
+    """A delta of encoded changes of instances."""
+    return b'id: %b\nevent: delta\ndata: {"changes":[%b]}\n\n' % (token.encode(), b",".join(encoded))
+
+
+def rows(token: str, encoded: Sequence[bytes], gone: Sequence[str] | None) -> bytes:
+    """A delta of encoded rows; `gone` names those that are no longer there (None: rows of this kind stay)."""
+    more = b"" if gone is None else b',"gone":%b' % orjson.dumps(gone)
+    return b'id: %b\nevent: delta\ndata: {"items":[%b]%b}\n\n' % (token.encode(), b",".join(encoded), more)
+
+
+def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
+    """The encoded items joined in pieces of `items_max`, for one array."""
+    first = True
+    while piece := [item for _, item in zip(range(items_max), items, strict=False)]:
+        yield (b"" if first else b",") + b",".join(piece)
+        first = False

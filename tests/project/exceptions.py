@@ -2,7 +2,7 @@
 
 from typing import Final
 
-any_max: Final = 441
+any_max: Final = 436
 """How often `Any` may stand in the product."""
 
 CROWDED_FOLDERS: Final[frozenset[str]] = frozenset()

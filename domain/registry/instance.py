@@ -8,7 +8,8 @@
 Each registration after a removal is a new incarnation, numbered by the stream version of its `InstanceRegistered`.
 """
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal, assert_never
@@ -129,10 +130,15 @@ class InstanceWeightChanged(InstanceEvent):
 
 @event
 class InstanceChecksChanged(InstanceEvent):
-    """All checks, as they are now; statuses of unchanged checks stay, others start as unknown."""
+    """All checks, as they are now; statuses of unchanged checks and of those in `kept` stay, others start as unknown.
+
+    `kept` names those that ask what they asked before, more or less often or strictly. It stands in the log only when it
+    names some: events from before it was known are what they were, and so is what they have led to.
+    """
 
     type = "muster.instance.checks_changed.v1"
     checks: Checks
+    kept: Annotated[tuple[Name, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @event
@@ -342,7 +348,9 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             return replace(instance, spec=replace(instance.spec, weight=event.weight))
         case InstanceChecksChanged():
             unknown = CheckStatus("unknown", None, at)
-            statuses = {name: kept or unknown for name, kept in carried_over(instance, event.checks).items()}
+            statuses = {
+                name: kept or unknown for name, kept in carried_over(instance, event.checks, event.kept).items()
+            }
             return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses)
         case InstanceLeaseChanged():
             return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
@@ -374,13 +382,13 @@ def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, 
 
 
 def carried_over(
-    instance: Instance, checks: Sequence[HttpCheck | TcpCheck | TtlCheck]
+    instance: Instance, checks: Sequence[HttpCheck | TcpCheck | TtlCheck], kept: Collection[str]
 ) -> dict[str, CheckStatus | None]:
-    """The statuses once the checks are replaced: those of unchanged checks and of reported health stay, others begin anew
-    (None).
+    """The statuses once the checks are replaced: those of unchanged checks, of the `kept` ones and of reported health stay,
+    others begin anew (None).
     """
-    # Compared as a whole: a check that asks elsewhere under its old name has no result yet.
-    unchanged = {check.name for check in checks if check in instance.spec.checks}
+    # Compared as a whole, and not judged anew: what an event meant when it was written, it means for ever.
+    unchanged = {check.name for check in checks if check.name in kept or check in instance.spec.checks}
     own = {check.name for check in instance.spec.checks}
     # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
     reported = {name: status for name, status in instance.checks.items() if name not in own}

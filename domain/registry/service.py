@@ -43,7 +43,7 @@ from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from domain.registry.versions import INITIAL, Service, evolve
 from muster.wire.command import Command
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
-from muster.wire.registry.check import REPORTED, Health, TtlCheck, worst
+from muster.wire.registry.check import REPORTED, Health, TtlCheck, same_asked, worst
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, Name
 
@@ -284,8 +284,9 @@ def _changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
         events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
     # The checks come before the health that follows from them: `evolve` takes the events in this order.
     if old.checks != spec.checks:
-        events.append(InstanceChecksChanged(instance=name, checks=spec.checks))
-        health = health_of(carried_over(instance, spec.checks).values())
+        kept = same_asked(old.checks, spec.checks)
+        events.append(InstanceChecksChanged(instance=name, checks=spec.checks, kept=kept))
+        health = health_of(carried_over(instance, spec.checks, kept).values())
         if health != instance.health:
             changed = InstanceHealthChanged(instance=name, was=instance.health, to=health, cause="the checks changed")
             events.append(changed)

@@ -5,8 +5,8 @@ in a row make it healthy and `unhealthy_after` failures in a row make it unhealt
 of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 """
 
-from collections.abc import Collection
-from dataclasses import field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import field, fields, replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
@@ -88,6 +88,30 @@ class TtlCheck:
     ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
     kind: Literal["ttl"] = "ttl"
     name: Name = "ttl"
+
+
+_SETTINGS: Final = ("interval_seconds", "timeout_seconds", "healthy_after", "unhealthy_after", "ttl_seconds")
+"""What says how often and how strictly is asked, and not what."""
+
+
+def asks_the_same(check: "HttpCheck | TcpCheck | TtlCheck", other: "HttpCheck | TcpCheck | TtlCheck") -> bool:
+    """Whether both ask the same of the same, however often and however strictly: what one has found then holds for the other."""
+    if type(check) is not type(other):
+        return False
+    asked = (field.name for field in fields(check) if field.name not in _SETTINGS)
+    return all(getattr(check, name) == getattr(other, name) for name in asked)
+
+
+def same_asked(
+    before: "Sequence[HttpCheck | TcpCheck | TtlCheck]", checks: "Sequence[HttpCheck | TcpCheck | TtlCheck]"
+) -> tuple[str, ...]:
+    """Those of the checks that ask what the one of that name asked before, with other settings."""
+    known = {check.name: check for check in before}
+    return tuple(
+        check.name
+        for check in checks
+        if (old := known.get(check.name)) is not None and old != check and asks_the_same(old, check)
+    )
 
 
 KINDS: Final = frozenset(("http", "tcp", "ttl"))

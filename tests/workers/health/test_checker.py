@@ -458,6 +458,32 @@ async def test_a_change_that_leaves_the_check_alone_leaves_its_schedule_alone(ta
         assert registry.checker.stats.scheduled == 2
 
 
+async def test_other_settings_keep_the_status_the_streak_and_the_output(target: Target):
+    registry = Registry()
+    registry.register(target.check(unhealthy_after=3, interval_seconds=0.3))
+    async with registry.running():
+        await until(lambda: registry.statuses() == ["healthy"])
+        target.status, asked = 500, len(target.asked)
+        await until(lambda: registry.text("http") == "HTTP 500, expected 2xx")
+        registry.register(target.check(unhealthy_after=3, timeout_seconds=1.5))
+        assert registry.instance().health == "healthy"
+        assert registry.text("http") == "HTTP 500, expected 2xx"
+        await until(lambda: registry.statuses() == ["healthy", "unhealthy"])
+    # The failure before the change counts: two more make three.
+    assert len(target.asked) - asked == 3
+
+
+async def test_settings_that_change_again_and_again_do_not_put_a_run_off(target: Target):
+    registry = Registry()
+    registry.register(target.check())
+    async with registry.running():
+        await until(lambda: registry.statuses() == ["healthy"])
+        asked = len(target.asked)
+        for number in range(100):
+            registry.register(target.check(interval_seconds=3600 + number))
+        await until(lambda: len(target.asked) > asked, seconds=2)
+
+
 async def test_a_removed_instance_is_asked_no_more_and_a_late_result_is_dropped(target: Target):
     registry = Registry()
     target.answers.clear()

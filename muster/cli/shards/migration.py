@@ -11,13 +11,13 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from muster.cli.outcome import REFUSED, show
-from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.remote import Remote, reason_option, remote
+from muster.cli.sagas import verb_command
 from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
 from muster.client.sagas import SagaState, SagaVerb
 from muster.client.shards import parts_of
 from muster.wire.error import MusterError
-from muster.wire.registry.answers import Written
 from muster.wire.shards.answers import Migration
 
 if TYPE_CHECKING:
@@ -193,25 +193,5 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
     await _paint(drawn(), live=live)
 
 
-def _verb(verb: SagaVerb) -> click.Command:
-    @click.command(verb, help=_HELP[verb])
-    @click.argument("migration", callback=_id, metavar="ID")
-    @reason_option
-    @remote
-    def command(remote: Remote, migration: str, reason: str | None, step: str | None = None) -> None:
-        async def work(client: "Client") -> Written:
-            named = step
-            if verb == "skip" and named is None:
-                # The command names the step, so that a repeat of it does not leave out the next one too.
-                named = (await client.shards.migration(migration)).step
-            return await client.shards.tell(migration, verb, step=named, reason=reason)
-
-        tell(remote, f"{verb} {migration}", work)
-
-    if verb == "skip":
-        command = click.option("--step", help="Which, to be sure.  [default: the one under way]")(command)
-    return command
-
-
-for _name in _HELP:
-    migration.add_command(_verb(_name))
+for _name, _help in _HELP.items():
+    migration.add_command(verb_command(_name, _help, _id))

@@ -15,6 +15,7 @@ from typing import Final, assert_never, get_args
 
 from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
+from domain.registry.admission import admit
 from domain.registry.instance import (
     Instance,
     InstanceAddressChanged,
@@ -252,6 +253,7 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
 
 
 def _register(command: RegisterInstance, instance: Instance | None, state: Service) -> list[ServiceEvent]:
+    admit(command.spec.checks, instance.spec.checks if instance is not None else ())
     if instance is None:
         health: Health = "unknown" if command.spec.checks else "healthy"
         return [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from muster.cli.outcome import REFUSED, json_option, run, show
+from muster.cli.outcome import REFUSED, json_option, run, say, show
 from muster.wire.error import MusterError
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def up(**options: Any) -> None:
     try:
         _serve(Settings(**options))
     except (LocalServerUnavailable, LocalServerFailed) as error:
-        click.echo(f"NotReady: {error}", err=True)
+        say(f"NotReady: {error}", err=True)
         sys.exit(REFUSED)
     except MusterError as error:
-        click.echo(f"{error.name}: {error.detail}", err=True)
+        say(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)
 
 

@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 from rich.live import Live
 
-from muster.cli.outcome import REFUSED, show
+from muster.cli.outcome import REFUSED, say, show
 from muster.cli.remote import Remote, reason_option, remote
 from muster.cli.sagas import verb_command
 from muster.cli.shards.story import line, overview, story
@@ -72,9 +72,9 @@ def move(remote: Remote, keyspace: str, shard: int, target: str, wait: bool, **o
         if remote.json:
             show(started)
         else:
-            click.echo(f"{started.status}: {started.migration or f'shard {shard} has always been at {target}'}")
+            say(f"{started.status}: {started.migration or f'shard {shard} has always been at {target}'}")
         return
-    last = _watched(remote, started.migration, lambda found: None if remote.json else click.echo(line(found)))
+    last = _watched(remote, started.migration, lambda found: None if remote.json else say(line(found)))
     if remote.json:
         show(last)
     # Blocked, or turned back: the shard is not where it was wanted.
@@ -134,7 +134,7 @@ async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], 
                     if remote.json:
                         show(row)
                     elif not live:
-                        click.echo(line(row))
+                        say(line(row))
                 rows.update({row.id: row for row in changed})
                 # Those that run come first: what does not fit on the screen is left out.
                 newest = sorted(rows.values(), key=lambda row: (not row.ended, row.started_at), reverse=True)
@@ -184,7 +184,7 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
                 if remote.json:
                     show(found)
                 elif not live:
-                    click.echo(line(found))
+                    say(line(found))
                 yield story(found)
         # Where lines were written, the whole story with its steps comes once, at the end.
         if not remote.json and not live:

@@ -221,7 +221,7 @@ async def test_when_nobody_serves_for_too_long_it_is_unavailable_and_nothing_is_
 
 
 async def test_a_write_whose_outcome_is_unknown_ends_in_timeout_with_its_write_id():
-    async with users(hold_seconds=0.6, attempt_seconds=0.1) as (client, one, _, _):
+    async with users(hold_seconds=1.5, attempt_seconds=0.1) as (client, one, _, _):
         one.speaks.clear()
         with pytest.raises(Timeout, match="the outcome is unknown") as caught:
             await client.put(KEY, b"1")

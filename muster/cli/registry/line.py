@@ -29,7 +29,7 @@ def show_change(change: Change) -> None:
         case Changed():
             _line("~", change.instance, _difference(change))
         case Removed():
-            # Without a cause the removal was found by comparing two snapshots: nobody has told of it.
+            # Without a cause the removal was found by comparing two snapshots: no event of it was seen.
             _line("-", change.instance, f"removed: {change.cause or 'while the watch was interrupted'}")
 
 
@@ -70,7 +70,7 @@ def _difference(change: Changed) -> str:
         if name in fields:
             mark = getattr(change.instance, name)
             found.append(f"{name} by {_by(mark)}" if mark else f"{name} over")
-    # These have been told above, or follow from the others.
+    # These are said above, or follow from the others.
     derived = {"health", "cause", "health_since", "check_status", "discoverable", "maintenance", "draining"}
     found += [f"{name}: {plain(getattr(change.instance, name))}" for name in sorted(fields - derived)]
     # One of the checks has changed, and the instance's health has not.

@@ -60,7 +60,7 @@ def _id(_context: click.Context, _argument: click.Parameter, text: str) -> str:
 @click.option("--hold", is_flag=True, help="Wait before the cut-over until somebody resumes it.")
 @click.option("--not-before", callback=_at, metavar="TIME", help="Wait before the cut-over: 2026-01-31T03:00:00Z.")
 @click.option("--rate", "bytes_per_second", type=float, metavar="BYTES", help="Copy at most so many per second.")
-@click.option("--soak-seconds", type=float, help="How long the source keeps its copy behind the cut-over.")
+@click.option("--soak-seconds", type=float, help="How long the source keeps its copy after the cut-over.")
 @click.option("--cleanup-seconds", type=float, help="And how much longer.")
 @click.option("--wait", is_flag=True, help="Until it has ended. Exit code 1: it turned back, or needs an operator.")
 @reason_option
@@ -144,7 +144,7 @@ async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], 
 
 
 async def _paint(pictures: AsyncIterator[RenderableType], *, live: bool) -> None:
-    """Show each picture in place of the one before; without a terminal whoever makes them tells them."""
+    """Show each picture in place of the one before; without a terminal, what makes them writes lines."""
     if not live:
         async for _ in pictures:
             pass

@@ -1,4 +1,4 @@
-"""A saga for people: what it is, its state, what it waits for, and all its steps so far. A migration is told as a move."""
+"""A saga for people: what it is, its state, what it waits for, and all its steps so far. A migration is shown as a move."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -50,7 +50,7 @@ def line(migration: Migration) -> str:
         parts.append(f"at {migration.step}" + (f", attempt {migration.attempt}" if migration.attempt > 1 else ""))
     if migration.progress is not None and (share := progress(migration.progress)):
         parts.append(share)
-    # What it waits for is told only where there are no figures of how far it has come.
+    # What it waits for is shown only where there are no figures of how far it has come.
     elif migration.step is not None and migration.waits_for:
         parts.append(f"waits for {migration.waits_for}")
     if migration.ended:

@@ -2,7 +2,7 @@
 
 A hub encodes what has changed, once, and sends it to a *topic*; all watchers of the topic get the same bytes. A watcher that
 reads too slowly is cut off: its queue is dropped, and it resumes from the last frame it was sent. Many watchers are woken a
-few at a time, so that the answer to the write that they are told of goes out first.
+few at a time, so that the answer to the write that they hear of goes out first.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Subscriber:
         return taken
 
     def _wake(self) -> None:
-        # Once for all that is told until its task runs.
+        # Once for all frames that come until its task runs.
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._waking.wake(waiter)

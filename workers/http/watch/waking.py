@@ -1,6 +1,6 @@
 """Wakes the tasks that wait to send, a few in each turn of the event loop.
 
-All who watch a service are told of a change in one go. If their tasks ran in one turn of the loop as well, every other task,
+All watchers of a service get a change in one go. If their tasks ran in one turn of the loop as well, every other task,
 and first of all the one that answers the write, would wait for hundreds of sends.
 """
 

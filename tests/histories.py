@@ -7,6 +7,7 @@ from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
 
 names = st.sampled_from(["a", "b", "c"])
+holders = st.sampled_from([None, None, "h1", "h2"])
 incarnations = st.none() | st.integers(0, 6)
 statuses = st.sampled_from(["healthy", "unhealthy", "unknown"])
 causes = st.none() | st.text(st.characters(codec="utf-8"), max_size=20)
@@ -37,12 +38,12 @@ specs = st.builds(
 )
 check_names = st.sampled_from(["http", "http-2", "tcp", "ttl", "ttl-2", "reported"])
 commands = st.one_of(
-    st.builds(s.RegisterInstance, instance=names, spec=specs),
-    st.builds(s.DeregisterInstance, instance=names, incarnation=incarnations),
+    st.builds(s.RegisterInstance, instance=names, spec=specs, holder=holders, incarnation=incarnations),
+    st.builds(s.DeregisterInstance, instance=names, incarnation=incarnations, holder=holders),
     st.builds(
         s.ReportHealth, instance=names, status=statuses, cause=causes, check=check_names, incarnation=incarnations
     ),
-    st.builds(s.Heartbeat, instance=names, incarnation=incarnations),
+    st.builds(s.Heartbeat, instance=names, incarnation=incarnations, holder=holders),
     st.builds(s.SetMaintenance, instance=names),
     st.builds(s.ClearMaintenance, instance=names),
     st.builds(s.DrainInstance, instance=names),

@@ -19,8 +19,9 @@ from typing import Final, cast
 import uvloop
 
 from benchmarks.process import usage
-from domain.registry.instance import CheckStatus, Instance
+from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
+from domain.registry.status import CheckStatus
 from muster.wire.registry.check import HttpCheck
 from muster.wire.registry.spec import Spec
 from workers.health.checker import Checker

@@ -5,43 +5,31 @@
                                       │ health: the worst of the checks, with cause
                                       │ maintenance, draining: out of discovery, health untouched
 
-Each registration after a removal is a new incarnation, numbered by the stream version of its `InstanceRegistered`.
+Each registration after a removal is a new incarnation, numbered by the stream version of its `InstanceRegistered`. One by another
+holder begins with the removal of the one before, in the same batch. What an operator has marked outlives a removal: the removal
+says what is kept, the next registration brings it along (`domain.registry.versions` keeps it in between).
 """
 
-import operator
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Field
 
 from domain.message import Event, Recorded, Text, event
+from domain.registry.status import CheckStatus, Mark, carried_over
 from muster.wire.registry.answers import DEREGISTERED
-from muster.wire.registry.check import Health, HttpCheck, Port, TcpCheck, TtlCheck, worst
+from muster.wire.registry.check import Health, Port
 from muster.wire.registry.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
 from muster.wire.stream import Name, name_of
 from muster.wire.value import value
 
-Removal = Literal["requested", "lease_expired", "unhealthy_too_long"]
+Removal = Literal["requested", "lease_expired", "unhealthy_too_long", "succeeded"]
+"""Why an instance is gone; `succeeded`: another holder has registered under its id."""
 
-
-@value
-class CheckStatus:
-    """What one check last said, why, and since when it says so (UTC)."""
-
-    status: Health
-    cause: str | None
-    since: datetime
-
-
-@value
-class Mark:
-    """Why an instance is out of discovery, by whom and since when (UTC)."""
-
-    actor: str
-    reason: str | None
-    since: datetime
+# Left out of the bytes where nothing is said, so that the events of the first release keep theirs.
+_Absent: Final = Field(exclude_if=lambda value: value is None)
+_No: Final = Field(exclude_if=lambda value: not value)
 
 
 @value
@@ -79,12 +67,18 @@ class InstanceEvent(Event):
 
 @event
 class InstanceRegistered(InstanceEvent):
-    """A new incarnation is here; `health` is healthy without checks, unknown with."""
+    """A new incarnation is here; `health` is healthy without checks, unknown with. `holder` is who holds it, if it said so.
+
+    `maintenance` and `draining` are marks that were kept from the incarnation before: by whom, why and since when.
+    """
 
     type = "muster.instance.registered.v1"
     incarnation: int
     spec: Spec
     health: Health
+    holder: Annotated[Name | None, _Absent] = None
+    maintenance: Annotated[Mark | None, _Absent] = None
+    draining: Annotated[Mark | None, _Absent] = None
 
 
 @event
@@ -130,15 +124,10 @@ class InstanceWeightChanged(InstanceEvent):
 
 @event
 class InstanceChecksChanged(InstanceEvent):
-    """All checks, as they are now; statuses of unchanged checks and of those in `kept` stay, others start as unknown.
-
-    `kept` names those that ask what they asked before, more or less often or strictly. It stands in the log only when it
-    names some: events from before it was known are what they were, and so is what they have led to.
-    """
+    """All checks, as they are now; statuses of unchanged checks stay, others start as unknown."""
 
     type = "muster.instance.checks_changed.v1"
     checks: Checks
-    kept: Annotated[tuple[Name, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @event
@@ -192,7 +181,7 @@ class InstanceMaintenanceSet(InstanceEvent):
 
 @event
 class InstanceMaintenanceCleared(InstanceEvent):
-    """Maintenance is over."""
+    """Maintenance is over; also of an instance that is gone, for which it was kept."""
 
     type = "muster.instance.maintenance_cleared.v1"
 
@@ -206,7 +195,7 @@ class InstanceDrainStarted(InstanceEvent):
 
 @event
 class InstanceDrainEnded(InstanceEvent):
-    """It stays after all."""
+    """It stays after all; also of an instance that is gone, for which the mark was kept."""
 
     type = "muster.instance.drain_ended.v1"
 
@@ -222,12 +211,14 @@ class LeaseExpired(InstanceEvent):
 
 @event
 class InstanceDeregistered(InstanceEvent):
-    """It is gone; `health` is what it was last."""
+    """It is gone; `health` is what it was last. What it keeps holds again for the next that registers under the id."""
 
     type = DEREGISTERED
     incarnation: int
     cause: Removal
     health: Health
+    keeps_maintenance: Annotated[bool, _No] = False
+    keeps_drain: Annotated[bool, _No] = False
 
 
 ServiceEvent = (
@@ -257,6 +248,9 @@ def evolve(instance: Instance | None, recorded: Recorded[ServiceEvent]) -> Insta
     event = recorded.event
     if isinstance(event, InstanceRegistered):
         return _registered(instance, event, recorded)
+    # A mark that was kept for a name can be taken off while no instance has the name.
+    if instance is None and isinstance(event, InstanceMaintenanceCleared | InstanceDrainEnded):
+        return None
     # The partition that folds this turns a failed assertion into `Corrupt`, and stops at the event.
     assert instance is not None, f"{type(event).__name__} of {event.instance}, which is not registered"
     match event:
@@ -308,6 +302,8 @@ def _registered(instance: Instance | None, event: InstanceRegistered, recorded: 
         {check.name: unknown for check in spec.checks},
         at,
         recorded.position,
+        event.maintenance,
+        event.draining,
     )
 
 
@@ -348,9 +344,8 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             return replace(instance, spec=replace(instance.spec, weight=event.weight))
         case InstanceChecksChanged():
             unknown = CheckStatus("unknown", None, at)
-            statuses = {
-                name: kept or unknown for name, kept in carried_over(instance, event.checks, event.kept).items()
-            }
+            kept = carried_over(instance.checks, instance.spec.checks, event.checks)
+            statuses = {name: status or unknown for name, status in kept.items()}
             return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses)
         case InstanceLeaseChanged():
             return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
@@ -379,22 +374,3 @@ def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, 
     if event.was != instance.health:
         return instance.cause
     return next((check.cause for check in statuses.values() if check.status == instance.health), instance.cause)
-
-
-def carried_over(
-    instance: Instance, checks: Sequence[HttpCheck | TcpCheck | TtlCheck], kept: Collection[str]
-) -> dict[str, CheckStatus | None]:
-    """The statuses once the checks are replaced: those of unchanged checks, of the `kept` ones and of reported health stay,
-    others begin anew (None).
-    """
-    # Compared as a whole, and not judged anew: what an event meant when it was written, it means for ever.
-    unchanged = {check.name for check in checks if check.name in kept or check in instance.spec.checks}
-    own = {check.name for check in instance.spec.checks}
-    # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
-    reported = {name: status for name, status in instance.checks.items() if name not in own}
-    return {check.name: instance.checks[check.name] if check.name in unchanged else None for check in checks} | reported
-
-
-def health_of(statuses: Iterable[CheckStatus | None]) -> Health:
-    """The worst of the check statuses; one that begins is unknown."""
-    return worst(["unknown" if check is None else check.status for check in statuses])

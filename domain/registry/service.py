@@ -9,46 +9,47 @@ A repeated command yields nothing. What runs out (leases, ttl checks, long illne
 writer keeps the clock and comes back with an Expire command.
 """
 
-from dataclasses import replace
 from operator import attrgetter
-from typing import Final, assert_never, get_args
+from typing import Annotated, Final, assert_never, get_args
+
+from pydantic import Field
 
 from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
-from domain.registry.admission import admit
+from domain.registry.changes import changes
+from domain.registry.health import checked, heard
 from domain.registry.instance import (
     Instance,
-    InstanceAddressChanged,
-    InstanceCheckChanged,
-    InstanceChecksChanged,
-    InstanceDeregisterAfterChanged,
     InstanceDeregistered,
     InstanceDrainEnded,
     InstanceDrainStarted,
-    InstanceHealthChanged,
-    InstanceLeaseChanged,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
-    InstanceMetadataChanged,
     InstanceRegistered,
-    InstanceTagsChanged,
-    InstanceWeightChanged,
-    InstanceZoneChanged,
     LeaseExpired,
     Removal,
     ServiceEvent,
-    carried_over,
-    health_of,
 )
 from domain.registry.timers import InstanceTimer, keeps_timers, timers
-from domain.registry.versions import INITIAL, Service, evolve
+from domain.registry.versions import INITIAL, NOTHING, Kept, Service, evolve
 from muster.wire.command import Command
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
-from muster.wire.registry.check import REPORTED, Health, TtlCheck, same_asked, worst
+from muster.wire.registry.check import REPORTED, Health, TtlCheck
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, Name
 
 __all__ = ["DECIDER", "INITIAL", "Service", "decide", "evolve"]
+
+
+def _absent(value: object) -> bool:
+    return value is None
+
+
+# Left out where they are not given: the hash of what a command asks stays what it was before there were holders, and a command
+# that the log remembers is known again.
+_Incarnation = Annotated[int | None, Field(exclude_if=_absent)]
+_Holder = Annotated[Name | None, Field(exclude_if=_absent)]
+_OnlyOf = Annotated[Name | None, Field(exclude_if=_absent, description="Only for what this holder has registered")]
 
 
 class InstanceCommand(Command):
@@ -58,10 +59,17 @@ class InstanceCommand(Command):
 
 
 class RegisterInstance(InstanceCommand):
-    """Be here, as `spec` says. Identical: the lease is renewed; changed: events name what changed."""
+    """Be here, as `spec` says. Identical: the lease is renewed; changed: events name what changed.
+
+    `holder` is whoever registers, by an id that it has made for itself (None: it does not say). What another holder has
+    registered under this id is removed, and a new incarnation begins. `incarnation`: the one that the caller had, and only
+    returns to; it is refused when another has come since.
+    """
 
     type = "muster.instance.register.v1"
     spec: Spec
+    holder: _Holder = None
+    incarnation: _Incarnation = None
 
 
 class DeregisterInstance(InstanceCommand):
@@ -69,6 +77,7 @@ class DeregisterInstance(InstanceCommand):
 
     type = "muster.instance.deregister.v1"
     incarnation: int | None = None
+    holder: _OnlyOf = None
 
 
 class ReportHealth(InstanceCommand):
@@ -79,6 +88,7 @@ class ReportHealth(InstanceCommand):
     cause: Text | None = None
     check: Name = REPORTED
     incarnation: int | None = None
+    holder: _OnlyOf = None
 
 
 class Heartbeat(InstanceCommand):
@@ -86,6 +96,7 @@ class Heartbeat(InstanceCommand):
 
     type = "muster.instance.heartbeat.v1"
     incarnation: int | None = None
+    holder: _OnlyOf = None
 
 
 class SetMaintenance(InstanceCommand):
@@ -169,7 +180,7 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
         case ReportHealth():  # First, because it is most of all commands.
             return _reported(command, _spoken_for(command, instance, state))
         case Heartbeat():
-            return _heard(_spoken_for(command, instance, state))
+            return heard(_spoken_for(command, instance, state))
         case RegisterInstance():
             return _register(command, instance, state)
         case ObserveCheck() | ExpireLease() | ExpireTtl() | ExpireUnhealthy():
@@ -180,7 +191,8 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
             # No refusal when it is gone: a repeated removal finds nothing left to do.
             return [] if instance is None else [_removed(_spoken_for(command, instance, state), "requested")]
         case SetMaintenance() | ClearMaintenance() | DrainInstance() | UndrainInstance():
-            return _marked(command, _registered(command, instance, state))
+            cleared = [] if instance is not None else _cleared(command, state)
+            return cleared or _marked(command, _registered(command, instance, state))
         case _:
             assert_never(command)
 
@@ -209,7 +221,31 @@ def _spoken_for(
             f"{found.id} is at incarnation {found.incarnation}, not {command.incarnation}",
             incarnation=found.incarnation,
         )
+    # Who holds it does not have to know the number: the answer that had it may have been lost.
+    if command.holder is not None and command.holder != state.holders.get(found.id):
+        raise _another(found)
     return found
+
+
+def _another(found: Instance) -> StaleIncarnation:
+    return StaleIncarnation(
+        f"{found.id} is at incarnation {found.incarnation}, which another holder has registered",
+        incarnation=found.incarnation,
+    )
+
+
+def _cleared(
+    command: SetMaintenance | ClearMaintenance | DrainInstance | UndrainInstance, state: Service
+) -> list[ServiceEvent]:
+    """What takes a mark off the name of an instance that is gone; nothing, if none was kept for it."""
+    kept = state.kept.get(command.instance)
+    match command:
+        case ClearMaintenance() if kept is not None and kept.maintenance is not None:
+            return [InstanceMaintenanceCleared(instance=command.instance)]
+        case UndrainInstance() if kept is not None and kept.draining is not None:
+            return [InstanceDrainEnded(instance=command.instance)]
+        case _:
+            return []
 
 
 def _marked(
@@ -233,11 +269,11 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
         case ObserveCheck():
             # The spec may have lost the check since the checker asked it, within the same incarnation.
             known = command.check in instance.checks
-            return _checked(instance, command.check, command.status, command.cause) if known else []
+            return checked(instance, command.check, command.status, command.cause) if known else []
         case ExpireTtl():
             known = command.check in instance.checks
             cause = "no heartbeat within the ttl"
-            return _checked(instance, command.check, "unhealthy", cause) if known else []
+            return checked(instance, command.check, "unhealthy", cause) if known else []
         case ExpireLease():
             seconds = instance.spec.lease_seconds
             if seconds is None:
@@ -253,46 +289,33 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
 
 
 def _register(command: RegisterInstance, instance: Instance | None, state: Service) -> list[ServiceEvent]:
-    admit(command.spec.checks, instance.spec.checks if instance is not None else ())
     if instance is None:
-        health: Health = "unknown" if command.spec.checks else "healthy"
-        return [
-            # The stream's version only grows, also across removals, so no two incarnations get the same number.
-            InstanceRegistered(instance=command.instance, incarnation=state.version, spec=command.spec, health=health)
-        ]
+        return [_arrival(command, state.version, state.kept.get(command.instance, NOTHING))]
+    same = command.holder == state.holders.get(instance.id)
+    # Decided here, at the writer: whoever looks first and registers then may have been succeeded in between. A holder may
+    # have missed its own newest number, so it is asked for the number only where it cannot be told by its id.
+    if command.incarnation not in (None, instance.incarnation) and (not same or command.holder is None):
+        raise _another(instance)
+    if not same:
+        # Both in one batch, so nobody sees the name without an instance. What the one before still says (its leave, a
+        # heartbeat, a check's late result) is of an incarnation that is over.
+        kept = Kept(instance.maintenance, instance.draining, state.version)
+        return [_removed(instance, "succeeded"), _arrival(command, state.version + 1, kept)]
     # Nothing is recorded, but the lease gets its full length again: see `renews`.
-    if instance.spec == command.spec:
-        return []
-    return _changes(instance, command.spec)
+    return [] if instance.spec == command.spec else changes(instance, command.spec)
 
 
-def _changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
-    old, name = instance.spec, instance.id
-    events: list[ServiceEvent] = []
-    if (old.address, old.port) != (spec.address, spec.port):
-        events.append(InstanceAddressChanged(instance=name, address=spec.address, port=spec.port))
-    if old.metadata != spec.metadata:
-        events.append(InstanceMetadataChanged(instance=name, metadata=spec.metadata))
-    if old.tags != spec.tags:
-        events.append(InstanceTagsChanged(instance=name, tags=spec.tags))
-    if old.zone != spec.zone:
-        events.append(InstanceZoneChanged(instance=name, zone=spec.zone))
-    if old.weight != spec.weight:
-        events.append(InstanceWeightChanged(instance=name, weight=spec.weight))
-    if old.lease_seconds != spec.lease_seconds:
-        events.append(InstanceLeaseChanged(instance=name, lease_seconds=spec.lease_seconds))
-    if old.deregister_after_seconds != spec.deregister_after_seconds:
-        after = spec.deregister_after_seconds
-        events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
-    # The checks come before the health that follows from them: `evolve` takes the events in this order.
-    if old.checks != spec.checks:
-        kept = same_asked(old.checks, spec.checks)
-        events.append(InstanceChecksChanged(instance=name, checks=spec.checks, kept=kept))
-        health = health_of(carried_over(instance, spec.checks, kept).values())
-        if health != instance.health:
-            changed = InstanceHealthChanged(instance=name, was=instance.health, to=health, cause="the checks changed")
-            events.append(changed)
-    return events
+def _arrival(command: RegisterInstance, version: int, kept: Kept) -> InstanceRegistered:
+    # The stream's version only grows, also across removals, so no two incarnations get the same number.
+    return InstanceRegistered(
+        instance=command.instance,
+        incarnation=version,
+        spec=command.spec,
+        health="unknown" if command.spec.checks else "healthy",
+        holder=command.holder,
+        maintenance=kept.maintenance,
+        draining=kept.draining,
+    )
 
 
 def _reported(command: ReportHealth, instance: Instance) -> list[ServiceEvent]:
@@ -303,41 +326,18 @@ def _reported(command: ReportHealth, instance: Instance) -> list[ServiceEvent]:
             f"{command.check!r} is no ttl check of {instance.id}; only those and {REPORTED!r} can be reported",
             field="check",
         )
-    return _checked(instance, command.check, command.status, command.cause)
-
-
-def _heard(instance: Instance) -> list[ServiceEvent]:
-    events: list[ServiceEvent] = []
-    for check in instance.spec.checks:
-        if isinstance(check, TtlCheck) and (events_of_check := _checked(instance, check.name, "healthy", "heartbeat")):
-            events += events_of_check
-            # The next check is decided on what this one has changed. Otherwise two that recover together would both
-            # say that they changed the instance's health, and `evolve` would find a gap.
-            checks = {**instance.checks, check.name: replace(instance.checks[check.name], status="healthy")}
-            instance = replace(instance, checks=checks, health=health_of(checks.values()))
-    return events
-
-
-def _checked(instance: Instance, check: str, status: Health, cause: str | None) -> list[ServiceEvent]:
-    before = instance.checks.get(check)
-    was: Health = before.status if before else "unknown"
-    # A first report is recorded even when it says unknown: from then on the reported check counts for the health.
-    if before is not None and was == status:
-        return []
-    statuses = [found.status for name, found in instance.checks.items() if name != check]
-    statuses.append(status)
-    health = worst(statuses)
-    if health != instance.health:
-        flipped = InstanceHealthChanged(
-            instance=instance.id, was=instance.health, to=health, cause=cause, check=check, check_status=status
-        )
-        return [flipped]
-    return [InstanceCheckChanged(instance=instance.id, check=check, was=was, to=status, cause=cause)]
+    return checked(instance, command.check, command.status, command.cause)
 
 
 def _removed(instance: Instance, cause: Removal) -> InstanceDeregistered:
     return InstanceDeregistered(
-        instance=instance.id, incarnation=instance.incarnation, cause=cause, health=instance.health
+        instance=instance.id,
+        incarnation=instance.incarnation,
+        cause=cause,
+        health=instance.health,
+        keeps_maintenance=instance.maintenance is not None,
+        # To drain is to be about to leave. Who leaves on request has done so; who only fell silent has not.
+        keeps_drain=instance.draining is not None and cause != "requested",
     )
 
 

@@ -80,6 +80,9 @@ def row_of(position: int, document: Document) -> Row:
         event_type = EVENTS[document["type"]]
         if event_type not in _FLAT and event_type is not InstanceRegistered:
             return position, document
+        # Marks that were kept are rare, and hold instants, which the frame cannot carry.
+        if "maintenance" in document["data"] or "draining" in document["data"]:
+            return position, document
         # Only judged here: the frame to the parent cannot carry a datetime, so the text goes on and is parsed there.
         datetime.fromisoformat(document["time"])
         values = _judged(event_type, document["data"])
@@ -121,7 +124,7 @@ def _registration_judged(data: Document) -> Values:
     spec[_ZONE_AT] = intern(event.spec.zone)
     # Bytes can travel, objects of ours cannot. They are also the key under which `checks_of` keeps what it builds.
     spec[_CHECKS_AT] = checks
-    return event.instance, event.incarnation, event.health, spec
+    return event.instance, event.incarnation, event.health, event.holder, spec
 
 
 @lru_cache(_checks_known_max)
@@ -135,8 +138,9 @@ def built(event_type: type[Event], values: Values) -> Event:
     if event_type is InstanceHealthChanged:
         return _flip(values)
     if event_type is InstanceRegistered:
-        instance, incarnation, health, spec = values
-        return InstanceRegistered(instance=instance, incarnation=incarnation, health=health, spec=_spec(spec))
+        instance, incarnation, health, holder, spec = values
+        told = _spec(spec)
+        return InstanceRegistered(instance=instance, incarnation=incarnation, health=health, holder=holder, spec=told)
     # Not strict: the value of an event with one field comes twice, see `_flat`.
     return event_type(**dict(zip(_FLAT[event_type].names, values, strict=False)))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from domain.message import Event
 from domain.registry.instance import (
-    CheckStatus,
     Instance,
     InstanceCheckChanged,
     InstanceChecksChanged,
@@ -17,8 +16,8 @@ from domain.registry.instance import (
     InstanceMaintenanceSet,
     InstanceZoneChanged,
     LeaseExpired,
-    Mark,
 )
+from domain.registry.status import CheckStatus, Mark
 from muster.wire.registry.check import TtlCheck
 from projections.history import HISTORY, HistoryRow, transitions_max
 from projections.instances import INSTANCES

@@ -5,7 +5,7 @@ Rows are immutable, so a snapshot begins with copies of references and is encode
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache, partial
@@ -15,10 +15,13 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from cramjam import zstd
+from immutables import Map
 from pydantic import TypeAdapter
 
-from domain.registry.instance import CheckStatus, Instance, Mark
+from domain.registry.instance import Instance
 from domain.registry.service import Service
+from domain.registry.status import CheckStatus, Mark
+from domain.registry.versions import Kept
 from infra.log.decoded import checks_of
 from infra.log.snapshot import PartitionSnapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.registry.check import Health
@@ -44,6 +47,8 @@ built_max: Final = 1_024
 _SERVICES: Final = TypeAdapter(list[ServiceRow])
 _MIGRATIONS: Final = TypeAdapter(list[MigrationRow])
 T = TypeVar("T")
+Names = tuple[str, str, str | None, Kept | None]
+"""A service's stream, the name of an instance, and who holds it; or which marks are kept for it, when it is gone."""
 
 
 def _pieces(rows: Sequence[T], size: int) -> Iterator[list[T]]:
@@ -65,15 +70,33 @@ def _rows(chunk: bytes) -> Any:
     return orjson.loads(_unpacked(chunk))["rows"]
 
 
-def _instances(rows: list[Instance]) -> Iterator[bytes]:
-    """The instances as one chunk, or as several where one would be too large to be stored."""
+def _sized(kind: bytes, rows: Sequence[object]) -> Iterator[bytes]:
+    """The rows as one chunk, or as several where one would be too large to be stored."""
     encoded = orjson.dumps(rows, option=orjson.OPT_UTC_Z)
     if len(encoded) <= chunk_bytes_max or len(rows) == 1:
-        yield b'{"kind":"instances","rows":%b}' % encoded
+        yield b'{"kind":"%b","rows":%b}' % (kind, encoded)
     else:
         half = len(rows) // 2
-        yield from _instances(rows[:half])
-        yield from _instances(rows[half:])
+        yield from _sized(kind, rows[:half])
+        yield from _sized(kind, rows[half:])
+
+
+def _names(stream: str, service: Service) -> Iterator[Names]:
+    for name, holder in service.holders.items():
+        yield stream, name, holder, None
+    for name, kept in service.kept.items():
+        yield stream, name, None, kept
+
+
+def _beside(names: Iterable[Sequence[Any]]) -> tuple[Map[str, str], Map[str, Kept]]:
+    """The holders and the kept marks of a service, from what `_names` gave."""
+    holders, kept = {}, {}
+    for _, name, holder, marks in names:
+        if marks is None:
+            holders[name] = holder
+        else:
+            kept[name] = Kept(_mark(marks["maintenance"]), _mark(marks["draining"]), marks["version"])
+    return Map(holders), Map(kept)
 
 
 _service: Final = attrgetter("service")
@@ -124,6 +147,7 @@ class _Copies:
 
     facts: dict[str, object]
     versions: list[tuple[str, int]]
+    names: list[Names]
     history: list[tuple[str, str, int, tuple[int, ...]]]
     ids: list[tuple[str, str]]
     services: list[ServiceRow]
@@ -138,6 +162,8 @@ def _encoded(copies: _Copies) -> Iterator[bytes]:
     for kind, listed in (("versions", copies.versions), ("history", copies.history), ("ids", copies.ids)):
         for piece in _pieces(listed, small_rows_chunk_max):
             yield orjson.dumps({"kind": kind, "rows": piece})
+    for names in _pieces(copies.names, small_rows_chunk_max):
+        yield from _sized(b"names", names)
     for services in _pieces(copies.services, small_rows_chunk_max):
         yield b'{"kind":"services","rows":%b}' % _SERVICES.dump_json(services)
     for states in _pieces(copies.states, rows_chunk_max):
@@ -149,7 +175,7 @@ def _encoded(copies: _Copies) -> Iterator[bytes]:
     for migrations in _pieces(copies.migrations, rows_chunk_max):
         yield b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(migrations)
     for instances in _pieces(copies.instances, rows_chunk_max):
-        yield from _instances(instances)
+        yield from _sized(b"instances", instances)
 
 
 class Snapshotter:
@@ -220,6 +246,7 @@ class Snapshotter:
                 "terms": list(views.terms[number]),
             },
             versions=[(stream, streams[stream].version) for stream in map(service_stream, services)],
+            names=[names for stream in map(service_stream, services) for names in _names(stream, streams[stream])],
             history=[
                 (service, instance, row.events, row.positions)
                 for (service, instance), row in views.history.items()
@@ -236,6 +263,7 @@ class Snapshotter:
     def _restore(self, snapshot: PartitionSnapshot) -> None:
         partition, views = self._partition, self._views
         versions: dict[str, int] = {}
+        names: list[Sequence[Any]] = []
         migrations: list[MigrationRow] = []
         ids: list[Piece] = []
         for packed in snapshot.chunks:
@@ -251,6 +279,8 @@ class Snapshotter:
             plain = orjson.loads(chunk)["rows"]
             if kind == b"versions":
                 versions.update(plain)
+            elif kind == b"names":
+                names += plain
             elif kind == b"history":
                 for service, instance, count, positions in plain:
                     views.history[service, instance] = HistoryRow(count, tuple(positions))
@@ -266,10 +296,21 @@ class Snapshotter:
         partition.ids.restore(ids, datetime.fromisoformat(snapshot.facts["ids_since"]))
         partition.restored()
         views.shards.restore(partition.streams, migrations, datetime.fromisoformat(snapshot.facts["last_at"]))
-        for stream, version in versions.items():  # Last: a service's instances may stand in several chunks.
-            partition.streams[stream] = Service(version, dict(views.instances.get(name_of(stream), {})))
+        self._restore_services(versions, names)
+        # Behind all rows: with its cursor the partition says that it holds what the log holds up to there.
+        self._restore_facts(snapshot)
+
+    def _restore_facts(self, snapshot: PartitionSnapshot) -> None:
+        partition, views = self._partition, self._views
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]
         views.voids[partition.number] = snapshot.facts["voids"]
         views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]
+
+    def _restore_services(self, versions: Mapping[str, int], names: Sequence[Sequence[Any]]) -> None:
+        # Not chunk by chunk: the instances of a service may stand in several, and a service is made with all of them.
+        beside = {stream: _beside(some) for stream, some in groupby(names, itemgetter(0))}
+        for stream, version in versions.items():
+            instances = dict(self._views.instances.get(name_of(stream), {}))
+            self._partition.streams[stream] = Service(version, instances, *beside.get(stream, ()))

@@ -12,10 +12,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from domain.catalogue import DECIDERS
+from domain.registry.versions import Kept
 from muster.wire.stream import kind_of
 from projections.catalogue import PROJECTIONS
 
-_layout: Final = 6
+_layout: Final = 7
 """How chunks are laid out; the schemas do not say it."""
 
 _KEPT: Final = {decider.stream: decider.state for decider in DECIDERS if decider.state is not None}
@@ -42,7 +43,7 @@ def loaded(stream: str, plain: Any) -> Any:
 def revision() -> str:
     """The revision of snapshots that this code writes and reads."""
     schemas = [_plain(_schema(kind).json_schema(mode="serialization")) for kind in sorted(_KEPT)]
-    schemas += [_plain(TypeAdapter(row).json_schema()) for row in _ROWS]
+    schemas += [_plain(TypeAdapter(row).json_schema()) for row in (*_ROWS, Kept)]
     # A fold can change without its row's schema: the projection's revision says that.
     rows = [(projection.name, projection.revision) for projection in PROJECTIONS]
     said = json.dumps([_layout, rows, schemas], sort_keys=True)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from domain.catalogue import COMMANDS
 from domain.message import to_plain
 from domain.registry import service as s
-from domain.registry.instance import InstanceWeightChanged, evolve, health_of
+from domain.registry.instance import InstanceWeightChanged, evolve
+from domain.registry.status import health_of
 from infra.log.codec import event_from
 from muster.wire.error import Refused
 from projections.instances import INSTANCES

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.message import Event, Recorded, to_json
+from domain.registry.status import Mark
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
 from infra.log.decoded import DecodedRecords, row_of
 from infra.log.port import START, Batch, Document
 from muster.wire.error import Corrupt
 from muster.wire.registry.spec import Spec
 from tests.histories import specs
-from tests.sample import EVENTS, FULL, recorded, registered
+from tests.sample import EVENTS, FULL, NOON, recorded, registered
 
 MAPPER = CloudEventMapper()
 values = st.recursive(
@@ -48,7 +49,16 @@ def told(batch: Batch) -> list[Recorded] | tuple[str, Any]:
         return error.detail, error.context
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
+MARK = Mark("ann", "disk swap", NOON)
+LATER = (
+    replace(EVENTS[0], holder="h1"),
+    replace(EVENTS[0], maintenance=MARK),
+    replace(EVENTS[0], draining=MARK),
+    replace(EVENTS[-1], keeps_maintenance=True, keeps_drain=True),
+)
+
+
+@pytest.mark.parametrize("event", [*EVENTS, *LATER], ids=lambda event: event.type)
 def test_every_event_arrives_as_it_was(event: Event) -> None:
     document = document_of(event)
     [here] = MAPPER.events(3, Batch([(7, document)], START))

@@ -9,7 +9,13 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 
-from domain.registry.service import DeregisterInstance, DrainInstance, ReportHealth, SetMaintenance
+from domain.registry.service import (
+    DeregisterInstance,
+    DrainInstance,
+    RegisterInstance,
+    ReportHealth,
+    SetMaintenance,
+)
 from infra.log.call_thread import CallThread
 from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper
@@ -103,6 +109,20 @@ async def test_what_is_restored_is_what_was(kept):
     assert facts(partition) == facts(kept.partition)
     assert partition.commands_offset == kept.partition.commands_offset == 7
     assert seen(views) == seen(kept.views)
+
+
+async def test_who_holds_an_instance_and_which_marks_are_kept_is_restored(kept):
+    kept.group(
+        envelope("8", RegisterInstance(instance="held", spec=FULL, holder="h1")),
+        envelope("9", SetMaintenance(instance="held")),
+        envelope("10", RegisterInstance(instance="held", spec=FULL, holder="h2")),
+        envelope("11", DeregisterInstance(instance="b")),
+    )
+    await kept.snapshotter.take()
+    _, partition, _ = await kept.restored()
+    service = partition.streams["service/orders"]
+    assert (dict(service.holders), list(service.kept)) == ({"held": "h2"}, ["b"])
+    assert facts(partition) == facts(kept.partition)
 
 
 async def test_a_partition_goes_on_from_a_snapshot(kept):

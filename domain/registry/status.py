@@ -1,0 +1,43 @@
+"""What is said of an instance: statuses of its checks, and the marks that take it out of discovery."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from muster.wire.registry.check import Health, worst
+from muster.wire.registry.spec import Checks
+from muster.wire.value import value
+
+
+@value
+class CheckStatus:
+    """What one check last said, why, and since when it says so (UTC)."""
+
+    status: Health
+    cause: str | None
+    since: datetime
+
+
+@value
+class Mark:
+    """Why an instance is out of discovery, by whom and since when (UTC)."""
+
+    actor: str
+    reason: str | None
+    since: datetime
+
+
+def carried_over(statuses: Mapping[str, CheckStatus], before: Checks, checks: Checks) -> dict[str, CheckStatus | None]:
+    """The statuses once `checks` take the place of those `before`: those of unchanged checks and of reported health stay,
+    others begin anew (None).
+    """
+    # Compared as a whole: a check that asks elsewhere under its old name has no result yet.
+    unchanged = {check.name for check in checks if check in before}
+    own = {check.name for check in before}
+    # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
+    reported = {name: status for name, status in statuses.items() if name not in own}
+    return {check.name: statuses[check.name] if check.name in unchanged else None for check in checks} | reported
+
+
+def health_of(statuses: Iterable[CheckStatus | None]) -> Health:
+    """The worst of the check statuses; one that begins is unknown."""
+    return worst(["unknown" if check is None else check.status for check in statuses])

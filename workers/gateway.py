@@ -38,10 +38,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks.
-
-    `policy` says what the settings of this controller refuse of a command, whoever gives it.
-    """
+    """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks."""
 
     cluster: str
     controller: str
@@ -51,7 +48,6 @@ class Gateway:
     archives: Mapping[int, Archive]
     status: Callable[[], dict[str, Any]]
     check_output: Callable[[str, str], dict[str, Any]]
-    policy: Callable[[Envelope, Views], Refused | None] = lambda envelope, views: None
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""
@@ -95,7 +91,7 @@ class Gateway:
         return [self._judged(envelope, check) for envelope in envelopes]
 
     def _judged(self, envelope: Envelope, check: Check) -> Refused | None:
-        refused = check(envelope, self.views.shards) or self.policy(envelope, self.views)
+        refused = check(envelope, self.views.shards)
         if refused is None:
             return None
         # Asked again under its id, a command has the answer that it had, whatever has become of its shard or node since.

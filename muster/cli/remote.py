@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster.cli.outcome import json_option, run, say, show
+from muster.cli.outcome import json_option, run, show
 from muster.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]
         show(written)
         return
     again = ", as before" if written.duplicate else ""
-    say(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
+    click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 
 def remote(command: F) -> F:

@@ -34,6 +34,8 @@ def details(data: dict[str, Any]) -> str:
         rest = {key: data[key] for key in ("check", "cause") if data.get(key)}
     elif isinstance(spec := data.get("spec"), dict):
         shown, rest = f"{spec.get('address')}:{spec.get('port')}", {"incarnation": data.get("incarnation")}
+        # Marks that were kept from an earlier incarnation, by those who set them.
+        rest |= {name: f"by {mark['actor']}" for name in ("maintenance", "draining") if (mark := data.get(name))}
     else:
         shown, rest = "", {key: value for key, value in data.items() if key != "instance" and value is not None}
     return ", ".join(filter(None, (shown, *(f"{key}: {plain(value)}" for key, value in rest.items()))))

@@ -12,10 +12,11 @@ each read. `observe` takes over the token of another client. Transient errors ar
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, Unpack
+from urllib.parse import urlencode
 
 import orjson
 
@@ -62,6 +63,7 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
         self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds)
+        self._held: dict[tuple[str, str], Registration] = {}
 
     @cached_property
     def shards(self) -> "ShardControl":
@@ -112,8 +114,16 @@ class Client:
     ) -> Written:
         """Register the instance, or change its registration; with the same fields again, its lease is renewed."""
         spec = spec_of(address, port, fields)
+        # Who changes what a registration of this client holds is no successor to it.
+        held = self._held.get((service, instance))
         return await self.register_spec(
-            service, instance, spec, reason=reason, expected_version=expected_version, command_id=command_id
+            service,
+            instance,
+            spec,
+            reason=reason,
+            expected_version=expected_version,
+            command_id=command_id,
+            holder=None if held is None else held.holder,
         )
 
     async def register_spec(
@@ -125,11 +135,23 @@ class Client:
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
+        holder: str | None = None,
+        incarnation: int | None = None,
     ) -> Written:
-        """As `register`, with the whole spec. `expected_version`: only if the instance is at it (VersionConflict)."""
+        """As `register`, with the whole spec. `expected_version`: only if the instance is at it (VersionConflict).
+
+        `holder`: an id of your own; what another holder has registered is removed, and a new incarnation begins.
+        `incarnation`: the one that you had; if another has come since, it stays (StaleIncarnation).
+        """
         body = SPEC.dump_python(spec, mode="json", warnings=False)  # The controller validates it.
         return await self._write(
-            "PUT", (service, instance), body, reason=reason, expected_version=expected_version, command_id=command_id
+            "PUT",
+            (service, instance),
+            body,
+            reason=reason,
+            expected_version=expected_version,
+            command_id=command_id,
+            query=_given(holder=holder, incarnation=incarnation),
         )
 
     async def deregister(
@@ -138,12 +160,13 @@ class Client:
         instance: str,
         *,
         incarnation: int | None = None,
+        holder: str | None = None,
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
     ) -> Written:
-        """Remove the instance; with `incarnation` only that one (StaleIncarnation)."""
-        body = _given(incarnation=incarnation) or None
+        """Remove the instance; with `incarnation` or `holder` only that one, or what that one registered (StaleIncarnation)."""
+        body = _given(incarnation=incarnation, holder=holder) or None
         return await self._write(
             "DELETE",
             (service, instance),
@@ -170,10 +193,16 @@ class Client:
         return await self._write("PUT", (service, instance, "health"), body, reason=reason, command_id=command_id)
 
     async def heartbeat(
-        self, service: str, instance: str, *, incarnation: int | None = None, command_id: str | None = None
+        self,
+        service: str,
+        instance: str,
+        *,
+        incarnation: int | None = None,
+        holder: str | None = None,
+        command_id: str | None = None,
     ) -> Written:
-        """Renew the instance's lease and ttl checks."""
-        body = _given(incarnation=incarnation)
+        """Renew the instance's lease and ttl checks; with `incarnation` or `holder` only of that one (StaleIncarnation)."""
+        body = _given(incarnation=incarnation, holder=holder)
         return await self._write("POST", (service, instance, "heartbeat"), body, command_id=command_id)
 
     async def set_maintenance(
@@ -301,11 +330,18 @@ class Client:
         """Stay registered for the length of the block: heartbeats at a third of the lease (30 s unless given otherwise),
         deregistered at the end.
 
-        A lease that ran out meanwhile is taken again. After a deregistration on request it stays out: `lost` is set.
+        A lease that ran out meanwhile is taken again. After a deregistration on request it stays out, and so it does once
+        another process has registered under this name, which is not harmed by it: `lost` is set.
         """
         spec = spec_of(address, port, {"lease_seconds": 30.0, **fields})
-        async with keep_alive(self, service, instance, spec) as registration:
-            yield registration
+        name, registration = (service, instance), Registration(service, instance)
+        try:
+            async with keep_alive(self, registration, spec):
+                self._held[name] = registration
+                yield registration
+        finally:
+            if self._held.get(name) is registration:
+                del self._held[name]
 
     async def _mark(self, method: str, parts: tuple[str, ...], reason: str | None, command_id: str | None) -> Written:
         return await self._write(method, parts, _given(reason=reason), command_id=command_id)
@@ -319,13 +355,15 @@ class Client:
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
+        query: Mapping[str, object] | None = None,
     ) -> Written:
         service, *rest = parts
+        asked = f"?{urlencode(query)}" if query else ""
         return await write(
             self._transport,
             WRITTEN,
             method,
-            path_of("services", service, "instances", *rest),
+            path_of("services", service, "instances", *rest) + asked,
             body,
             reason=reason,
             expected_version=expected_version,

@@ -1,10 +1,15 @@
-"""Staying registered: register, heartbeat at a third of the lease, deregister at the end."""
+"""Staying registered: register, heartbeat at a third of the lease, deregister at the end.
+
+Each registration is held under a random id of its own. Whoever registers under the same name takes it over, and whatever this one
+says from then on is refused: it notices with its next heartbeat, is `lost`, and neither comes back nor takes the other one out.
+"""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
 from muster.wire.registry.answers import DEREGISTERED
@@ -17,20 +22,28 @@ _LOG: Final = logging.getLogger("muster.client.registration")
 
 
 class Registration:
-    """A registration that is kept alive. `incarnation` grows when a lost lease is taken again; `lost`: it was taken out."""
+    """A registration that is kept alive. `incarnation` grows when a lost lease is taken again; `lost`: it was taken out, or
+    another process has registered under its name. `holder` is the id under which it is held.
+    """
 
-    def __init__(self, service: str, instance: str, incarnation: int | None) -> None:
+    def __init__(self, service: str, instance: str) -> None:
         self.service = service
         self.instance = instance
-        self.incarnation = incarnation
+        self.holder = uuid4().hex
+        self.incarnation: int | None = None
         self.lost = asyncio.Event()
+
+    def lose(self, why: str) -> None:
+        """From here on it is not registered any more, and nothing is done about that."""
+        _LOG.error("%s/%s is lost: %s", self.service, self.instance, why)
+        self.lost.set()
 
 
 @asynccontextmanager
-async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) -> AsyncIterator[Registration]:
+async def keep_alive(client: "Client", registration: Registration, spec: Spec) -> AsyncIterator[Registration]:
     """Stay registered for the length of the block; see `Client.registered`. The spec must have a lease."""
-    written = await client.register_spec(service, instance, spec)
-    registration = Registration(service, instance, written.incarnation)
+    await _register(client, registration, spec)
+    service, instance = registration.service, registration.instance
     heart = asyncio.create_task(_beat(client, registration, spec), name=f"heartbeat {service}/{instance}")
     try:
         yield registration
@@ -38,6 +51,18 @@ async def keep_alive(client: "Client", service: str, instance: str, spec: Spec) 
         heart.cancel()
         await asyncio.wait([heart])  # `await heart` could not tell its cancellation from our own
         await _leave(client, registration)
+
+
+async def _register(client: "Client", registration: Registration, spec: Spec) -> None:
+    # With the incarnation from before, if there was one: a successor that has come since is not pushed out by our return.
+    written = await client.register_spec(
+        registration.service,
+        registration.instance,
+        spec,
+        holder=registration.holder,
+        incarnation=registration.incarnation,
+    )
+    registration.incarnation = written.incarnation
 
 
 async def _beat(client: "Client", registration: Registration, spec: Spec) -> None:
@@ -49,26 +74,28 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
             # A connection that hangs must not cost the lease: the next heartbeat takes another connection.
             async with asyncio.timeout(max(1.0, pause)):
                 await client.heartbeat(service, instance, incarnation=registration.incarnation)
-        except (ServiceNotFound, InstanceNotFound, StaleIncarnation):
-            await _return(client, registration, spec)
+        except (ServiceNotFound, InstanceNotFound):
+            await _return(client, registration, spec, gone=True)
+        except StaleIncarnation:
+            # Either somebody else is there, or we are, by a registration of which we have not heard the answer.
+            await _return(client, registration, spec, gone=False)
         except Refused as error:
-            _LOG.error("%s/%s cannot be kept registered: %s", service, instance, error.detail)
-            registration.lost.set()
+            registration.lose(error.detail)
         except (MusterError, TimeoutError) as error:
             _LOG.warning("heartbeat of %s/%s failed, the next one follows: %s", service, instance, error)
 
 
-async def _return(client: "Client", registration: Registration, spec: Spec) -> None:
-    """Register again, unless the instance was deregistered on request."""
+async def _return(client: "Client", registration: Registration, spec: Spec, *, gone: bool) -> None:
+    """Register again, unless the instance was deregistered on request, or another one has its name."""
     try:
-        if await _taken_out(client, registration):
-            registration.lost.set()
+        if gone and await _taken_out(client, registration):
+            registration.lose("it was deregistered on request")
             return
-        written = await client.register_spec(registration.service, registration.instance, spec)
-        registration.incarnation = written.incarnation
+        await _register(client, registration, spec)
+    except StaleIncarnation as error:
+        registration.lose(f"another process has registered under its name: {error.detail}")
     except Refused as error:
-        _LOG.error("%s/%s cannot be registered again: %s", registration.service, registration.instance, error.detail)
-        registration.lost.set()
+        registration.lose(f"it cannot be registered again: {error.detail}")
     # The next heartbeat is refused for the same reason as the last one, and leads here again.
     except Transient as error:
         _LOG.warning("%s/%s is not registered: %s", registration.service, registration.instance, error.detail)
@@ -81,16 +108,16 @@ async def _taken_out(client: "Client", registration: Registration) -> bool:
         # The controller's log is another one, or its beginning is gone: nobody can have asked for the removal here.
         return False
     last = history.items[-1] if history.items else None
-    if last is None or last.type != DEREGISTERED:
-        return last is not None  # Another process has registered under this name since.
-    return bool(last.data.get("cause") == "requested")
+    # If somebody has come meanwhile, the attempt to register says so.
+    return last is not None and last.type == DEREGISTERED and last.data.get("cause") == "requested"
 
 
 async def _leave(client: "Client", registration: Registration) -> None:
     if registration.lost.is_set():
         return
     try:
-        await client.deregister(registration.service, registration.instance, incarnation=registration.incarnation)
+        # By the holder and not by the incarnation: the answer that had the newest one may not have reached us.
+        await client.deregister(registration.service, registration.instance, holder=registration.holder)
     except Refused as error:
         _LOG.info("%s/%s was not deregistered: %s", registration.service, registration.instance, error.detail)
     except Transient as error:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-any_max: Final = 436
+any_max: Final = 441
 """How often `Any` may stand in the product."""
 
 CROWDED_FOLDERS: Final[frozenset[str]] = frozenset()
@@ -61,6 +61,7 @@ OPEN_ENDED: Final[frozenset[str]] = frozenset()
 """Functions `decide` and `evolve` that do not match a closed union, and leave it to none of the same name."""
 
 SHARED_CLASS_NAMES: Final[dict[str, str]] = {
+    "Changed": "muster's is one change of a watched instance; that of the views is what a batch changed, by key",
     "Event": "muster's is an event of the log as HTTP answers it; domain's is what all events derive from",
     "Instance": "muster's is what HTTP answers; domain's is what commands decide on",
     "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",

@@ -216,4 +216,39 @@ def test_what_the_first_release_served_is_served_as_it_was(part: str) -> None:
     then, now = json.loads(FIRST_RELEASE.read_text())[part], openapi_document()[part]
     if part == "components":
         then, now = then["schemas"], now["schemas"]
-    assert {name: found for name, found in then.items() if now.get(name) != found} == {}
+    assert {name: found for name, found in then.items() if not adds_to(found, now.get(name))} == {}
+
+
+def adds_to(then: Any, now: Any) -> bool:
+    """Whether `now` says all that `then` said, and beside it only what nobody has to know: optional parameters and fields."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(name in now and adds_to(found, now[name]) for name, found in then.items())
+    if isinstance(then, list) and then and all(isinstance(one, dict) and "name" in one for one in then):
+        known = {(one["in"], one["name"]) for one in then}
+        left = [one for one in now if (one["in"], one["name"]) in known]
+        added = [one for one in now if (one["in"], one["name"]) not in known]
+        return left == then and not any(one.get("required") for one in added)
+    return bool(then == now)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"properties": {}, "required": ["a"]},
+        {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+        {"properties": {"a": {"type": "string"}, "b": {}}, "required": ["a", "b"]},
+        {"properties": {"a": {"type": "string"}}},
+    ],
+    ids=["a field less", "another type", "a field that must be given", "a field that may be left out"],
+)
+def test_only_what_nobody_has_to_know_is_an_addition(changed: dict[str, Any]) -> None:
+    then = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
+    assert adds_to(then, {"properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]})
+    assert not adds_to(then, changed)
+
+
+def test_only_an_optional_parameter_is_an_addition() -> None:
+    first = {"in": "query", "name": "a", "required": False}
+    assert adds_to([first], [first, {"in": "query", "name": "b"}])
+    assert not adds_to([first], [first, {"in": "query", "name": "b", "required": True}])
+    assert not adds_to([first], [{**first, "required": True}])

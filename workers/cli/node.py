@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from muster.cli.outcome import REFUSED, say
+from muster.cli.outcome import REFUSED
 from muster.wire import DEFAULT_URL
 from muster.wire.error import MusterError
 
@@ -34,5 +34,5 @@ def run(log_json: bool, **options: Any) -> None:
     try:
         uvloop.run(serve(NodeSettings(**options)))
     except MusterError as error:
-        say(f"{error.name}: {error.detail}", err=True)
+        click.echo(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from muster.cli.outcome import say
+import click
+
 from muster.cli.table import table
 from workers.cli.place import LogPlace, opened, progress_line
 
@@ -69,13 +70,13 @@ def show_reports(reports: "Sequence[VerifyReport]") -> None:
     for report in reports:
         if report.breach is not None:
             where = f"partition {report.partition}, position {report.breach.position}"
-            say(f"Corrupt: {where}: {report.breach.reason}", err=True)
+            click.echo(f"Corrupt: {where}: {report.breach.reason}", err=True)
 
 
 def show_moves(report: "MovesReport") -> None:
     """A summary, and the first of what is owed and of the breaches."""
-    say(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
+    click.echo(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
     for owed in report.owed[:20]:
-        say(f"  still owed: {owed}")
+        click.echo(f"  still owed: {owed}")
     for breach in report.breaches[:20]:
-        say(f"Breach: {breach}", err=True)
+        click.echo(f"Breach: {breach}", err=True)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from muster.cli.outcome import say
+import click
+
 from muster.cli.text import plain
 from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
 from muster.wire.registry.answers import Instance, Mark, Written
@@ -11,7 +12,7 @@ from muster.wire.registry.answers import Instance, Mark, Written
 def show_written(written: Written, what: str) -> None:
     """One line on what a write did."""
     again = ", as before" if written.duplicate else ""
-    say(
+    click.echo(
         f"{written.status}{again}: {what}, incarnation {_or_dash(written.incarnation)}, version "
         f"{_or_dash(written.version)} (partition {written.partition}, position {written.position})"
     )
@@ -23,13 +24,13 @@ def show_change(change: Change) -> None:
         case Snapshot():
             for instance in change.instances:
                 _line("=", instance, _condition(instance))
-            say(f"-- {len(change.instances)} instances, watching from {change.token}")
+            click.echo(f"-- {len(change.instances)} instances, watching from {change.token}")
         case Appeared():
             _line("+", change.instance, _condition(change.instance))
         case Changed():
             _line("~", change.instance, _difference(change))
         case Removed():
-            # Without a cause the removal was found by comparing two snapshots: no event of it was seen.
+            # Without a cause the removal was found by comparing two snapshots: nobody has told of it.
             _line("-", change.instance, f"removed: {change.cause or 'while the watch was interrupted'}")
 
 
@@ -54,7 +55,7 @@ def state(instance: Instance) -> str:
 
 
 def _line(sign: str, instance: Instance, what: str) -> None:
-    say(f"{sign} {instance.service}/{instance.instance} {instance.endpoint} {what}")
+    click.echo(f"{sign} {instance.service}/{instance.instance} {instance.endpoint} {what}")
 
 
 def _condition(instance: Instance) -> str:
@@ -70,7 +71,7 @@ def _difference(change: Changed) -> str:
         if name in fields:
             mark = getattr(change.instance, name)
             found.append(f"{name} by {_by(mark)}" if mark else f"{name} over")
-    # These are said above, or follow from the others.
+    # These have been told above, or follow from the others.
     derived = {"health", "cause", "health_since", "check_status", "discoverable", "maintenance", "draining"}
     found += [f"{name}: {plain(getattr(change.instance, name))}" for name in sorted(fields - derived)]
     # One of the checks has changed, and the instance's health has not.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--lease", "lease_seconds", type=float, metavar="SECONDS", help="Gone without a heartbeat for so long.")
 @click.option("--deregister-after", "deregister_after_seconds", type=float, metavar="SECONDS", help="Of illness.")
 @click.option("--file", "file", type=click.Path(dir_okay=False, allow_dash=True), help="A JSON spec; - for stdin.")
+@click.option("--holder", help="Who holds it: an id of your own. What another one has registered is taken over.")
 @click.option("--expected-version", type=int, help="Only if the instance is at this version.")
 @reason_option
 @remote
@@ -42,6 +43,7 @@ def register(
     instance: str,
     metadata: tuple[str, ...],
     file: str | None,
+    holder: str | None,
     expected_version: int | None,
     reason: str | None,
     **fields: Any,
@@ -56,7 +58,7 @@ def register(
         # The file's metadata are replaced as a whole, as its tags and checks are.
         spec["metadata"] = dict(_pair(text) for text in metadata)
     try:
-        # Judged here already, so that a mistake is found without a controller.
+        # Judged here already, so that a mistake is told without a controller.
         wanted = spec_from(spec)
     except MusterError as error:
         fail(error, json=remote.json)
@@ -65,7 +67,7 @@ def register(
         service,
         instance,
         lambda client: client.register_spec(
-            service, instance, wanted, reason=reason, expected_version=expected_version
+            service, instance, wanted, reason=reason, expected_version=expected_version, holder=holder
         ),
     )
 
@@ -74,6 +76,7 @@ def register(
 @click.argument("service")
 @click.argument("instance")
 @click.option("--incarnation", type=int, help="Only this one.")
+@click.option("--holder", help="Only if this one has registered it.")
 @click.option("--expected-version", type=int, help="Only if the instance is at this version.")
 @reason_option
 @remote
@@ -82,6 +85,7 @@ def deregister(
     service: str,
     instance: str,
     incarnation: int | None,
+    holder: str | None,
     expected_version: int | None,
     reason: str | None,
 ) -> None:
@@ -91,7 +95,12 @@ def deregister(
         service,
         instance,
         lambda client: client.deregister(
-            service, instance, incarnation=incarnation, expected_version=expected_version, reason=reason
+            service,
+            instance,
+            incarnation=incarnation,
+            holder=holder,
+            expected_version=expected_version,
+            reason=reason,
         ),
     )
 
@@ -136,10 +145,16 @@ def maintenance(remote: Remote, service: str, instance: str, off: bool, reason: 
 @click.argument("service")
 @click.argument("instance")
 @click.option("--incarnation", type=int, help="Only for this one.")
+@click.option("--holder", help="Only if this one has registered it.")
 @remote
-def heartbeat(remote: Remote, service: str, instance: str, incarnation: int | None) -> None:
+def heartbeat(remote: Remote, service: str, instance: str, incarnation: int | None, holder: str | None) -> None:
     """Renew the lease and the ttl checks of INSTANCE of SERVICE."""
-    _write(remote, service, instance, lambda client: client.heartbeat(service, instance, incarnation=incarnation))
+    _write(
+        remote,
+        service,
+        instance,
+        lambda client: client.heartbeat(service, instance, incarnation=incarnation, holder=holder),
+    )
 
 
 def _write(remote: Remote, service: str, instance: str, work: "Callable[[Client], Awaitable[Written]]") -> None:

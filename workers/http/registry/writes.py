@@ -1,7 +1,9 @@
 """Writes of one instance: register, deregister, health, heartbeat, maintenance, drain."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from domain.catalogue import command_from
 from domain.registry.service import (
@@ -17,13 +19,25 @@ from domain.registry.service import (
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand
 from muster.wire.registry.spec import Spec
-from muster.wire.stream import service_stream
+from muster.wire.stream import Name, service_stream
 from workers.gateway import Gateway
-from workers.http.exchange import Reply, Request
+from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.routing import INSTANCE, Handler, Route
 from workers.http.write import answered, execute, write_of
 from workers.writer.published import reason_from
+
+
+class Registering(Reading):
+    """Who registers, beside the spec in the body."""
+
+    holder: Annotated[
+        Name | None,
+        Field(description="An id that the caller has made for itself; of another holder, a new incarnation"),
+    ] = None
+    incarnation: Annotated[
+        int | None, Field(description="The one that the caller had; refused when another has come since", ge=0)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +47,15 @@ class Registry:
     gateway: Gateway
 
     async def register(self, request: Request) -> Reply:
-        """Register the instance; the body is its spec."""
+        """Register the instance; the body is its spec, and the query says who registers."""
         service, instance = request.name("service"), request.name("instance")
-        spec = await request.fields()
-        data = {"instance": instance, "spec": spec}
-        return await self._execute(request, service, RegisterInstance.type, data, None)
+        data: dict[str, Any] = {"instance": instance, "spec": await request.fields()}
+        seconds = None
+        if request.scope["query_string"]:
+            asked = request.asked(Registering)
+            data |= {"holder": asked.holder, "incarnation": asked.incarnation}
+            seconds = asked.timeout_seconds
+        return await self._execute(request, service, RegisterInstance.type, data, None, seconds)
 
     def write(self, command: type[Command], *, reasoned: bool = False) -> Handler:
         """A command whose body is its own fields; `reasoned`: or `{reason}`."""
@@ -54,11 +72,17 @@ class Registry:
         return run
 
     async def _execute(
-        self, request: Request, service: str, type_name: str, data: dict[str, Any], reason: str | None
+        self,
+        request: Request,
+        service: str,
+        type_name: str,
+        data: dict[str, Any],
+        reason: str | None,
+        seconds: float | None = None,
     ) -> Reply:
         command = command_from(type_name, data)
         # Whatever is wrong with the request is found before the command is given, not after.
-        write = write_of(request)
+        write = write_of(request, seconds)
         envelope = write.envelope(service_stream(service), command, reason)
         return answered(await execute(self.gateway, envelope, write.seconds), write.known)
 
@@ -90,6 +114,7 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
             answer=Written,
             command=RegisterInstance,
             body=Spec,
+            query=Registering,
         ),
         write("DELETE", "", DeregisterInstance, "Deregister an instance"),
         write("PUT", "/health", ReportHealth, "Report an instance's health"),

@@ -8,6 +8,7 @@
 The first three are root streams. A saga lives in the partition of its root, so a command for either is routed by the root.
 """
 
+from functools import reduce
 from typing import Annotated, Final
 
 from pydantic import StringConstraints
@@ -30,11 +31,15 @@ MIGRATION: Final = "migration"
 SAGA_ROOTS: Final = {MIGRATION: KEYSPACE}
 """What sagas are called in their streams, and the kind of stream that each one's root is."""
 
-_ROOTS: Final = {SERVICE: f"{SERVICE}/{NAME}", KEYSPACE: f"{KEYSPACE}/{NAME}", CLUSTER: CLUSTER}
+_ROOTS: Final = {SERVICE: f"{SERVICE}/<name>", KEYSPACE: f"{KEYSPACE}/<name>", CLUSTER: CLUSTER}
+_SAGAS: Final = [f"{_ROOTS[root]}/{saga}/<number>" for saga, root in SAGA_ROOTS.items()]
+FORMS: Final = {**_ROOTS, SAGA: " or ".join(_SAGAS)}
+"""What streams are called, by kind, for people."""
+
 # At most 18 digits, so that each number fits into 64 bits.
-_SAGAS: Final = [f"{_ROOTS[root]}/{saga}/[1-9][0-9]{{0,17}}" for saga, root in SAGA_ROOTS.items()]
-PATTERNS: Final = {**_ROOTS, SAGA: "|".join(_SAGAS)}
-"""What streams are called, by kind, as regular expressions without anchors."""
+_PARTS: Final = (("<name>", NAME), ("<number>", "[1-9][0-9]{0,17}"), (" or ", "|"))
+PATTERNS: Final = {kind: reduce(lambda text, part: text.replace(*part), _PARTS, form) for kind, form in FORMS.items()}
+"""The same as regular expressions without anchors."""
 
 
 def service_stream(service: str) -> str:

@@ -13,8 +13,8 @@ from domain.catalogue import KIND_OF, Answer, command_from
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.problem import facts_of, verdict_of
+from muster.wire.stream import FORMS, PATTERNS
 from muster.wire.stream import NAME as NAME_FORM
-from muster.wire.stream import PATTERNS
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024
@@ -26,12 +26,6 @@ _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _RESERVED_IDS: Final = ("report/", "drain/", "expire/", "check/", "muster.", *(f"{kind}/" for kind in PATTERNS))
 """How the ids begin that controllers make for what they have seen, and for the steps and reports of sagas."""
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
-_FORM_OF: Final = {
-    "service": "service/<name>",
-    "keyspace": "keyspace/<name>",
-    "cluster": "cluster",
-    "saga": "keyspace/<name>/migration/<number>",
-}
 _STREAM_OF: Final = {type_name: re.compile(PATTERNS[kind]) for type_name, kind in KIND_OF.items()}
 
 
@@ -112,7 +106,7 @@ def reason_from(value: object) -> str | None:
 def _stream(value: object, type_name: str) -> str:
     if isinstance(value, str) and _STREAM_OF[type_name].fullmatch(value):
         return value
-    wanted = _FORM_OF[KIND_OF[type_name]]
+    wanted = FORMS[KIND_OF[type_name]]
     raise InvalidCommand(f"stream: a command of this type is for {wanted}", field="stream")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import aiohttp
@@ -165,9 +166,9 @@ async def bring_it_back(stage: Stage) -> None:
     stage.claims.figure("start of the process → healthy at the watcher", milliseconds(flip.at - began))
     row = stage.instance("users-1")
     stage.claims.claim(
-        "it is the same incarnation, at its new address",
-        row.incarnation == before.incarnation and row.endpoint != before.endpoint,
-        f"incarnation {row.incarnation}, {before.endpoint} → {row.endpoint}",
+        "it is a new incarnation, at its new address",
+        row.incarnation > before.incarnation and row.endpoint != before.endpoint,
+        f"incarnation {before.incarnation} → {row.incarnation}, {before.endpoint} → {row.endpoint}",
     )
     offered = sorted(row.instance for row in await stage.client.discover("users"))
     stage.claims.claim("discovery offers both again", offered == ["users-1", "users-2"], ", ".join(offered))
@@ -228,10 +229,10 @@ async def show_history(stage: Stage) -> None:
     kinds = [entry.type.removeprefix("muster.instance.").removesuffix(".v1") for entry in history.items]
     flips = [entry.data["to"] for entry in history.items if entry.type == "muster.instance.health_changed.v1"]
     stage.claims.claim(
-        "the history tells the registration, both flips and the move, in order",
+        "the history tells the registration, both flips and the succession, in order",
         kinds[0] == "registered"
         and [flip for flip in flips if flip != "unknown"] == ["healthy", "unhealthy", "healthy"]
-        and kinds.index("address_changed") > kinds.index("health_changed")
+        and ("deregistered", "registered") in pairwise(kinds)
         and [entry.at for entry in history.items] == sorted(entry.at for entry in history.items),
         f"{history.count} events",
     )

@@ -95,8 +95,12 @@ class Gateway:
         if refused is None:
             return None
         # Asked again under its id, a command has the answer that it had, whatever has become of its shard or node since.
-        executor = self.executors.get(self.partition_of(envelope.stream))
-        return None if executor is not None and executor.knows(envelope.id) else refused
+        return None if self.knows(envelope.stream, envelope.id) else refused
+
+    def knows(self, stream: str, id_: str) -> bool:
+        """Whether a command for the stream with this id has its answer already; see `Executor.knows`."""
+        executor = self.executors.get(self.partition_of(stream))
+        return executor is not None and executor.knows(id_)
 
     async def _catch_up(self) -> None:
         # All of them: what a rule asks about nodes and shards may stand in any partition.

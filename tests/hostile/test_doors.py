@@ -132,6 +132,7 @@ async def test_nobody_speaks_as_muster_itself(controller: Running, actor: str) -
         "drain/n1/k/0/0",
         "keyspace/k/migration/1/fence/1",
         "muster.saga.observe.v1/keyspace/k@3",
+        "prod.commands/3/17",
     ],
 )
 async def test_nobody_takes_the_ids_of_controllers(controller: Running, id_: str) -> None:

@@ -25,6 +25,8 @@ NAME: Final = re.compile(NAME_FORM)
 _ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _RESERVED_IDS: Final = ("report/", "drain/", "expire/", "check/", "muster.", *(f"{kind}/" for kind in PATTERNS))
 """How the ids begin that controllers make for what they have seen, and for the steps and reports of sagas."""
+_PLACE: Final = re.compile(r"([^/]*\.commands/)[0-9]+/[0-9]+")
+"""What the outcome of a published command without a usable id has for one: its place, in a cluster of any name."""
 _FIELDS: Final = frozenset(("id", "type", "stream", "data", "actor", "reason", "expected_version"))
 _STREAM_OF: Final = {type_name: re.compile(PATTERNS[kind]) for type_name, kind in KIND_OF.items()}
 
@@ -82,6 +84,8 @@ def command_id(value: object, *, inside: bool = False) -> str:
         raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
     # If a client used such an id first, the command of a controller or a data node under it would be taken for a repeat.
     reserved = next((begin for begin in _RESERVED_IDS if value.startswith(begin)), None)
+    if reserved is None and (place := _PLACE.fullmatch(value)):
+        reserved = place[1]
     if reserved is not None and not inside:
         raise InvalidCommand(f"id: {reserved}… are ids of controllers; choose another", field="id")
     return value

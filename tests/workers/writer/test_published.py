@@ -40,6 +40,8 @@ def test_everything_that_a_command_says_is_kept() -> None:
         ({"id": 7}, "id"),
         ({"id": "two words"}, "id"),
         ({"id": "x" * 201}, "id"),
+        ({"id": "report/keyspace/k/shard/0/open/1/n1/done"}, "id"),
+        ({"id": "prod.commands/0/17"}, "id"),
         ({"type": None}, "type"),
         ({"type": "muster.instance.vanish.v1"}, "type"),
         ({"type": "muster.instance.expire_lease.v1"}, "type"),

@@ -85,13 +85,24 @@ class Tasks:
         if command is None:
             partition = self.gateway.partition_of(stream)
             return outcome(Answer("", "unchanged", partition, self.gateway.views.cursors[partition].position))
-        # Made from the task and its outcome: a report that is sent again is the same command. Progress is new each
-        # time.
-        id_ = urandom(16).hex() if report.outcome == "progress" else f"report/{report.id}/{node}/{report.outcome}"
+        return Envelope(self._id(node, report, stream, command), stream, command, actor)
+
+    def _id(self, node: str, report: Report, stream: str, command: Command) -> str:
+        """The id of the report's command: the same for the same report of what is wanted, so that it counts once.
+
+        An answer is remembered under its id, a refusal too. So what nobody wants (not yet, or not any more) gets an id of its
+        own each time: reported early, under the true report's id, it would be the answer that the true one gets later.
+        """
+        if report.outcome == "progress":  # It is new each time.
+            return urandom(16).hex()
+        # What it says is in the id: two that differ are two commands, and neither keeps the other from being decided.
+        said = sha256(command.model_dump_json().encode()).hexdigest()[:16]
+        id_ = f"report/{report.id}/{node}/{report.outcome}/{said}"
         # Names of streams and nodes can be long. A hash of them is still the same for the same report.
         if len(id_) > id_chars_max:
             id_ = f"report/{sha256(id_.encode()).hexdigest()}"
-        return Envelope(id_, stream, command, actor)
+        wanted = report.id in self.gateway.views.shards.tasks.get(node, {})
+        return id_ if wanted or self.gateway.knows(stream, id_) else urandom(16).hex()
 
     def _command(self, node: str, report: Report) -> tuple[str, Command | None]:
         """The stream and the command of a report; none: it changes nothing. Raises InvalidCommand."""

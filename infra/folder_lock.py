@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,4 +43,6 @@ def hold(lock: Path, wait_seconds: float = 0.0) -> int:
 def write_holder(lock: int, pid: int) -> None:
     """Name another process as the holder of a held lock: a child that works in the folder for us."""
     os.truncate(lock, 0)
-    os.pwrite(lock, str(pid).encode(), 0)
+    # The lock is what counts. On a full disk nobody is named, and who looks for the holder has to ask elsewhere.
+    with suppress(OSError):
+        os.pwrite(lock, str(pid).encode(), 0)

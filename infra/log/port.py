@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
+from muster.wire.error import NotReady
+
 Document = dict[str, Any]
 """A record's CloudEvents document, parsed."""
 
@@ -25,6 +27,18 @@ class Cursor(NamedTuple):
     head: bytes
     term: int
     writer: str
+
+
+class StorageFailed(NotReady):
+    """What the log is stored on fails: it is full, read-only, or broken. Nothing of the call is in the log.
+
+    It goes by itself when the storage works again, so it ends nothing; outside it is a `NotReady` like any other.
+    """
+
+    @property
+    def name(self) -> str:
+        """See `MusterError`."""
+        return NotReady.__name__
 
 
 START = Cursor(position=-1, head_position=-1, head=bytes(32), term=0, writer="")
@@ -51,13 +65,15 @@ class EventLog(Protocol):
     async def claim(self, writer: str, after: Cursor) -> Cursor:
         """Start a term as `writer`; the cursor of our valid `TermStarted`. `after`: how far the caller has read.
 
-        The caller then reads from its own cursor up to the returned one before it decides anything.
+        The caller then reads from its own cursor up to the returned one before it decides anything. Raises StorageFailed when
+        the term cannot be recorded.
         """
 
     async def append(self, records: Sequence[StoredEvent]) -> None:
         """Append one batch, whole or not at all, at the positions that the records name.
 
-        Raises Fenced when another writer reigns, Uncertain when only the log can tell; both end the reign.
+        Raises Fenced when another writer reigns, Uncertain when only the log can tell, StorageFailed when nothing was
+        stored; all of them end the reign.
         """
 
     async def beat(self) -> None:

@@ -17,8 +17,8 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Persi
 
 from infra.log.call_thread import CallThread
 from infra.log.chain import Chain, link, term_started
-from infra.log.port import START, Batch, Cursor, Document
-from muster.wire.error import Corrupt, CursorRefused, Fenced, NotReady, Uncertain
+from infra.log.port import START, Batch, Cursor, Document, StorageFailed
+from muster.wire.error import Corrupt, CursorRefused, Fenced, Uncertain
 from muster.wire.stream import root_of
 
 idle_seconds: Final = 1.0
@@ -28,6 +28,10 @@ R = TypeVar("R")
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class NothingStored(PersistenceError):
+    """A recorder could not store the records, and is sure that none of them is there."""
 
 
 class RecorderLog:
@@ -70,15 +74,21 @@ class RecorderLog:
                 after = batch.cursor
             marker = term_started(after, writer, self._now(), self._source)
             # Refused, a rival has taken this position: we read what it wrote, and try again after that.
-            with suppress(IntegrityError):
+            try:
                 await self._insert([marker])
-                [started] = Chain(self.partition, after).follow([(marker.originator_version, None, marker.state)])
-                self._end = started.cursor.position
-                return started.cursor
+            except IntegrityError:
+                continue
+            except PersistenceError as error:
+                # Should it be stored all the same, it is a term of ours without a record: the next claim reads past it.
+                raise StorageFailed(f"partition {self.partition} cannot be written: {error}") from error
+            [started] = Chain(self.partition, after).follow([(marker.originator_version, None, marker.state)])
+            self._end = started.cursor.position
+            return started.cursor
 
     async def append(self, records: Sequence[StoredEvent]) -> None:
         """See `EventLog.append`."""
-        end = self._reigning()
+        # Whatever goes wrong from here on, the reign is over: only a claim finds out where the log ends.
+        end, self._end = self._reigning(), None
         # The recorder takes any position that is free: a batch further on would leave a gap, and a gap is damage.
         if records[0].originator_version != end + 1:
             raise Uncertain(f"the batch is for position {records[0].originator_version}, not {end + 1}")
@@ -86,19 +96,22 @@ class RecorderLog:
             await self._insert(records)
         except IntegrityError:
             raise Fenced(f"another writer has appended to partition {self.partition}") from None
+        except NothingStored as error:
+            raise StorageFailed(f"partition {self.partition} cannot be written: {error}") from error
         except PersistenceError as error:
             raise Uncertain(f"the append to partition {self.partition} failed: {error}") from error
         self._end = end + len(records)
 
     async def beat(self) -> None:
         """See `EventLog.beat`."""
+        end, self._end = self._reigning(), None
         try:
-            end = self._reigning()
             newer = await self._call(self._recorder.select_events, self._originator, gt=end, limit=1)
         except PersistenceError as error:
             raise Uncertain(f"the beat of partition {self.partition} failed: {error}") from error
         if newer:
             raise Fenced(f"another writer has appended to partition {self.partition}")
+        self._end = end
 
     def _reigning(self) -> int:
         if self._end is None:
@@ -187,7 +200,7 @@ class RecorderLog:
         try:
             return await _run(self._read_thread, partial(function, *args, **kwargs))
         except PersistenceError as error:
-            raise NotReady(f"partition {self.partition} cannot be read: {error}") from error
+            raise StorageFailed(f"partition {self.partition} cannot be read: {error}") from error
 
 
 async def _run(thread: CallThread | None, function: Callable[[], R]) -> R:

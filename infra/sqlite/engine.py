@@ -1,6 +1,7 @@
 """The embedded engine: a data folder with the log in SQLite, held by one process at a time."""
 
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from eventsourcing.persistence import PersistenceError
 
 from infra.folder_lock import FolderHeld, hold
 from infra.log.ahead import ReadAhead, is_long
@@ -15,6 +17,7 @@ from infra.log.call_thread import CallThread
 from infra.log.engine import Engine
 from infra.log.port import Batch, Cursor
 from infra.log.recorder import RecorderLog
+from infra.sqlite.failure import reason
 from infra.sqlite.log import LogRecorder, SqliteLog
 from infra.sqlite.snapshots import SqliteSnapshots
 from muster.wire.error import NotReady
@@ -66,7 +69,10 @@ def _partitions(folder: Path, wanted: int | None) -> int:
     """How many partitions the folder was made with. A stream's partition follows from it, so it never changes."""
     path = folder / ENGINE_FILE
     if not path.exists():
-        path.write_bytes(orjson.dumps({"partitions": wanted or 1}))
+        # Under another name first: on a full disk an empty file would be left, and the folder could never be opened.
+        written = path.with_suffix(".new")
+        written.write_bytes(orjson.dumps({"partitions": wanted or 1}))
+        written.replace(path)
     found = int(orjson.loads(path.read_bytes())["partitions"])
     if wanted not in (None, found):
         raise NotReady(f"{folder} was made with --partitions {found}; leave the option out, or use another --data")
@@ -88,7 +94,11 @@ async def open_embedded(
     `read_only`: for replay and verification beside a running controller; takes no lock and must not append. `alone`: start
     no process for reading long stretches.
     """
-    _prepare(folder, read_only=read_only)
+    try:
+        _prepare(folder, read_only=read_only)
+        found = _partitions(folder, partitions)
+    except OSError as error:
+        raise NotReady(f"the data folder {folder} cannot be used: {error.strerror}") from error
     # One thread each: appends never wait for long reads, and SQLite sees no two writers.
     with (
         closing(LogRecorder(folder / LOG_FILE)) as recorder,
@@ -96,12 +106,15 @@ async def open_embedded(
         closing(CallThread("log-read")) as reading,
     ):
         if read_only:
-            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
+            yield _opened(folder, recorder, found, cluster, writing, reading, alone=alone)
             return
         with _held(folder):
             # Only the holder of the folder makes the table: a reader beside a running controller must change nothing.
-            recorder.create_table()
-            yield _opened(folder, recorder, _partitions(folder, partitions), cluster, writing, reading, alone=alone)
+            try:
+                recorder.create_table()
+            except (sqlite3.Error, PersistenceError) as error:
+                raise NotReady(f"{folder / LOG_FILE} cannot be opened: {reason(error)}") from error
+            yield _opened(folder, recorder, found, cluster, writing, reading, alone=alone)
 
 
 def _opened(

@@ -6,15 +6,17 @@ busy. So a batch is one statement, which is its own transaction: with 64 records
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from infra.log.recorder import RecorderLog
+from infra.sqlite.failure import failure, reason
 
 statements_kept: Final = 32
 """How many statements stay prepared, one for each size of a batch; one for 2,000 records has 600 KB."""
@@ -42,7 +44,7 @@ class LogRecorder(SQLiteApplicationRecorder):
         except sqlite3.IntegrityError as error:
             raise IntegrityError(error) from error
         except sqlite3.Error as error:
-            raise PersistenceError(error) from error
+            raise failure(error) from error
 
     def _appending(self) -> sqlite3.Connection:
         """A connection of its own, for one thread at a time: those of the pool keep one prepared statement each."""
@@ -53,6 +55,15 @@ class LogRecorder(SQLiteApplicationRecorder):
                 self._file, isolation_level=None, check_same_thread=False, cached_statements=statements_kept
             )
         return self._connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[SQLiteCursor]:
+        try:
+            with self.datastore.transaction(commit=False) as cursor:
+                yield cursor
+        except (sqlite3.Error, PersistenceError) as error:
+            # A connection that cannot be opened raises an error of sqlite3 itself, one that fails later the recorder's.
+            raise PersistenceError(reason(error)) from error
 
     def close(self) -> None:
         """Let the file go."""
@@ -76,7 +87,7 @@ class LogRecorder(SQLiteApplicationRecorder):
             f"SELECT originator_version, topic, state FROM {self.events_table_name} WHERE originator_id=? "
             f"AND originator_version>? AND originator_version<=? ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?"
         )
-        with self.datastore.transaction(commit=False) as c:
+        with self._reading() as c:
             c.execute(statement, (*bounds, -1 if limit is None else limit))
             return [StoredEvent(originator_id, version, topic, state) for version, topic, state in c.fetchall()]
 
@@ -86,7 +97,7 @@ class LogRecorder(SQLiteApplicationRecorder):
             f"SELECT originator_version, NULL, state FROM {self.events_table_name} WHERE originator_id=? "
             "AND originator_version>? AND originator_version<=? ORDER BY originator_version"
         )
-        with self.datastore.transaction(commit=False) as c:
+        with self._reading() as c:
             c.execute(statement, (originator_id, gt, lte))
             records: list[tuple[int, None, bytes]] = c.fetchall()
             return records

@@ -1,11 +1,17 @@
 """Snapshots in SQLite: two generations for each partition, of which one is whole at any time."""
 
+import logging
 import sqlite3
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from infra.log.call_thread import CallThread
 from infra.log.snapshot import PartitionSnapshot, assembled, manifest, opened
+from infra.sqlite.failure import reason
+from muster.wire.error import NotReady
+
+_LOG: Final = logging.getLogger("muster.log")
 
 
 class SqliteSnapshots:
@@ -17,11 +23,19 @@ class SqliteSnapshots:
 
     async def load(self, partition: int) -> PartitionSnapshot | None:
         """See `SnapshotStore.load`."""
-        return await self._thread.call(partial(self._load, partition))
+        try:
+            return await self._thread.call(partial(self._load, partition))
+        except sqlite3.Error as error:
+            # It only makes a start faster: without one the log is read from its beginning.
+            _LOG.warning("no snapshot can be read", extra={"partition": partition, "reason": reason(error)})
+            return None
 
     async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""
-        await self._thread.call(partial(self._save, partition, snapshot))
+        try:
+            await self._thread.call(partial(self._save, partition, snapshot))
+        except sqlite3.Error as error:
+            raise NotReady(f"the snapshot of partition {partition} cannot be saved: {reason(error)}") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path)

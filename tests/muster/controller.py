@@ -46,6 +46,12 @@ class ControllerProcess:
         async with Client(self.url, timeout_seconds=30) as client:
             await client.services()
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

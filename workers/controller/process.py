@@ -28,7 +28,7 @@ from infra.sqlite.engine import open_embedded
 from workers.collector import COLLECTOR
 from workers.controller.assembly import ControllerParts, Resources, assembled
 from workers.controller.http_server import drain_seconds_max, listening_socket, serving, url_of
-from workers.controller.snapshots import keep_snapshots, take_last_snapshots
+from workers.controller.snapshots import keep_snapshots, restore_snapshots, take_last_snapshots
 from workers.gateway import Gateway
 from workers.peers.forwarding import Peers
 from workers.peers.members import Member
@@ -114,7 +114,7 @@ async def _projector(
 async def _working(parts: ControllerParts) -> AsyncIterator[None]:
     """Recover, then do all the controller's work for the length of the block. Entered once every log has been read."""
     COLLECTOR.off("recovery")
-    await asyncio.gather(*(snapshotter.restore() for snapshotter in parts.snapshotters.values()))
+    await restore_snapshots(parts.snapshotters)
     parts.application.restored()
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(one.run(), name=f"writer {number}") for number, one in parts.writers.items()]

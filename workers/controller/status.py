@@ -66,4 +66,6 @@ def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[s
         "command_ids_window_seconds": None if since is None else round((datetime.now(UTC) - since).total_seconds(), 1),
         "commands_offset": partition.commands_offset,
         "snapshot_position": snapshotter.position,
+        "snapshot_failures": snapshotter.failures,
+        "storage_failure": writer.failing,
     }

@@ -188,6 +188,7 @@ class Snapshotter:
         self._taken_at = -1
         self._since = time.monotonic()  # When the last one was taken; before the first one, when this began.
         self.last_seconds = 0.0
+        self.failures = 0
 
     @property
     def position(self) -> int:

@@ -6,9 +6,13 @@
 Group commit: what arrives while an append is under way is decided together in the next group. An answer leaves only
 after an append or beat that was begun after its decision has been acknowledged. When it is unknown whether an append
 succeeded, its requests wait: after the next claim the log says which commands were recorded; the others are decided again.
+
+When what the log is stored on fails (a full disk), all that waits is refused with the reason, and so is what comes until a
+claim succeeds again: it may take hours, and nobody should wait for it. Reads go on.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from domain.catalogue import Answer
-from infra.log.port import EventLog
+from infra.log.port import EventLog, StorageFailed
 from muster.wire.backoff import pause_seconds
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, Fenced, NotReady, Transient
@@ -28,6 +32,7 @@ from workers.writer.observer import ReignObserver
 from workers.writer.queue import CommandQueue
 from workers.writer.request import AnswerOrError, QueuedCommands, every, head, only
 
+_LOG: Final = logging.getLogger("muster.writer")
 tick_seconds: Final = 0.1
 beat_every_seconds: Final = 1.0
 reign_seconds: Final = 5.0
@@ -69,6 +74,7 @@ class Writer:
         self.number = partition.number
         self.state: State = "following"
         self.detail = "reading the log"
+        self.failing: str | None = None
         self.name = name
         self._views = views
         self._follower = LogFollower(log, partition, views)
@@ -140,6 +146,8 @@ class Writer:
             raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
             raise NotReady(f"partition {self.number} is written by another controller: {self.detail}")
+        if self.failing is not None:
+            raise NotReady(self.failing)
         self._queue.add(request, self._monotonic())
         self._work.set()
 
@@ -175,8 +183,23 @@ class Writer:
                     await self._reign()
             except Transient as error:
                 self.state, self.detail = "following", error.detail
+                if isinstance(error, StorageFailed):
+                    self._fails(error)
                 await asyncio.sleep(pause_seconds(tries, pause_seconds_min, pause_seconds_max))
                 tries += 1
+
+    def _fails(self, error: StorageFailed) -> None:
+        """Refuse all that waits, and what comes, with the reason; it is said once, however often it is tried again."""
+        if self.failing is None:
+            facts = {"partition": self.number, "reason": error.detail}
+            _LOG.error("writes are refused: the log cannot be stored", extra=facts)
+        self.failing = error.detail
+        self._refuse_waiting(NotReady(error.detail))
+
+    def _works(self) -> None:
+        if self.failing is not None:
+            _LOG.warning("writes are taken again", extra={"partition": self.number})
+        self.failing = None
 
     async def _follow(self) -> None:
         """Read to the log's end, and on as long as the partition is not wanted here."""
@@ -206,6 +229,7 @@ class Writer:
         # Our own TermStarted must be the last record: what comes after it is from a writer that has deposed us already.
         if self.partition.cursor != cursor:
             raise Fenced(f"partition {self.number} was claimed by another writer meanwhile")
+        self._works()
         self._claimed_at = self._proven_at = began
         for _ in self.partition.beginning(cursor, reign_seconds):
             await asyncio.sleep(0)  # With many instances this takes a while, in which reads are answered.
@@ -252,10 +276,13 @@ class Writer:
         began = self._monotonic()
         try:
             await (self.log.append(group.batch) if group.batch else self.log.beat())
-        except BaseException:  # Any failure ends the reign. The requests stay queued, and are answered in the next one.
+        except (
+            BaseException
+        ) as error:  # Any failure ends the reign. The requests stay queued, and are answered in the next one.
             self.partition.rollback(group)
             for request, answers in answered(taken, group.answers):
-                request.sent(len(answers))
+                # Of what failed before it was stored, everybody knows the fate: it is not in the log.
+                request.sent(0 if isinstance(error, StorageFailed) else len(answers))
             raise
         self._proven_at = began
         # The log has it. State and views move before the answers leave: a caller reads what it has just written. A crash
@@ -287,9 +314,9 @@ class Writer:
         for observer in self.observers:
             observer.changed(changed)
 
-    def _refuse_waiting(self) -> None:
-        error = NotReady(f"partition {self.number} is not written here: {self.detail}")
-        self._queue.refuse(self.partition.ids.recall, error)
+    def _refuse_waiting(self, error: NotReady | None = None) -> None:
+        why = error or NotReady(f"partition {self.number} is not written here: {self.detail}")
+        self._queue.refuse(self.partition.ids.recall, why)
 
 
 def answered(taken: Taken, answers: Sequence[Answer]) -> Iterator[tuple[QueuedCommands, Sequence[Answer]]]:

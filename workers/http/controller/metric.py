@@ -174,18 +174,23 @@ class Metrics(Collector):
             age.add_metric(labels, views.age_seconds(partition))
             term.add_metric(labels, cursor.term)
             voids.add_metric(labels, views.voids[partition])
-        yield from (position, age, term, voids, self._ids_window())
+        yield from (position, age, term, voids, *self._of_partitions())
         yield GaugeMetricFamily("muster_parked_rows", "Rows that stand still", value=len(views.parked))
         yield GaugeMetricFamily("muster_services", "Services with instances", value=len(views.services))
         instances = sum(map(len, views.instances.values()))
         yield GaugeMetricFamily("muster_instances", "Instances registered", value=instances)
 
-    def _ids_window(self) -> Metric:
+    def _of_partitions(self) -> tuple[Metric, ...]:
         window = GaugeMetricFamily(
             "muster_ids_window_seconds", "Time that remembered command ids cover", labels=["partition"]
         )
+        failing = GaugeMetricFamily("muster_storage_failing", "Writes are refused: no disk", labels=["partition"])
+        failures = CounterMetricFamily("muster_snapshot_failures", "Snapshots that failed", labels=["partition"])
         partitions = self._gateway.status().get("partitions", ())
         for status in partitions if isinstance(partitions, list) else ():
+            labels = [str(status.get("partition"))]
             if (seconds := status.get("command_ids_window_seconds")) is not None:
-                window.add_metric([str(status.get("partition"))], seconds)
-        return window
+                window.add_metric(labels, seconds)
+            failing.add_metric(labels, float(status.get("storage_failure") is not None))
+            failures.add_metric(labels, status.get("snapshot_failures", 0))
+        return window, failing, failures

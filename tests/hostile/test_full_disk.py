@@ -1,0 +1,45 @@
+"""A controller whose disk takes no more: reads go on, writes are refused with the reason, and it goes on by itself."""
+
+import asyncio
+import resource
+from pathlib import Path
+
+import pytest
+
+from muster import Client, NotReady, Timeout
+from tests.muster.controller import ControllerProcess, free_port
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
+
+
+def limit_files(pid: int, size: int) -> None:
+    """No file that the process writes may become longer than this: so a write fails, as it does on a broken disk."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_with_room(tmp_path: Path) -> None:
+    process = ControllerProcess(tmp_path / "data", free_port())
+    await process.start()
+    async with Client(process.url, timeout_seconds=2) as client:
+        await client.register("orders", "a", "10.0.0.1", 80)
+        written = (tmp_path / "data" / "log.sqlite-wal").stat().st_size
+        limit_files(process.pid, written)
+        # Who met the failure itself does not know the outcome; who comes after does. Both hear the reason.
+        with pytest.raises((Timeout, NotReady), match="the disk reports an I/O error"):
+            await client.register("orders", "b", "10.0.0.2", 80)
+        with pytest.raises(NotReady, match="the disk reports an I/O error"):
+            await client.register("orders", "b", "10.0.0.2", 80)
+        assert [one.instance for one in await client.instances("orders")] == ["a"]
+        limit_files(process.pid, resource.RLIM_INFINITY)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await client.register("orders", "c", "10.0.0.3", 80)
+                    break
+                except NotReady:
+                    await asyncio.sleep(0.1)
+        assert "c" in {one.instance for one in await client.instances("orders")}
+    assert process.stop() == 0
+    log = (tmp_path / "data.log").read_text()
+    assert log.count("writes are refused") == log.count("writes are taken again") == 1
+    assert "Traceback" not in log

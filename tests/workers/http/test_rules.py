@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -102,7 +103,7 @@ class World:
             await self.told.execute(Envelope(f"before-{number}", STREAM_OF[kind], command))
         return self
 
-    async def ask(self, method: str, path: str, body: Any) -> dict[str, Any]:
+    async def ask(self, method: str, path: str, body: Any, query: str = "") -> dict[str, Any]:
         sent: list[Any] = []
 
         async def receive() -> Any:
@@ -112,7 +113,7 @@ class World:
             sent.append(message)
 
         headers = [(b"idempotency-key", b"asked")]
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.app(scope, receive, send)
         answer: dict[str, Any] = orjson.loads(sent[1]["body"])
         return answer
@@ -125,7 +126,12 @@ async def by_its_route(world: World, route: Route, data: dict[str, Any]) -> str:
     for name in names:
         path = path.replace(f"{{{name}}}", str(PATH.get(name) or data[name]))
     body = {name: value for name, value in data.items() if name not in names}
-    answer = await world.ask(route.method, path, body["spec"] if route.command is RegisterInstance else body)
+    query = ""
+    if route.command is RegisterInstance:
+        # The spec is the body; who registers stands in the query.
+        body, beside = body["spec"], {name: found for name, found in body.items() if name != "spec"}
+        query = urlencode({name: found for name, found in beside.items() if found is not None})
+    answer = await world.ask(route.method, path, body, query)
     return str(answer.get("type", "")).removeprefix("urn:muster:") or str(answer["status"])
 
 

@@ -150,11 +150,12 @@ def _command(command: type[Command]) -> Json:
 
 def _outcome(outcomes: Sequence[Json]) -> Json:
     first = {one["status"]: one for one in reversed(outcomes)}
-    # Of the domain only: further modules may bring refusals of their own. These two are for readers, not for commands.
+    # Of the domain only: further modules may bring refusals of their own. These are for readers and for callers of HTTP.
     told = {name for name, error in BY_NAME.items() if issubclass(error, Refused)} - {
         "Refused",
         "NoHealthyInstances",
         "LogTrimmed",
+        "WrongCluster",
     }
     refusals = ", ".join(sorted(told))
     return {

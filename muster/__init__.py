@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         VerbNotAllowed,
         VersionConflict,
         WriteFailed,
+        WrongCluster,
         WrongPartition,
     )
     from muster.wire.read_model import Page
@@ -163,6 +164,7 @@ __all__ = [
     "VersionConflict",
     "WriteFailed",
     "Written",
+    "WrongCluster",
     "WrongPartition",
     "__version__",
     "to_service",
@@ -230,6 +232,7 @@ _NAMES_OF: Final = {
         "VerbNotAllowed",
         "VersionConflict",
         "WriteFailed",
+        "WrongCluster",
         "WrongPartition",
     ),
     "muster.wire.read_model": ("Page",),

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from domain.catalogue import Answer
 from infra.log.port import Archive
 from muster.wire.command import Envelope
+from muster.wire.controllers import LiveController
 from muster.wire.error import MusterError, NotReady, Refused, Timeout
 from muster.wire.route import partition_of
 from workers.rules import Check, refusal
@@ -38,7 +39,9 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks."""
+    """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks;
+    `controllers` those that share its log and live, itself among them (none: it has the log for itself).
+    """
 
     cluster: str
     controller: str
@@ -48,6 +51,7 @@ class Gateway:
     archives: Mapping[int, Archive]
     status: Callable[[], dict[str, Any]]
     check_output: Callable[[str, str], dict[str, Any]]
+    controllers: Callable[[], tuple[LiveController, ...]] = tuple
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""

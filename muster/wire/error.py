@@ -9,6 +9,7 @@
     │   ├── IdempotencyConflict                   422
     │   ├── TooLarge                              413
     │   ├── WrongPartition                        421, a command published to another partition than its stream's
+    │   ├── WrongCluster                          421, the controller belongs to another cluster than the caller means
     │   ├── NoHealthyInstances                    503
     │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound, MigrationNotFound   404
     │   ├── InvalidShardKey                       422
@@ -89,6 +90,10 @@ class TooLarge(Refused):
 
 class WrongPartition(Refused):
     """The command was published to a partition that its stream does not live in; `partition` is the one that is due."""
+
+
+class WrongCluster(Refused):
+    """The controller belongs to another cluster (`cluster`) than the one that the caller means."""
 
 
 class NoHealthyInstances(Refused):

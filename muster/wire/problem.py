@@ -30,6 +30,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.StaleIncarnation: 409,
     errors.TooLarge: 413,
     errors.WrongPartition: 421,
+    errors.WrongCluster: 421,
     errors.NoHealthyInstances: 503,
     errors.KeyspaceNotFound: 404,
     errors.ShardNotFound: 404,

@@ -59,6 +59,11 @@ async def registered(controller: Running) -> bool:
         (f"Host: evil.example\nOrigin: http://evil.example\nContent-Type: {JSON}", (421, "ForeignHost")),
         (f"Host: 127.0.0.1.evil.example\nContent-Type: {JSON}", (421, "ForeignHost")),
         (f"Host: [::1\nContent-Type: {JSON}", (421, "ForeignHost")),
+        (f"Host: HOST\nContent-Type: {JSON}\nMuster-Cluster: another", (421, "WrongCluster")),
+        (
+            f"Host: HOST\nContent-Type: {JSON}\nMuster-Cluster: default\nMuster-Cluster: another",
+            (400, "RepeatedHeader"),
+        ),
         (f"Host: HOST\nContent-Type: {JSON}\nMuster-Actor: ann\nMuster-Actor: bob", (400, "RepeatedHeader")),
         (f"Host: HOST\nContent-Type: {JSON}\nIdempotency-Key: a\nIdempotency-Key: a", (400, "RepeatedHeader")),
         (f"Host: HOST\nHost: HOST\nContent-Type: {JSON}", (400, "RepeatedHeader")),
@@ -83,6 +88,7 @@ async def test_a_request_that_may_not_come_in_changes_nothing(
         "Host: 127.0.0.7",
         "Host: HOST\nOrigin: http://HOST\nSec-Fetch-Site: same-origin",
         "Host: HOST\nSec-Fetch-Site: none",
+        "Host: HOST\nMuster-Cluster: default",
     ],
 )
 async def test_the_controllers_own_names_and_pages_come_in(controller: Running, headers: str) -> None:
@@ -109,6 +115,16 @@ def test_a_controller_has_the_name_that_it_gives_to_others() -> None:
     behind = Settings(http="127.0.0.1:8740", advertise="http://Muster.test:80").own_hosts
     assert Doors(behind).refusal("GET", [(b"host", b"muster.test")]) is None
     assert Doors(behind).refusal("GET", [(b"host", b"evil.example")]) is not None
+
+
+async def test_a_read_that_means_another_cluster_is_told_which_one_this_is(controller: Running) -> None:
+    status, problem = await told(controller, "GET /v1/services HTTP/1.1\nHost: HOST\nMuster-Cluster: other")
+    assert (status, problem["cluster"]) == (421, "default")
+    assert problem["detail"] == "this controller is of the cluster 'default', and 'other' is meant"
+    refused = Doors(cluster="größer").refusal("GET", [(b"muster-cluster", b"\xff\x1b")])
+    assert refused is not None
+    assert b"\x1b" not in refused.body
+    assert Doors(cluster="größer").refusal("GET", [(b"muster-cluster", "größer".encode())]) is None
 
 
 def test_a_controller_that_listens_for_others_may_have_any_name() -> None:

@@ -71,8 +71,9 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         views=views,
         executors=by_partition.executors,
         archives=engine.logs,
-        status=lambda: status(settings, engine, views, by_partition.writers, by_partition.snapshotters, projector),
+        status=lambda: status(gateway, settings, engine, by_partition.writers, by_partition.snapshotters, projector),
         check_output=partial(check_outputs, checker, views),
+        controllers=tuple if members is None else members.named,
     )
     by_partition.open(resources, views, members)
     drivers = [
@@ -144,7 +145,11 @@ def _application(
     more = () if settings.kafka is None else peer_routes.routes(writers)
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
     return application(
-        gateway, unready=partial(_unready, writers), mapper=mapper, more=more, doors=Doors(settings.own_hosts)
+        gateway,
+        unready=partial(_unready, writers),
+        mapper=mapper,
+        more=more,
+        doors=Doors(settings.own_hosts, settings.cluster),
     )
 
 

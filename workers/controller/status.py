@@ -7,6 +7,7 @@ from typing import Any
 from infra.log.engine import Engine
 from infra.settings import Settings
 from muster.wire.stream import name_of
+from workers.gateway import Gateway
 from workers.health.checker import Checker
 from workers.projector.projector import Projector
 from workers.views.snapshotter import Snapshotter
@@ -15,14 +16,17 @@ from workers.writer.writer import Writer
 
 
 def status(
+    gateway: Gateway,
     settings: Settings,
     engine: Engine,
-    views: Views,
     writers: Mapping[int, Writer],
     snapshotters: Mapping[int, Snapshotter],
     projector: Projector | None,
 ) -> dict[str, Any]:
-    """Role, log, the partitions (state, term, positions, ages, voids, command ids, snapshot), parked rows, projector."""
+    """Role, log, the live controllers that share it, the partitions (state, term, positions, ages, voids, command ids, snapshot),
+    parked rows, projector.
+    """
+    views = gateway.views
     states = {writer.state for writer in writers.values()}
     role = "writer" if "reigning" in states else "standby" if "following" in states else min(states, default="reader")
     return {
@@ -30,6 +34,7 @@ def status(
         "controller": settings.controller,
         "role": role,
         "log": engine.description,
+        "controllers": [{"controller": one.controller, "url": one.url} for one in gateway.controllers()],
         "partitions": [_partition(views, writer, snapshotters[number]) for number, writer in sorted(writers.items())],
         "parked": [
             {"projection": name, "key": list(key), "position": parked.position, "reason": parked.reason}

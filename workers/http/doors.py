@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from workers.http.exchange import Reply, problem
+from muster.wire.error import WrongCluster
+from workers.http.exchange import Reply, problem, problem_of
 
 _ONCE: Final = frozenset(
     (
@@ -23,6 +24,7 @@ _ONCE: Final = frozenset(
         b"idempotency-key",
         b"if-match",
         b"muster-actor",
+        b"muster-cluster",
         b"muster-reason",
         b"muster-token",
         b"origin",
@@ -40,10 +42,11 @@ _OWN_SITES: Final = frozenset((b"none", b"same-origin"))
 @dataclass(frozen=True, slots=True)
 class Doors:
     """`hosts` are the names under which a controller on loopback may be asked, besides those of loopback; None: any name will
-    do, since the controller listens for others too.
+    do, since the controller listens for others too. `cluster` is the controller's; None: it is not looked at.
     """
 
     hosts: frozenset[str] | None = None
+    cluster: str | None = None
 
     def refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Reply | None:
         """What is answered to a request that may not come in; None: it may. The names of headers are in lower case."""
@@ -56,6 +59,9 @@ class Doors:
             shown = host.decode("latin-1")[:200]
             detail = f"{shown!r} is not a name of this controller, which listens on loopback; ask http://127.0.0.1"
             return problem({"name": "ForeignHost", "status": 421, "detail": detail})
+        # Ports are used again: a script that was written for another controller must not write into this one.
+        if b"muster-cluster" in said and self.cluster is not None and said[b"muster-cluster"] != self.cluster.encode():
+            return _of_another_cluster(said[b"muster-cluster"], self.cluster)
         if b"origin" in said or b"sec-fetch-site" in said:
             foreign = _foreign(method, said, host)
             if foreign is not None:
@@ -70,6 +76,13 @@ def _repeated(names: list[bytes]) -> Reply:
     name = next(name.decode() for name in names if names.count(name) > 1)
     detail = f"{name}: the header stands there more than once"
     return problem({"name": "RepeatedHeader", "status": 400, "detail": detail, "field": name})
+
+
+def _of_another_cluster(meant: bytes, cluster: str) -> Reply:
+    shown = meant.decode(errors="backslashreplace")[:200]
+    return problem_of(
+        WrongCluster(f"this controller is of the cluster {cluster!r}, and {shown!r} is meant", cluster=cluster)
+    )
 
 
 @lru_cache(maxsize=256)

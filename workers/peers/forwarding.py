@@ -98,7 +98,8 @@ class Peers:
     async def _post(self, url: str, body: bytes) -> dict:  # type: ignore[type-arg]
         assert self._session is not None, "enter Peers before it is used"
         try:
-            async with self._session.post(url, data=body, headers=_JSON) as response:
+            # A peer sends nobody elsewhere: a redirect is another server's, and is not followed with a command in hand.
+            async with self._session.post(url, data=body, headers=_JSON, allow_redirects=False) as response:
                 answer = orjson.loads(await response.read())
         # Without a connection nothing was sent, so it may safely go elsewhere; after that, the outcome is unknown.
         except aiohttp.ClientConnectorError as error:

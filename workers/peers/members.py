@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from muster.wire.controllers import LiveController, controllers_max
+
 silent_seconds: Final = 0.6
 settle_seconds: Final = 0.4
 
@@ -53,6 +55,11 @@ class Members:
         if newest is None:
             return []
         return sorted(m for m, (at, _) in self._heard.items() if newest - at <= silent_seconds)
+
+    def named(self) -> tuple[LiveController, ...]:
+        """The live controllers, as clients are told of them; a topic that is flooded with names makes no answer longer."""
+        live = self.live()[:controllers_max]
+        return tuple(LiveController(controller=member.name, url=member.url) for member in live)
 
     def owner(self, partition: int) -> Member | None:
         """The controller that should write the partition, one that is live and ready; None: there is none."""

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.kafka.topic import CONTROLLERS, PREFIX, topic_name
+from muster.wire.controllers import is_url
 from workers.peers.members import Member, Members
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,9 @@ class Presence:
             member, state = Member(sign["controller"], sign["url"]), sign["state"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return  # Anybody may write to a topic.
+        # Clients are told of it, and would be sent there.
+        if not isinstance(member.name, str) or not isinstance(member.url, str) or not is_url(member.url):
+            return
         if state == "leaving":
             self._members.gone(member)
         else:

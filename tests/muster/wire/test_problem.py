@@ -13,7 +13,7 @@ STATUSES = {
     410: "LogTrimmed",
     412: "VersionConflict",
     413: "TooLarge ShardOverflow",
-    421: "WrongPartition",
+    421: "WrongPartition WrongCluster",
     422: "Refused InvalidInstance InvalidCommand IdempotencyConflict InvalidShardKey",
     500: "MusterError Corrupt CursorRefused",
     503: "Transient NoHealthyInstances NoShardsAvailable NotReady Unreachable DataUnavailable ReadFailed WriteFailed Fenced "

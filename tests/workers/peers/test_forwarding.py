@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from muster.wire.error import MusterError, NotReady, VersionConflict
+from muster.wire.error import MusterError, NotReady, Timeout, VersionConflict
 from workers.http.exchange import Reply, problem, problem_of
 from workers.peers.forwarding import Peers
 
@@ -31,3 +31,22 @@ async def test_an_error_of_a_peer_keeps_its_facts() -> None:
 async def test_what_only_a_newer_peer_knows_is_tried_again() -> None:
     odd = problem({"name": "FluxInverted", "detail": "odd", "status": 409})
     assert type(await raised_by_a_peer(odd)) is NotReady
+
+
+async def test_a_redirect_is_not_followed_with_a_command_in_hand() -> None:
+    taken: list[str] = []
+
+    async def away(_: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect("/taken")
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(request.path)
+        return web.json_response({"position": 9})
+
+    application = web.Application()
+    application.router.add_post("/v1/peer/prove/0", away)
+    application.router.add_post("/taken", take)
+    async with TestServer(application) as server, Peers() as peers:
+        with pytest.raises(Timeout, match="no answer"):
+            await peers.prove(str(server.make_url("")).rstrip("/"), 0)
+    assert taken == []

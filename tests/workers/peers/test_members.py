@@ -1,5 +1,6 @@
 """Who is alive and who should write what, as one controller sees it."""
 
+from muster.wire.controllers import controllers_max
 from workers.peers.members import Member, Members, settle_seconds, silent_seconds
 
 ANNA, BERT, CARL = (Member(name, f"http://{name}") for name in ("anna", "bert", "carl"))
@@ -73,3 +74,12 @@ def test_nothing_makes_us_forget_ourselves() -> None:
     members = all_heard(ANNA)
     members.gone(ANNA)
     assert set(owners(members)) == {ANNA}
+
+
+def test_clients_are_told_of_the_live_ones_and_of_no_more_than_a_few() -> None:
+    members = all_heard(ANNA, BERT)
+    assert [(one.controller, one.url) for one in members.named()] == [("anna", "http://anna"), ("bert", "http://bert")]
+    members.gone(BERT)
+    assert [one.controller for one in members.named()] == ["anna"]
+    crowd = [Member(f"m{number}", "http://m") for number in range(1_000)]
+    assert len(all_heard(ANNA, *crowd).named()) == controllers_max

@@ -1,12 +1,15 @@
 """What operators and orchestrators ask: status, liveness, readiness, metrics, and the API's own document."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 
+from muster.wire.controllers import LiveControllers
 from workers.gateway import Gateway
 from workers.http.controller.metric import Metrics
+from workers.http.controller.model import ControllerList
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
 from workers.http.reading import Reader
 from workers.http.routing import Route
@@ -21,6 +24,12 @@ def routes(
 
     async def status(_: Request) -> Reply:
         return Reply(orjson.dumps(gateway.status(), option=JSON_OPTIONS))
+
+    async def controllers(_: Request) -> Reply:
+        # Not before it can be asked for anything else: clients come here to learn whom to ask.
+        reader.ready()
+        named = LiveControllers(cluster=gateway.cluster, items=gateway.controllers())
+        return Reply(orjson.dumps(asdict(named)))
 
     async def alive(_: Request) -> Reply:
         return Reply(b'{"status":"alive"}')
@@ -46,6 +55,7 @@ def routes(
             tag="operation",
             answer=dict[str, Any],
         ),
+        Route("GET", "/v1/controllers", controllers, "List the live controllers", "operation", ControllerList),
         Route(
             "GET",
             "/healthz",

@@ -26,7 +26,13 @@ _LEVEL: Final[Parameter] = (
     {"enum": ["eventual", "session", "causal", "strong"], "default": "eventual"},
 )
 _TOKEN: Final[Parameter] = ("header", "Muster-Token", "What the answer must have seen", {"type": "string"})
-_READ: Final[tuple[Parameter, ...]] = (_LEVEL, _TIMEOUT, _TOKEN)
+_CLUSTER: Final[Parameter] = (
+    "header",
+    "Muster-Cluster",
+    "The cluster that is meant; a controller of another one refuses (421, WrongCluster)",
+    {"type": "string"},
+)
+_READ: Final[tuple[Parameter, ...]] = (_LEVEL, _TIMEOUT, _TOKEN, _CLUSTER)
 _WRITE: Final[tuple[Parameter, ...]] = (
     ("header", "Idempotency-Key", "The command's id: a repeat gets the first answer", {"type": "string"}),
     ("header", "If-Match", "The instance's version that the caller expects", {"type": "string"}),
@@ -34,6 +40,7 @@ _WRITE: Final[tuple[Parameter, ...]] = (
     ("header", "Muster-Reason", "Why", {"type": "string"}),
     _TIMEOUT,
     _TOKEN,
+    _CLUSTER,
 )
 _RESUME: Final[Parameter] = ("header", "Last-Event-ID", "The same, as browsers send it", {"type": "string"})
 _WATCH: Final[tuple[Parameter, ...]] = (

@@ -12,7 +12,7 @@ For another store, write a `muster.wire.shards.driver.ShardDriver`. Its server h
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -21,10 +21,11 @@ from muster.agent.membership import Membership
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
+from muster.client.controllers.known import backoff_seconds
 from muster.client.event_stream import follow
 from muster.client.keyed import Keyed
 from muster.client.shards import ShardControl
-from muster.client.transport import Transport, backoff_seconds, path_of
+from muster.client.transport import Transport, path_of
 from muster.wire import DEFAULT_URL
 from muster.wire.error import Refused, Transient
 from muster.wire.shards.answers import TASK, Task
@@ -37,7 +38,7 @@ class Agent:
     """One run of a data node's process, between its store and the controller; use it by calling `run`.
 
     `address` (`host:port`) is where clients and other nodes reach the store. `local` returns the copies that are here, in
-    any state. Belongs to one event loop.
+    any state. `url`, of one controller or of several, and `cluster` are as for `muster.Client`. Belongs to one event loop.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Agent:
         store: str,
         on_lease: Callable[[float], None],
         local: Local,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
+        cluster: str | None = None,
         zone: str = "",
         capacity: float = 1.0,
         lease_seconds: float = 5.0,
@@ -60,7 +62,7 @@ class Agent:
         self.node = node
         self._driver = driver
         self._local = local
-        self._transport = Transport(url, actor=f"node {node}", timeout_seconds=timeout_seconds)
+        self._transport = Transport(url, actor=f"node {node}", timeout_seconds=timeout_seconds, cluster=cluster)
         self._shards = ShardControl(self._transport)
         self._lease = Lease(on_lease)
         about = {"address": address, "zone": zone, "capacity": capacity, "store": store}

@@ -12,8 +12,10 @@ from typing import Final
 from uuid import uuid4
 
 from muster.agent.lease import Lease
-from muster.client.transport import Transport, backoff_seconds, path_of
-from muster.client.writing import write
+from muster.client.controllers.known import backoff_seconds
+from muster.client.transport import Transport, path_of
+from muster.client.writing import written_of
+from muster.wire.command import new_id
 from muster.wire.error import NodeNotFound, StaleIncarnation, Transient
 from muster.wire.registry.answers import WRITTEN, Written
 
@@ -63,9 +65,9 @@ class Membership:
     async def _renew(self) -> None:
         sent_at = time.monotonic()
         try:
-            # A third of the lease: a request that hangs leaves time for the next one, on another connection.
-            async with asyncio.timeout(self._lease_seconds / 3):
-                written = await self._write("POST", "renew", {"incarnation": self._incarnation})
+            # A third of the lease: within it a controller that hangs leaves time for another one, and all of it for the next
+            # renewal.
+            written = await self._write("POST", "renew", {"incarnation": self._incarnation}, self._lease_seconds / 3)
         except NodeNotFound:
             _LOG.warning(
                 "%s has been removed from the cluster: it joins again, and serves nothing until it has", self._node
@@ -76,14 +78,13 @@ class Membership:
         except StaleIncarnation as error:
             _LOG.error("%s serves nothing any more: %s", self._node, error.detail)
             raise
-        except (Transient, TimeoutError) as error:
-            _LOG.warning(
-                "the lease of %s was not renewed: %s", self._node, error if str(error) else "no answer in time"
-            )
+        except Transient as error:
+            _LOG.warning("the lease of %s was not renewed: %s", self._node, error.detail)
         else:
             # A renewal that changed something found the node lost: its shards may have changed, so it compares them anew.
             self._lease.renewed(sent_at, self._lease_seconds, anew=written.status == "accepted")
 
-    async def _write(self, method: str, verb: str, body: object) -> Written:
+    async def _write(self, method: str, verb: str, body: object, seconds: float | None = None) -> Written:
         path = path_of("nodes", self._node, *filter(None, (verb,)))
-        return await write(self._transport, WRITTEN, method, path, body)
+        reply = await self._transport.write(method, path, body, command_id=new_id(), timeout_seconds=seconds)
+        return written_of(self._transport, WRITTEN, reply)

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from muster.client.transport import Transport, backoff_seconds, path_of
+from muster.client.controllers.known import backoff_seconds
+from muster.client.transport import Transport, path_of
 from muster.wire.command import new_id
 from muster.wire.error import MusterError, Transient
 from muster.wire.shards.driver import Progress

@@ -12,7 +12,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from muster.agent.reports import TaskReport
-from muster.client.transport import backoff_seconds
+from muster.client.controllers.known import backoff_seconds
 from muster.wire.error import ChecksumMismatch, InvalidCommand, MusterError, ShardNotFound, StaleEpoch
 from muster.wire.shards.answers import Task
 from muster.wire.shards.driver import (

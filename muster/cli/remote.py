@@ -12,6 +12,7 @@ import click
 
 from muster.cli.outcome import json_option, run, show
 from muster.wire import DEFAULT_URL
+from muster.wire.error import MusterError
 
 if TYPE_CHECKING:
     from muster.client.client import Client
@@ -23,19 +24,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """The controller to talk to, and whether to answer with JSON."""
+    """The controllers to talk to, and whether to answer with JSON. `cluster`: which one is meant, if that was said."""
 
-    url: str
+    urls: tuple[str, ...]
     actor: str
     timeout_seconds: float
     json: bool
+    cluster: str | None = None
 
     def call(self, work: "Callable[[Client], Awaitable[T]]") -> T:
         """Run the work with an open client; a problem ends the process with its exit code."""
         from muster.client.client import Client  # here, since `--help` needs no aiohttp
 
         async def opened() -> T:
-            async with Client(self.url, actor=self.actor, timeout_seconds=self.timeout_seconds) as client:
+            about = {"actor": self.actor, "cluster": self.cluster}
+            async with Client(self.urls, timeout_seconds=self.timeout_seconds, **about) as client:
                 return await work(client)
 
         return run(opened, json=self.json)
@@ -51,16 +54,49 @@ def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]
     click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 
-def remote(command: F) -> F:
-    """The options --url, --actor, --timeout and --json; the command gets a `Remote` as `remote`."""
+def controllers_options(command: F) -> F:
+    """The options --url and --cluster, which the command gets as `urls` (each address apart) and `cluster`."""
+    url = click.option(
+        "--url",
+        "urls",
+        envvar="MUSTER_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        metavar="URL[,URL…]",
+        callback=_urls,
+        help="The controller, or several that share a log.",
+    )
+    cluster = click.option("--cluster", envvar="MUSTER_CLUSTER", help="Which cluster is meant; others refuse.")
+    return url(cluster(command))
 
-    @click.option("--url", envvar="MUSTER_URL", default=DEFAULT_URL, show_default=True, help="The controller.")
+
+def _urls(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    from muster.wire.controllers import urls_of  # here, since `--help` needs no pydantic
+
+    try:
+        return urls_of(text)
+    except MusterError as error:
+        raise click.BadParameter(error.detail.removeprefix("url: ")) from None
+
+
+def remote(command: F) -> F:
+    """The options --url, --cluster, --actor, --timeout and --json; the command gets a `Remote` as `remote`."""
+
+    @controllers_options
     @click.option("--actor", envvar="MUSTER_ACTOR", help="Who does it, for the record.  [default: user@host]")
     @click.option("--timeout", default=10.0, show_default=True, metavar="SECONDS", help="With all retries.")
     @json_option
     @wraps(command)
-    def wrapped(*args: Any, url: str, actor: str | None, timeout: float, json: bool, **kwargs: Any) -> Any:
-        return command(*args, remote=Remote(url, actor or default_actor(), timeout, json), **kwargs)
+    def wrapped(
+        *args: Any,
+        urls: tuple[str, ...],
+        cluster: str | None,
+        actor: str | None,
+        timeout: float,
+        json: bool,
+        **kwargs: Any,
+    ) -> Any:
+        return command(*args, remote=Remote(urls, actor or default_actor(), timeout, json, cluster), **kwargs)
 
     return wrapped  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""The client of a controller: typed, asynchronous, and it reads its own writes.
+"""The client of controllers: typed, asynchronous, and it reads its own writes.
 
     async with Client("http://127.0.0.1:8740", actor="deploy") as client:
         await client.register("orders", "orders-1", "10.0.0.7", 8080, tags=("blue",))
@@ -27,9 +27,9 @@ from muster.client.rows import RowsChanged, changes_of, page_of, row_of
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
-from muster.client.writing import write
+from muster.client.writing import write, written_of
 from muster.wire import DEFAULT_URL
-from muster.wire.command import Envelope, PublishedCommand
+from muster.wire.command import Envelope, PublishedCommand, new_id
 from muster.wire.read_model import Item, Page, ReadModel
 from muster.wire.registry.answers import (
     EVENT_PAGE,
@@ -54,15 +54,26 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A controller's client; use it as `async with Client(url) as client`.
+    """A client of a controller, or of several that share a log; use it as `async with Client(url) as client`.
+
+    `url` is one address or several: `"http://a:8740,http://b:8740"`, or a sequence. A call asks the one that answered last, and
+    goes on at the others when it is away, silent or not ready; while the client is open it learns of further ones. With
+    `cluster` the controllers of another cluster refuse (WrongCluster).
 
     `actor` is recorded with every write. `timeout_seconds` limits each call with all its retries. Raises the refusals
     of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` is for
     keyspaces, data nodes and migrations, `sagas` for sagas of all kinds.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, actor: str | None = None, timeout_seconds: float = 10.0) -> None:
-        self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds)
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        actor: str | None = None,
+        timeout_seconds: float = 10.0,
+        cluster: str | None = None,
+    ) -> None:
+        self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds, cluster=cluster)
         self._held: dict[tuple[str, str], Registration] = {}
 
     @cached_property
@@ -88,8 +99,13 @@ class Client:
 
     @property
     def url(self) -> str:
-        """The controller's address."""
+        """The address of the controller that is asked first: the one that answered last."""
         return self._transport.url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses of all controllers that are known by now, in the order in which they are asked."""
+        return self._transport.controllers.urls
 
     @property
     def token(self) -> str:
@@ -200,10 +216,18 @@ class Client:
         incarnation: int | None = None,
         holder: str | None = None,
         command_id: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Written:
-        """Renew the instance's lease and ttl checks; with `incarnation` or `holder` only of that one (StaleIncarnation)."""
+        """Renew the instance's lease and ttl checks; with `incarnation` or `holder` only of that one (StaleIncarnation).
+
+        `timeout_seconds`: not those of the client.
+        """
+        path = path_of("services", service, "instances", instance, "heartbeat")
         body = _given(incarnation=incarnation, holder=holder)
-        return await self._write("POST", (service, instance, "heartbeat"), body, command_id=command_id)
+        reply = await self._transport.write(
+            "POST", path, body, command_id=command_id or new_id(), timeout_seconds=timeout_seconds
+        )
+        return written_of(self._transport, WRITTEN, reply)
 
     async def set_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None

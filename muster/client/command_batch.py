@@ -8,7 +8,8 @@ from typing import Final
 import orjson
 from pydantic import TypeAdapter
 
-from muster.client.transport import Transport, backoff_seconds, path_of
+from muster.client.controllers.known import backoff_seconds
+from muster.client.transport import Transport, path_of
 from muster.wire.command import Envelope, PublishedCommand, document_of, new_id
 from muster.wire.registry.answers import Outcome
 

@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from typing import Final, TypeVar
 
-from muster.client.transport import TOKEN, Transport, backoff_seconds
+from muster.client.controllers.known import Misdirected, Way
+from muster.client.transport import TOKEN, Transport
 from muster.client.watch import OutOfStep
 from muster.wire.error import Transient, Unreachable
 
 T = TypeVar("T")
+STEADY_SECONDS: Final = 1.0
 _END: Final = b"\n\n"
 
 
@@ -59,42 +61,45 @@ async def follow(
 ) -> AsyncGenerator[T, None]:
     """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
 
-    Resumed after the last event that came whole, or begun anew when `take` raises OutOfStep. Raises refusals, and
-    Unreachable when no controller answers: at first within the transport's time, later within `reconnect_seconds_max`.
+    Resumed after the last event that came whole, at any controller, or begun anew when `take` raises OutOfStep. Raises
+    refusals, and Unreachable when none answers: at first within the transport's time, later within `reconnect_seconds_max`.
     """
-    seen, begun, tries = "", False, 0
-    loop = asyncio.get_running_loop()
-    gives_up_at = loop.time() + transport.timeout_seconds
+    seen, begun, loop = "", False, asyncio.get_running_loop()
+    way, gives_up_at = Way(transport.controllers), loop.time() + transport.timeout_seconds
     while True:
         # Only the first connection has to show what this client has seen before; later ones resume from what came on
-        # the watch.
-        token = transport.token if not begun else ""
+        # the watch. That is a place in the log, which all of its controllers read.
+        token, url, began_at = transport.token if not begun else "", way.url, loop.time()
         try:
-            async with aclosing(_events(transport, path, query, token, seen)) as events:
+            async with aclosing(_events(transport, url, path, query, token, seen)) as events:
                 async for id_, event, data in events:
                     # After a reset comes a snapshot; until all of it is here, there is nothing to resume from.
                     seen = "" if event == "reset" else id_
-                    begun, tries, gives_up_at = True, 0, math.inf
+                    begun, gives_up_at = True, math.inf
                     transport.observe(id_)
                     for change in take(event, data, id_):
                         yield change
         except OutOfStep:
             seen = ""
-        except Transient:
+        except (Transient, Misdirected) as error:
             # The connection had worked until now, so the time to come back begins with this failure.
             if gives_up_at == math.inf:
                 gives_up_at = loop.time() + reconnect_seconds_max
-            pause = backoff_seconds(tries)
-            tries += 1
+            # One that has worked goes on elsewhere at once; one that breaks off wherever it begins has to pause.
+            if loop.time() - began_at >= STEADY_SECONDS:
+                way = Way(transport.controllers)
+            pause = way.failed(url, error)
             if loop.time() + pause >= gives_up_at:
-                raise
+                raise way.trouble  # noqa: B904 what failed there has its own cause
             await asyncio.sleep(pause)
 
 
 async def _events(
-    transport: Transport, path: str, query: Mapping[str, str], token: str, seen: str
+    transport: Transport, url: str, path: str, query: Mapping[str, str], token: str, seen: str
 ) -> AsyncGenerator[tuple[str, str, bytes], None]:
-    """One connection's events: resumed after `seen`, or from a snapshot that is at least as new as `token`."""
+    """One connection's events, from the controller at `url`: resumed after `seen`, or from a snapshot at least as new as
+    `token`.
+    """
     query, headers = dict(query), {}
     if seen:
         headers["Last-Event-ID"] = seen
@@ -102,10 +107,10 @@ async def _events(
         headers[TOKEN] = token
         query.setdefault("consistency", "session")
     parser = EventParser()
-    async with transport.stream(path, query, headers) as content:
+    async with transport.stream(url, path, query, headers) as content:
         async for chunk in content.iter_any():
             for event in parser.feed(chunk):
                 yield event
     # A watch never ends by itself: the controller stops, or has cut off a client that reads too slowly. Either way the
     # caller connects again.
-    raise Unreachable(f"{transport.url} ended the watch")
+    raise Unreachable(f"{url} ended the watch")

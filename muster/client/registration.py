@@ -71,9 +71,10 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
     while not registration.lost.is_set():
         await asyncio.sleep(pause)
         try:
-            # A connection that hangs must not cost the lease: the next heartbeat takes another connection.
-            async with asyncio.timeout(max(1.0, pause)):
-                await client.heartbeat(service, instance, incarnation=registration.incarnation)
+            # A controller that hangs must not cost the lease: within this time another one is asked, or by the next heartbeat.
+            await client.heartbeat(
+                service, instance, incarnation=registration.incarnation, timeout_seconds=max(1.0, pause)
+            )
         except (ServiceNotFound, InstanceNotFound):
             await _return(client, registration, spec, gone=True)
         except StaleIncarnation:
@@ -81,7 +82,7 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
             await _return(client, registration, spec, gone=False)
         except Refused as error:
             registration.lose(error.detail)
-        except (MusterError, TimeoutError) as error:
+        except MusterError as error:
             _LOG.warning("heartbeat of %s/%s failed, the next one follows: %s", service, instance, error)
 
 

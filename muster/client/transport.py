@@ -1,14 +1,18 @@
 """Requests to a controller: retries with the same command id, problems as exceptions, the newest token kept.
 
-A `Transient` problem, a refused connection or a silent controller is tried again, with backoff and jitter, until
-`timeout_seconds` are over. A write that may have reached a controller ends with `Timeout`, which carries its
-`command_id`: retry with it to learn the outcome. One that has reached none ends with `Unreachable` or `NotReady`.
+A `Transient` problem, a refused connection or a silent controller is tried again, at the next controller if there is another,
+with backoff and jitter once all have failed, until `timeout_seconds` are over. A write that may have reached a controller ends
+with `Timeout`, which carries its `command_id`: retry with it to learn the outcome. One that has reached none ends with
+`Unreachable` or `NotReady`.
+
+What answers without being the controller that is meant (a proxy, a stranger's server, a controller of another cluster) is not
+believed, its redirects are not followed, and the next controller is asked.
 """
 
 import asyncio
-import random
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,18 +21,25 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from muster.wire.backoff import pause_seconds
+from muster.client.controllers.known import KnownControllers, Misdirected, Way
+from muster.client.controllers.learning import keep_learning
+from muster.wire.controllers import urls_of
 from muster.wire.error import InvalidCommand, MusterError, Timeout, Transient, Unreachable
 from muster.wire.problem import error_from
 
-BACKOFF_FIRST_SECONDS: Final = 0.05
-BACKOFF_MAX_SECONDS: Final = 1.0
 # Less than a call's whole time (10 s unless given otherwise): after a connection that hangs there is time for another
 # one.
 ATTEMPT_SECONDS_MAX: Final = 6.0
+# A call that was given up after so long has shown that its controller is silent.
+SILENT_SECONDS: Final = 0.5
+# A host that is lost answers no packet. Two tries of TCP, of which the second comes after a second.
+CONNECT_SECONDS_MAX: Final = 2.0
+# The controller may wait for its views twice before it begins to answer, each time for at most 5 s.
+WATCH_BEGINS_SECONDS_MAX: Final = 12.0
 # Three heartbeats of a watch, which the controller sends every 15 s.
 IDLE_SECONDS_MAX: Final = 45.0
 TOKEN: Final = "Muster-Token"
+MISDIRECTED: Final = 421
 Consistency = Literal["eventual", "session", "causal", "strong"]
 
 
@@ -40,25 +51,54 @@ class HttpReply:
     headers: Mapping[str, str]
 
 
-class Transport:
-    """One connection pool to the controller at `url`; `token` is merged from all tokens seen so far."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A request, as it goes to whichever controller is asked."""
 
-    def __init__(self, url: str, *, actor: str | None, timeout_seconds: float) -> None:
-        self.url = url.rstrip("/")
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    data: bytes | None = None
+    command_id: str | None = None
+
+
+class Transport:
+    """One connection pool to the controllers at `url`: one address, or several (see `muster.wire.controllers.urls_of`).
+
+    `cluster`: the one that is meant; controllers of another one are not asked for anything. `token` is merged from all tokens
+    seen so far. Proxies and credentials of the environment (HTTP_PROXY, ~/.netrc) are used with MUSTER_TRUST_ENV=1 alone.
+    """
+
+    def __init__(
+        self, url: str | Sequence[str], *, actor: str | None, timeout_seconds: float, cluster: str | None = None
+    ) -> None:
+        self.controllers = KnownControllers(urls_of(url))
         self.timeout_seconds = timeout_seconds
         self.token = ""
-        self._actor = actor
+        said = {"Muster-Actor": ("actor", actor), "Muster-Cluster": ("cluster", cluster)}
+        self._headers = {name: _header(field, value) for name, (field, value) in said.items() if value}
         self._session: aiohttp.ClientSession | None = None
+        self._learning: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address of the controller that is asked first."""
+        return self.controllers.first
 
     async def open(self) -> None:
         """Make the pool; nothing is sent yet."""
-        headers = {"Muster-Actor": _header("actor", self._actor)} if self._actor else {}
         # No limit on connections: each watch keeps one for as long as it lives, and must not take it from other calls.
         connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, headers=headers, trust_env=True)
+        trusted = os.environ.get("MUSTER_TRUST_ENV", "").lower() in ("1", "true", "yes")
+        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, trust_env=trusted)
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+            self._learning = None
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -80,7 +120,8 @@ class Transport:
                 query["consistency"] = consistency
         elif consistency != "eventual":
             query["consistency"] = consistency
-        return (await self._until_answered("GET", path, query, headers, None, None)).body
+        asked = _Asked(method="GET", path=path, query=query, headers=headers)
+        return (await self._until_answered(asked, self.timeout_seconds)).body
 
     async def write(
         self,
@@ -91,8 +132,9 @@ class Transport:
         command_id: str,
         reason: str | None = None,
         expected_version: int | None = None,
+        timeout_seconds: float | None = None,
     ) -> HttpReply:
-        """PUT, POST or DELETE, with the same command id at every try."""
+        """PUT, POST or DELETE, with the same command id at every try. `timeout_seconds`: not those of the transport."""
         headers = {"Idempotency-Key": _header("command_id", command_id)}
         if reason is not None:
             headers["Muster-Reason"] = _header("reason", reason)
@@ -101,83 +143,106 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         data = None if body is None else orjson.dumps(body)
-        return await self._until_answered(method, path, {}, headers, data, command_id)
+        asked = _Asked(method=method, path=path, query={}, headers=headers, data=data, command_id=command_id)
+        return await self._until_answered(asked, self.timeout_seconds if timeout_seconds is None else timeout_seconds)
 
     @asynccontextmanager
     async def stream(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+        self, url: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body of a server-sent event stream. Raises a problem, or Unreachable, also when the stream breaks off."""
+        """The body of a server-sent event stream of the controller at `url`.
+
+        Raises a problem, Misdirected, or Unreachable, also when the stream breaks off.
+        """
         headers = {"Accept": "text/event-stream", **headers}
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=ATTEMPT_SECONDS_MAX, sock_read=IDLE_SECONDS_MAX)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=IDLE_SECONDS_MAX)
         try:
-            async with self._pool.get(f"{self.url}{path}", params=query, headers=headers, timeout=limits) as response:
+            # A controller that is stopped still takes connections, and never says a word on them.
+            async with asyncio.timeout(WATCH_BEGINS_SECONDS_MAX):
+                response = await self._pool.get(
+                    f"{url}{path}", params=query, headers=headers, timeout=limits, allow_redirects=False
+                )
+            async with response:
                 if response.status != 200:
-                    raise _problem(response.status, await response.read())
+                    raise _problem(url, response.status, await response.read())
+                self._heard()
                 yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{self.url} broke the watch off: {_said(error)}") from error
+            raise Unreachable(f"{url} broke the watch off: {_said(error)}") from error
 
-    async def _until_answered(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str],
-        headers: dict[str, str],
-        data: bytes | None,
-        command_id: str | None,
-    ) -> HttpReply:
-        ends_at = time.monotonic() + self.timeout_seconds
-        maybe_done, tries = False, 0
+    async def _until_answered(self, asked: _Asked, seconds: float) -> HttpReply:
+        ends_at = time.monotonic() + seconds
+        way, maybe_done = Way(self.controllers), False
         while True:
+            url, left = way.url, ends_at - time.monotonic()
+            # A silent controller must leave time for the others.
+            limit = min(left if way.is_last else left / 2, ATTEMPT_SECONDS_MAX)
             try:
-                return await self._once(method, path, query, headers, data, ends_at - time.monotonic())
-            except Transient as error:
+                reply = await self._once(url, asked, limit)
+            except (Transient, Misdirected) as error:
                 # One try that may have arrived is enough: later refusals of a connection say nothing about it.
                 maybe_done = maybe_done or isinstance(error, Timeout)
-                pause = backoff_seconds(tries)
-                if time.monotonic() + pause >= ends_at:
-                    raise _final(error, command_id, maybe_done=maybe_done) from error
-            tries += 1
+                pause = way.failed(url, error)
+            except asyncio.CancelledError:
+                # The caller has waited long enough, for a controller that may be stopped: its next call begins at another.
+                if time.monotonic() + left - ends_at >= SILENT_SECONDS:
+                    self.controllers.failed(url)
+                raise
+            else:
+                way.answered(url)
+                self._heard()
+                return reply
+            if time.monotonic() + pause >= ends_at:
+                raise _final(way.trouble, asked.command_id, maybe_done=maybe_done)
             await asyncio.sleep(pause)
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str],
-        headers: dict[str, str],
-        data: bytes | None,
-        left_seconds: float,
-    ) -> HttpReply:
-        limits = aiohttp.ClientTimeout(total=max(0.01, min(left_seconds, ATTEMPT_SECONDS_MAX)))
+    async def _once(self, url: str, asked: _Asked, seconds: float) -> HttpReply:
+        limits = aiohttp.ClientTimeout(total=max(0.01, seconds), sock_connect=CONNECT_SECONDS_MAX)
         try:
             async with self._pool.request(
-                method, f"{self.url}{path}", params=query, headers=headers, data=data, timeout=limits
+                asked.method,
+                f"{url}{asked.path}",
+                params=asked.query,
+                headers=asked.headers,
+                data=asked.data,
+                timeout=limits,
+                allow_redirects=False,
             ) as response:
                 body = await response.read()
-                # Before the status is looked at: a refusal has a token too, of the state that it was judged by.
+                if response.status >= 300:
+                    problem = _problem(url, response.status, body)
+                    # A refusal has a token too, of the state that it was judged by.
+                    self.observe(response.headers.get(TOKEN, ""))
+                    if isinstance(problem, Unreachable) and asked.method != "GET":
+                        raise Timeout(problem.detail)
+                    raise problem
                 self.observe(response.headers.get(TOKEN, ""))
-                if response.status >= 400:
-                    raise _problem(response.status, body)
                 return HttpReply(body, response.headers)
         # There was no connection, so nothing was sent. With any other failure a write may have arrived.
-        except aiohttp.ClientConnectorError as error:
-            raise Unreachable(f"no controller answers at {self.url}: {_said(error)}", url=self.url) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Unreachable(f"no controller answers at {url}: {_said(error)}", url=url) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            detail = f"{self.url} gave no answer to {method} {path}: {_said(error)}"
-            raise (Unreachable(detail) if data is None and method == "GET" else Timeout(detail)) from error
+            detail = f"{url} gave no answer to {asked.method} {asked.path}: {_said(error)}"
+            raise (Unreachable(detail) if asked.method == "GET" else Timeout(detail)) from error
+
+    def _heard(self) -> None:
+        """A controller has answered: from now on it is asked which others there are."""
+        if self._learning is None and self._session is not None:
+            self._learning = asyncio.create_task(keep_learning(self.controllers, self._ask_who), name="controllers")
+
+    async def _ask_who(self, url: str) -> bytes:
+        """The live controllers, as the one at `url` names them. Raises MusterError."""
+        asked = _Asked(method="GET", path=path_of("controllers"), query={}, headers={})
+        try:
+            return (await self._once(url, asked, ATTEMPT_SECONDS_MAX)).body
+        except Misdirected as stranger:
+            raise stranger.error from None
 
     @property
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise RuntimeError("the client is not open: use `async with Client(…)`")
         return self._session
-
-
-def backoff_seconds(tries: int) -> float:
-    """A random pause that doubles with the tries: half to all of 50 ms, 100 ms, … up to 1 s."""
-    return pause_seconds(tries, BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS, random.random())
 
 
 def path_of(*parts: str) -> str:
@@ -207,18 +272,28 @@ def _header(field: str, value: str) -> str:
     return value
 
 
-def _problem(status: int, body: bytes) -> MusterError:
+def _problem(url: str, status: int, body: bytes) -> MusterError:
+    """The problem that a controller has answered with. Raises Misdirected when whoever answers is not the one that is meant."""
     try:
         problem: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         problem = None
     if isinstance(problem, dict) and str(problem.get("type", "")).startswith("urn:muster:"):
-        return error_from(problem)
-    what = f"answered {status} without a problem of ours; is there a proxy before it?"
-    return Unreachable(f"the controller {what}") if status in (502, 503, 504) else MusterError(f"the controller {what}")
+        error = error_from(problem)
+        # By this status a controller says so itself: it is of another cluster, or does not go by this name.
+        if status == MISDIRECTED:
+            raise Misdirected(error)
+        return error
+    detail = f"{url} answered {status} without a problem of ours; is there a proxy before it?"
+    # A proxy has lost what it was to pass on, or the answer.
+    if status in (502, 503, 504):
+        return Unreachable(detail)
+    if 300 <= status < 400:
+        detail = f"{url} sends to another address ({status}), which is not followed; name the controller itself"
+    raise Misdirected(MusterError(detail))
 
 
-def _final(error: Transient, command_id: str | None, *, maybe_done: bool) -> Transient:
+def _final(error: MusterError, command_id: str | None, *, maybe_done: bool) -> MusterError:
     if command_id is None or not maybe_done:
         return error
     detail = f"the outcome is unknown, retry with the command id {command_id}: {error.detail}"

@@ -21,7 +21,7 @@ that a write id is remembered for ever (a shard keeps the newest 100,000).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
@@ -47,6 +47,8 @@ WRITE_ID_BYTES_MAX: Final = 64
 class Keyspace:
     """A keyspace's client; use it as `async with Keyspace(name, url) as users`. Opening raises KeyspaceNotFound.
 
+    `url`, of one controller or of several, and `cluster` are as for `muster.Client`.
+
     `hold_seconds` is longer than the 10 s after which a cut-over is aborted, so that callers do not even see that.
     It bounds each call with all its retries, `attempt_seconds` each try, `timeout_seconds` the opening. Calls
     that are held back are refused at once beyond `held_operations_max` and `held_bytes_max` (keys and values).
@@ -58,16 +60,17 @@ class Keyspace:
     def __init__(
         self,
         name: str,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         hold_seconds: float = 15.0,
         attempt_seconds: float = 2.0,
         held_operations_max: int = 10_000,
         held_bytes_max: int = 64 << 20,
         timeout_seconds: float = 10.0,
+        cluster: str | None = None,
     ) -> None:
         self.name = name
-        self._transport = Transport(url, actor=None, timeout_seconds=timeout_seconds)
+        self._transport = Transport(url, actor=None, timeout_seconds=timeout_seconds, cluster=cluster)
         self._held = Held(held_operations_max, held_bytes_max)
         self._times = {"hold_seconds": hold_seconds, "attempt_seconds": attempt_seconds}
         self._opened: ShardRouter | None = None

@@ -15,7 +15,7 @@ from workers.node.process import NodeSettings, agent_of
 @asynccontextmanager
 async def data_node(name: str, data: Path, url: str, lease_seconds: float = 5.0) -> AsyncIterator[NodeServer]:
     """A data node that takes part, for the length of the block."""
-    settings = NodeSettings(node=name, data=data, url=url, lease_seconds=lease_seconds)
+    settings = NodeSettings(node=name, data=data, urls=[url], lease_seconds=lease_seconds)
     async with NodeServer(data, name, patience_seconds=1.0) as node:
         taking_part = asyncio.create_task(agent_of(node, settings).run())
         try:

@@ -13,18 +13,14 @@ from infra.local.child import free_port
 from muster import Client
 
 
-class KafkaController:
-    """One controller process."""
+class MusterProcess:
+    """One process of `muster`, which can be killed."""
 
-    def __init__(self, data: Path, bootstrap: str, prefix: str, name: str) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = data / f"{name}.log"
-        folder = str(data / name)
-        options = ["--kafka", bootstrap, "--prefix", prefix, "--http", f"127.0.0.1:{port}", "--data", folder]
-        command = [sys.executable, "-m", "muster", "up", *options]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+    def __init__(self, log: Path, *words: str) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "muster", *words]
+        with log.open("ab") as written:
+            self._process = subprocess.Popen(command, stdout=written, stderr=written, cwd=Path(__file__).parents[2])
 
     def signal(self, which: signal.Signals) -> None:
         os.kill(self._process.pid, which)
@@ -35,6 +31,16 @@ class KafkaController:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+
+class KafkaController(MusterProcess):
+    """One controller process."""
+
+    def __init__(self, data: Path, bootstrap: str, prefix: str, name: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        options = ["--kafka", bootstrap, "--prefix", prefix, "--http", f"127.0.0.1:{port}", "--data", str(data / name)]
+        super().__init__(data / f"{name}.log", "up", *options)
 
 
 @asynccontextmanager

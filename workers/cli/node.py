@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from muster.cli.outcome import REFUSED
-from muster.wire import DEFAULT_URL
+from muster.cli.remote import controllers_options
 from muster.wire.error import MusterError
 
 
@@ -20,7 +20,7 @@ from muster.wire.error import MusterError
 @click.option("--capacity", default=1.0, show_default=True, help="How much it takes, compared with others.")
 @click.option("--lease-seconds", default=5.0, show_default=True, help="For so long it may serve unheard.")
 @click.option("--serve-bytes-per-second", type=float, help="At most, to all who copy shards from it.")
-@click.option("--url", envvar="MUSTER_URL", default=DEFAULT_URL, show_default=True, help="The controller.")
+@controllers_options
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def run(log_json: bool, **options: Any) -> None:

@@ -22,11 +22,15 @@ _LOG: Final = logging.getLogger("muster.node")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """Settings of a data node. `advertise`: where others reach it (`host:port`), when that is not where it listens."""
+    """Settings of a data node. `advertise`: where others reach it (`host:port`), when that is not where it listens.
+
+    `urls` are the controllers; `cluster`: the one that is meant, if that was said.
+    """
 
     node: str
     data: Path
-    url: str
+    urls: Sequence[str]
+    cluster: str | None = None
     listen: str = "127.0.0.1:0"
     advertise: str | None = None
     zone: str = ""
@@ -80,7 +84,8 @@ def agent_of(node: NodeServer, settings: NodeSettings) -> Agent:
         store=store_id(settings.data),
         on_lease=node.serve_until,
         local=local,
-        url=settings.url,
+        url=settings.urls,
+        cluster=settings.cluster,
         zone=settings.zone,
         capacity=settings.capacity,
         lease_seconds=settings.lease_seconds,

@@ -89,7 +89,9 @@ def _call(remote: Remote, keyspace: str, work: "Callable[[Keyspace], Awaitable[T
     async def opened() -> T:
         # One option for both waits: for the controller, and for the node that serves the key.
         seconds = remote.timeout_seconds
-        async with Keyspace(keyspace, remote.url, hold_seconds=seconds, timeout_seconds=seconds) as found:
+        async with Keyspace(
+            keyspace, remote.urls, hold_seconds=seconds, timeout_seconds=seconds, cluster=remote.cluster
+        ) as found:
             return await work(found)
 
     return run(opened, json=remote.json)

@@ -29,6 +29,8 @@ class NodeControl:
         self.join_problem: str | None = None
         self.renewal = "unchanged"
         self.away = False
+        self.talks = asyncio.Event()
+        self.talks.set()
         self.map_read = asyncio.Event()
         self.map_read.set()
         self.hears = asyncio.Event()
@@ -79,6 +81,7 @@ class NodeControl:
     async def renew(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(f"renew {body['incarnation']}")
+        await self.talks.wait()
         if self.away:
             return _problem("NotReady", 503)
         if self.problem:
@@ -157,5 +160,6 @@ async def node_control() -> AsyncIterator[NodeControl]:
     finally:
         control.map_read.set()
         control.hears.set()
+        control.talks.set()
         control.break_off()
         await runner.cleanup()

@@ -35,7 +35,7 @@ class Participant:
             node="n1",
             address="n1:1",
             store="disk-1",
-            url=control.url,
+            url=options.pop("url", control.url),
             lease_seconds=LEASE,
             on_lease=self._leased,
             local=self._local,

@@ -26,14 +26,22 @@ class Seen:
 
 @dataclass
 class Wire:
-    """Answers requests with the next handler of the script, the last one for ever."""
+    """Answers requests with the next handler of the script, the last one for ever.
+
+    Which controllers live is asked by every client that is open for a while, and stands beside the script: `controllers` are
+    their URLs.
+    """
 
     script: deque[Handler]
     url: str = ""
+    controllers: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/controllers":
+            items = [{"controller": url, "url": url} for url in self.controllers]
+            return web.json_response({"cluster": "default", "items": items})
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         parsed = orjson.loads(body) if body else None

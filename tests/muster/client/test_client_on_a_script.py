@@ -9,7 +9,8 @@ import pytest
 
 from domain.registry.service import Heartbeat
 from muster import Client
-from muster.client.transport import backoff_seconds, merged
+from muster.client.controllers.known import backoff_seconds
+from muster.client.transport import merged
 from muster.wire.command import Envelope
 from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
 from muster.wire.problem import status_of

@@ -20,9 +20,8 @@ from tests.muster.keyspace.sharded import KEY, SHARDS, move, until, users
 
 async def test_a_channel_is_closed_when_no_shard_is_at_its_address_any_more():
     router = ShardRouter("users", hold_seconds=5, attempt_seconds=1, held=Held(10, 1_000))
-    transport = Transport("", actor=None, timeout_seconds=5)
     async with nodes(2, 1) as (one, other), map_server(shard_item(0, one)) as server:
-        transport.url = server.url
+        transport = Transport(server.url, actor=None, timeout_seconds=5)
         await transport.open()
         await router.open(transport)
         one_, other_ = router.channels.at(one.address), router.channels.at(other.address)

@@ -29,7 +29,7 @@ async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_w
             await client.register("orders", "b", "10.0.0.2", 80)
         with pytest.raises(NotReady, match="the disk reports an I/O error"):
             await client.register("orders", "b", "10.0.0.2", 80)
-        assert [one.instance for one in await client.instances("orders")] == ["a"]
+        assert [one.instance for one in (await client.instances("orders")).items] == ["a"]
         limit_files(process.pid, resource.RLIM_INFINITY)
         async with asyncio.timeout(20):
             while True:
@@ -38,7 +38,7 @@ async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_w
                     break
                 except NotReady:
                     await asyncio.sleep(0.1)
-        assert "c" in {one.instance for one in await client.instances("orders")}
+        assert "c" in {one.instance for one in (await client.instances("orders")).items}
     assert process.stop() == 0
     log = (tmp_path / "data.log").read_text()
     assert log.count("writes are refused") == log.count("writes are taken again") == 1

@@ -2,6 +2,9 @@
 
 Chunks that arrive during a write are installed in the next one, as one batch; so a copy is as fast as the slower of network
 and disk. Each transaction also moves the durable checkpoint, from which a copy continues when its source comes back.
+
+Progress is what grew here, or waits for its turn in a throttle; nothing else is. A copy that fails at the same place again and
+again receives its first message each time, and would never be given up.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ import grpc
 from infra.shards.record import LoggedChange, ShardRecord
 from infra.shards.store import ShardStore
 from muster.wire.backoff import pause_seconds
-from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient
+from muster.wire.error import LogTrimmed, ReadFailed, ShardNotFound, StaleEpoch, Transient, WriteFailed
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
 from muster.wire.shards.driver import CopyLimits, Location, OnProgress, Progress, ShardId
@@ -33,15 +36,31 @@ pause_seconds_max: Final = 1.0
 
 @dataclass(slots=True)
 class Patience:
-    """How long a source may be silent: `seconds` since something from it was installed, or it said that nothing is new."""
+    """How long a copy may stand still: `seconds` since it grew, waited in a throttle, or had all that its source has.
+
+    `most`: the records, bytes and changes that it had at most.
+    """
 
     seconds: float
     heard_at: float = field(default_factory=time.monotonic)
     tries: int = 0
+    most: tuple[int, int, int] | None = None
 
     def heard(self) -> None:
-        """Something came from the source, and is durable here."""
+        """It goes on."""
         self.heard_at, self.tries = time.monotonic(), 0
+
+    def grew(self, record: ShardRecord) -> bool:
+        """Whether the copy has more than it ever had. The first time it is only noted: that was here before."""
+        now = record.records, record.bytes, record.position
+        most, self.most = self.most, now
+        if most is None:
+            return False
+        self.most = max(most[0], now[0]), max(most[1], now[1]), max(most[2], now[2])
+        if self.most == most:
+            return False
+        self.heard()
+        return True
 
     async def wait(self, error: Transient) -> None:
         """Pause before the next try, longer each time. Raises the error when the source has been silent for too long."""
@@ -85,13 +104,18 @@ class Pull:
         """Return when the snapshot is installed to its end."""
         throttle = Throttle(limits.bytes_per_second)
         while not complete(record := await self.threads.run(hidden, self.store, self.shard)):
+            patience.grew(record)
             try:
                 await self._snapshot(record, throttle, on_progress, patience)
             except LogTrimmed:
                 # The changes since the checkpoint are gone at the source: only a new snapshot can be completed.
                 await self.threads.run(self.store.restart, self.shard, record.copy)
+                patience.most = None
+            except WriteFailed:
+                raise  # Our own disk: no source mends it. The saga counts the attempt, and says why.
             except Transient as error:
                 await patience.wait(error)
+        patience.grew(record)
         return record
 
     async def follow(
@@ -104,6 +128,9 @@ class Pull:
                 return await self._tail(record, patience, seen)
             except LogTrimmed:
                 await self.threads.run(self.store.restart, self.shard, record.copy)
+                patience.most = None
+            except WriteFailed:
+                raise
             except Transient as error:
                 await patience.wait(error)
 
@@ -135,16 +162,24 @@ class Pull:
             part_bytes=throttle.part_bytes(part_bytes_max),
         )
         position = size = 0
+
+        async def waits() -> None:
+            patience.heard()
+            on_progress(Progress(record.bytes, size or None, record.records))
+
         async with (
             self._calling(self.stub.Snapshot(request)) as parts,
-            aclosing(gathered(parts, throttle, ahead_bytes_max)) as lists,
+            aclosing(gathered(parts, throttle, ahead_bytes_max, waits)) as lists,
         ):
             async for some in lists:
+                if not any(part.ByteSize() for part in some):
+                    await waits()  # In the throttle of the source.
+                    continue
                 if some[0].digest:
                     position, size = some[0].position, some[0].bytes
                 record = await self.threads.run(_install, self.store, self.shard, record.copy, position, some)
-                patience.heard()
-                on_progress(Progress(record.bytes, size, record.records))
+                if patience.grew(record):
+                    on_progress(Progress(record.bytes, size, record.records))
         # In a transaction of its own, after all others: a crash before it only asks for the snapshot's end again.
         await self.threads.run(self.store.install, self.shard, record.copy, position=position, done=True)
 
@@ -157,8 +192,9 @@ class Pull:
             async for some in lists:
                 if any(message.changes for message in some):
                     record = await self.threads.run(_replay, self.store, self.shard, record.copy, some)
-                patience.heard()
                 last = some[-1]
+                if not patience.grew(record) and last.head == record.position:
+                    patience.heard()
                 if seen(Seen(record, last.head, last.digest, last.fenced)):
                     return record
         raise ReadFailed(f"{self.source.address} has ended the tail of {self.shard}")

@@ -104,9 +104,15 @@ class LmdbDriver:
         pull, patience = self._pull(shard, source), self._patience()
         caught: asyncio.Future[Extent] = asyncio.get_running_loop().create_future()
 
+        position = -1
+
         def seen(now: Seen) -> bool:
+            nonlocal position
             if not caught.done():
-                on_progress(Progress(now.record.bytes, None, now.record.records, now.lag_records))
+                # The first word of each new try says only what is known already.
+                if now.record.position > position:
+                    on_progress(Progress(now.record.bytes, None, now.record.records, now.lag_records))
+                position = now.record.position
                 if now.lag_records <= limits.lag_records_max and consistent(now.record):
                     patience.endless()
                     caught.set_result(now.record.extent)

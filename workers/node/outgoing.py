@@ -65,7 +65,8 @@ class Giving:
                     while (part := await asyncio.shield(coming)) is not None:
                         coming = self._threads.start(next, parts, None)
                         size = part.ByteSize()
-                        await self._throttle.take(size)
+                        # Without a word for so long the reader would give up: an empty part says that there is more to come.
+                        await self._throttle.take(size, lambda: self._send(node_pb2.SnapshotPart(), 0, context))
                         await self._send(part, size, context)
                 finally:
                     # The snapshot must not be closed while a thread still reads from it.

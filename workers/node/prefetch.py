@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
-from workers.node.throttle import Throttle
+from workers.node.throttle import Throttle, Waits, silently
 
 
 class SizedMessage(Protocol):
@@ -18,10 +18,14 @@ class SizedMessage(Protocol):
 M = TypeVar("M", bound=SizedMessage)
 
 
-async def gathered(messages: AsyncIterable[M], throttle: Throttle, bytes_max: int) -> AsyncGenerator[list[M], None]:
-    """The messages in lists, each with all that have come since the last. Reads up to `bytes_max` ahead, throttled."""
+async def gathered(
+    messages: AsyncIterable[M], throttle: Throttle, bytes_max: int, waits: Waits = silently
+) -> AsyncGenerator[list[M], None]:
+    """The messages in lists, each with all that have come since the last. Reads up to `bytes_max` ahead, throttled; `waits` is
+    called while the throttle holds a message back.
+    """
     ahead = _Ahead[M](bytes_max)
-    reading = asyncio.create_task(ahead.read(messages, throttle))
+    reading = asyncio.create_task(ahead.read(messages, throttle, waits))
     try:
         while some := await ahead.take():
             yield some
@@ -41,11 +45,11 @@ class _Ahead(Generic[M]):
         self._ended = False
         self._changed = asyncio.Condition()
 
-    async def read(self, messages: AsyncIterable[M], throttle: Throttle) -> None:
+    async def read(self, messages: AsyncIterable[M], throttle: Throttle, waits: Waits) -> None:
         try:
             async for message in messages:
                 size = message.ByteSize()
-                await throttle.take(size)
+                await throttle.take(size, waits)
                 await self._add(message, size)
         finally:
             async with self._changed:

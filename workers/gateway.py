@@ -41,6 +41,8 @@ class Executor(Protocol):
 class Gateway:
     """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks;
     `controllers` those that share its log and live, itself among them (none: it has the log for itself).
+
+    `policy` says what the settings of this controller refuse of a command, whoever gives it.
     """
 
     cluster: str
@@ -52,6 +54,7 @@ class Gateway:
     status: Callable[[], dict[str, Any]]
     check_output: Callable[[str, str], dict[str, Any]]
     controllers: Callable[[], tuple[LiveController, ...]] = tuple
+    policy: Callable[[Envelope, Views], Refused | None] = lambda envelope, views: None
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""
@@ -95,7 +98,7 @@ class Gateway:
         return [self._judged(envelope, check) for envelope in envelopes]
 
     def _judged(self, envelope: Envelope, check: Check) -> Refused | None:
-        refused = check(envelope, self.views.shards)
+        refused = check(envelope, self.views.shards) or self.policy(envelope, self.views)
         if refused is None:
             return None
         # Asked again under its id, a command has the answer that it had, whatever has become of its shard or node since.

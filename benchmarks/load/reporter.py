@@ -3,13 +3,14 @@
     python -m benchmarks.load.reporter HOST PORT SERVICE INSTANCES FLIPS PER_SECOND
 
 Each report flips an instance, one after the other; its cause is when it was sent: `at <monotonic nanoseconds>`. Prints JSON:
-how far behind its own pace it ever was, and its share of a core.
+the median time until a report was acknowledged, how far behind its own pace it ever was, and its share of a core.
 """
 
 import asyncio
 import sys
 import time
 from collections import Counter, deque
+from statistics import median
 from typing import Final
 
 import orjson
@@ -24,8 +25,8 @@ LATE_SECONDS: Final = 0.001
 class Connection(asyncio.Protocol):
     """One connection; back in the pool when its request is answered."""
 
-    def __init__(self, pool: "deque[Connection]", statuses: Counter[str]) -> None:
-        self.pool, self.statuses = pool, statuses
+    def __init__(self, pool: "deque[Connection]", statuses: Counter[str], waited: list[float]) -> None:
+        self.pool, self.statuses, self.waited, self.sent_at = pool, statuses, waited, 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -35,9 +36,11 @@ class Connection(asyncio.Protocol):
         # Answers to writes are small: they come whole, or their head does.
         if data.startswith(b"HTTP/1.1 "):
             self.statuses[data[9:12].decode()] += 1
+            self.waited.append(time.monotonic() - self.sent_at)
             self.pool.append(self)
 
     def send(self, data: bytes) -> None:
+        self.sent_at = time.monotonic()
         self.transport.write(data)  # type: ignore[attr-defined]
 
 
@@ -45,9 +48,10 @@ async def run(host: str, port: int, service: str, instances: int, flips: int, pe
     """Send all reports."""
     pool: deque[Connection] = deque()
     statuses: Counter[str] = Counter()
+    waited: list[float] = []
     loop = asyncio.get_running_loop()
     for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Connection(pool, statuses), host, port)
+        await loop.create_connection(lambda: Connection(pool, statuses, waited), host, port)
     cpu, began, latest = time.process_time(), time.monotonic(), 0.0
     for flip in range(flips):
         due = began + flip / per_second
@@ -62,6 +66,7 @@ async def run(host: str, port: int, service: str, instances: int, flips: int, pe
         await asyncio.sleep(0.01)
     return {
         "statuses": dict(statuses),
+        "acknowledged_ms": median(waited) * 1e3,
         "latest_ms": latest * 1e3,
         "per_second": flips / seconds,
         "generator_core_percent": (time.process_time() - cpu) / seconds * 100,

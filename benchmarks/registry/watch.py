@@ -78,6 +78,11 @@ def run_fanout(bench: Bench) -> Iterator[Row]:
             *("fanout", title, engine, "last watcher", "ms", last, at_most(20)),
             *(plain["last_ms"], "plain HTTP", notes(results)),
         )
+        acknowledged = [result["acknowledged_ms"] for result in results]
+        yield Row(
+            *("fanout", title, engine, "acknowledged p50", "ms", acknowledged, at_most(6)),
+            *(plain["acknowledged_ms"], "plain HTTP"),
+        )
         yield Row(
             *("fanout", title, engine, "bytes in all", "KB", sizes, below(150), plain["bytes_per_flip"] / 1e3),
             "the changed fields alone",

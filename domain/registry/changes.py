@@ -14,6 +14,7 @@ from domain.registry.instance import (
     ServiceEvent,
 )
 from domain.registry.status import carried_over, health_of
+from muster.wire.registry.check import same_asked
 from muster.wire.registry.spec import Spec
 
 
@@ -38,8 +39,9 @@ def changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
         events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
     # The checks come before the health that follows from them: `evolve` takes the events in this order.
     if old.checks != spec.checks:
-        events.append(InstanceChecksChanged(instance=name, checks=spec.checks))
-        health = health_of(carried_over(instance.checks, old.checks, spec.checks).values())
+        kept = same_asked(old.checks, spec.checks)
+        events.append(InstanceChecksChanged(instance=name, checks=spec.checks, kept=kept))
+        health = health_of(carried_over(instance.checks, old.checks, spec.checks, kept).values())
         if health != instance.health:
             changed = InstanceHealthChanged(instance=name, was=instance.health, to=health, cause="the checks changed")
             events.append(changed)

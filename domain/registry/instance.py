@@ -10,6 +10,7 @@ holder begins with the removal of the one before, in the same batch. What an ope
 says what is kept, the next registration brings it along (`domain.registry.versions` keeps it in between).
 """
 
+import operator
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Final, Literal, assert_never
@@ -124,10 +125,15 @@ class InstanceWeightChanged(InstanceEvent):
 
 @event
 class InstanceChecksChanged(InstanceEvent):
-    """All checks, as they are now; statuses of unchanged checks stay, others start as unknown."""
+    """All checks, as they are now; statuses of unchanged checks and of those in `kept` stay, others start as unknown.
+
+    `kept` names those that ask what they asked before, more or less often or strictly. It stands in the log only when it
+    names some: events from before it was known are what they were, and so is what they have led to.
+    """
 
     type = "muster.instance.checks_changed.v1"
     checks: Checks
+    kept: Annotated[tuple[Name, ...], Field(exclude_if=operator.not_)] = ()
 
 
 @event
@@ -344,7 +350,7 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             return replace(instance, spec=replace(instance.spec, weight=event.weight))
         case InstanceChecksChanged():
             unknown = CheckStatus("unknown", None, at)
-            kept = carried_over(instance.checks, instance.spec.checks, event.checks)
+            kept = carried_over(instance.checks, instance.spec.checks, event.checks, event.kept)
             statuses = {name: status or unknown for name, status in kept.items()}
             return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses)
         case InstanceLeaseChanged():

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
+from domain.registry.admission import admit
 from domain.registry.changes import changes
 from domain.registry.health import checked, heard
 from domain.registry.instance import (
@@ -289,6 +290,7 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
 
 
 def _register(command: RegisterInstance, instance: Instance | None, state: Service) -> list[ServiceEvent]:
+    admit(command.spec.checks, instance.spec.checks if instance is not None else ())
     if instance is None:
         return [_arrival(command, state.version, state.kept.get(command.instance, NOTHING))]
     same = command.holder == state.holders.get(instance.id)

@@ -1,6 +1,6 @@
 """What is said of an instance: statuses of its checks, and the marks that take it out of discovery."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from muster.wire.registry.check import Health, worst
@@ -26,12 +26,14 @@ class Mark:
     since: datetime
 
 
-def carried_over(statuses: Mapping[str, CheckStatus], before: Checks, checks: Checks) -> dict[str, CheckStatus | None]:
-    """The statuses once `checks` take the place of those `before`: those of unchanged checks and of reported health stay,
-    others begin anew (None).
+def carried_over(
+    statuses: Mapping[str, CheckStatus], before: Checks, checks: Checks, kept: Collection[str]
+) -> dict[str, CheckStatus | None]:
+    """The statuses once `checks` take the place of those `before`: those of unchanged checks, of the `kept` ones and of reported
+    health stay, others begin anew (None).
     """
-    # Compared as a whole: a check that asks elsewhere under its old name has no result yet.
-    unchanged = {check.name for check in checks if check in before}
+    # Compared as a whole, and not judged anew: what an event meant when it was written, it means for ever.
+    unchanged = {check.name for check in checks if check.name in kept or check in before}
     own = {check.name for check in before}
     # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
     reported = {name: status for name, status in statuses.items() if name not in own}

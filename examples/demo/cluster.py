@@ -54,6 +54,8 @@ class Cluster:
         self.log = ["--kafka", kafka] if kafka is not None else ["--data", str(self.data)]
         self._engine = ["--kafka", kafka] if kafka is not None else []
         self._engine += ["--postgres", postgres] if postgres is not None else []
+        # The story is told in seconds, so its services are checked more often than production would want.
+        self._engine += ["--check-interval-min", "0.1"]
         self.http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.http}"
         self._children: dict[str, ChildProcess] = {}

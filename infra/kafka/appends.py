@@ -3,8 +3,8 @@
 aiokafka's producer is made for throughput: a task and a connection each, resending until it is answered. Here one append
 of each partition is under way at a time, a lost answer ends a reign anyway, and a controller writes many partitions at
 once. So one request is under way to a broker; batches that become ready meanwhile travel together in the next one, each
-under its own partition's producer id and epoch. Nothing is sent again that may have landed. Built on aiokafka's client
-and record modules; the requests are those of `infra.kafka.produce`.
+under its own partition's producer id and epoch. Nothing is sent again that may have landed. Built on aiokafka's client,
+protocol and record modules.
 """
 
 import asyncio
@@ -22,15 +22,16 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from infra.kafka.produce import Landed, Produce
 from infra.kafka.topic import BATCH_BYTES_MAX
 from muster.wire.error import TooLarge
 
 _RETRY_SECONDS: Final = 0.03
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
+_ALL_IN_SYNC: Final = -1
 _NO_COMPRESSION: Final = 0
 _MAGIC: Final = 2
 _NOT_TAKEN: Final = (
@@ -199,11 +200,11 @@ class Appends:
         return int(leader)
 
     async def _send(self, node: int, entries: Mapping[TopicPartition, _Waiting]) -> None:
-        request = Produce({partition: entry.batch for partition, entry in entries.items()}, self._timeout_ms)
         try:
-            landed_at: dict[TopicPartition, Landed] = await self._opened().send(node, request)
-            for partition, landed in landed_at.items():
-                _settle(entries[partition].landed, landed)
+            answer = await self._opened().send(node, _request(entries.values(), self._timeout_ms))
+            for topic, partitions in answer.topics:
+                for number, code, offset, *_ in partitions:
+                    _settle(entries[TopicPartition(topic, number)].landed, code, offset)
         except BaseException as error:
             # On cancellation too: the callers would otherwise wait until their deadlines.
             _fail(entries.values(), error if isinstance(error, KafkaError) else KafkaError(repr(error)))
@@ -211,13 +212,22 @@ class Appends:
                 raise
 
 
-def _settle(future: asyncio.Future[int], landed: Landed) -> None:
+def _request(entries: Iterable[_Waiting], timeout_ms: int) -> ProduceRequest:
+    topics: dict[str, list[tuple[int, bytes]]] = {}
+    for (topic, number), batch, _ in entries:
+        topics.setdefault(topic, []).append((number, batch))
+    # Acknowledged by one replica alone, a record could be lost with it and its offset be given again. And no transaction:
+    # see `infra.kafka.log`.
+    return ProduceRequest(None, _ALL_IN_SYNC, timeout_ms, list(topics.items()))
+
+
+def _settle(future: asyncio.Future[int], code: int, offset: int) -> None:
     if future.done():
         return
-    if landed.code == 0:
-        future.set_result(landed.offset)
+    if code == 0:
+        future.set_result(offset)
     else:
-        future.set_exception(for_code(landed.code)())
+        future.set_exception(for_code(code)())
 
 
 def _fail(entries: Iterable[_Waiting], error: KafkaError) -> None:

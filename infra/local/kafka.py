@@ -15,15 +15,15 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from infra.local import jars as kafka_jars
-from infra.local.child import ChildProcess, LocalServerUnavailable, free_port
+from infra.local.child import LocalServerUnavailable, free_port
+from infra.local.server import LocalServer
 
-STOP_TIMEOUT_SECONDS: Final = 10.0
 JAVA_MAJOR_MIN: Final = 17
 _JVM: Final = ("-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Djava.awt.headless=true")
 _LOG4J: Final = """\
@@ -36,11 +36,14 @@ appender.console.layout.pattern = %d{ISO8601} %p %m (%c)%n
 """
 
 
-class LocalKafka:
+class LocalKafka(LocalServer):
     """A broker over the folder `data`; `port` None takes a free one, kept for all starts of this object.
 
     `config` adds to `server.properties` or overrides it. `heap_mb` is the JVM's -Xmx in MiB.
     """
+
+    name = "Kafka"
+    stop_signal = signal.SIGTERM
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class LocalKafka:
         startup_timeout_seconds: float = 60,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        self._child = ChildProcess("Kafka", data)
+        super().__init__(data)
         self._port = port or free_port()
         self._heap_mb = heap_mb
         self._startup_timeout_seconds = startup_timeout_seconds
@@ -61,11 +64,6 @@ class LocalKafka:
     def bootstrap(self) -> str:
         """`127.0.0.1:<port>`, for any Kafka client."""
         return f"127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id while it runs, else None."""
-        return self._child.pid
 
     async def start(self) -> None:
         """Start the broker on whatever `data` holds, and return when it answers a client: 3-4 s, the first time 5.
@@ -88,34 +86,6 @@ class LocalKafka:
             logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
             self._child.spawn([*command, f"-Xmx{self._heap_mb}m", logging, "kafka.Kafka", properties])
         await self._child.ready(self._ask, (OSError, KafkaError), self._startup_timeout_seconds)
-
-    async def stop(self) -> None:
-        """Stop in order (SIGTERM), by force after 10 s. The data stays."""
-        await self._child.stop(signal.SIGTERM, STOP_TIMEOUT_SECONDS)
-
-    async def restart(self) -> None:
-        """Stop, then start on the same data and port."""
-        await self.stop()
-        await self.start()
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would; `start` brings the broker back on the same data and port."""
-        self._child.kill()
-
-    def suspend(self) -> None:
-        """SIGSTOP: connections stay open, nothing is answered."""
-        self._child.suspend()
-
-    def resume(self) -> None:
-        """SIGCONT, after `suspend`."""
-        self._child.resume()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     def _properties(self) -> dict[str, str]:
         controller = f"127.0.0.1:{free_port()}"

@@ -20,21 +20,25 @@ import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import asyncpg
 
-from infra.local.child import ChildProcess, LocalServerUnavailable, free_port, libc
+from infra.local.child import LocalServerUnavailable, free_port, libc
+from infra.local.server import LocalServer
 
-STOP_TIMEOUT_SECONDS: Final = 10.0
 _UNPRIVILEGED: Final = "nobody"
 
 
-class LocalPostgres:
+class LocalPostgres(LocalServer):
     """A server over the folder `data`; `port` None takes a free one, kept for all starts of this object.
 
     `config` are server parameters (`{"max_connections": "200"}`), which override ours.
     """
+
+    name = "PostgreSQL"
+    # "Fast": clients are disconnected.
+    stop_signal = signal.SIGINT
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class LocalPostgres:
         startup_timeout_seconds: float = 60,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        self._child = ChildProcess("PostgreSQL", data)
+        super().__init__(data)
         self._pgdata = self._child.folder / "pgdata"
         self._password_file = self._child.folder / "password"
         self._port = port or free_port()
@@ -56,11 +60,6 @@ class LocalPostgres:
         """`postgresql://postgres:<password>@127.0.0.1:<port>/postgres?sslmode=disable`, once it was started."""
         password = self._password_file.read_text()
         return f"postgresql://postgres:{password}@127.0.0.1:{self._port}/postgres?sslmode=disable"
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs, else None."""
-        return self._child.pid
 
     async def start(self) -> None:
         """Start the server on whatever `data` holds, and return when it answers: 0.3 s, the first time 2.
@@ -79,34 +78,6 @@ class LocalPostgres:
             settings = [word for key, value in self._parameters().items() for word in ("-c", f"{key}={value}")]
             self._child.spawn([binaries / "postgres", "-D", self._pgdata, *settings], prepare=_drop_root())
         await self._child.ready(self._ask, (OSError, asyncpg.PostgresError), self._startup_timeout_seconds)
-
-    async def stop(self) -> None:
-        """Stop in order, disconnecting clients (SIGINT is "fast"), by force after 10 s. The data stays."""
-        await self._child.stop(signal.SIGINT, STOP_TIMEOUT_SECONDS)
-
-    async def restart(self) -> None:
-        """Stop, then start on the same data and port."""
-        await self.stop()
-        await self.start()
-
-    def kill(self) -> None:
-        """SIGKILL the postmaster, as a crash would. Its children then end, and `start` waits for that."""
-        self._child.kill()
-
-    def suspend(self) -> None:
-        """SIGSTOP the postmaster: no new connections; those that exist go on."""
-        self._child.suspend()
-
-    def resume(self) -> None:
-        """SIGCONT, after `suspend`."""
-        self._child.resume()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     def _parameters(self) -> dict[str, str]:
         return {

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from muster.cli.outcome import REFUSED
+from muster.cli.outcome import REFUSED, say
 
 ENTRY_POINTS: Final = "muster.commands"
 """The group of entry points in which `musterd` names its commands."""
@@ -46,7 +46,7 @@ def _missing(name: str) -> click.Command:
     @click.command(name, help="Part of the server: install musterd.", add_help_option=False)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def missing(arguments: tuple[str, ...]) -> None:
-        click.echo(f"`{name}` is part of the server, which is not installed here: install musterd", err=True)
+        say(f"`{name}` is part of the server, which is not installed here: install musterd", err=True)
         sys.exit(REFUSED)
 
     # The real command's options are let through, so that the answer is the same however it is called.

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from muster.wire.error import MusterError, Transient
+from muster.wire.text import printable, printable_json
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3
@@ -42,9 +43,9 @@ def run(work: Callable[[], Awaitable[T]], *, json: bool) -> T:
 def fail(error: MusterError, *, json: bool) -> NoReturn:
     """Tell the problem and exit: 3 for what may be tried again, else 1."""
     if json:
-        click.echo(document({"error": {"name": error.name, "detail": error.detail, **error.context}}))
+        show({"error": {"name": error.name, "detail": error.detail, **error.context}})
     else:
-        click.echo(f"{error.name}: {error.detail}", err=True)
+        say(f"{error.name}: {error.detail}", err=True)
     sys.exit(UNREACHABLE if isinstance(error, Transient) else REFUSED)
 
 
@@ -62,4 +63,9 @@ def document(value: object) -> str:
 
 def show(value: object) -> None:
     """Write the value as JSON, one line."""
-    click.echo(document(value))
+    click.echo(printable_json(document(value)))
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Write one line for people, on standard output or error: whatever it quotes of others stays text, and on its line."""
+    click.echo(printable(line), err=err)

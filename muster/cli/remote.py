@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster.cli.outcome import json_option, run, show
+from muster.cli.outcome import json_option, run, say, show
 from muster.wire import DEFAULT_URL
 from muster.wire.error import MusterError
 
@@ -51,7 +51,7 @@ def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]
         show(written)
         return
     again = ", as before" if written.duplicate else ""
-    click.echo(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
+    say(f"{written.status}{again}: {what} (partition {written.partition}, position {written.position})")
 
 
 def controllers_options(command: F) -> F:

@@ -1,5 +1,6 @@
 """Commands about sagas of all kinds: sagas, and saga show|pause|resume|retry|skip|abort|force-complete."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,6 +15,9 @@ from muster.wire.registry.answers import Written
 
 if TYPE_CHECKING:
     from muster.client.client import Client
+
+IdOption = Callable[[click.Context, click.Parameter, str], str]
+"""Reads the id of a saga, as a callback of click's."""
 
 _HELP: Final[dict[SagaVerb, str]] = {
     "pause": "Stop saga ID after what is under way; nothing more is wanted of anybody.",
@@ -64,9 +68,11 @@ def show_(remote: Remote, saga: str) -> None:
         console().print(story(found))
 
 
-def _verb(verb: SagaVerb) -> click.Command:
-    @click.command(verb, help=_HELP[verb])
-    @click.argument("saga", callback=_id, metavar="ID")
+def verb_command(verb: SagaVerb, help: str, id_: IdOption) -> click.Command:
+    """The command that applies a verb to a saga; `id_` makes its stream of what stands on the command line."""
+
+    @click.command(verb, help=help)
+    @click.argument("saga", callback=id_, metavar="ID")
     @reason_option
     @remote
     def command(remote: Remote, saga: str, reason: str | None, step: str | None = None) -> None:
@@ -83,4 +89,4 @@ def _verb(verb: SagaVerb) -> click.Command:
 
 
 for _name in VERBS:
-    saga.add_command(_verb(_name))
+    saga.add_command(verb_command(_name, _HELP[_name], _id))

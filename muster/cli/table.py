@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from muster.wire.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -58,17 +60,28 @@ def show_rows(shown: Sequence[TableColumn[R]], rows: Iterable[R]) -> None:
 
 
 def table(titles: Sequence[str], rows: "Iterable[Sequence[str | Text]]") -> None:
-    """Write a table of texts; nothing is cut off when the output is not a terminal."""
+    """Write a table of texts; nothing is cut off: what is too wide goes on below."""
     console().print(_drawn(titles, rows))
 
 
 def _drawn(titles: Sequence[str], rows: "Iterable[Sequence[str | Text]]") -> "Table":
     from rich.table import Table  # Here, as below: only what draws loads rich.
 
-    found = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        # Folded, since what is cut off an audit is what somebody would rather not show.
+        found.add_column(as_text(title), overflow="fold")
     for row in rows:
-        found.add_row(*row)
+        found.add_row(*map(as_text, row))
     return found
+
+
+def as_text(cell: "str | Text") -> "Text":
+    """The cell as text that is no markup, on one line and without control characters, whoever wrote it."""
+    from rich.text import Text
+
+    plain, style = (cell, "") if isinstance(cell, str) else (cell.plain, cell.style)
+    return Text(printable(plain), style)
 
 
 def coloured(text: str, colour: str) -> "Text":
@@ -82,4 +95,6 @@ def console() -> "Console":
     """A console on the current standard output."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_PIPES, highlight=False)
+    width = None if sys.stdout.isatty() else _WIDTH_OF_PIPES
+    # Without markup and emoji: a text that got here past `as_text` is still shown as it is.
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)

@@ -114,7 +114,7 @@ class Transport:
         headers: dict[str, str] = {}
         if consistency in ("session", "causal"):
             # Without a token there is nothing to wait for: the read is `eventual`, which is what the controller takes
-            # when it is told nothing.
+            # when nothing else is asked.
             if self.token:
                 headers[TOKEN] = self.token
                 query["consistency"] = consistency

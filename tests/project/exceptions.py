@@ -61,7 +61,6 @@ OPEN_ENDED: Final[frozenset[str]] = frozenset()
 """Functions `decide` and `evolve` that do not match a closed union, and leave it to none of the same name."""
 
 SHARED_CLASS_NAMES: Final[dict[str, str]] = {
-    "Changed": "muster's is one change of a watched instance; that of the views is what a batch changed, by key",
     "Event": "muster's is an event of the log as HTTP answers it; domain's is what all events derive from",
     "Instance": "muster's is what HTTP answers; domain's is what commands decide on",
     "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",

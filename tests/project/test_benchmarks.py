@@ -37,7 +37,7 @@ def test_a_flip_reaches_a_watcher_in_another_process(tmp_path: Path) -> None:
     from benchmarks.registry import watch
 
     rows = list(watch.run_fanout(Bench(tmp_path, runs=1, scale=0.002, engines=(EMBEDDED,))))
-    assert [row.figure for row in rows] == ["last watcher", "bytes in all"]
+    assert [row.figure for row in rows] == ["last watcher", "acknowledged p50", "bytes in all"]
     assert all(row.median > 0 for row in rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from muster.cli.outcome import REFUSED
+from muster.cli.outcome import REFUSED, say
 from muster.cli.remote import controllers_options
 from muster.wire.error import MusterError
 
@@ -34,5 +34,5 @@ def run(log_json: bool, **options: Any) -> None:
     try:
         uvloop.run(serve(NodeSettings(**options)))
     except MusterError as error:
-        click.echo(f"{error.name}: {error.detail}", err=True)
+        say(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)

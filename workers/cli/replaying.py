@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.cli.outcome import say
 from muster.cli.table import table
 from muster.cli.text import instant
 from workers.cli.place import LogPlace, opened, progress_line
@@ -105,7 +106,7 @@ def show_replayed(result: "Replayed", projections: Sequence[Any], *, rows: bool)
     """A summary; with `rows` the rows themselves, else their counts."""
     positions = ", ".join(f"{number}:{cursor.position}" for number, cursor in sorted(result.cursors.items()))
     last = f", the last at {instant(result.last_at)}" if result.last_at else ""
-    click.echo(f"{result.events:,} events up to {positions}{last}; {result.voids:,} void records passed")
+    say(f"{result.events:,} events up to {positions}{last}; {result.voids:,} void records passed")
     if not rows:
         counts = [(name, f"{len(found):,}", f"{len(result.parked[name]):,}") for name, found in result.rows.items()]
         table(("PROJECTION", "ROWS", "PARKED"), counts)
@@ -113,7 +114,8 @@ def show_replayed(result: "Replayed", projections: Sequence[Any], *, rows: bool)
     for projection in projections:
         found = [_row(projection, key, row) for key, row in sorted(result.rows[projection.name].items())]
         columns = list(found[0]) if found else list(projection.key)
-        click.echo(f"\n{projection.name}")
+        say("")
+        say(projection.name)
         table([name.upper() for name in columns], [[_cell(value) for value in row.values()] for row in found])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from muster.cli.outcome import REFUSED, json_option, run, show
+from muster.cli.outcome import REFUSED, json_option, run, say, show
 from muster.wire.error import MusterError
 
 if TYPE_CHECKING:
@@ -35,6 +35,14 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option("--cluster", default="default", show_default=True, help="The cluster's name in the events.")
 @prefix_option
 @click.option("--advertise", metavar="URL", help="Where other controllers reach this one.  [default: where it listens]")
+@click.option(
+    "--check-interval-min",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    envvar="MUSTER_CHECK_INTERVAL_MIN",
+    show_default=True,
+    help="In seconds: how often a check that is registered may ask at most.",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def up(**options: Any) -> None:
@@ -45,10 +53,10 @@ def up(**options: Any) -> None:
     try:
         _serve(Settings(**options))
     except (LocalServerUnavailable, LocalServerFailed) as error:
-        click.echo(f"NotReady: {error}", err=True)
+        say(f"NotReady: {error}", err=True)
         sys.exit(REFUSED)
     except MusterError as error:
-        click.echo(f"{error.name}: {error.detail}", err=True)
+        say(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)
 
 

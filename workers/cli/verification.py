@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from muster.cli.outcome import say
 from muster.cli.table import table
 from workers.cli.place import LogPlace, opened, progress_line
 
@@ -70,13 +69,13 @@ def show_reports(reports: "Sequence[VerifyReport]") -> None:
     for report in reports:
         if report.breach is not None:
             where = f"partition {report.partition}, position {report.breach.position}"
-            click.echo(f"Corrupt: {where}: {report.breach.reason}", err=True)
+            say(f"Corrupt: {where}: {report.breach.reason}", err=True)
 
 
 def show_moves(report: "MovesReport") -> None:
     """A summary, and the first of what is owed and of the breaches."""
-    click.echo(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
+    say(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")
     for owed in report.owed[:20]:
-        click.echo(f"  still owed: {owed}")
+        say(f"  still owed: {owed}")
     for breach in report.breaches[:20]:
-        click.echo(f"Breach: {breach}", err=True)
+        say(f"Breach: {breach}", err=True)

@@ -14,6 +14,7 @@ from workers.controller.status import check_outputs, status
 from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
+from workers.health.policy import CheckPolicy
 from workers.http.application import Application, application
 from workers.http.controller import peers as peer_routes
 from workers.http.doors import Doors
@@ -74,6 +75,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         status=lambda: status(gateway, settings, engine, by_partition.writers, by_partition.snapshotters, projector),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if members is None else members.named,
+        policy=CheckPolicy(settings.check_interval_min).refusal,
     )
     by_partition.open(resources, views, members)
     drivers = [

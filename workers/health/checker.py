@@ -84,7 +84,8 @@ class Checker:
     def sync(self, stream: str, instance_id: str, instance: Instance | None) -> None:
         """Take over what the log says: `instance` as it is now, None when it is not registered. May be repeated.
 
-        Unchanged checks keep their schedule and streak; changed ones and those of a new incarnation start anew.
+        Unchanged checks keep their schedule and streak, those with other settings their streak alone; what asks something else,
+        and what a new incarnation asks, starts anew.
         """
         before = self._jobs.pop((stream, instance_id), {})
         jobs: dict[str, Job] = {}
@@ -96,7 +97,7 @@ class Checker:
                 job.known = instance.checks[check.name].status
                 del before[check.name]
             else:
-                job = self._add(Job(stream, instance, check))
+                job = self._add(Job(stream, instance, check), job)
             jobs[check.name] = job
         for job in before.values():
             self._drop(job)
@@ -188,10 +189,11 @@ class Checker:
         due = job.due + interval
         self._schedule.push(job, due if due > now else now + self._random.uniform(0, interval))
 
-    def _add(self, job: Job) -> Job:
+    def _add(self, job: Job, before: Job | None) -> Job:
         """Schedule the first run: within a second for a check without a result, else somewhere in its interval.
 
-        That second grows when many wait for their first run, as after a recovery or a rush of registrations.
+        That second grows when many wait for their first run, as after a recovery or a rush of registrations. A job that asks
+        what the one `before` asked goes on from what that has found.
         """
         self._scheduled += 1
         self._unstarted += 1
@@ -202,7 +204,12 @@ class Checker:
         if _keepable(job.check) and self._kept < self._kept_max:
             job.kept = True
             self._kept += 1
-        self._schedule.push(job, time.monotonic() + self._random.uniform(0, window))
+        due = time.monotonic() + self._random.uniform(0, window)
+        if before is not None and job.asks_as(before):
+            job.go_on_from(before)
+            # Never later than it would have run: settings that change again and again must not put it off for ever.
+            due = min(due, max(before.due, time.monotonic()))
+        self._schedule.push(job, due)
         return job
 
     def _drop(self, job: Job) -> None:

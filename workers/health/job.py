@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.registry.check import Health, HttpCheck, TcpCheck
+from muster.wire.registry.check import Health, HttpCheck, TcpCheck, asks_the_same
 from workers.health.probe import ProbeResult
 from workers.health.streak import Streak, after
 
@@ -68,6 +68,15 @@ class Job:
     def is_for(self, instance: Instance, check: HttpCheck | TcpCheck) -> bool:
         """Whether this job runs the check for this incarnation of the instance."""
         return self.incarnation == instance.incarnation and (self.check is check or self.check == check)
+
+    def asks_as(self, before: "Job") -> bool:
+        """Whether the job before asked the same of the same incarnation, with other settings."""
+        return self.incarnation == before.incarnation and asks_the_same(self.check, before.check)
+
+    def go_on_from(self, before: "Job") -> None:
+        """Take over what the job before has found."""
+        self.streak, self.text, self.at = before.streak, before.text, before.at
+        self.duration_seconds, self.success = before.duration_seconds, before.success
 
     def take(self, result: ProbeResult, duration_seconds: float) -> None:
         """Keep the output, and add the result to the streak. The result must say something about the instance."""

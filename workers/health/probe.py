@@ -18,7 +18,7 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from muster.wire.registry.check import HttpCheck, TcpCheck
+from muster.wire.registry.check import HttpCheck, TcpCheck, timeout_seconds_max
 from workers.health.plain_http import BODY_BYTES_MAX, DEFAULTS, BrokenAnswer, ask
 
 TEXT_CHARS_MAX: Final = 1024
@@ -66,16 +66,18 @@ class Prober:
     async def run(self, check: HttpCheck | TcpCheck, *, fresh: bool) -> ProbeResult:
         """Ask once, within the check's timeout. `fresh`: https connects anew, and the connection is not kept."""
         started = time.monotonic()
+        # What was registered before there was a limit is run within it.
+        seconds = min(check.timeout_seconds, timeout_seconds_max(check))
         try:
-            async with asyncio.timeout(check.timeout_seconds):
+            async with asyncio.timeout(seconds):
                 if isinstance(check, TcpCheck):
                     return await _connect(check)
                 return await self._request(check, fresh)
         except TimeoutError:
             # A timeout that fires late means that this process stood still, and may have missed the answer.
-            if time.monotonic() - started > check.timeout_seconds + LATE_SECONDS:
+            if time.monotonic() - started > seconds + LATE_SECONDS:
                 return ProbeResult(None, "not judged: the controller was stopped or overloaded while it waited")
-            return ProbeResult(False, f"no answer within {check.timeout_seconds:g} s")
+            return ProbeResult(False, f"no answer within {seconds:g} s")
         except socket.gaierror as error:
             host = check.host if isinstance(check, TcpCheck) else URL(check.url).host
             return ProbeResult(False, f"cannot resolve {host}: {error.strerror}")

@@ -25,7 +25,7 @@ from sagas.engine.definition import Action, Ask, Definitions, Heard, Wait
 from sagas.engine.wanted import pending, task_id
 from workers.sagas.upkeep import Observe, Submit, Upkeep
 from workers.views.registry import Change
-from workers.views.shards import Changed, ShardViews
+from workers.views.shards import ShardsChanged, ShardViews
 from workers.writer.observer import ChangedItem
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class SagaDriver:
                 around_at = self._monotonic() + look_seconds
                 self._look_around()
 
-    def _viewed(self, partition: int, token: Token, changed: Changed) -> None:
+    def _viewed(self, partition: int, token: Token, changed: ShardsChanged) -> None:
         """There is news of other streams. An event that names a saga is for that one only: many wait for slots at a time."""
         for stream in self._asked.keys() & changed.asked:
             self._look_at(stream)

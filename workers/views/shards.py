@@ -24,7 +24,7 @@ ended_migrations_max: Final = 10_000
 
 
 @dataclass(slots=True)
-class Changed:
+class ShardsChanged:
     """What one applied batch changed, by key; readers look up what is there now.
 
     `asked` has the sagas that events of other streams name; `streams` those in which an event named no saga.
@@ -38,7 +38,7 @@ class Changed:
     streams: set[str] = field(default_factory=set)
 
 
-ShardListener = Callable[[int, Token, Changed], None]
+ShardListener = Callable[[int, Token, ShardsChanged], None]
 
 
 class ShardViews:
@@ -66,13 +66,13 @@ class ShardViews:
 
     def apply(self, partition: int, token: Token, folded: Sequence[tuple[Recorded, Any]]) -> None:
         """Take in one batch: each event, with the item that it changed as the partition has folded it."""
-        changed = Changed()
+        changed = ShardsChanged()
         for recorded, part in folded:
             self._fold(recorded, part, changed)
         for listener in self._listeners:
             listener(partition, token, changed)
 
-    def _fold(self, recorded: Recorded[Any], part: Any, changed: Changed) -> None:
+    def _fold(self, recorded: Recorded[Any], part: Any, changed: ShardsChanged) -> None:
         event, stream = recorded.event, recorded.stream
         saga = getattr(event, "saga", None)
         if saga is None or saga == stream:
@@ -96,7 +96,7 @@ class ShardViews:
             if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):
                 self._relocated(event.node, changed)
 
-    def _saga(self, recorded: Recorded, saga: Saga, changed: Changed) -> None:
+    def _saga(self, recorded: Recorded, saga: Saga, changed: ShardsChanged) -> None:
         id_ = recorded.stream
         self.sagas[id_] = saga
         self._migrations.fold((id_,), recorded)
@@ -115,11 +115,11 @@ class ShardViews:
         row = self.migrations.get((id_,))
         return otherwise if row is None else row.step_at
 
-    def _standing(self, keyspace: str, number: int, at: datetime, changed: Changed) -> None:
+    def _standing(self, keyspace: str, number: int, at: datetime, changed: ShardsChanged) -> None:
         wanted = list(tasks_of_shard(keyspace, self.keyspaces[keyspace], number, at))
         self._place(f"{keyspace_stream(keyspace)}/shard/{number}", wanted, changed)
 
-    def _place(self, whose: str, wanted: Sequence[TaskRow], changed: Changed) -> None:
+    def _place(self, whose: str, wanted: Sequence[TaskRow], changed: ShardsChanged) -> None:
         """Make these the tasks of a saga, or of a shard."""
         before = self._of.pop(whose, ())
         for node, id_ in before:
@@ -133,7 +133,7 @@ class ShardViews:
         if wanted:
             self._of[whose] = [(task.node, task.id) for task in wanted]
 
-    def _relocated(self, node: str, changed: Changed) -> None:
+    def _relocated(self, node: str, changed: ShardsChanged) -> None:
         """The node has another address: what shows addresses has changed too."""
         for name, keyspace in self.keyspaces.items():
             changed.shards.update((name, shard.id) for shard in keyspace.shards.values() if shard.owner == node)
@@ -145,7 +145,7 @@ class ShardViews:
     def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
         """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""
         # Tasks that are placed here are no news to anybody: listeners begin with what they find.
-        nobody = Changed()
+        nobody = ShardsChanged()
         self.migrations.update(((row.migration,), row) for row in migrations)
         self._ended.extend(row.migration for row in migrations if row.ended_at is not None)
         for stream, state in streams.items():

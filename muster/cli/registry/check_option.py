@@ -44,7 +44,7 @@ def _value(name: str, text: str) -> str | int:
 
 
 def _divided(text: str) -> tuple[str, dict[str, str | int]]:
-    """The target, which may itself hold commas, and the settings behind it."""
+    """The target, which may itself hold commas, and the settings after it."""
     target = ""
     settings: dict[str, str | int] = {}
     for part in text.split(","):

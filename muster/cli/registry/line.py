@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import click
-
+from muster.cli.outcome import say
 from muster.cli.text import plain
 from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
 from muster.wire.registry.answers import Instance, Mark, Written
@@ -12,7 +11,7 @@ from muster.wire.registry.answers import Instance, Mark, Written
 def show_written(written: Written, what: str) -> None:
     """One line on what a write did."""
     again = ", as before" if written.duplicate else ""
-    click.echo(
+    say(
         f"{written.status}{again}: {what}, incarnation {_or_dash(written.incarnation)}, version "
         f"{_or_dash(written.version)} (partition {written.partition}, position {written.position})"
     )
@@ -24,13 +23,13 @@ def show_change(change: Change) -> None:
         case Snapshot():
             for instance in change.instances:
                 _line("=", instance, _condition(instance))
-            click.echo(f"-- {len(change.instances)} instances, watching from {change.token}")
+            say(f"-- {len(change.instances)} instances, watching from {change.token}")
         case Appeared():
             _line("+", change.instance, _condition(change.instance))
         case Changed():
             _line("~", change.instance, _difference(change))
         case Removed():
-            # Without a cause the removal was found by comparing two snapshots: nobody has told of it.
+            # Without a cause the removal was found by comparing two snapshots: no event of it was seen.
             _line("-", change.instance, f"removed: {change.cause or 'while the watch was interrupted'}")
 
 
@@ -55,7 +54,7 @@ def state(instance: Instance) -> str:
 
 
 def _line(sign: str, instance: Instance, what: str) -> None:
-    click.echo(f"{sign} {instance.service}/{instance.instance} {instance.endpoint} {what}")
+    say(f"{sign} {instance.service}/{instance.instance} {instance.endpoint} {what}")
 
 
 def _condition(instance: Instance) -> str:
@@ -71,7 +70,7 @@ def _difference(change: Changed) -> str:
         if name in fields:
             mark = getattr(change.instance, name)
             found.append(f"{name} by {_by(mark)}" if mark else f"{name} over")
-    # These have been told above, or follow from the others.
+    # These are said above, or follow from the others.
     derived = {"health", "cause", "health_since", "check_status", "discoverable", "maintenance", "draining"}
     found += [f"{name}: {plain(getattr(change.instance, name))}" for name in sorted(fields - derived)]
     # One of the checks has changed, and the instance's health has not.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from muster.cli.listing import consistency_option, listing, show_page
-from muster.cli.outcome import show
+from muster.cli.outcome import say, show
 from muster.cli.registry import shown
 from muster.cli.registry.line import change_document, show_change
 from muster.cli.remote import Remote, remote
@@ -114,7 +114,7 @@ def _show_turned(name: str, rows: list[dict[str, Any]]) -> None:
     # In the order in which they come first: rows need not have the same fields.
     fields = list(dict.fromkeys(field for row in rows for field in row))
     first, rest = fields[0], fields[1:]
-    click.echo()
+    say("")
     table(
         (name, *(f"{first} {_cell(row.get(first))}" for row in rows)),
         [(field, *(_cell(row.get(field)) for row in rows)) for field in rest],

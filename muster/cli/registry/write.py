@@ -58,7 +58,7 @@ def register(
         # The file's metadata are replaced as a whole, as its tags and checks are.
         spec["metadata"] = dict(_pair(text) for text in metadata)
     try:
-        # Judged here already, so that a mistake is told without a controller.
+        # Judged here already, so that a mistake is found without a controller.
         wanted = spec_from(spec)
     except MusterError as error:
         fail(error, json=remote.json)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster.cli.outcome import REFUSED, run, show
+from muster.cli.outcome import REFUSED, run, say, show
 from muster.cli.remote import Remote, remote
+from muster.wire.text import printable
 
 if TYPE_CHECKING:
     from muster.keyspace.keyspace import Keyspace
@@ -36,15 +37,14 @@ def put(remote: Remote, keyspace: str, key: str, value: str, write_id: str | Non
 @click.argument("key")
 @remote
 def get(remote: Remote, keyspace: str, key: str) -> None:
-    """Write the value of KEY of KEYSPACE to standard output, as it is. Exit code 1: there is none."""
+    """Write the value of KEY of KEYSPACE to standard output, as it is (a terminal: as text). Exit code 1: there is none."""
     value = _call(remote, keyspace, lambda opened: opened.get(key))
     if remote.json:
         show({"key": key, "found": value is not None, **_document(value)})
     elif value is None:
-        click.echo(f"{keyspace} holds nothing under {key}", err=True)
+        say(f"{keyspace} holds nothing under {key}", err=True)
     else:
-        # A line's end only for people: a file or a pipe gets the value and nothing else.
-        click.echo(value, nl=sys.stdout.isatty())
+        _write(value)
     # With --json too: a program need not read the document to know that there is nothing.
     if value is None:
         sys.exit(REFUSED)
@@ -103,7 +103,16 @@ def _applied(remote: Remote, keyspace: str, key: str, work: "Callable[[Keyspace]
         show(applied)
         return
     again = ", as before" if applied.duplicate else ""
-    click.echo(f"written{again}: {keyspace}/{applied.shard} {key}, change {applied.position}, epoch {applied.epoch}")
+    say(f"written{again}: {keyspace}/{applied.shard} {key}, change {applied.position}, epoch {applied.epoch}")
+
+
+def _write(value: bytes) -> None:
+    """A file or a pipe gets the value and nothing else; a terminal gets text, of which it obeys nothing, and a line's end."""
+    if not sys.stdout.isatty():
+        click.echo(value, nl=False)
+        return
+    for line in value.decode(errors="backslashreplace").split("\n"):
+        say(line)
 
 
 def _document(value: bytes | None) -> dict[str, Any]:
@@ -120,4 +129,4 @@ def _line(data: bytes) -> str:
     """The bytes as text on one line; what cannot be printed is escaped as in Python."""
     # Backslashes are doubled first: afterwards a single one always begins an escape.
     text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return printable(text)

@@ -5,7 +5,7 @@ from typing import Final
 import click
 
 from muster.cli.listing import listing, show_page
-from muster.cli.outcome import show
+from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.shards.answers import KEYSPACES, Shard, Status
@@ -111,7 +111,7 @@ def route(remote: Remote, keyspace: str, key: str) -> None:
         show(found)
         return
     where = f"{found.owner} at {found.address or 'no known address'}" if found.owner else "nobody"
-    click.echo(f"{keyspace}/{found.shard}, {found.status}: {where}, epoch {found.epoch} (hash {found.hash})")
+    say(f"{keyspace}/{found.shard}, {found.status}: {where}, epoch {found.epoch} (hash {found.hash})")
 
 
 @click.command()

@@ -10,14 +10,14 @@ import click
 from rich.console import RenderableType
 from rich.live import Live
 
-from muster.cli.outcome import REFUSED, show
-from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.outcome import REFUSED, say, show
+from muster.cli.remote import Remote, reason_option, remote
+from muster.cli.sagas import verb_command
 from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
 from muster.client.sagas import SagaState, SagaVerb
 from muster.client.shards import parts_of
 from muster.wire.error import MusterError
-from muster.wire.registry.answers import Written
 from muster.wire.shards.answers import Migration
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _id(_context: click.Context, _argument: click.Parameter, text: str) -> str:
 @click.option("--hold", is_flag=True, help="Wait before the cut-over until somebody resumes it.")
 @click.option("--not-before", callback=_at, metavar="TIME", help="Wait before the cut-over: 2026-01-31T03:00:00Z.")
 @click.option("--rate", "bytes_per_second", type=float, metavar="BYTES", help="Copy at most so many per second.")
-@click.option("--soak-seconds", type=float, help="How long the source keeps its copy behind the cut-over.")
+@click.option("--soak-seconds", type=float, help="How long the source keeps its copy after the cut-over.")
 @click.option("--cleanup-seconds", type=float, help="And how much longer.")
 @click.option("--wait", is_flag=True, help="Until it has ended. Exit code 1: it turned back, or needs an operator.")
 @reason_option
@@ -72,9 +72,9 @@ def move(remote: Remote, keyspace: str, shard: int, target: str, wait: bool, **o
         if remote.json:
             show(started)
         else:
-            click.echo(f"{started.status}: {started.migration or f'shard {shard} has always been at {target}'}")
+            say(f"{started.status}: {started.migration or f'shard {shard} has always been at {target}'}")
         return
-    last = _watched(remote, started.migration, lambda found: None if remote.json else click.echo(line(found)))
+    last = _watched(remote, started.migration, lambda found: None if remote.json else say(line(found)))
     if remote.json:
         show(last)
     # Blocked, or turned back: the shard is not where it was wanted.
@@ -134,7 +134,7 @@ async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], 
                     if remote.json:
                         show(row)
                     elif not live:
-                        click.echo(line(row))
+                        say(line(row))
                 rows.update({row.id: row for row in changed})
                 # Those that run come first: what does not fit on the screen is left out.
                 newest = sorted(rows.values(), key=lambda row: (not row.ended, row.started_at), reverse=True)
@@ -144,7 +144,7 @@ async def _watch(remote: Remote, changes: AsyncGenerator[tuple[Migration, ...], 
 
 
 async def _paint(pictures: AsyncIterator[RenderableType], *, live: bool) -> None:
-    """Show each picture in place of the one before; without a terminal whoever makes them tells them."""
+    """Show each picture in place of the one before; without a terminal, what makes them writes lines."""
     if not live:
         async for _ in pictures:
             pass
@@ -184,7 +184,7 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
                 if remote.json:
                     show(found)
                 elif not live:
-                    click.echo(line(found))
+                    say(line(found))
                 yield story(found)
         # Where lines were written, the whole story with its steps comes once, at the end.
         if not remote.json and not live:
@@ -193,25 +193,5 @@ async def _watch_story(remote: Remote, client: "Client", id_: str) -> None:
     await _paint(drawn(), live=live)
 
 
-def _verb(verb: SagaVerb) -> click.Command:
-    @click.command(verb, help=_HELP[verb])
-    @click.argument("migration", callback=_id, metavar="ID")
-    @reason_option
-    @remote
-    def command(remote: Remote, migration: str, reason: str | None, step: str | None = None) -> None:
-        async def work(client: "Client") -> Written:
-            named = step
-            if verb == "skip" and named is None:
-                # The command names the step, so that a repeat of it does not leave out the next one too.
-                named = (await client.shards.migration(migration)).step
-            return await client.shards.tell(migration, verb, step=named, reason=reason)
-
-        tell(remote, f"{verb} {migration}", work)
-
-    if verb == "skip":
-        command = click.option("--step", help="Which, to be sure.  [default: the one under way]")(command)
-    return command
-
-
-for _name in _HELP:
-    migration.add_command(_verb(_name))
+for _name, _help in _HELP.items():
+    migration.add_command(verb_command(_name, _help, _id))

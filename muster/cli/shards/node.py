@@ -8,7 +8,7 @@ import click
 
 from muster.cli.listing import listing
 from muster.cli.of_server import WithServerCommands
-from muster.cli.outcome import show
+from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.registry.answers import Written
@@ -108,4 +108,4 @@ def limits(remote: Remote, node_moves: int | None, cluster_moves: int | None, re
     if remote.json:
         show(found)
     else:
-        click.echo(f"moves at a time: {found.node_moves_max} per data node, {found.cluster_moves_max} in all")
+        say(f"moves at a time: {found.node_moves_max} per data node, {found.cluster_moves_max} in all")

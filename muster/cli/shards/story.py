@@ -1,4 +1,4 @@
-"""A saga for people: what it is, its state, what it waits for, and all its steps so far. A migration is told as a move."""
+"""A saga for people: what it is, its state, what it waits for, and all its steps so far. A migration is shown as a move."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from muster.cli.table import TableColumn, columns, drawn
+from muster.cli.table import TableColumn, as_text, columns, drawn
 from muster.cli.text import age, instant
 from muster.wire.sagas import Saga, SagaStep, Standing
 from muster.wire.shards.answers import Migration, MoveProgress
@@ -29,13 +29,8 @@ def story(saga: Saga | Migration) -> RenderableType:
     """All of a saga: a header, and a table of its steps."""
     header = Table.grid(padding=(0, 2))
     for name, what in _header(saga):
-        header.add_row(Text(name, "bold"), what)
-    steps = Table(
-        "STEP", "BEGAN", "TOOK", "ATTEMPTS", "OUTCOME", "ERROR", box=None, pad_edge=False, header_style="bold"
-    )
-    for step in saga.steps:
-        steps.add_row(*_step(step))
-    return Group(header, Text(), steps)
+        header.add_row(Text(name, "bold"), as_text(what))
+    return Group(header, Text(), drawn(_STEPS, saga.steps))
 
 
 def overview(migrations: Iterable[Migration]) -> Table:
@@ -55,7 +50,7 @@ def line(migration: Migration) -> str:
         parts.append(f"at {migration.step}" + (f", attempt {migration.attempt}" if migration.attempt > 1 else ""))
     if migration.progress is not None and (share := progress(migration.progress)):
         parts.append(share)
-    # What it waits for is told only where there are no figures of how far it has come.
+    # What it waits for is shown only where there are no figures of how far it has come.
     elif migration.step is not None and migration.waits_for:
         parts.append(f"waits for {migration.waits_for}")
     if migration.ended:
@@ -143,12 +138,6 @@ def _what(saga: Saga | Migration) -> tuple[str, str]:
     return "saga", f"{saga.definition}, version {saga.version}, of {saga.root} ({saga.id})"
 
 
-def _step(step: SagaStep) -> tuple[str | Text, ...]:
-    name = f"{step.name} (undoes {step.undoes})" if step.undoes else step.name
-    outcome = Text(step.outcome or "", _COLOURS.get(step.outcome or "", ""))
-    return name, _time(step.began_at), took(step.seconds), str(step.attempts), outcome, step.error or ""
-
-
 def _time(at: datetime) -> str:
     return instant(at).partition(" ")[2]
 
@@ -168,6 +157,14 @@ def _waits(row: Standing) -> str:
     return f"stalled: {row.stalled}" if row.stalled else row.waits_for or row.cause or ""
 
 
+_STEPS: Final[list[TableColumn[SagaStep]]] = columns(
+    TableColumn("STEP", lambda step: f"{step.name} (undoes {step.undoes})" if step.undoes else step.name),
+    TableColumn("BEGAN", lambda step: _time(step.began_at)),
+    TableColumn("TOOK", lambda step: took(step.seconds)),
+    "attempts",
+    TableColumn("OUTCOME", lambda step: Text(step.outcome or "", _COLOURS.get(step.outcome or "", ""))),
+    "error",
+)
 _OVERVIEW: Final[list[TableColumn[Migration]]] = columns(
     TableColumn("MIGRATION", lambda row: _short(row.id)),
     TableColumn("SHARD", lambda row: f"{row.keyspace}/{row.shard}"),

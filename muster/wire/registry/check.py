@@ -5,8 +5,8 @@ in a row make it healthy and `unhealthy_after` failures in a row make it unhealt
 of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 """
 
-from collections.abc import Collection
-from dataclasses import field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import field, fields, replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
@@ -37,6 +37,8 @@ URL_PATTERN: Final = (
 )
 Url = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATTERN)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+DEFAULT_TIMEOUT_SECONDS: Final = 2.0
+TIMEOUT_SECONDS_MAX: Final = 60.0
 # Up to a day.
 Interval = Annotated[float, Field(ge=0.1, le=86_400)]
 Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
@@ -60,7 +62,7 @@ class HttpCheck:
     expected_status: Annotated[int, Field(strict=True, ge=100, le=599)] | None = None
     body_match: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     interval_seconds: Interval = 10.0
-    timeout_seconds: Timeout = 2.0
+    timeout_seconds: Timeout = DEFAULT_TIMEOUT_SECONDS
     healthy_after: Count = 1
     unhealthy_after: Count = 2
 
@@ -75,7 +77,7 @@ class TcpCheck:
     kind: Literal["tcp"] = "tcp"
     name: Name = "tcp"
     interval_seconds: Interval = 10.0
-    timeout_seconds: Timeout = 2.0
+    timeout_seconds: Timeout = DEFAULT_TIMEOUT_SECONDS
     healthy_after: Count = 1
     unhealthy_after: Count = 2
 
@@ -88,6 +90,35 @@ class TtlCheck:
     ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
     kind: Literal["ttl"] = "ttl"
     name: Name = "ttl"
+
+
+def timeout_seconds_max(check: "HttpCheck | TcpCheck") -> float:
+    """How long a run may take: its interval, and 60 s. The default is never too long: who says nothing is not refused."""
+    return min(TIMEOUT_SECONDS_MAX, max(check.interval_seconds, DEFAULT_TIMEOUT_SECONDS))
+
+
+_SETTINGS: Final = ("interval_seconds", "timeout_seconds", "healthy_after", "unhealthy_after", "ttl_seconds")
+"""What says how often and how strictly is asked, and not what."""
+
+
+def asks_the_same(check: "HttpCheck | TcpCheck | TtlCheck", other: "HttpCheck | TcpCheck | TtlCheck") -> bool:
+    """Whether both ask the same of the same, however often and however strictly: what one has found then holds for the other."""
+    if type(check) is not type(other):
+        return False
+    asked = (field.name for field in fields(check) if field.name not in _SETTINGS)
+    return all(getattr(check, name) == getattr(other, name) for name in asked)
+
+
+def same_asked(
+    before: "Sequence[HttpCheck | TcpCheck | TtlCheck]", checks: "Sequence[HttpCheck | TcpCheck | TtlCheck]"
+) -> tuple[str, ...]:
+    """Those of the checks that ask what the one of that name asked before, with other settings."""
+    known = {check.name: check for check in before}
+    return tuple(
+        check.name
+        for check in checks
+        if (old := known.get(check.name)) is not None and old != check and asks_the_same(old, check)
+    )
 
 
 KINDS: Final = frozenset(("http", "tcp", "ttl"))

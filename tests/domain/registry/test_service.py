@@ -162,12 +162,6 @@ class TestRegistering:
             "ttl": "unknown",
         }
 
-    def test_a_changed_check_of_the_same_name_starts_as_unknown(self):
-        longer = TtlCheck(ttl_seconds=50.0, name="ttl")
-        given(registered(checks=(TTL,)), health("unknown", "healthy", "heartbeat", "ttl", "healthy")).when(
-            RegisterInstance(instance=A, spec=spec(checks=(longer,)))
-        ).then(InstanceChecksChanged(instance=A, checks=(longer,)), health("healthy", "unknown", "the checks changed"))
-
     def test_reported_health_outlives_a_change_of_the_checks(self):
         given(registered(), REPORTED_ILL).when(RegisterInstance(instance=A, spec=spec(checks=(TCP,)))).then(
             InstanceChecksChanged(instance=A, checks=(TCP,))

@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7
+from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v7
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -196,9 +196,9 @@ def test_aiokafka_still_has_the_parts_that_appends_and_fetches_are_made_of() -> 
     def takes(function: Callable[..., Any]) -> list[str]:
         return [name for name in inspect.signature(function).parameters if name != "self"]
 
-    assert takes(ProduceRequest_v7.build_request_header) == ["correlation_id", "client_id"]
-    assert takes(ProduceRequest_v7.parse_response_header) == ["read_buffer"]
-    assert takes(ProduceRequest.prepare) == ["versions"]
+    assert takes(ProduceRequest.__init__) == ["transactional_id", "required_acks", "timeout", "topics"]
+    partitions = ProduceResponse_v7.SCHEMA.fields[0].array_of.fields[1].array_of
+    assert partitions.names[:3] == ("partition", "error_code", "offset")
     assert takes(FetchRequest.__init__)[:5] == ["max_wait_time", "min_bytes", "max_bytes", "isolation_level", "topics"]
     assert takes(OffsetRequest.__init__) == ["replica_id", "isolation_level", "topics"]
     assert {"base_offset", "next_offset", "is_control_batch", "validate_crc"} < set(dir(DefaultRecordBatch))

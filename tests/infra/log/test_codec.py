@@ -13,7 +13,7 @@ from eventsourcing.utils import Environment
 
 from domain.catalogue import EVENTS
 from domain.message import event, to_json
-from domain.registry.instance import InstanceEvent
+from domain.registry.instance import InstanceChecksChanged, InstanceEvent
 from domain.registry.status import Mark
 from infra.log import codec
 from infra.log.chain import Chain, link
@@ -79,6 +79,13 @@ class TestGoldenFiles:
     def test_the_link_of_a_golden_record_never_changes(self):
         value = (GOLDEN / "muster.instance.drain_started.v1.json").read_bytes()
         assert link(KEY, value).hex() == "077594a408cfb17a591e77e3a1008439331ee7067ca2bee128f609f9e1dacb97"
+
+    def test_a_field_that_came_later_stands_there_only_when_it_says_something(self):
+        told = next(event for event in SAMPLES if isinstance(event, InstanceChecksChanged))
+        kept = replace(told, kept=("ready",))
+        assert b"kept" not in seal(told)
+        assert b'"kept":["ready"]' in seal(kept)
+        assert opened(seal(kept)).event == kept
 
 
 LATER = {

@@ -73,7 +73,7 @@ async def test_when_no_controller_answers_it_is_unreachable():
 
 
 async def test_a_write_that_may_have_been_done_ends_in_timeout_with_its_command_id():
-    async with wire(hang_up) as server, Client(server.url, timeout_seconds=0.3) as client:
+    async with wire(hang_up) as server, Client(server.url, timeout_seconds=1.0) as client:
         with pytest.raises(Timeout) as caught:
             await client.heartbeat("orders", "a", command_id="beat-1")
     assert caught.value.context["command_id"] == "beat-1"
@@ -81,7 +81,7 @@ async def test_a_write_that_may_have_been_done_ends_in_timeout_with_its_command_
 
 
 async def test_once_a_write_may_have_been_done_a_later_refused_connection_does_not_hide_it():
-    async with wire(hang_up, problem("NotReady", 503)) as server, Client(server.url, timeout_seconds=0.3) as client:
+    async with wire(hang_up, problem("NotReady", 503)) as server, Client(server.url, timeout_seconds=1.0) as client:
         with pytest.raises(Timeout):
             await client.heartbeat("orders", "a")
 
@@ -89,7 +89,7 @@ async def test_once_a_write_may_have_been_done_a_later_refused_connection_does_n
 async def test_a_write_that_was_never_let_in_is_not_ready():
     async with (
         wire(problem("NotReady", 503, "recovering")) as server,
-        Client(server.url, timeout_seconds=0.2) as client,
+        Client(server.url, timeout_seconds=0.5) as client,
     ):
         with pytest.raises(NotReady, match="recovering"):
             await client.heartbeat("orders", "a")
@@ -99,7 +99,7 @@ async def test_a_silent_controller_is_given_up_at_the_deadline():
     async def silent(_: object) -> None:
         await asyncio.Event().wait()
 
-    async with wire(silent) as server, Client(server.url, timeout_seconds=0.2) as client:  # type: ignore[arg-type]
+    async with wire(silent) as server, Client(server.url, timeout_seconds=0.5) as client:  # type: ignore[arg-type]
         with pytest.raises(Unreachable):
             await client.services()
 

@@ -104,7 +104,7 @@ async def test_a_refusal_stands_beside_the_results():
 
 
 async def test_what_nobody_serves_for_too_long_says_so_beside_the_results():
-    async with users(hold_seconds=0.1) as (client, one, _, _):
+    async with users(hold_seconds=0.5) as (client, one, _, _):
         one.fence(0)
         late, applied = await client.batch([Put(KEY, b"1"), Put(FREE, b"1")])
         assert isinstance(late, DataUnavailable)
@@ -113,7 +113,7 @@ async def test_what_nobody_serves_for_too_long_says_so_beside_the_results():
 
 
 async def test_a_silent_node_ends_a_batch_with_outcomes_that_are_unknown():
-    async with users(hold_seconds=0.1, attempt_seconds=0.05) as (client, one, _, _):
+    async with users(hold_seconds=0.5, attempt_seconds=0.1) as (client, one, _, _):
         one.speaks.clear()
         write, read = await client.batch([Put(KEY, b"1"), Get(FREE)])
         assert isinstance(write, Timeout)

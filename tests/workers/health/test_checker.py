@@ -15,7 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from domain.registry.instance import Instance
+from domain.registry.instance import Instance, InstanceRegistered
 from domain.registry.service import INITIAL, DeregisterInstance, ObserveCheck, RegisterInstance, decide
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
@@ -51,6 +51,14 @@ class Registry:
 
     def register(self, *checks: HttpCheck | TcpCheck | TtlCheck, name: str = "o-1") -> None:
         self.tell(RegisterInstance(instance=name, spec=Spec(address="127.0.0.1", port=1, checks=checks)))
+
+    def register_of_old(self, *checks: HttpCheck | TcpCheck, name: str = "o-1") -> None:
+        """As the log has it from before there were today's limits."""
+        spec = Spec(address="127.0.0.1", port=1, checks=checks)
+        incarnation = self.state.version
+        event = InstanceRegistered(instance=name, incarnation=incarnation, spec=spec, health="unknown")
+        self.state = evolved(self.state, event)
+        self.sync(name)
 
     def register_healthy(self, number: int, check: HttpCheck) -> None:
         """Instances that the log knows as healthy, and a checker that is new."""
@@ -249,6 +257,15 @@ async def test_no_answer_within_the_timeout_is_a_failure(target: Target):
         assert (registry.instance().health, registry.instance().cause) == ("unhealthy", "no answer within 0.2 s")
 
 
+async def test_a_timeout_from_before_there_was_a_limit_is_run_within_it(target: Target):
+    registry = Registry()
+    target.answers.clear()
+    registry.register_of_old(target.check(timeout_seconds=3600))
+    async with registry.running():
+        await until(lambda: registry.observed)
+        assert registry.instance().cause == "no answer within 2 s"
+
+
 async def test_a_body_is_matched_and_told_when_it_does_not_match(target: Target):
     registry = Registry()
     target.body = "x" * 40_000 + "bereit für alles"
@@ -404,8 +421,8 @@ async def _first_result(answer: bytes, status: str, cause: str) -> None:
 async def test_a_host_without_address_is_told_in_words():
     registry = Registry()
     registry.register(
-        HttpCheck(name="http", url="http://nowhere.invalid/", timeout_seconds=20, **FAST),
-        TcpCheck(name="tcp", host="nowhere.invalid", port=80, timeout_seconds=20, **FAST),
+        HttpCheck(name="http", url="http://nowhere.invalid/", timeout_seconds=20, interval_seconds=20),
+        TcpCheck(name="tcp", host="nowhere.invalid", port=80, timeout_seconds=20, interval_seconds=20),
     )
     async with registry.running():
         await until(lambda: len(registry.observed) == 2, seconds=30)
@@ -425,7 +442,7 @@ async def test_a_tls_failure_is_told_in_words(target: Target):
 
 async def test_a_check_that_cannot_be_sent_fails_and_does_not_stop_the_others(target: Target):
     registry = Registry()
-    registry.register(target.check(headers={"X-Bad": "a\r\nb"}), target.check(name="good"))
+    registry.register_of_old(target.check(headers={"X-Bad": "a\r\nb"}), target.check(name="good"))
     async with registry.running():
         await until(lambda: len(registry.observed) == 2)
     causes = {command.check: command.cause for command in registry.observed}
@@ -456,6 +473,32 @@ async def test_a_change_that_leaves_the_check_alone_leaves_its_schedule_alone(ta
         registry.register(target.check(), TtlCheck(ttl_seconds=60), target.check(name="second"))
         assert registry.checker.output(STREAM, "o-1", "http") == output
         assert registry.checker.stats.scheduled == 2
+
+
+async def test_other_settings_keep_the_status_the_streak_and_the_output(target: Target):
+    registry = Registry()
+    registry.register(target.check(unhealthy_after=3, interval_seconds=0.3))
+    async with registry.running():
+        await until(lambda: registry.statuses() == ["healthy"])
+        target.status, asked = 500, len(target.asked)
+        await until(lambda: registry.text("http") == "HTTP 500, expected 2xx")
+        registry.register(target.check(unhealthy_after=3, timeout_seconds=1.5))
+        assert registry.instance().health == "healthy"
+        assert registry.text("http") == "HTTP 500, expected 2xx"
+        await until(lambda: registry.statuses() == ["healthy", "unhealthy"])
+    # The failure before the change counts: two more make three.
+    assert len(target.asked) - asked == 3
+
+
+async def test_settings_that_change_again_and_again_do_not_put_a_run_off(target: Target):
+    registry = Registry()
+    registry.register(target.check())
+    async with registry.running():
+        await until(lambda: registry.statuses() == ["healthy"])
+        asked = len(target.asked)
+        for number in range(100):
+            registry.register(target.check(interval_seconds=3600 + number))
+        await until(lambda: len(target.asked) > asked, seconds=2)
 
 
 async def test_a_removed_instance_is_asked_no_more_and_a_late_result_is_dropped(target: Target):

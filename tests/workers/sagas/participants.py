@@ -16,7 +16,7 @@ from muster.wire.command import Command, Envelope
 from sagas.tasks import TaskRow
 from workers.controller.process import running
 from workers.gateway import Gateway
-from workers.views.shards import Changed, ShardViews
+from workers.views.shards import ShardsChanged, ShardViews
 
 EXTENT = {"extent": {"position": 3, "digest": "aa", "records": 1, "bytes": 9}}
 WAIT_SECONDS_MAX = 20.0
@@ -88,7 +88,7 @@ class Participants:
         asked.add_done_callback(self._asked.discard)  # type: ignore[attr-defined]
         return asked
 
-    def _changed(self, partition: int, token: Any, changed: Changed) -> None:
+    def _changed(self, partition: int, token: Any, changed: ShardsChanged) -> None:
         for node, id_ in changed.tasks:
             task = self.views.tasks.get(node, {}).get(id_)
             if task is not None and task.kind not in self.silent:

@@ -1,17 +1,24 @@
 """Prometheus metrics: requests by route, garbage collector pauses, watchers, and the state of the views.
 
-What happens on every request is counted in plain lists and given to Prometheus when it asks.
+What happens is counted as it happens; what is so is looked up when Prometheus asks.
 """
 
 import gc
 import time
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter as Tally
+from collections.abc import Iterator
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from workers.gateway import Gateway
@@ -24,44 +31,25 @@ UNKNOWN: Final = "(unknown)"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Times:
-    """A histogram of seconds, cheap to observe."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """One more."""
-        # From the left: a value at a bound counts below it, as Prometheus' `le` has it.
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by upper bound, and the sum, as Prometheus wants them."""
-        total, found = 0.0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            found.append((bound, total))
-        return found, self._sum
-
-
 class Requests:
     """One route and method: how long it took and how it ended."""
 
-    __slots__ = ("statuses", "times")
+    __slots__ = ("_counts", "_labels", "_seconds", "_statuses")
 
-    def __init__(self) -> None:
-        self.times = Times(REQUEST_SECONDS)
-        self.statuses: dict[int, int] = {}
+    def __init__(self, route: str, method: str, counts: Counter, seconds: Histogram) -> None:
+        self._labels = (route, method)
+        self._counts = counts
+        self._seconds = seconds.labels(route, method)
+        self._statuses: dict[int, Counter] = {}
 
     def observe(self, status: int, seconds: float) -> None:
         """One more."""
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.times.observe(seconds)
+        # Prometheus' `labels` takes as long as all the rest: a status is looked up there once.
+        count = self._statuses.get(status)
+        if count is None:
+            count = self._statuses[status] = self._counts.labels(*self._labels, str(status))
+        count.inc()
+        self._seconds.observe(seconds)
 
 
 class Metrics(Collector):
@@ -71,19 +59,26 @@ class Metrics(Collector):
         self.requests: dict[tuple[str, str], Requests] = {}
         self._gateway = gateway
         self._audience = audience
-        self._pauses = [Times(PAUSE_SECONDS) for _ in range(3)]
         self._pause_began = 0.0
+        # Else each series would have a second one, with the instant at which it began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         # A registry of its own: the process-wide one has these collectors already, and would refuse them.
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        registry = self._registry = CollectorRegistry(auto_describe=False)
+        of = ["route", "method"]
+        self._counts = Counter("muster_http_requests", "Requests answered", [*of, "status"], registry=registry)
+        self._seconds = Histogram(
+            "muster_http_request_seconds", "Time to answer", of, buckets=REQUEST_SECONDS, registry=registry
+        )
+        registry.register(self)
+        self._pauses = _pauses(registry)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
 
     def of(self, route: str, method: str) -> Requests:
         """The counts of one route and method."""
         found = self.requests.get((route, method))
         if found is None:
-            found = self.requests[route, method] = Requests()
+            found = self.requests[route, method] = Requests(route, method, self._counts, self._seconds)
         return found
 
     def of_no_route(self, method: str) -> Requests:
@@ -108,16 +103,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus' registry."""
-        yield from self._of_requests()
         yield from self._of_watchers()
         yield from self._of_views()
         yield from self._of_shards()
-        pauses = HistogramMetricFamily(
-            "muster_gc_pause_seconds", "Pauses for garbage collection", labels=["generation"]
-        )
-        for generation, times in enumerate(self._pauses):
-            pauses.add_metric([str(generation)], *times.buckets())
-        yield pauses
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
         # One instant is enough: a collection does not begin within another one.
@@ -125,16 +113,6 @@ class Metrics(Collector):
             self._pause_began = time.perf_counter()
         else:
             self._pauses[info["generation"]].observe(time.perf_counter() - self._pause_began)
-
-    def _of_requests(self) -> Iterator[Metric]:
-        counts = CounterMetricFamily("muster_http_requests", "Requests answered", labels=["route", "method", "status"])
-        seconds = HistogramMetricFamily("muster_http_request_seconds", "Time to answer", labels=["route", "method"])
-        for (route, method), requests in self.requests.items():
-            seconds.add_metric([route, method], *requests.times.buckets())
-            for status, count in requests.statuses.items():
-                counts.add_metric([route, method, str(status)], count)
-        yield counts
-        yield seconds
 
     def _of_watchers(self) -> Iterator[Metric]:
         audience = self._audience
@@ -145,18 +123,18 @@ class Metrics(Collector):
 
     def _of_shards(self) -> Iterator[Metric]:
         views = self._gateway.views.shards
-        statuses = Counter(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
+        statuses = Tally(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
         # Shards that were never assigned have no entry among `shards`; they are inactive too.
         untouched = sum(space.count - len(space.shards) for space in views.keyspaces.values())
         shards = GaugeMetricFamily("muster_shards", "Shards of all keyspaces", labels=["status"])
         # All statuses, also those that no shard has now: a series that vanishes would look like a lack of data.
         for status in ("active", "migrating", "inactive"):
             shards.add_metric([status], statuses[status] + (untouched if status == "inactive" else 0))
-        standings = Counter("paused" if row.paused else row.standing for row in views.migrations.values())
+        standings = Tally("paused" if row.paused else row.standing for row in views.migrations.values())
         migrations = GaugeMetricFamily("muster_migrations", "Migrations that are remembered", labels=["standing"])
         for standing in ("running", "retrying", "paused", "blocked", "ended"):
             migrations.add_metric([standing], standings[standing])
-        lives = Counter(node.alive for node in views.cluster.nodes.values())
+        lives = Tally(node.alive for node in views.cluster.nodes.values())
         nodes = GaugeMetricFamily("muster_nodes", "Data nodes of the cluster", labels=["alive"])
         for alive in (True, False):
             nodes.add_metric([str(alive).lower()], lives[alive])
@@ -194,3 +172,15 @@ class Metrics(Collector):
             failing.add_metric(labels, float(status.get("storage_failure") is not None))
             failures.add_metric(labels, status.get("snapshot_failures", 0))
         return window, failing, failures
+
+
+def _pauses(registry: CollectorRegistry) -> list[Histogram]:
+    """The histogram of each generation. Made now: where a pause is observed, nothing may wait for the histogram's lock."""
+    pauses = Histogram(
+        "muster_gc_pause_seconds",
+        "Pauses for garbage collection",
+        ["generation"],
+        buckets=PAUSE_SECONDS,
+        registry=registry,
+    )
+    return [pauses.labels(str(generation)) for generation in range(3)]

@@ -1,4 +1,4 @@
-"""The watch hub: what changes, told once to everyone who watches.
+"""The watch of instances: a change is encoded once, and sent to all who watch it.
 
     views ──on_batch──▶ ring of recent changes ──▶ who resumes
                └──────▶ one encoded frame per watched service ──▶ its audience
@@ -74,7 +74,7 @@ class Hub:
         self._audience = audience
         self._changes_max = changes_max
         self._ring: deque[Trace] = deque()
-        # Everything behind a partition's floor is in the ring; of a partition without a floor nothing was read yet.
+        # All that came after a partition's floor is in the ring; of a partition without a floor nothing was read yet.
         self._floors: Token = views.token()
 
     def restored(self) -> None:
@@ -119,12 +119,12 @@ class Hub:
             self._audience.tell(EVERYTHING, changes(token, every), token)
 
     def join(self, service: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
-        """A watcher of the service (None: of all) and its first frames, without a gap to what it will be told.
+        """A watcher of the service (None: of all) and its first frames, without a gap to the frames that follow.
 
         `after`: the token that it resumes from. Raises NotReady when there are too many watchers, or no more wanted.
         """
         token = format_token(self._views.token())
-        # Admitted first, and no await up to the snapshot's rows: no batch comes between them and what it will be told.
+        # Admitted first, and no await up to the snapshot's rows: no batch comes between them and the frames that follow.
         subscriber = self._audience.admit((KIND, service), token)
         missed = None if after is None else self._since(after, service)
         if missed is not None:
@@ -132,7 +132,7 @@ class Hub:
         return subscriber, self._snapshot(service, token, reset=after is not None)
 
     def _since(self, after: Token, service: str | None) -> list[Trace] | None:
-        """What has changed behind the token; None when the ring does not cover it, or the views are not that far."""
+        """What has changed after the token; None when the ring does not cover it, or the views are not that far."""
         now = self._views.token()
         if any(position > now.get(partition, -1) for partition, position in after.items()):
             return None
@@ -160,7 +160,7 @@ def change_of(trace: Trace) -> bytes:
     before, after = trace.before, trace.after
     if after is None:
         assert before is not None, "a change of nothing"
-        told: dict[str, Any] = {
+        change: dict[str, Any] = {
             "op": "remove",
             "service": before.service,
             "instance": before.id,
@@ -171,7 +171,7 @@ def change_of(trace: Trace) -> bytes:
         return b'{"op":"put","item":%b}' % encode(after)
     else:
         was, now = item(before), item(after)
-        told = {
+        change = {
             "op": "patch",
             "service": after.service,
             "instance": after.id,
@@ -181,7 +181,7 @@ def change_of(trace: Trace) -> bytes:
                 name: value for name, value in now.items() if value != was[name] and name not in ("version", "position")
             },
         }
-    return orjson.dumps(told, option=JSON_OPTIONS)
+    return orjson.dumps(change, option=JSON_OPTIONS)
 
 
 def _trace(partition: int, change: Change) -> Trace:

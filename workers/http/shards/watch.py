@@ -1,10 +1,10 @@
-"""Watches of shards, tasks and migrations: what changes, encoded once, and told to everyone who watches it.
+"""Watches of shards, tasks and migrations: a change is encoded once, and sent to all who watch it.
 
     views.shards ──on_batch──▶ one frame per keyspace, node or migration that is watched ──▶ its audience
 
-How rows are watched is told in `workers.http.watch.rows`.
+`workers.http.watch.rows` says how rows are watched.
 
-How far a step has come, and what a migration waits for in the cluster, changes without an event of its own: watchers are told
+How far a step has come, and what a migration waits for in the cluster, changes without an event of its own: watchers hear of it
 at most once in `refresh_seconds`.
 """
 
@@ -27,7 +27,7 @@ from workers.http.shards.answers import is_migration, migration_item, shard_item
 from workers.http.watch.rows import RowKind, RowWatches
 from workers.http.watch.stream import settled, stream, watch_route
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
-from workers.views.shards import Changed
+from workers.views.shards import ShardsChanged
 from workers.views.views import Views
 
 refresh_seconds: Final = 1.0
@@ -54,7 +54,7 @@ class ShardHub:
         self._due: set[str] = set()
         self._refreshing: asyncio.TimerHandle | None = None
 
-    def on_batch(self, partition: int, token: Token, changed: Changed) -> None:
+    def on_batch(self, partition: int, token: Token, changed: ShardsChanged) -> None:
         """Tell those who watch what one batch has changed."""
         # Nothing is kept for those who come later: they begin with a snapshot.
         if not len(self._audience):
@@ -137,8 +137,8 @@ class ShardHub:
         views = self._views.shards
         return _encode(migration_item(views, views.migrations[(id_,)], datetime.now(UTC)))
 
-    def _waiting(self, changed: Changed) -> Iterator[str]:
-        """Whom the change in the cluster may let wait for something else: who has or wants slots, and whose nodes changed."""
+    def _waiting(self, changed: ShardsChanged) -> Iterator[str]:
+        """The migrations whose reason for waiting may have changed: those that hold or want slots, and those at changed nodes."""
         cluster, migrations = self._views.shards.cluster, self._views.shards.migrations
         yield from cluster.held
         yield from cluster.queue[:refreshed_waiting_max]
@@ -152,7 +152,7 @@ class ShardHub:
     def _refresh(self, migrations: Iterable[str]) -> None:
         self._due.update(migrations)
         if self._due and self._refreshing is None:
-            # One timer for all: reports may come often, and each migration is told once for all of them.
+            # One timer for all: reports may come often, and each migration is sent once for all of them.
             self._refreshing = asyncio.get_running_loop().call_later(refresh_seconds, self._refreshed)
 
     def _refreshed(self) -> None:

@@ -18,7 +18,7 @@ def snapshot(head: bytes, token: str, items: Iterator[bytes], *, reset: bool) ->
     """A snapshot's frame in pieces; `head` are members before the items. `reset`: it replaces what the watcher knew."""
     start = b'id: %b\nevent: snapshot\ndata: {%b"items":[' % (token.encode(), head)
     if reset:
-        # No id: who loses the connection before the snapshot has come must not resume behind it.
+        # No id: a watcher that loses the connection before the snapshot has come must not resume after it.
         start = b'event: reset\ndata: {"token":"%b"}\n\n' % token.encode() + start
     yield start
     yield from slices(items, slice_items_max)

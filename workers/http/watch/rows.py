@@ -1,4 +1,4 @@
-"""Watches of rows: what changes is encoded once, and told to everyone who watches it.
+"""Watches of rows: a change is encoded once, and sent to all who watch it.
 
 Deltas are not kept: a watcher that resumes from an older token gets a snapshot. The watch of instances
 (`workers.http.registry.watch`) keeps them, and tells only the fields that changed, since those are many and change often.
@@ -20,7 +20,7 @@ K = TypeVar("K")
 class RowKind(Generic[K]):
     """Rows that are watched, by their keys.
 
-    `topics`: those whose watchers are told of the row; `encoded`: the row as JSON, None when it is gone; `named`: what
+    `topics`: those whose watchers are sent the row; `encoded`: the row as JSON, None when it is gone; `named`: what
     watchers call a row that is gone (None: rows of this kind stay).
     """
 
@@ -30,7 +30,7 @@ class RowKind(Generic[K]):
 
 
 class RowWatches:
-    """Who watches rows, and what they are told."""
+    """The watchers of rows, and what is sent to them."""
 
     def __init__(self, views: Views, audience: Audience) -> None:
         self._views = views
@@ -43,8 +43,8 @@ class RowWatches:
         snapshot before its items. Raises NotReady when there are too many watchers, or no more wanted.
         """
         now = self._views.token()
-        # Admitted before the first row is read: whatever changes from now on is told, however slowly the snapshot is
-        # taken.
+        # Admitted before the first row is read: whatever changes from now on is sent too, however slowly the
+        # snapshot is taken.
         subscriber = self._audience.admit(topic, format_token(now))
         # Deltas are not kept, so only this very token has missed nothing.
         if after == now:
@@ -53,17 +53,17 @@ class RowWatches:
 
     def tell(self, kind: RowKind[K], changed: Iterable[K]) -> None:
         """Tell those who watch the rows of these keys how they are now."""
-        told: dict[Topic, tuple[list[bytes], list[str]]] = {}
+        of_topic: dict[Topic, tuple[list[bytes], list[str]]] = {}
         for key in changed:
             watched = [topic for topic in kind.topics(key) if topic in self._audience]
             # Most rows are watched by nobody, and are not encoded for nobody.
             item = kind.encoded(key) if watched else None
             for topic in watched:
-                items, gone = told.setdefault(topic, ([], []))
+                items, gone = of_topic.setdefault(topic, ([], []))
                 if item is not None:
                     items.append(item)
                 elif kind.named is not None:
                     gone.append(kind.named(key))
         token = format_token(self._views.token())
-        for topic, (items, gone) in told.items():
+        for topic, (items, gone) in of_topic.items():
             self._audience.tell(topic, rows(token, items, None if kind.named is None else gone), token)

@@ -1,7 +1,8 @@
 """Watchers: streams of frames with bounded queues, kept alive, and cut off when they read too slowly.
 
 A hub encodes what has changed, once, and sends it to a *topic*; all watchers of the topic get the same bytes. A watcher that
-reads too slowly is cut off: its queue is dropped, and it resumes from the last frame it was sent.
+reads too slowly is cut off: its queue is dropped, and it resumes from the last frame it was sent. Many watchers are woken a
+few at a time, so that the answer to the write that they hear of goes out first.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from muster.wire.error import NotReady
 from muster.wire.token import format_token
+from workers.http.watch.waking import Waking
 from workers.views.views import Views
 
 Topic = tuple[str, str | None]
@@ -31,6 +33,7 @@ class Subscriber:
         "_size",
         "_token",
         "_waiter",
+        "_waking",
         "closed",
         "cut",
         "task",
@@ -38,8 +41,9 @@ class Subscriber:
         "topic",
     )
 
-    def __init__(self, topic: Topic, token: str, frames_max: int, bytes_max: int) -> None:
+    def __init__(self, topic: Topic, token: str, frames_max: int, bytes_max: int, waking: Waking) -> None:
         self.topic = topic
+        self._waking = waking
         self._frames_max = frames_max
         self._bytes_max = bytes_max
         self.token = self._token = token
@@ -93,8 +97,10 @@ class Subscriber:
         return taken
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        # Once for all frames that come until its task runs.
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._waking.wake(waiter)
 
 
 class Audience:
@@ -106,6 +112,7 @@ class Audience:
         self.frames_total = 0
         self._views = views
         self._queue_max = (frames_max, bytes_max)
+        self._waking = Waking()
         self._subscribers: dict[Topic, set[Subscriber]] = {}
         self._count = 0
         self._beating: asyncio.TimerHandle | None = None
@@ -130,7 +137,7 @@ class Audience:
             raise NotReady("the controller is stopping; ask another one, or try again")
         if self._count >= subscribers_max:
             raise NotReady(f"{subscribers_max} watchers are connected; ask another controller")
-        subscriber = Subscriber(topic, token, *self._queue_max)
+        subscriber = Subscriber(topic, token, *self._queue_max, self._waking)
         self._subscribers.setdefault(topic, set()).add(subscriber)
         self._count += 1
         self.joined_total += 1

@@ -130,6 +130,7 @@ async def test_metrics_count_requests_by_route_and_tell_of_the_views(api: Api) -
     assert 'muster_void_records_total{partition="0"} 0.0' in text
     assert "muster_watchers 0.0" in text
     assert "muster_parked_rows 0.0" in text
+    assert "_created" not in text
     found = re.search(r'muster_gc_pause_seconds_count\{generation="2"\} (\S+)', text)
     assert found is not None
     assert float(found[1]) >= 1

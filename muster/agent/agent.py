@@ -23,7 +23,7 @@ from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
 from muster.client.controllers.known import backoff_seconds
 from muster.client.event_stream import follow
-from muster.client.keyed import Keyed
+from muster.client.rows import Keyed
 from muster.client.shards import ShardControl
 from muster.client.transport import Transport, path_of
 from muster.wire import DEFAULT_URL

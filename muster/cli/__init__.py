@@ -10,7 +10,8 @@ from muster.cli.of_server import WithServerCommands
 
 _COMMANDS_OF: Final = {
     "muster.cli.registry.write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat"),
-    "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "events", "status"),
+    "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "status"),
+    "muster.cli.registry.events": ("events",),
     "muster.cli.shards.keyspace": ("keyspace", "keyspaces", "shards", "route", "pin", "unpin"),
     "muster.cli.shards.data": ("put", "get", "delete", "scan"),
     "muster.cli.shards.node": ("node", "nodes", "limits"),

@@ -22,8 +22,9 @@ import orjson
 
 from muster.client.command_batch import run_commands
 from muster.client.event_stream import follow
+from muster.client.past import follow_events, newest_events
 from muster.client.registration import Registration, keep_alive
-from muster.client.rows import RowsChanged, changes_of, page_of, row_of
+from muster.client.rows import RowsChanged, changes_of, page_of, query_of, row_of
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
 from muster.client.watch import Change, Follower
@@ -38,7 +39,9 @@ from muster.wire.registry.answers import (
     INSTANCE_PAGE,
     SERVICES,
     WRITTEN,
+    Event,
     EventPage,
+    EventQuery,
     History,
     Instance,
     Outcome,
@@ -296,19 +299,21 @@ class Client:
         path = path_of("history", service, instance)
         return HISTORY.validate_json(await self._transport.read(path, {}, consistency))
 
-    async def events(
-        self,
-        *,
-        stream: str | None = None,
-        type: str | None = None,
-        partition: int | None = None,
-        after: int = -1,
-        limit: int = 100,
-    ) -> EventPage:
-        """Recorded events after position `after` of a partition (the stream's, or 0), oldest first."""
-        query = _given(stream=stream, type=type, partition=partition, after=after, limit=limit)
-        texts = {name: str(value) for name, value in query.items()}
-        return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), texts, "eventual"))
+    async def events(self, **asked: Unpack[EventQuery]) -> EventPage:
+        """A page of recorded events, the newest last: the oldest of one partition, or the newest of all. See EventQuery.
+
+        Raises InvalidCommand, with all that there are, for a type that nobody knows; ServiceNotFound, KeyspaceNotFound and
+        InstanceNotFound for names that nobody has had.
+        """
+        return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), query_of(asked), "eventual"))
+
+    async def newest_events(self, **asked: Unpack[EventQuery]) -> EventPage:
+        """The newest events that match, `limit` of them (100) if there are so many, however far back they are."""
+        return await newest_events(self.events, asked)
+
+    def follow_events(self, **asked: Unpack[EventQuery]) -> AsyncGenerator[Event, None]:
+        """The newest events that match, then those that come, for ever. Once begun, it waits for controllers to come back."""
+        return follow_events(self.events, asked)
 
     async def rows(
         self, model: ReadModel[Item], *, consistency: Consistency = "session", **asked: object

@@ -1,17 +1,53 @@
-"""The rows of any read model: listed, one by its key, and followed."""
+"""The rows of any read model: listed, one by its key, and followed.
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+A watch of rows tells:
+
+snapshot  {items}          all rows; a row that is not among them is gone
+delta     {items[, gone]}  the rows that have changed, each of them whole, and the keys of those that are gone
+"""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Generic
+from datetime import datetime
+from typing import Any, Generic
+
+import orjson
 
 from muster.client.event_stream import follow
-from muster.client.keyed import Keyed
 from muster.client.transport import Consistency, Transport, path_of
 from muster.wire.read_model import Item, Page, ReadModel
 
 Asked = Mapping[str, object]
 """What a list is asked for, by the names of its filters; None: that one is not asked."""
+
+
+Row = dict[str, Any]
+"""A row as JSON."""
+
+
+class Keyed:
+    """Rows as they came, by their fields `key`, joined by slashes where there are several."""
+
+    def __init__(self, *key: str) -> None:
+        self.rows: dict[str, Row] = {}
+        self._key = key
+
+    def take(self, event: str, data: bytes, _token: str) -> Iterator[tuple[str, ...]]:
+        """Apply an event of the watch. Yields the keys of the rows that have come or changed, then of those gone."""
+        if event not in ("snapshot", "delta"):
+            return
+        document = orjson.loads(data)
+        items = {self._key_of(row): row for row in document.get("items", ())}
+        left = list(self.rows.keys() - items.keys()) if event == "snapshot" else document.get("gone", ())
+        changed = tuple(key for key, row in items.items() if self.rows.get(key) != row)
+        # Before the keys are yielded, so that a caller that is given a key finds the row as it is now.
+        self.rows.update(items)
+        gone = tuple(key for key in left if self.rows.pop(key, None) is not None)
+        yield changed + gone
+
+    def _key_of(self, row: Row) -> str:
+        return "/".join(str(row[name]) for name in self._key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +86,14 @@ async def changes_of(
 def query_of(asked: Asked) -> dict[str, str]:
     """The query of a request: what was asked for, as texts."""
     texts = {name: value for name, value in asked.items() if value is not None}
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in texts.items()}
+    return {name: _text(value) for name, value in texts.items()}
+
+
+def _text(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case datetime():
+            return value.isoformat()
+        case _:
+            return str(value)

@@ -38,7 +38,14 @@ Written: Final = shape(answers.Written, "Written", "What became of a write, once
 HistoryItem: Final = shape(answers.HistoryEntry, "HistoryItem", "One event of an instance: what, when, who and why.")
 HistoryList: Final = shape(answers.History, "HistoryList", base=Listing, parts={answers.HistoryEntry: HistoryItem})
 EventItem: Final = shape(answers.Event, "EventItem", "One event with its place.")
-EventList: Final = shape(answers.EventPage, "EventList", parts={answers.Event: EventItem})
+# The last two are absent from a page behind a position of one partition, which has `next_after`.
+EventList: Final = shape(
+    answers.EventPage,
+    "EventList",
+    parts={answers.Event: EventItem},
+    behind=Annotated[str | None, Field(default=None)],
+    before=Annotated[str | None, Field(default=None)],
+)
 Outcome: Final = shape(
     answers.Outcome,
     "Outcome",

@@ -1,4 +1,4 @@
-"""Commands that only look: services, instances, discover, watch, history, events, status."""
+"""Commands that only look: services, instances, discover, watch, history, status."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,23 +75,6 @@ def history(remote: Remote, service: str, instance: str) -> None:
     """Show what happened to INSTANCE of SERVICE: what, when, by whom and why. Also after it has gone."""
     page = remote.call(lambda client: client.history(service, instance))
     show_page(remote, page, shown.HISTORY)
-
-
-@click.command()
-@click.option("--stream", help="Only of this stream: service/orders.")
-@click.option("--type", "type_", help="Only of this type: muster.instance.registered.v1.")
-@click.option("--partition", type=click.IntRange(min=0), help="By default the stream's, or 0.")
-@click.option("--after", type=int, default=-1, help="Behind this position: next_after of the page before.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-@remote
-def events(
-    remote: Remote, stream: str | None, type_: str | None, partition: int | None, after: int, limit: int
-) -> None:
-    """List recorded events, oldest first."""
-    page = remote.call(
-        lambda client: client.events(stream=stream, type=type_, partition=partition, after=after, limit=limit)
-    )
-    show_page(remote, page, shown.EVENTS)
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 from pydantic import TypeAdapter
 
@@ -170,11 +170,39 @@ class History(Page[HistoryEntry]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
-    """Events of one partition in order; the next ones stand behind `next_after`."""
+    """Events of one partition in order; the next ones stand behind `next_after`.
+
+    Of several partitions, the newest last: the next ones stand `behind` these positions, and earlier ones `before` those (None:
+    there are none). A page that was asked for a rare thing may have few events, or none, and more before or behind it.
+    """
 
     items: tuple[Event, ...]
     next_after: int
     token: str
+    behind: str = ""
+    before: str | None = None
+
+
+class EventQuery(TypedDict, total=False):
+    """Which events, as keywords of `Client.events`; every one of them is optional.
+
+    `type` in full or in short (`registered`); `since` and `until` have an offset, and include their own instant. `newest`:
+    the newest that match, of all partitions (or the stream's, or `partition`); `before` and `behind` go on from such a page.
+    Else they are the oldest behind position `after` of one partition: the stream's, or 0.
+    """
+
+    stream: str | None
+    type: str | None
+    partition: int | None
+    after: int | None
+    limit: int
+    since: datetime | None
+    until: datetime | None
+    actor: str | None
+    instance: str | None
+    newest: bool
+    behind: str | None
+    before: str | None
 
 
 # Made once, with the module: to make one costs far more than to use it.

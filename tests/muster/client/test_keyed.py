@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from muster.client.keyed import Keyed
+from muster.client.rows import Keyed
 
 
 def take(rows: Keyed, event: str, **data: Any) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from domain.message import Recorded
 from domain.registry.instance import InstanceDeregistered, InstanceDrainStarted, InstanceRegistered
 from domain.registry.service import DeregisterInstance, DrainInstance, SetMaintenance
 from muster.client.event_stream import EventParser
-from muster.client.keyed import Keyed
+from muster.client.rows import Keyed
 from muster.wire.command import Envelope
 from muster.wire.error import InstanceNotFound
 from muster.wire.read_model import ReadModel

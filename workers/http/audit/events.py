@@ -4,44 +4,33 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from datetime import datetime
+from typing import Any, Final
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from domain.message import to_plain
 from infra.log.chain import TERM_STARTED
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
-from muster.wire.error import InvalidCommand, NotReady
+from muster.wire.error import NotReady
 from muster.wire.stream import service_stream
+from muster.wire.token import format_token
+from workers.http.audit.asked import Asked, EventsQuery, asked
+from workers.http.audit.page import FoundEvents, MergedPage, newest, oldest
+from workers.http.audit.scan import Scan
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import EventList, HistoryList
 from workers.http.reading import Reader
 from workers.http.routing import Route
 from workers.views.views import Views
 
-events_max: Final = 1_000
 scanned_records_max: Final = 20_000
-fetch_records_max: Final = 2_000
+_OURS: Final = frozenset(("type", "term", "time", "subject"))
 
 
-def _within_a_log(position: int) -> int:
-    """Positions are 64 bits wide, as offsets of Kafka and rows of SQLite are."""
-    if position >= 2**63:
-        raise InvalidCommand("after: a position is below 2^63", field="after")
-    return position
-
-
-class EventsQuery(BaseModel):
-    """Which events: of a stream, of a type, of a partition (the stream's, or 0), behind a position."""
-
-    model_config = ConfigDict(extra="forbid")
-    stream: Annotated[str, Field(max_length=300)] | None = None
-    type: Annotated[str, Field(max_length=200)] | None = None
-    partition: Annotated[int, Field(ge=0)] | None = None
-    after: Annotated[int, Field(ge=-1), AfterValidator(_within_a_log)] = -1
-    limit: Annotated[int, Field(ge=1, le=events_max)] = 100
+Part = tuple[FoundEvents, int, int]
+"""What was found in a partition, and between which positions: behind this one, up to that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +58,63 @@ class Past:
         )
 
     async def events(self, request: Request) -> Reply:
-        """Events in order, up to `limit`, of at most `scanned_records_max` records looked at."""
+        """Events in order, the newest last: up to `limit`, of at most `scanned_records_max` records looked at."""
         query = request.asked(EventsQuery)
         self.reader.ready()
-        partition = self._partition(query)
-        archive, views = self._archive(partition), self.reader.gateway.views
-        # Only as far as the views have come: by their terms it is known which records are history.
-        end, after = views.cursors[partition].position, query.after
-        items: list[dict[str, Any]] = []
-        # The limit on records looked at: a filter that nothing matches would read the whole log in one request.
-        while after < min(end, query.after + scanned_records_max) and len(items) < query.limit:
-            found = await archive.fetch(after, min(fetch_records_max, end - after))
-            if not found:
-                break
-            # `after` moves with each record looked at, so the next page begins after it, wherever this one ends.
-            for after, document in found:
-                if document is not None and _wanted(query, document) and is_history(views, partition, after, document):
-                    items.append(self._event(partition, after, document))
-                    if len(items) == query.limit:
-                        break
-        token, _, headers = self.reader.marks((partition,))
-        return Reply(orjson.dumps({"items": items, "next_after": after, "token": token}), 200, headers)
+        gateway = self.reader.gateway
+        found = asked(query, gateway.views, gateway.partitions)
+        partitions = self._partitions(query)
+        parts = await asyncio.gather(*(self._part(found, number, len(partitions)) for number in partitions))
+        page = (newest if query.backwards else oldest)([part for part, _, _ in parts], query.limit)
+        token, _, headers = self.reader.marks(partitions)
+        body = {
+            "items": [self._event(partition, position, event) for (_, partition, position), event in page.events],
+            "next_after": -1 if query.merged else page.goes_on[partitions[0]],
+            "token": token,
+            **(_goes_on(query, page, parts) if query.merged else {}),
+        }
+        return Reply(orjson.dumps(body), 200, headers)
 
-    def _partition(self, query: EventsQuery) -> int:
+    async def _part(self, found: Asked, partition: int, of: int) -> Part:
+        """What is found in one of so many partitions, and between which positions it was looked for: behind, up to."""
+        views, query = self.reader.gateway.views, found.query
+        scan = Scan(
+            partition,
+            self._archive(partition),
+            is_history=lambda position, document: is_history(views, partition, position, document),
+            wants=lambda position, document, at: self._wanted(found, partition, position, document, at),
+            limit=query.limit,
+            # A filter that nothing matches would read the whole log in one request.
+            records_max=scanned_records_max // of,
+        )
+        # Only as far as the views have come: by their terms it is known which records are history.
+        end = views.cursors[partition].position
+        end = min(end, found.before.get(partition, end + 1) - 1)
+        begin = found.behind.get(partition, query.after)
+        after, until = await scan.between(query.since, query.until, begin, end)
+        if query.backwards:
+            return await scan.backwards(after, until), after, end
+        # A view that is behind the page before has nothing to add, and must not take it back.
+        if begin >= end:
+            return FoundEvents(partition, (), begin, None), begin, end
+        part = await scan.forwards(after, until)
+        # Behind `until` there is nothing to be found, now or later; before it, the next page goes on where this one ended.
+        return part, after, end
+
+    def _wanted(self, found: Asked, partition: int, position: int, document: Document, at: datetime) -> bool:
+        if not found.wants(document, at):
+            return False
+        # Last, since a body may have to be opened for it.
+        instance = found.query.instance
+        return instance is None or self._data(partition, position, document).get("instance") == instance
+
+    def _partitions(self, query: EventsQuery) -> tuple[int, ...]:
         gateway = self.reader.gateway
         if query.partition is not None:
-            if query.partition >= gateway.partitions:
-                raise InvalidCommand(f"partition: there are {gateway.partitions}", field="partition")
-            return query.partition
-        return 0 if query.stream is None else gateway.partition_of(query.stream)
+            return (query.partition,)
+        if query.stream is not None:
+            return (gateway.partition_of(query.stream),)
+        return tuple(range(gateway.partitions)) if query.merged else (0,)
 
     def _archive(self, partition: int) -> Archive:
         archive = self.reader.gateway.archives.get(partition)
@@ -135,6 +152,9 @@ class Past:
 
 def is_history(views: Views, partition: int, position: int, document: Document) -> bool:
     """Whether the record is part of history: of the term that reigned at its position, by the views' terms."""
+    # Whoever may write to the topic can leave documents in it that are none of ours.
+    if not document.keys() >= _OURS:
+        return False
     # What a writer appended after another one had taken over stays in the log, and counts for nothing.
     terms = views.terms[partition]
     if document["type"] == TERM_STARTED:
@@ -143,13 +163,15 @@ def is_history(views: Views, partition: int, position: int, document: Document) 
     return index < 0 or bool(terms[index][1] == document["term"])
 
 
-def _wanted(query: EventsQuery, document: Document) -> bool:
-    if query.stream is not None and document["subject"] != query.stream:
-        return False
-    if query.type is None:
-        # Starts of terms are the log's own affair: a caller that wants them asks for their type.
-        return bool(document["type"] != TERM_STARTED)
-    return bool(document["type"] == query.type)
+def _goes_on(query: EventsQuery, page: MergedPage, parts: Sequence[Part]) -> dict[str, str | None]:
+    """Where a reader goes on: `behind` what it has, and `before` it (None: there is nothing any more)."""
+    if query.backwards:
+        left = any(page.goes_on[part.partition] > after + 1 for part, after, _ in parts)
+        behind = {part.partition: end for part, _, end in parts if end >= 0}
+        return {"behind": format_token(behind), "before": format_token(page.goes_on) if left else None}
+    before = {part.partition: after + 1 for part, after, _ in parts}
+    behind = {partition: position for partition, position in page.goes_on.items() if position >= 0}
+    return {"behind": format_token(behind), "before": format_token(before)}
 
 
 def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -171,7 +193,8 @@ def routes(past: Past) -> tuple[Route, ...]:
             "/v1/events",
             past.events,
             summary="Events",
-            description="The log's events in order: of one partition, and if asked of one stream or type.",
+            description="The log's events in order: of one partition, and if asked of one stream or type. Or the newest of all "
+            "(`newest`), and from there on (`behind`, `before`).",
             tag="audit",
             answer=EventList,
             query=EventsQuery,

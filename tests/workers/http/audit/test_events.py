@@ -63,7 +63,10 @@ async def test_events_are_filtered_by_stream_and_type(api: Api) -> None:
     assert await found("stream=service/orders") == [1, 3]
     assert await found("stream=service/orders&type=muster.instance.registered.v1") == [1]
     assert await found("type=muster.instance.registered.v1&limit=1&after=1") == [2]
-    assert await found("stream=service/nobody") == []
+    assert await found("type=registered&limit=1&after=1") == [2]
+    assert await found("instance=a&stream=service/users") == [2]
+    assert await found("instance=a&actor=anonymous") == [1, 2, 3]
+    assert await found("actor=nobody") == []
     assert (await api.get("/v1/events?limit=0")).body["field"] == "limit"
     assert (await api.get("/v1/events?partition=9")).problem == (422, "InvalidCommand")
 
@@ -83,10 +86,13 @@ def test_only_the_reigning_terms_records_are_history() -> None:
     views.terms[0] = [(0, 1), (5, 2)]
 
     def judged(position: int, term: int, type_: str = "muster.instance.registered.v1") -> bool:
-        return is_history(views, 0, position, {"type": type_, "term": term})
+        document = {"type": type_, "term": term, "time": "2026-01-01T00:00:00Z", "subject": "service/a"}
+        return is_history(views, 0, position, document)
 
     assert judged(4, 1)
     assert judged(6, 2)
     assert not judged(6, 1)
     assert judged(5, 2, TERM_STARTED)
     assert not judged(6, 2, TERM_STARTED)
+    # Others' documents, in a topic that they could write to.
+    assert not is_history(views, 0, 4, {"term": 1})

@@ -45,8 +45,7 @@ class Reports:
     def add(self, report: TaskReport) -> None:
         """The task is over."""
         self._progress.pop(report.id, None)
-        error = report.error and report.error[:error_chars_max]
-        self._ready[report.id] = replace(report, error=error)
+        self._ready[report.id] = replace(report, error=sendable(report.error))
         self._waiting.set()
 
     def progress(self, task: str, progress: Progress) -> None:
@@ -99,3 +98,11 @@ class Reports:
         reply = await self._transport.write("POST", path_of("tasks"), body, command_id=new_id())
         items: list[dict[str, Any]] = orjson.loads(reply.body)["items"]
         return items
+
+
+def sendable(error: str | None) -> str | None:
+    """An error's text as JSON and SQL can hold it: whatever a store or a disk has put into it, the report arrives."""
+    if error is None:
+        return None
+    # Half a surrogate pair, as in the name of a file that is no UTF-8, is nothing that can be encoded.
+    return error[:error_chars_max].replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -9,7 +9,7 @@ from workers.http.exchange import Reply, Request
 from workers.http.model import CommandBatch, OutcomeList
 from workers.http.routing import Route
 from workers.http.write import outcomes, run_all
-from workers.writer.published import claimed_id, envelope_from, json_from, outcome_of_error
+from workers.writer.published import check_nul, claimed_id, envelope_from, outcome_of_error, parsed_json
 
 batch_commands_max: Final = 1_000
 batch_bytes_max: Final = 16_777_216
@@ -20,8 +20,8 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
 
     async def batch(request: Request) -> Reply:
         """Run `{commands: […]}`, or a bare list: all at once, in order per partition."""
-        entries = _commands(json_from(await request.body(batch_bytes_max)))
-        return outcomes(await run_all(gateway, [_parsed(entry) for entry in entries]))
+        body, escaped = parsed_json(await request.body(batch_bytes_max))
+        return outcomes(await run_all(gateway, [_parsed(entry, escaped) for entry in _commands(body)]))
 
     return (
         Route(
@@ -36,9 +36,11 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
     )
 
 
-def _parsed(entry: object) -> Envelope | dict[str, Any]:
-    """The command, or the outcome of a malformed one."""
+def _parsed(entry: object, escaped: bool) -> Envelope | dict[str, Any]:
+    """The command, or the outcome of a malformed one; `escaped`: there may be a NUL in it."""
     try:
+        if escaped:
+            check_nul(entry)
         return envelope_from(entry)
     except MusterError as error:
         # Its outcome takes its place in the list: the commands beside it are run all the same.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.problem import facts_of, problem_from
 from workers.http.asgi import Receive, Scope, Send
-from workers.writer.published import check_name, json_from
+from workers.writer.published import check_name, check_nul, parsed_json
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]
@@ -99,10 +99,16 @@ class Request:
             raise TooLarge(f"a body may have {bytes_max} bytes here", bytes_max=bytes_max)
         return b"".join(parts)
 
-    async def fields(self) -> dict[str, Any]:
-        """The body's JSON object; no body is an empty one. Raises InvalidCommand or TooLarge."""
+    async def fields(self, *, unjudged: str | None = None) -> dict[str, Any]:
+        """The body's JSON object; no body is an empty one. `unjudged` names the list whose entries the caller judges one by
+        one, for NULs too. Raises InvalidCommand or TooLarge.
+        """
         body = await self.body()
-        found = json_from(body) if body else {}
+        found, escaped = parsed_json(body) if body else ({}, False)
+        if escaped:
+            check_nul(
+                {name: value for name, value in found.items() if name != unjudged} if isinstance(found, dict) else found
+            )
         if not isinstance(found, dict):
             raise InvalidCommand("the body must be a JSON object", field="body")
         return found

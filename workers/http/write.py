@@ -61,10 +61,12 @@ def write_of(request: Request, seconds: float | None = None) -> Write:
 
 
 async def begun(
-    request: Request, *, reasoned: bool = False, seconds: float | None = None
+    request: Request, *, reasoned: bool = False, seconds: float | None = None, unjudged: str | None = None
 ) -> tuple[Write, dict[str, Any]]:
-    """What the request says, and its body's fields; `reasoned`: a `reason` among them counts before the header's."""
-    fields = await request.fields()
+    """What the request says, and its body's fields; `reasoned`: a `reason` among them counts before the header's.
+    `unjudged`: see `Request.fields`.
+    """
+    fields = await request.fields(unjudged=unjudged)
     write = write_of(request, seconds)
     if reasoned and "reason" in fields:
         write = replace(write, reason=reason_from(fields.pop("reason")))

@@ -23,7 +23,7 @@ from muster.wire.command import Envelope
 from muster.wire.error import MusterError, Refused, Transient
 from muster.wire.problem import facts_of
 from workers.writer.observer import ChangedItem
-from workers.writer.published import claimed_id, envelope_from_json, json_from, outcome
+from workers.writer.published import claimed_id, envelope_from_json, outcome, parsed_json
 from workers.writer.request import AnswerOrError, answer_of
 from workers.writer.writer import Writer
 
@@ -147,7 +147,8 @@ class CommandsTopic:
 
     def _malformed(self, value: bytes, offset: int, error: MusterError) -> dict[str, Any]:
         with contextlib.suppress(MusterError):
-            id_ = claimed_id(json_from(value))
+            # Also of one that holds a NUL: its sender looks for the outcome under its id.
+            id_ = claimed_id(parsed_json(value)[0])
             if id_:
                 return self._refused(id_, error)
         return self._refused(f"{self._here.topic}/{self._here.partition}/{offset}", error)

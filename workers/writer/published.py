@@ -15,9 +15,11 @@ from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.problem import facts_of, verdict_of
 from muster.wire.stream import FORMS, PATTERNS
 from muster.wire.stream import NAME as NAME_FORM
+from muster.wire.text import printable
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024
+field_chars_max: Final = 200
 
 NAME: Final = re.compile(NAME_FORM)
 """The names that services and instances may have."""
@@ -64,12 +66,47 @@ def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
 
 def json_from(value: bytes) -> Any:
     """The JSON value. Raises InvalidCommand, also for one that is nested too deeply or holds a NUL, which SQL text cannot."""
-    if b"\\u0000" in value:
-        raise InvalidCommand("text must not hold NUL characters", field="body")
+    found, escaped = parsed_json(value)
+    if escaped:
+        check_nul(found)
+    return found
+
+
+def parsed_json(value: bytes) -> tuple[Any, bool]:
+    """The JSON value, and whether there may be a NUL in it, for which `check_nul` looks. Raises InvalidCommand."""
     try:
-        return orjson.loads(value)
+        # JSON has no other way to write it. An escaped backslash before `u0000` looks the same and is none.
+        return orjson.loads(value), b"\\u0000" in value
     except orjson.JSONDecodeError as error:
         raise InvalidCommand(f"not JSON: {error}", field="body") from None
+
+
+def check_nul(found: object) -> None:
+    """Raise InvalidCommand, with the field, when a text or a name in the JSON value holds a NUL."""
+    # A list of what is left, and no recursion: JSON may be nested more deeply than calls.
+    left: list[tuple[_Trail, object]] = [(None, found)]
+    while left:
+        trail, each = left.pop()
+        if isinstance(each, str) and "\0" in each:
+            field = _path(trail)
+            raise InvalidCommand(f"{field}: text must not hold NUL characters", field=field)
+        if isinstance(each, dict):
+            left += [(trail, name) for name in each]
+            left += [((trail, name), item) for name, item in each.items()]
+        elif isinstance(each, list):
+            left += [((trail, str(index)), item) for index, item in enumerate(each)]
+
+
+_Trail = tuple["_Trail", str] | None
+"""How deep in a value: the name in it, and how deep what holds it is. Joined only when it is told."""
+
+
+def _path(trail: "_Trail") -> str:
+    names: list[str] = []
+    while trail is not None:
+        trail, name = trail
+        names.append(printable(name[:field_chars_max]))
+    return ".".join(reversed(names))[:field_chars_max] or "body"
 
 
 def check_name(field: str, name: str) -> None:

@@ -324,6 +324,15 @@ async def test_what_may_go_better_next_time_is_reported_and_left_to_the_saga():
     assert (report["outcome"], report["final"], report["error"]) == ("failed", False, "OSError: disk on fire")
 
 
+async def test_an_error_is_told_whatever_a_disk_has_put_into_its_text():
+    async with taking_part() as node:
+        node.driver.fails = [OSError("/data/\0: it burns")]
+        node.control.want("t", "prepare")
+        await until(lambda: node.control.told("t"))
+        (report,) = node.control.reports
+    assert report["error"] == "OSError: /data/\ufffd: it burns"
+
+
 async def test_what_no_saga_counts_is_tried_again_here_until_it_is_done():
     async with taking_part() as node:
         node.driver.fails = [OSError("once"), OSError("twice")]

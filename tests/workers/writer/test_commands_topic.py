@@ -92,13 +92,15 @@ async def test_outcomes_come_in_the_order_of_the_commands_whatever_is_wrong_with
             envelope("3", Heartbeat(instance="x")),
             b'{"id":"4","type":"muster.instance.heartbeat.v1","stream":"keyspace/x","data":{"instance":"a"}}',
             envelope("5", Heartbeat(instance="a")),
+            b'{"id":"6","type":"muster.instance.heartbeat.v1","stream":"service/orders","data":{"instance":"a\\u0000"}}',
         )
-        assert await topic_.heard(5) == [
+        assert await topic_.heard(6) == [
             "1 accepted",
             f"{topic_.prefix}.commands/0/1 InvalidCommand",
             "3 InstanceNotFound",
             "4 InvalidCommand",
             "5 unchanged",
+            "6 InvalidCommand",
         ]
         assert told.partition.commands_offset == 5
 

@@ -33,7 +33,7 @@ from workers.http.routing import Route
 from workers.http.shards.answers import progressed, task_item
 from workers.http.shards.model import Report, ReportBatch, TaskList
 from workers.http.write import begun, outcomes, run_all
-from workers.writer.published import check_name, outcome, outcome_of_error
+from workers.writer.published import check_name, check_nul, outcome, outcome_of_error
 
 log = logging.getLogger(__name__)
 reports_max: Final = 1_000
@@ -68,7 +68,8 @@ class Tasks:
 
     async def report(self, request: Request) -> Reply:
         """Take a node's reports; outcomes in their order, by the tasks' ids."""
-        write, fields = await begun(request)
+        # One bad report is refused, and not those beside it, which a node would have to send again for ever.
+        write, fields = await begun(request, unjudged="reports")
         node, entries = _reports(fields)
         found = [self._envelope(node, entry, write.actor or node) for entry in entries]
         answered = await run_all(self.gateway, found)
@@ -186,6 +187,7 @@ def _reports(fields: dict[str, Any]) -> tuple[str, list[object]]:
 
 
 def _report(entry: object) -> Report:
+    check_nul(entry)
     try:
         return Report.model_validate(entry)
     except ValidationError as error:

@@ -79,25 +79,27 @@ def _urls(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
         raise click.BadParameter(error.detail.removeprefix("url: ")) from None
 
 
-def remote(command: F) -> F:
-    """The options --url, --cluster, --actor, --timeout and --json; the command gets a `Remote` as `remote`."""
+def remote(command: F, *, acts: bool = True) -> F:
+    """The options --url, --cluster, --actor, --timeout and --json; the command gets a `Remote` as `remote`.
+
+    `acts`: False for a command that only looks, and has an --actor of its own that says whose deeds to show.
+    """
 
     @controllers_options
-    @click.option("--actor", envvar="MUSTER_ACTOR", help="Who does it, for the record.  [default: user@host]")
     @click.option("--timeout", default=10.0, show_default=True, metavar="SECONDS", help="With all retries.")
     @json_option
     @wraps(command)
     def wrapped(
-        *args: Any,
-        urls: tuple[str, ...],
-        cluster: str | None,
-        actor: str | None,
-        timeout: float,
-        json: bool,
-        **kwargs: Any,
+        *args: Any, urls: tuple[str, ...], cluster: str | None, timeout: float, json: bool, **kwargs: Any
     ) -> Any:
+        actor = kwargs.pop("actor") if acts else None
         return command(*args, remote=Remote(urls, actor or default_actor(), timeout, json, cluster), **kwargs)
 
+    if acts:
+        option = click.option(
+            "--actor", envvar="MUSTER_ACTOR", help="Who does it, for the record.  [default: user@host]"
+        )
+        wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 
 

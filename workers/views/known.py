@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from muster.wire.error import InstanceNotFound, InvalidCommand, KeyspaceNotFound, ServiceNotFound
-from muster.wire.stream import CLUSTER, KEYSPACE, SAGA_ROOTS, SERVICE, kind_of, name_of, root_of, saga_parts
+from muster.wire.stream import CLUSTER, FORMS, KEYSPACE, SAGA_ROOTS, SERVICE, kind_of, name_of, root_of, saga_parts
 from workers.views.views import Views
 
 named_max: Final = 100
-_FORMS: Final = "service/<name>, keyspace/<name>, cluster, or a saga's like keyspace/<name>/migration/<number>"
 
 
 def check_stream(name: str, views: Views) -> None:
@@ -17,7 +16,9 @@ def check_stream(name: str, views: Views) -> None:
     kind, whose = kind_of(root), name_of(name)
     well_formed = kind == CLUSTER or (kind in (SERVICE, KEYSPACE) and whose)
     if not well_formed or (name != root and not _is_saga(name, kind)):
-        raise InvalidCommand(f"stream: {name[:140]!r} is no stream; streams are {_FORMS}", field="stream")
+        raise InvalidCommand(
+            f"stream: {name[:140]!r} is no stream; streams are {', '.join(FORMS.values())}", field="stream"
+        )
     if kind == KEYSPACE and whose not in views.shards.keyspaces:
         raise KeyspaceNotFound(f"no keyspace is called {whose!r}; {_known(views.shards.keyspaces)}", keyspace=whose)
     # By the history, which instances leave behind: what has happened to a service can be read when all have gone.

@@ -1,6 +1,7 @@
 """`muster events`: what the log recorded, the newest last, of all partitions; also as it comes."""
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     "--after", type=click.IntRange(min=-1), help="The oldest behind this position of one partition, the stream's or 0."
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-@remote
+@partial(remote, acts=False)
 def events(
     remote: Remote, since: str | None, until: str | None, follow: bool, after: int | None, **filters: object
 ) -> None:

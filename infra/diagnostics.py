@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from muster.wire.text import printable, printable_json
+from muster.wire import printable, printable_json
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _PLAIN: Final = re.compile(r'[^\s"=]*')

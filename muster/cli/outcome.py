@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from muster.wire import printable, printable_json
 from muster.wire.error import MusterError, Transient
-from muster.wire.text import printable, printable_json
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from muster.wire.text import printable
+from muster.wire import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

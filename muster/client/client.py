@@ -300,11 +300,7 @@ class Client:
         return HISTORY.validate_json(await self._transport.read(path, {}, consistency))
 
     async def events(self, **asked: Unpack[EventQuery]) -> EventPage:
-        """A page of recorded events, the newest last: the oldest of one partition, or the newest of all. See EventQuery.
-
-        Raises InvalidCommand, with all that there are, for a type that nobody knows; ServiceNotFound, KeyspaceNotFound and
-        InstanceNotFound for names that nobody has had.
-        """
+        """A page of recorded events, the newest last: the oldest of one partition, or the newest of all; see EventQuery."""
         return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), query_of(asked), "eventual"))
 
     async def newest_events(self, **asked: Unpack[EventQuery]) -> EventPage:
@@ -312,7 +308,7 @@ class Client:
         return await newest_events(self.events, asked)
 
     def follow_events(self, **asked: Unpack[EventQuery]) -> AsyncGenerator[Event, None]:
-        """The newest events that match, then those that come, for ever. Once begun, it waits for controllers to come back."""
+        """The newest events that match, then those that come, for ever, also over restarts of controllers."""
         return follow_events(self.events, asked)
 
     async def rows(

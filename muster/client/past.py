@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from muster.client.transport import backoff_seconds
+from muster.client.controllers.known import backoff_seconds
 from muster.wire.error import Transient
 from muster.wire.registry.answers import Event, EventPage, EventQuery
 

@@ -137,6 +137,7 @@ def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Write
 
 
 def _owns(members: Members | None, partition: int) -> bool:
+    # Without members the log is embedded: there is no other controller that could write it.
     return members is None or members.owner(partition) == members.self_
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 import orjson
 
 from domain.catalogue import KIND_OF, Answer, command_from
+from muster.wire import printable
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.problem import facts_of, verdict_of
 from muster.wire.stream import FORMS, PATTERNS
 from muster.wire.stream import NAME as NAME_FORM
-from muster.wire.text import printable
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024

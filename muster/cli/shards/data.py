@@ -10,7 +10,7 @@ import click
 
 from muster.cli.outcome import REFUSED, run, say, show
 from muster.cli.remote import Remote, remote
-from muster.wire.text import printable
+from muster.wire import printable
 
 if TYPE_CHECKING:
     from muster.keyspace.keyspace import Keyspace

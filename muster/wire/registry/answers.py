@@ -188,7 +188,8 @@ class EventQuery(TypedDict, total=False):
 
     `type` in full or in short (`registered`); `since` and `until` have an offset, and include their own instant. `newest`:
     the newest that match, of all partitions (or the stream's, or `partition`); `before` and `behind` go on from such a page.
-    Else they are the oldest behind position `after` of one partition: the stream's, or 0.
+    Else they are the oldest behind position `after` of one partition: the stream's, or 0. Types, streams and instances
+    that nobody knows are refused (InvalidCommand, ServiceNotFound, KeyspaceNotFound, InstanceNotFound) with those known.
     """
 
     stream: str | None

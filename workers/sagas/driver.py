@@ -275,4 +275,4 @@ class SagaDriver:
                 due = isinstance(action, Wait) and action.until is not None and action.until <= now
                 if due and saga.step is not None:
                     self._observe(saga.id, ExpireStep(step=saga.step, attempt=saga.attempt, kind="wait"))
-        self._upkeep.look_around(self._live)
+        self._upkeep.look_around(self._live, now)

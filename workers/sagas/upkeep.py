@@ -7,6 +7,7 @@ that was given twice is answered "already so".
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Container
+from datetime import datetime
 from typing import Final
 
 from domain.catalogue import Answer
@@ -16,7 +17,6 @@ from domain.shards.shard import Keyspace
 from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
 from muster.wire.stream import CLUSTER, keyspace_stream, name_of
-from sagas.drain import drain_moves
 from workers.views.shards import ShardViews
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ class Upkeep:
         """Forget all keyspaces: another writer carries on."""
         self._keyspaces.clear()
 
-    def look_around(self, live: Container[str]) -> None:
+    def look_around(self, live: Container[str], now: datetime) -> None:
         """Do what is due. `live` has the sagas of this partition that are under way."""
         self._abandon_cleanups()
         self._free_slots(live)
-        self._drain_nodes()
+        self._drain_nodes(now)
 
     def _abandon_cleanups(self) -> None:
         """Give up the copies on nodes that have been removed."""
@@ -73,11 +73,13 @@ class Upkeep:
             if name_of(saga) in self._keyspaces and saga not in live:
                 self._give(Envelope(id_, CLUSTER, ReleaseSlots(saga=saga), _ACTOR, "the saga has ended"))
 
-    def _drain_nodes(self) -> None:
+    def _drain_nodes(self, now: datetime) -> None:
         """Start the next moves off draining nodes, of this partition's keyspaces."""
-        for move in drain_moves(self._views.keyspaces, self._views.cluster):
-            # The same id until the shard has had another move, so a repeat does not start a second one.
-            id_ = f"drain/{move.node}/{move.keyspace}/{move.shard}/{(move.latest or '0').rpartition('/')[2]}"
+        for move in self._views.drain_plan(now).moves:
+            # The same id until the shard has had another move, so a repeat does not start a second one. The target is in it: the
+            # plan may change while nobody answers, and one id has one content.
+            shard = f"{move.keyspace}/{move.shard}"
+            id_ = f"drain/{move.node}/{shard}/{(move.latest or '0').rpartition('/')[2]}/{move.target}"
             if move.keyspace in self._keyspaces:
                 command = MoveShard(shard=move.shard, target=move.target)
                 reason = f"{move.node} is being drained"

@@ -16,6 +16,7 @@ from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name
 from muster.wire.token import Token
 from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.catalogue import DEFINITIONS
+from sagas.drain import DrainPlan, TurnedBack, drain_plan, draining
 from sagas.engine.definition import Definitions
 from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
 from workers.views.table import AllParked, MemoryTable
@@ -188,10 +189,25 @@ class ShardViews:
             raise MigrationNotFound(f"there is no migration {id_}", migration=id_)
         return found
 
+    def drain_plan(self, now: datetime) -> DrainPlan:
+        """What to move next off nodes that are being drained, and why shards stay there."""
+        leaves = draining(self.cluster)
+        if not leaves:
+            return DrainPlan()
+        # Of moves that have ended the newest are remembered, which is where a drain that fails has its own.
+        failed = (row for row in self.migrations.values() if row.phase == "compensated" and row.source in leaves)
+        return drain_plan(self.keyspaces, self.cluster, list(map(_turned_back, failed)), now)
+
     def address(self, node: str | None) -> str | None:
         """Where the node listens; None: nobody knows."""
         found = self.cluster.nodes.get(node) if node is not None else None
         return found.address if found is not None else None
+
+
+def _turned_back(row: MigrationRow) -> TurnedBack:
+    why = row.cause or row.error or "no reason is known"
+    at = row.ended_at or row.step_at
+    return TurnedBack(row.keyspace or "", row.shard or 0, row.source or "", row.target or "", at, why)
 
 
 def _touched(event: object, state: Keyspace) -> Sequence[int]:

@@ -77,6 +77,7 @@ nodes: Final = listing(
         "shards",
         "moves",
         "incarnation",
+        TableColumn("DRAIN WAITS FOR", lambda row: row.drain_waits_for or ""),
     ),
 )
 

@@ -79,6 +79,8 @@ class Node:
     version: int
     shards: int
     moves: int
+    # Why shards stay on it though it is being drained; null: they do not.
+    drain_waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,14 @@ WAIT_SECONDS_MAX = 20.0
 
 
 class Participants:
-    """The controller's gateway and shard views, and nodes that answer every task whose kind is not in `silent`."""
+    """The controller's gateway and shard views, and nodes that answer every task whose kind is not in `silent`; those of a
+    kind and node in `refusing` fail for good."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.views: ShardViews = gateway.views.shards
         self.silent: set[str] = set()
+        self.refusing: set[tuple[str, str]] = set()
         self._numbers = count()
         self._asked: set[Any] = set()
         self.views.listen(self._changed)
@@ -92,7 +94,8 @@ class Participants:
         for node, id_ in changed.tasks:
             task = self.views.tasks.get(node, {}).get(id_)
             if task is not None and task.kind not in self.silent:
-                self.answer(task)
+                failing = {"outcome": "failed", "result": {}, "error": "ReadFailed: a disk", "final": True}
+                self.answer(task, **(failing if (task.kind, node) in self.refusing else {}))
 
 
 def report(task: TaskRow, **how: Any) -> Command:

@@ -179,3 +179,16 @@ async def test_slots_that_a_late_request_took_for_a_move_that_has_ended_are_give
         other = await those.move("users", 1, "n2")
         await those.until(lambda: those.saga(other).ended)
         assert those.saga(other).phase == "completed"
+
+
+async def test_a_drain_goes_on_to_the_next_node_when_one_fails(tmp_path: Path) -> None:
+    async with controller(tmp_path) as those:
+        await those.join("n1", "n2", "n3")
+        await those.keyspace("users", 2, "n1")
+        await those.keyspace("ballast", 4, "n3")
+        those.refusing = {("prepare", "n2")}
+        await those.give("cluster", DrainNode(node="n1"))
+        shards = those.views.keyspaces["users"].shards
+        await those.until(lambda: {shard.owner for shard in those.views.keyspaces["users"].shards.values()} == {"n3"})
+        began = [row.target for row in those.views.migrations.values()]
+        assert 1 <= began.count("n2") <= len(shards), "each shard has tried it once at most"

@@ -89,8 +89,8 @@ def held(cluster: Cluster) -> Counter[str]:
     return Counter(node for reservation in cluster.held.values() for node in reservation.nodes)
 
 
-def node_item(node: DataNode, shards: int, moves: int) -> Item:
-    """A data node, with how many shards it owns, and in how many moves it takes part."""
+def node_item(node: DataNode, shards: int, moves: int, drain_waits_for: str | None) -> Item:
+    """A data node, with how many shards it owns, in how many moves it takes part, and why its drain does not get on."""
     return {
         "node": node.id,
         "address": node.address,
@@ -104,6 +104,7 @@ def node_item(node: DataNode, shards: int, moves: int) -> Item:
         "version": node.version,
         "shards": shards,
         "moves": moves,
+        "drain_waits_for": drain_waits_for,
     }
 
 

@@ -41,7 +41,7 @@ ShardItem: Final = shape(
 )
 ShardList: Final = list_of(ShardItem, "Shards.")
 RouteItem: Final = shape(answers.Route, "RouteItem", hash=Hash)
-NodeItem: Final = shape(answers.Node, "NodeItem")
+NodeItem: Final = shape(answers.Node, "NodeItem", drain_waits_for=(str | None, None))
 NodeList: Final = list_of(NodeItem, "Data nodes.")
 SlotsItem: Final = shape(answers.MoveSlots, "SlotsItem")
 ClusterItem: Final = shape(answers.ClusterState, "ClusterItem", parts={answers.MoveSlots: SlotsItem})

@@ -1,6 +1,7 @@
 """Data nodes over HTTP: join, renew, remove, cordon and drain them; limit the moves that run at a time."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import orjson
@@ -101,7 +102,8 @@ class Nodes:
         views = self.gateway.views.shards
         shards, moves = owned(views.keyspaces.values()), held(views.cluster)
         nodes = sorted(views.cluster.nodes.values(), key=lambda node: node.id)
-        items = [node_item(node, shards[node.id], moves[node.id]) for node in nodes]
+        waits = views.drain_plan(datetime.now(UTC)).waits
+        items = [node_item(node, shards[node.id], moves[node.id], waits.get(node.id)) for node in nodes]
         return self.reader.listing(orjson.dumps(items), partitions)
 
     async def one(self, request: Request) -> Reply:
@@ -110,7 +112,8 @@ class Nodes:
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards
         node = views.node(name)
-        item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name])
+        waits = views.drain_plan(datetime.now(UTC)).waits.get(name) if node.draining else None
+        item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name], waits)
         return self.reader.whole(item, partitions, [(b"etag", b'"%d"' % node.version)])
 
     async def cluster(self, request: Request) -> Reply:

@@ -157,3 +157,15 @@ async def test_the_gauges_tell_of_shards_migrations_and_nodes(api: Api) -> None:
     ):
         assert line in text
     assert 'route="/v1/keyspaces/{keyspace}/moves"' in text
+
+
+async def test_a_drain_with_nowhere_to_go_says_so(api: Api) -> None:
+    await served(api, 2)
+    await api.put("/v1/nodes/n2/cordon")
+    await api.put("/v1/nodes/n3/cordon")
+    assert NodeItem.model_validate((await api.get(N1)).body).drain_waits_for is None
+    await api.put(f"{N1}/drain")
+    why = "2 shards: no eligible node: n2 is cordoned, n3 is cordoned"
+    assert NodeItem.model_validate((await api.get(N1)).body).drain_waits_for == why
+    listed = NodeList.model_validate((await api.get("/v1/nodes")).body)
+    assert [item.drain_waits_for for item in listed.items] == [why, None, None]

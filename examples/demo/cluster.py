@@ -22,6 +22,9 @@ ROOT: Final = Path(__file__).parents[2]
 READY_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 10.0
 TAIL_LINES: Final = 15
+FIRST: Final = "controller"
+SECOND: Final = "controller-2"
+"""The controllers; the second one only on Kafka."""
 
 
 class NotInTime(Exception):
@@ -55,23 +58,31 @@ class Cluster:
         self._engine = ["--kafka", kafka] if kafka is not None else []
         self._engine += ["--postgres", postgres] if postgres is not None else []
         # The story is told in seconds, so its services are checked more often than production would want.
-        self._engine += ["--check-interval-min", "0.1"]
-        self.http = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self.http}"
+        self._pace = ["--check-interval-min", "0.1"]
+        self._http = {name: f"127.0.0.1:{free_port()}" for name in (FIRST, SECOND)}
+        self.url = self.url_of(FIRST)
         self._children: dict[str, ChildProcess] = {}
 
-    async def start_controller(self) -> float:
+    def url_of(self, controller: str) -> str:
+        """Where the controller is asked."""
+        return f"http://{self._http[controller]}"
+
+    async def start_controller(self, name: str = FIRST) -> float:
         """Start `muster up`; return when it answers reads, with the seconds that took."""
-        began = time.monotonic()
-        self._spawn("controller", "muster", "up", "--data", str(self.data), "--http", self.http, *self._engine)
+        began, url = time.monotonic(), self.url_of(name)
+        where = ["--data", str(self.data), *self._engine]
+        if name != FIRST:
+            # It fills no tables: one projector does.
+            where = ["--data", str(self.data / name), *self.log]
+        self._spawn(name, "muster", "up", "--http", self._http[name], *self._pace, *where)
         async with aiohttp.ClientSession() as session:
 
             async def ask() -> None:
-                async with session.get(f"{self.url}/readyz") as answer:
+                async with session.get(f"{url}/readyz") as answer:
                     if answer.status != 200:
                         raise NotYet(await answer.text())
 
-            await self._children["controller"].ready(ask, (aiohttp.ClientError, NotYet), READY_SECONDS_MAX)
+            await self._children[name].ready(ask, (aiohttp.ClientError, NotYet), READY_SECONDS_MAX)
         return time.monotonic() - began
 
     def start_service(self, name: str, module: str, *options: str) -> None:
@@ -109,10 +120,10 @@ class Cluster:
 
     async def close(self) -> None:
         """Stop all, services first, so that they can leave the registry."""
-        names = [name for name in self._children if name != "controller"]
-        await asyncio.gather(*map(self.stop, names))
-        if "controller" in self._children:
-            await self.stop("controller")
+        controllers = [name for name in (SECOND, FIRST) if name in self._children]
+        await asyncio.gather(*(self.stop(name) for name in self._children if name not in controllers))
+        for name in controllers:
+            await self.stop(name)
 
     async def tool(self, *arguments: str, seconds: float = 30.0) -> Tool:
         """Run `muster ARGUMENTS` to its end."""

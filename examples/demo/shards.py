@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from examples.demo.cluster import Cluster, eventually
+from examples.demo.cluster import FIRST, Cluster, eventually
+from examples.demo.failover import Failover
 from examples.demo.stage import Stage, milliseconds, some
 from muster.wire.shards.answers import Migration
 
@@ -26,15 +27,18 @@ MOVE_SECONDS_MAX: Final = 60.0
 SOAK: Final = {"soak_seconds": 0.2, "cleanup_seconds": 0.2}
 
 
-async def play(stage: Stage) -> None:
-    """All of it, and the checker's word at the end."""
+async def play(stage: Stage, *, several: bool) -> None:
+    """All of it, and the checker's word at the end. `several`: controllers can share the log, so there is a second one."""
+    second = Failover(stage, (*NODES, LATE)) if several else None
+    if second is not None:
+        await second.start()
     await start_nodes(stage)
     await start_traffic(stage)
     await use_by_hand(stage)
     await grow(stage)
     await abort_half_way(stage)
-    for name, what in (("n1", "source"), ("n2", "target"), ("controller", "controller")):
-        await kill_amid_a_move(stage, name, what)
+    for name, what in (("n1", "source"), ("n2", "target"), (FIRST, "controller")):
+        await kill_amid_a_move(stage, name, what, second if name == FIRST else None)
     await end(stage)
 
 
@@ -198,9 +202,15 @@ async def somewhere(stage: Stage, source: str, target: str) -> tuple[int, str, s
     return min(row.shard for row in rows), source, target
 
 
-async def kill_amid_a_move(stage: Stage, victim: str, what: str) -> None:
-    """SIGKILL for a process in the middle of a slow copy; it starts again, and the move goes on by itself."""
-    stage.screen.step(f"The {what} of a move is killed with SIGKILL in the middle of its copy, and starts again")
+async def kill_amid_a_move(stage: Stage, victim: str, what: str, second: Failover | None) -> None:
+    """SIGKILL for a process in the middle of a slow copy; it starts again, and the move goes on by itself.
+
+    With a `second` controller, the killed one starts only when the move and much else has gone on without it.
+    """
+    then = "and starts again" if second is None else "and stays dead for longer than a lease"
+    stage.screen.step(f"The {what} of a move is killed with SIGKILL in the middle of its copy, {then}")
+    if second is not None:
+        await second.write()
     source, target = ("n1", "n3") if what == "source" else ("n3", "n2")
     shard, *_ = await somewhere(stage, source, target)
     started = await stage.client.shards.move(KEYSPACE, shard, target, bytes_per_second=SLOWLY, **SOAK)
@@ -211,10 +221,10 @@ async def kill_amid_a_move(stage: Stage, victim: str, what: str) -> None:
     await eventually(copying, "the copy is being made", MOVE_SECONDS_MAX)
     stage.cluster.kill(victim)
     killed_at = time.monotonic()
-    if victim == "controller":
-        await stage.cluster.start_controller()
-    else:
+    if victim != FIRST:
         start_node(stage.cluster, victim)
+    elif second is None:
+        await stage.cluster.start_controller()
     migration = await ended_migration(stage, started.migration)
     show_migration(stage, migration)
     stage.claims.figure(f"SIGKILL of the {what} → its move completed", f"{time.monotonic() - killed_at:.1f} s")
@@ -224,6 +234,8 @@ async def kill_amid_a_move(stage: Stage, victim: str, what: str) -> None:
         (migration.phase, row.owner) == ("completed", target),
         f"shard {shard} is at {row.owner}",
     )
+    if second is not None:
+        await second.claim(killed_at)
 
 
 async def end(stage: Stage) -> None:

@@ -59,7 +59,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
             await outside.command_by_kafka(stage, servers.kafka)
         if servers.postgres is not None:
             await outside.join_by_sql(stage, servers.postgres)
-        await shards.play(stage)
+        await shards.play(stage, several=servers.kafka is not None)
         await leave_in_order(stage)
         await audit.replay(stage, flipped_at)
         await audit.verify(stage)

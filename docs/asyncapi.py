@@ -329,6 +329,10 @@ _RECORD: Final[Json] = {
                     "type": "string",
                     "description": "On a batch's last record: the next offset to read of the commands partition",
                 },
+                "commandstopic": {
+                    "type": "string",
+                    "description": "On a batch's last record: the id of the commands topic that the offset is of",
+                },
                 "data_base64": {"type": "string", "description": "Instead of data, when compressed or enciphered"},
             },
         },

@@ -55,11 +55,16 @@ class CloudEventMapper(Mapper[str]):
         self.source = source
 
     def seal(
-        self, drafts: Sequence[Draft], cursor: Cursor, commands_offset: int | None
+        self,
+        drafts: Sequence[Draft],
+        cursor: Cursor,
+        commands_offset: int | None,
+        commands_topic: str | None = None,
     ) -> tuple[list[StoredEvent], Cursor]:
         """The drafts as one batch that follows the cursor's head, and the cursor after it.
 
-        `commands_offset` is the next offset to read of the commands partition; it rides on the batch's last record.
+        `commands_offset` is the next offset to read of the commands partition, and `commands_topic` the id of the topic that it
+        is of; they ride on the batch's last record.
         """
         head, last = cursor.head, len(drafts) - 1
         stored: list[StoredEvent] = []
@@ -70,6 +75,8 @@ class CloudEventMapper(Mapper[str]):
                 document["batchlast"] = True
                 if commands_offset is not None:
                     document["commandsoffset"] = str(commands_offset)
+                if commands_topic is not None:
+                    document["commandstopic"] = commands_topic
             key = key_of(recorded.stream)
             value = key.sealed(orjson.dumps(document, option=orjson.OPT_UTC_Z))
             # The next record links to this one: the batch is valid only in this order, and only after the cursor's head.
@@ -171,6 +178,15 @@ def commands_offset(batch: Batch) -> int | None:
     records = batch.records
     offset = records.offset() if isinstance(records, DecodedRecords) else records[-1][1].get("commandsoffset")
     return None if offset is None else int(offset)
+
+
+def commands_topic(batch: Batch) -> str | None:
+    """The id of the commands topic that the offset is of, if the batch says it."""
+    records = batch.records
+    if isinstance(records, DecodedRecords):
+        return records.topic()
+    found: str | None = records[-1][1].get("commandstopic")
+    return found
 
 
 def event_from(type_name: str, data: dict[str, Any]) -> Event:

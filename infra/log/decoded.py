@@ -37,7 +37,7 @@ Values = tuple[Any, ...]
 
 Row = tuple[Any, ...]
 """(position, document), or a decoded event: (position, stream, version, time, type, values, id, command's id, correlation id,
-actor, reason, command's hash, commands' offset).
+actor, reason, command's hash, commands' offset, commands' topic).
 """
 
 _checks_known_max: Final = 4_096
@@ -100,6 +100,7 @@ def row_of(position: int, document: Document) -> Row:
             document.get("reason"),
             document.get("commandhash"),
             document.get("commandsoffset"),
+            document.get("commandstopic"),
         )
     except (KeyError, TypeError, ValueError, ValidationError):
         return position, document  # Its reader finds the same again, and says so.
@@ -195,6 +196,12 @@ class DecodedRecords(Sequence[tuple[int, Document]]):
         offset: str | None = last[12] if len(last) > 2 else last[1].get("commandsoffset")
         return offset
 
+    def topic(self) -> str | None:
+        """The id of the commands topic, which rides on the last record."""
+        last = self.rows[-1]
+        topic: str | None = last[13] if len(last) > 2 else last[1].get("commandstopic")
+        return topic
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -216,7 +223,7 @@ class DecodedRecords(Sequence[tuple[int, Document]]):
 
 
 def _recorded(partition: int, row: Row) -> Recorded:
-    position, stream, version, time, type_name, values, id_, command, correlation, actor, reason, _, _ = row
+    position, stream, version, time, type_name, values, id_, command, correlation, actor, reason, *_ = row
     event, at = built(EVENTS[type_name], values), datetime.fromisoformat(time)
     return Recorded(partition, position, stream, version, at, event, id_, command, correlation, actor, reason)
 
@@ -224,7 +231,8 @@ def _recorded(partition: int, row: Row) -> Recorded:
 def _document(row: Row) -> tuple[int, Document]:
     if len(row) == 2:
         return row
-    position, stream, version, time, type_name, values, id_, command, correlation, actor, reason, content, offset = row
+    position, stream, version, time, type_name, values, id_, command, correlation, actor, reason, *sealed = row
+    content, offset, topic = sealed
     document = {
         "type": type_name,
         "id": id_,
@@ -238,5 +246,6 @@ def _document(row: Row) -> tuple[int, Document]:
         "reason": reason,
         "commandhash": content,
         "commandsoffset": offset,
+        "commandstopic": topic,
     }
     return position, {name: value for name, value in document.items() if value is not None}

@@ -70,6 +70,9 @@ def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[s
         "command_ids": len(partition.ids),
         "command_ids_window_seconds": None if since is None else round((datetime.now(UTC) - since).total_seconds(), 1),
         "commands_offset": partition.commands_offset,
+        # Since this process started: the log has only where reading goes on.
+        "commands_lost": writer.commands_lost,
+        "commands_detail": writer.commands_detail,
         "snapshot_position": snapshotter.position,
         "snapshot_failures": snapshotter.failures,
         "storage_failure": writer.failing,

@@ -17,7 +17,7 @@ from typing import Any, Final
 from domain.catalogue import Answer
 from domain.message import Recorded
 from domain.saga import Saga
-from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
+from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset, commands_topic
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Envelope
 from muster.wire.error import Corrupt, Refused, TooLarge, WrongPartition
@@ -57,6 +57,7 @@ class Partition:
         self.number = number
         self.cursor: Cursor = START
         self.commands_offset: int | None = None
+        self.commands_topic: str | None = None
         self.streams: dict[str, Any] = {}
         self.ids = CommandIds(number, ids_max)
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -117,6 +118,7 @@ class Partition:
         offset = commands_offset(batch)
         if offset is not None:
             self.commands_offset = offset
+        self.commands_topic = commands_topic(batch) or self.commands_topic
 
     def _forget(self, stream: str) -> None:
         """Nothing can happen to a saga that has ended: only the newest of them are kept, for late callers."""
@@ -148,6 +150,12 @@ class Partition:
             f"{where}: {recorded.event.type} is impossible history: {reason}. Run the version of muster that wrote it."
         )
         return Corrupt(detail, partition=self.number, position=recorded.position, reason=reason)
+
+    def consume(self, topic: str | None, offset: int | None) -> None:
+        """From here on commands are read from this topic, at this offset; the next batch says so."""
+        # An open group has the offset of the other topic, and would bring it back when it is committed.
+        assert self._open is None, "between two groups only"
+        self.commands_topic, self.commands_offset = topic, offset
 
     def begin(self, cursor: Cursor, extra_seconds: float) -> None:
         """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more.
@@ -198,7 +206,9 @@ class Partition:
                     group.commands_offset = offset + 1
         group.cursor = self.cursor
         if group.drafts:
-            group.batch, group.cursor = self._mapper.seal(group.drafts, self.cursor, group.commands_offset)
+            group.batch, group.cursor = self._mapper.seal(
+                group.drafts, self.cursor, group.commands_offset, self.commands_topic
+            )
         return group
 
     def _answer(self, envelope: Envelope, group: Group) -> Answer:

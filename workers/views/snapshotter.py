@@ -243,6 +243,7 @@ class Snapshotter:
                 "last_at": partition.last_at.isoformat(),
                 "ids_since": (partition.ids.since() or partition.last_at).isoformat(),
                 "commands_offset": partition.commands_offset,
+                "commands_topic": partition.commands_topic,
                 "voids": views.voids[number],
                 "terms": list(views.terms[number]),
             },
@@ -306,6 +307,7 @@ class Snapshotter:
         partition.cursor = views.cursors[partition.number] = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]
+        partition.commands_topic = snapshot.facts["commands_topic"]
         views.voids[partition.number] = snapshot.facts["voids"]
         views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]
 

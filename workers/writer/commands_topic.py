@@ -2,6 +2,8 @@
 
 A reign resumes at the offset in the newest batch of events, and publishes the outcomes of the log's newest commands again:
 a crash between an append and its outcomes loses none. Outcomes come at least once, never different, in the commands' order.
+That the topic is still the one which was read, and that nothing unread is gone from it, is looked at when a reign begins, and
+now and then during it (`workers.writer.commands_start`).
 """
 
 import asyncio
@@ -19,9 +21,11 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
+from infra.kafka.topic_id import topic_id
 from muster.wire.command import Envelope
-from muster.wire.error import MusterError, Refused, Transient
+from muster.wire.error import MusterError, NotReady, Refused, Transient
 from muster.wire.problem import facts_of
+from workers.writer.commands_start import FoundTopic, Read, start_of
 from workers.writer.observer import ChangedItem
 from workers.writer.published import claimed_id, envelope_from_json, outcome, parsed_json
 from workers.writer.request import AnswerOrError, answer_of
@@ -32,6 +36,7 @@ unanswered_reads_max: Final = 4
 records_per_read_max: Final = 1_000
 read_ms_max: Final = 100
 retry_seconds: Final = 1.0
+look_every_seconds: Final = 30.0
 
 Refusals = Callable[[Sequence[Envelope]], Awaitable[list[Refused | None]]]
 
@@ -94,14 +99,16 @@ class CommandsTopic:
         """Return when the reign has ended and all that was read is answered: by the writer, by the log or by the next reign."""
         reads: asyncio.Queue[_Read | None] = asyncio.Queue(unanswered_reads_max)
         recent = [outcome(answer) for answer in self._writer.partition.recent()]
-        offset = self._writer.partition.commands_offset
+        read = Read(self._writer.partition.commands_topic, self._writer.partition.commands_offset)
         try:
             async with self._consumer() as consumer, self._producer() as producer, asyncio.TaskGroup() as tasks:
-                await self._seek(consumer, offset)
+                topic = await self._seek(consumer, read)
+                looking = tasks.create_task(self._look(topic))
                 tasks.create_task(self._publish(producer, reads))
                 await reads.put(_Read([None] * len(recent), recent))
                 while self._reigning.is_set():
                     await self._read(consumer, reads)
+                looking.cancel()
                 await reads.put(None)
         except* (KafkaError, OSError) as errors:
             log.warning("commands of partition %d: %s", self._writer.number, errors.exceptions[0])
@@ -110,10 +117,34 @@ class CommandsTopic:
             # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next writer.
             await asyncio.sleep(retry_seconds)
 
-    async def _seek(self, consumer: AIOKafkaConsumer, offset: int | None) -> None:
+    async def _seek(self, consumer: AIOKafkaConsumer, read: Read) -> str | None:
+        """Go to where this reign begins to read, and tell what was missed. Returns the topic's id."""
         consumer.assign([self._here])
-        beginning = (await consumer.beginning_offsets([self._here]))[self._here]
-        consumer.seek(self._here, max(beginning, offset or 0))
+        topic = await topic_id(self._bootstrap, self._here.topic)
+        first = (await consumer.beginning_offsets([self._here]))[self._here]
+        end = (await consumer.end_offsets([self._here]))[self._here]
+        start = start_of(read, FoundTopic(topic, first, end))
+        if start.why is not None:
+            self._writer.commands_lost += start.lost
+            self._writer.commands_detail = start.why
+            log.error(
+                "commands of partition %d: %s",
+                self._here.partition,
+                start.why,
+                extra={"partition": self._here.partition, "offset": start.offset, "lost": start.lost},
+            )
+        if read.offset is None or (read.topic, read.offset) != (topic, start.offset):
+            # Before the first command is given: a batch must not have the new topic with an offset of the old one.
+            self._writer.consumes(topic, read.offset if start.why is None else start.offset)
+        consumer.seek(self._here, start.offset)
+        return topic
+
+    async def _look(self, topic: str | None) -> None:
+        """See now and then whether it is still the same topic. Raises NotReady when it is not: it is to be begun anew."""
+        while topic is not None:
+            await asyncio.sleep(look_every_seconds)
+            if await topic_id(self._bootstrap, self._here.topic) != topic:
+                raise NotReady(f"{self._here.topic} was created anew", partition=self._here.partition)
 
     async def _read(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> None:
         found = await consumer.getmany(self._here, timeout_ms=read_ms_max, max_records=records_per_read_max)
@@ -195,7 +226,8 @@ class CommandsTopic:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,  # The offset is in the batches of events, so it is durable together with their effect.
-            auto_offset_reset="earliest",
+            # Where the offset is not there any more, it is not chosen for us: `_seek` looks at what has happened, and tells.
+            auto_offset_reset="none",
             # A command whose transaction was aborted was never given: outboxes and Kafka Streams publish in transactions. An open
             # one holds up the partition until it ends or times out.
             isolation_level="read_committed",

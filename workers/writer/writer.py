@@ -88,6 +88,9 @@ class Writer:
         self._stopping = False
         self._proven_at = 0.0
         self._claimed_at = 0.0
+        self._consumed: tuple[str | None, int | None] | None = None
+        self.commands_lost = 0
+        self.commands_detail: str | None = None
         self.recovered = asyncio.Event()
 
     async def execute(self, envelope: Envelope, offset: int | None = None) -> Answer:
@@ -126,6 +129,11 @@ class Writer:
         if self.state == "reigning":
             self._observed.append((stream, command))
             self._work.set()
+
+    def consumes(self, topic: str | None, offset: int | None) -> None:
+        """The commands that come from here on are of the topic with this id, from this offset on."""
+        # Not at once: a group may be on its way to the log, and has the offset from before.
+        self._consumed = topic, offset
 
     @property
     def waiting(self) -> int:
@@ -263,6 +271,9 @@ class Writer:
 
     async def _group(self) -> None:
         """Decide what waits as one group, append it or prove the reign with a beat, then answer. Never in another order."""
+        if self._consumed is not None:
+            self.partition.consume(*self._consumed)
+            self._consumed = None
         taken, commands = self._taken()
         group = self.partition.step(self._clock(), commands, self._observed)
         for _ in range(group.observed):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.message import Event, Recorded, to_json
 from domain.registry.status import Mark
-from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset
+from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset, commands_topic
 from infra.log.decoded import DecodedRecords, row_of
 from infra.log.port import START, Batch, Document
 from muster.wire.error import Corrupt
@@ -144,11 +144,13 @@ def test_enciphered_events_are_left_to_who_has_the_key() -> None:
 
 
 def test_hashes_and_the_offset_of_commands_arrive() -> None:
-    first, last = document_of(EVENTS[0]), document_of(EVENTS[1], offset=42)
+    first, last = document_of(EVENTS[0]), {**document_of(EVENTS[1], offset=42), "commandstopic": "t"}
     del first["commandhash"]
     there, here = handed_over(first, last), Batch([(7, first), (8, last)], START)
     assert command_hashes(there) == command_hashes(here) == [None, "0123456789abcdef"]
     assert commands_offset(there) == commands_offset(here) == 42
+    assert commands_topic(there) == commands_topic(here) == "t"
+    assert there.records[-1][1]["commandstopic"] == "t"
 
 
 def test_whoever_wants_documents_gets_documents() -> None:

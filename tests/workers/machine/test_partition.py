@@ -412,6 +412,16 @@ class TestOffsets:
         assert machine.documents()[-1]["commandsoffset"] == "43"
         assert machine.recovered().commands_offset == 43
 
+    def test_so_does_the_topic_that_it_is_of(self):
+        machine = Machine()
+        machine.group(register("a", "1"), offset=41)
+        machine.partition.consume("another", 0)
+        machine.group(register("b", "2"))
+        assert machine.documents()[-1]["commandstopic"] == "another"
+        assert (machine.recovered().commands_topic, machine.recovered().commands_offset) == ("another", 0)
+        machine.group(register("c", "3"), offset=0)
+        assert (machine.recovered().commands_topic, machine.recovered().commands_offset) == ("another", 1)
+
     def test_a_group_of_refusals_moves_it_in_memory(self):
         machine = Machine()
         machine.group(drain(), offset=41)

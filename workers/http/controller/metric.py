@@ -164,6 +164,7 @@ class Metrics(Collector):
         )
         failing = GaugeMetricFamily("muster_storage_failing", "Writes are refused: no disk", labels=["partition"])
         failures = CounterMetricFamily("muster_snapshot_failures", "Snapshots that failed", labels=["partition"])
+        lost = CounterMetricFamily("muster_commands_lost", "Commands that were gone unread", labels=["partition"])
         partitions = self._gateway.status().get("partitions", ())
         for status in partitions if isinstance(partitions, list) else ():
             labels = [str(status.get("partition"))]
@@ -171,7 +172,8 @@ class Metrics(Collector):
                 window.add_metric(labels, seconds)
             failing.add_metric(labels, float(status.get("storage_failure") is not None))
             failures.add_metric(labels, status.get("snapshot_failures", 0))
-        return window, failing, failures
+            lost.add_metric(labels, status.get("commands_lost", 0))
+        return window, failing, failures, lost
 
 
 def _pauses(registry: CollectorRegistry) -> list[Histogram]:

@@ -128,6 +128,7 @@ async def test_metrics_count_requests_by_route_and_tell_of_the_views(api: Api) -
     assert 'muster_view_position{partition="0"} 1.0' in text
     assert 'muster_ids_window_seconds{partition="0"}' in text
     assert 'muster_void_records_total{partition="0"} 0.0' in text
+    assert 'muster_commands_lost_total{partition="0"} 0.0' in text
     assert "muster_watchers 0.0" in text
     assert "muster_parked_rows 0.0" in text
     assert "_created" not in text

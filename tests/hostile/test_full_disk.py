@@ -4,6 +4,7 @@ import asyncio
 import resource
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from muster import Client, NotReady, Timeout
@@ -15,6 +16,12 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 def limit_files(pid: int, size: int) -> None:
     """No file that the process writes may become longer than this: so a write fails, as it does on a broken disk."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+async def readiness(url: str) -> tuple[int, bool]:
+    """The status of `/readyz`, and whether it names the disk."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as answer:
+        return answer.status, "I/O error" in await answer.text()
 
 
 async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_with_room(tmp_path: Path) -> None:
@@ -29,6 +36,7 @@ async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_w
             await client.register("orders", "b", "10.0.0.2", 80)
         with pytest.raises(NotReady, match="the disk reports an I/O error"):
             await client.register("orders", "b", "10.0.0.2", 80)
+        assert await readiness(process.url) == (503, True)
         assert [one.instance for one in (await client.instances("orders")).items] == ["a"]
         limit_files(process.pid, resource.RLIM_INFINITY)
         async with asyncio.timeout(20):
@@ -38,6 +46,7 @@ async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_w
                     break
                 except NotReady:
                     await asyncio.sleep(0.1)
+        assert await readiness(process.url) == (200, False)
         assert "c" in {one.instance for one in (await client.instances("orders")).items}
     assert process.stop() == 0
     log = (tmp_path / "data.log").read_text()

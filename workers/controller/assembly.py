@@ -10,6 +10,7 @@ from infra.log.engine import Engine
 from infra.settings import Settings
 from muster.wire.command import Command
 from muster.wire.route import partition_of
+from workers.controller.readiness import unread, unwritten
 from workers.controller.status import check_outputs, status
 from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
@@ -88,7 +89,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
     return ControllerParts(
         gateway=gateway,
-        application=_application(settings, gateway, by_partition.writers, resources.mapper),
+        application=_application(settings, gateway, by_partition.writers, members, resources.mapper),
         writers=by_partition.writers,
         snapshotters=by_partition.snapshotters,
         checker=checker,
@@ -142,23 +143,23 @@ def _owns(members: Members | None, partition: int) -> bool:
 
 
 def _application(
-    settings: Settings, gateway: Gateway, writers: Mapping[int, Writer], mapper: CloudEventMapper
+    settings: Settings,
+    gateway: Gateway,
+    writers: Mapping[int, Writer],
+    members: Members | None,
+    mapper: CloudEventMapper,
 ) -> Application:
     # Only controllers that share a log speak to each other; alone, nobody may give what one of them gives another.
     more = () if settings.kafka is None else peer_routes.routes(writers)
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
     return application(
         gateway,
-        unready=partial(_unready, writers),
+        unready=partial(unread, writers),
+        unwritten=partial(unwritten, writers, members),
         mapper=mapper,
         more=more,
         doors=Doors(settings.own_hosts, settings.cluster),
     )
-
-
-def _unready(writers: Mapping[int, Writer]) -> str | None:
-    reading = [number for number, writer in writers.items() if not writer.recovered.is_set()]
-    return f"the log of partitions {reading} is still being read; wait" if reading else None
 
 
 def _presence(

@@ -18,7 +18,7 @@ from workers.http.controller.metric import Metrics, Requests
 from workers.http.doors import Doors
 from workers.http.exchange import Reply, Request, problem, problem_of
 from workers.http.openapi.document import document
-from workers.http.reading import Reader, Unready
+from workers.http.reading import Reader, Unready, always_ready
 from workers.http.registry import reads, writes
 from workers.http.registry import watch as instance_watch
 from workers.http.registry.encoded import Encoded
@@ -35,14 +35,11 @@ LOG: Final = logging.getLogger("muster.http")
 OPEN: Final = Doors()
 
 
-def always_ready() -> None:
-    """For tests and for controllers that recover before they listen."""
-
-
 def application(
     gateway: Gateway,
     *,
     unready: Unready = always_ready,
+    unwritten: Unready = always_ready,
     mapper: CloudEventMapper | None = None,
     stale_after_seconds: float = 30.0,
     more: Sequence[Route] = (),
@@ -51,9 +48,10 @@ def application(
 ) -> "Application":
     """The HTTP face of the controller. Make it before the log is replayed, so that watchers can resume over a restart.
 
-    `unready` says why reads cannot be answered yet (None: they can); `mapper` opens events that are compressed or
-    enciphered; views older than `stale_after_seconds` are called stale in their answers; `more` are routes beside the API's;
-    `projections` are the read models that the views keep; `doors` says what may not come in.
+    `unready` says why reads cannot be answered yet (None: they can), `unwritten` why writes are not taken; `mapper`
+    opens events that are compressed or enciphered; views older than `stale_after_seconds` are called stale in their
+    answers; `more` are routes beside the API's; `projections` are the read models that the views keep; `doors` says
+    what may not come in.
     """
     views = gateway.views
     encoded, audience = Encoded(views), Audience(views)
@@ -63,7 +61,7 @@ def application(
     views.listen(hub.on_batch)
     views.shards.listen(shard_hub.on_batch)
     metrics = Metrics(gateway, audience)
-    reader = Reader(gateway, unready, stale_after_seconds)
+    reader = Reader(gateway, unready, stale_after_seconds, unwritten)
     routes: tuple[Route, ...] = (
         *events.routes(events.Past(reader, mapper or CloudEventMapper())),
         # The document is made when it is asked for: here the table of routes is not complete yet.

@@ -21,6 +21,11 @@ from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
 Unready = Callable[[], str | None]
 """Why the controller cannot answer yet and what to do; None when it can."""
 
+
+def always_ready() -> None:
+    """For tests and for controllers that recover before they listen."""
+
+
 Marks = tuple[str, float, Headers]
 """An answer's token, its age in seconds, and the headers that say so."""
 
@@ -32,10 +37,18 @@ class Reader:
     gateway: Gateway
     unready: Unready
     stale_after_seconds: float
+    unwritten: Unready = always_ready
 
     def ready(self) -> None:
         """Raises NotReady until the first recovery is complete."""
         why = self.unready()
+        if why is not None:
+            raise NotReady(why)
+
+    def writes(self) -> None:
+        """Raises NotReady while reads are not answered, or a partition takes no writes."""
+        self.ready()
+        why = self.unwritten()
         if why is not None:
             raise NotReady(why)
 

@@ -153,7 +153,8 @@ class Writer:
         if self.state in ("corrupt", "stopped") or self._stopping:
             raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
-            raise NotReady(f"partition {self.number} is written by another controller: {self.detail}")
+            whose = "is written by another controller" if self.partition.cursor.writer else "is not written yet"
+            raise NotReady(f"partition {self.number} {whose}: {self.detail}")
         if self.failing is not None:
             raise NotReady(self.failing)
         self._queue.add(request, self._monotonic())
@@ -216,7 +217,10 @@ class Writer:
         self.recovered.set()
         if self._wanted():
             return
-        self.detail = f"writer {self.partition.cursor.writer} reigns, term {self.partition.cursor.term}"
+        cursor = self.partition.cursor
+        # Before the first term there is no name to be said.
+        reigns = f"writer {cursor.writer} reigns, term {cursor.term}"
+        self.detail = reigns if cursor.writer else "the controllers have yet to agree who writes it; retry"
         following = asyncio.create_task(self._follower.follow())
         try:
             while not self._wanted() and not self._stopping and not following.done():

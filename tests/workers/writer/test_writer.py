@@ -319,6 +319,16 @@ class TestLists:
             assert told.partition.commands_offset == 10
 
 
+async def test_before_the_first_term_no_sentence_names_a_writer(logs):
+    async with running(logs()) as told:
+        told.wanted = False
+        await until(lambda: told.writer.recovered.is_set() and "agree" in told.writer.detail)
+        with pytest.raises(
+            NotReady, match="partition 0 is not written yet: the controllers have yet to agree who writes it; retry"
+        ):
+            told.submit(register())
+
+
 class TestUncertain:
     async def test_an_append_that_did_land_is_answered_accepted_once(self, logs):
         async with running(logs()) as told:

@@ -36,7 +36,7 @@ def routes(
 
     async def ready(_: Request) -> Reply:
         # Raises NotReady, which is answered with 503 and the reason.
-        reader.ready()
+        reader.writes()
         return Reply(b'{"status":"ready"}')
 
     async def exposition(_: Request) -> Reply:
@@ -70,7 +70,8 @@ def routes(
             "/readyz",
             ready,
             summary="Readyz",
-            description="The controller answers reads: its first recovery is complete. 503 says why not.",
+            description="The controller answers reads: its first recovery is complete. 503 says why not. "
+            "And it takes writes: each partition has a live writer, here or at a peer.",
             tag="operation",
             answer=dict[str, str],
         ),

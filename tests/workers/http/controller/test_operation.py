@@ -61,6 +61,15 @@ async def test_a_controller_that_recovers_lives_but_is_not_ready(api: Api) -> No
     assert (await api.get("/readyz")).status == 200
 
 
+async def test_a_controller_that_takes_no_writes_answers_reads_and_is_not_ready(api: Api) -> None:
+    await api.register()
+    app = application(api.gateway, unwritten=lambda: "partition 5 takes no writes yet")
+
+    status, _, body = await ask(app, "GET", "/readyz")
+    assert (status, ProblemShape.model_validate_json(body).detail) == (503, "partition 5 takes no writes yet")
+    assert (await ask(app, "GET", INSTANCE))[0] == 200
+
+
 async def test_a_stale_view_answers_and_says_so(api: Api) -> None:
     await api.register()
     app = application(api.gateway, stale_after_seconds=0.0)

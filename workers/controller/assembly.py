@@ -66,18 +66,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions()
     checker = Checker(by_partition.observe)
-    gateway = Gateway(
-        cluster=settings.cluster,
-        controller=settings.controller,
-        partitions=len(engine.logs),
-        views=views,
-        executors=by_partition.executors,
-        archives=engine.logs,
-        status=lambda: status(gateway, settings, engine, by_partition.writers, by_partition.snapshotters, projector),
-        check_output=partial(check_outputs, checker, views),
-        controllers=tuple if members is None else members.named,
-        policy=CheckPolicy(settings.check_interval_min).refusal,
-    )
+    gateway = _gateway(settings, resources, views, members, by_partition, checker)
     by_partition.open(resources, views, members)
     drivers = [
         SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards) for _ in by_partition.writers
@@ -129,6 +118,32 @@ class _Partitions:
 
     def _writer(self, stream: str) -> Writer:
         return self.writers[partition_of(stream, len(self.writers))]
+
+
+def _gateway(
+    settings: Settings,
+    resources: Resources,
+    views: Views,
+    members: Members | None,
+    by_partition: _Partitions,
+    checker: Checker,
+) -> Gateway:
+    """What the faces ask; of `by_partition` it will hold what is opened later."""
+    engine, projector = resources.engine, resources.projector
+    writers, snapshotters = by_partition.writers, by_partition.snapshotters
+    gateway = Gateway(
+        cluster=settings.cluster,
+        controller=settings.controller,
+        partitions=len(engine.logs),
+        views=views,
+        executors=by_partition.executors,
+        archives=engine.logs,
+        status=lambda: status(gateway, settings, engine, writers, snapshotters, projector, checker),
+        check_output=partial(check_outputs, checker, views),
+        controllers=tuple if members is None else members.named,
+        policy=CheckPolicy(settings.check_interval_min).refusal,
+    )
+    return gateway
 
 
 def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Writer], prefix: str) -> list[CommandsTopic]:

@@ -1,6 +1,7 @@
 """What a controller reports about itself (the body of `/v1/status`), and the last outputs of its health checks."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,10 @@ def status(
     writers: Mapping[int, Writer],
     snapshotters: Mapping[int, Snapshotter],
     projector: Projector | None,
+    checker: Checker,
 ) -> dict[str, Any]:
     """Role, log, the live controllers that share it, the partitions (state, term, positions, ages, voids, command ids, snapshot),
-    parked rows, projector.
+    parked rows, projector, checks.
     """
     views = gateway.views
     states = {writer.state for writer in writers.values()}
@@ -41,15 +43,24 @@ def status(
             for (name, key), parked in views.parked.items()
         ],
         "projector": projector.status() if projector is not None else None,
+        "checks": asdict(checker.stats),
     }
 
 
 def check_outputs(checker: Checker, views: Views, stream: str, instance: str) -> dict[str, Any]:
-    """The last output of each check of the instance that runs here and has put something out, by the check's name."""
+    """The last output of each check of the instance that runs here and has put something out, by the check's name.
+
+    `not_checked_since` stands with those that have come to no result for longer than their interval allows.
+    """
     known = views.instances.get(name_of(stream), {}).get(instance)
-    names = known.checks if known is not None else {}
-    found = {name: checker.output(stream, instance, name) for name in names}
-    return {name: output for name, output in found.items() if output is not None}
+    found: dict[str, dict[str, object]] = {}
+    for name in known.checks if known is not None else ():
+        output, since = checker.output(stream, instance, name), checker.not_checked_since(stream, instance, name)
+        if output is not None:
+            found[name] = asdict(output)
+        if since is not None:
+            found[name] = found.get(name, {}) | {"not_checked_since": since}
+    return found
 
 
 def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[str, Any]:

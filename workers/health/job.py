@@ -4,12 +4,17 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from sys import intern
+from typing import Final
+from urllib.parse import urlsplit
 
 from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
-from muster.wire.registry.check import Health, HttpCheck, TcpCheck, asks_the_same
+from muster.wire.registry.check import Health, HttpCheck, TcpCheck, asks_the_same, timeout_seconds_max
 from workers.health.probe import ProbeResult
 from workers.health.streak import Streak, after
+
+OVERDUE_GRACE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,9 @@ class CheckOutput:
 class Job:
     """One check of one incarnation: when it is due, its streak of results, and its newest output.
 
-    `known` is the status in the log; `kept`: it may keep its connection; `postponed`: it missed its turn after a stop.
+    `known` is the status in the log; `kept`: it may keep its connection; `postponed`: it missed its turn after a stop;
+    `target` is who is asked, host and port; `quick`: its last run was; `heard_at` is the monotonic instant since when nothing
+    was found out.
     """
 
     __slots__ = (
@@ -34,15 +41,18 @@ class Job:
         "due",
         "duration_seconds",
         "gone",
+        "heard_at",
         "incarnation",
         "instance_id",
         "kept",
         "known",
         "postponed",
+        "quick",
         "runs",
         "streak",
         "stream",
         "success",
+        "target",
         "task",
         "text",
     )
@@ -54,6 +64,12 @@ class Job:
         self.check = check
         self.known: Health = instance.checks[check.name].status
         self.streak = Streak(self.known)
+        self.target = intern(
+            f"{check.host}:{check.port}" if isinstance(check, TcpCheck) else urlsplit(check.url).netloc
+        )
+        # After a restart too, those who serve must not wait behind those who do not.
+        self.quick = self.known == "healthy"
+        self.heard_at = time.monotonic()
         self.due = 0.0
         self.kept = False
         self.postponed = False
@@ -77,11 +93,12 @@ class Job:
         """Take over what the job before has found."""
         self.streak, self.text, self.at = before.streak, before.text, before.at
         self.duration_seconds, self.success = before.duration_seconds, before.success
+        self.quick, self.heard_at = before.quick, before.heard_at
 
     def take(self, result: ProbeResult, duration_seconds: float) -> None:
         """Keep the output, and add the result to the streak. The result must say something about the instance."""
         assert result.success is not None
-        self.text, self.at = result.text, time.time()
+        self.text, self.at, self.heard_at = result.text, time.time(), time.monotonic()
         self.duration_seconds, self.success = duration_seconds, result.success
         check = self.check
         self.streak = after(
@@ -102,6 +119,13 @@ class Job:
             status=self.streak.status,
             cause=self.text,
         )
+
+    @property
+    def overdue_seconds(self) -> float | None:
+        """How long nothing was found out, if that is longer than the check allows; None: it is not."""
+        silent = time.monotonic() - self.heard_at
+        allowed = self.check.interval_seconds + timeout_seconds_max(self.check) + OVERDUE_GRACE_SECONDS
+        return silent if silent > allowed else None
 
     def output(self) -> CheckOutput | None:
         """The newest output; None before the first result."""

@@ -27,6 +27,14 @@ from workers.http.watch.subscribers import Audience
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PAUSE_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0)
 
+CHECK_GAUGES: Final = {
+    "scheduled": "Checks that run here",
+    "in_flight": "Checks under way",
+    "waiting": "Checks that are due and have no slot",
+    "overdue": "Checks that have come to no result for longer than their interval allows",
+    "late_p99_seconds": "How late the newest 4,096 runs have started, as the 99th percentile",
+}
+
 UNKNOWN: Final = "(unknown)"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -106,6 +114,7 @@ class Metrics(Collector):
         yield from self._of_watchers()
         yield from self._of_views()
         yield from self._of_shards()
+        yield from self._of_checks()
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
         # One instant is enough: a collection does not begin within another one.
@@ -120,6 +129,15 @@ class Metrics(Collector):
         yield CounterMetricFamily("muster_watch_joined", "Watch streams begun", value=audience.joined_total)
         yield CounterMetricFamily("muster_watch_frames", "Delta frames encoded", value=audience.frames_total)
         yield CounterMetricFamily("muster_watch_cut", "Watchers cut off for reading slowly", value=audience.cut_total)
+
+    def _of_checks(self) -> Iterator[Metric]:
+        checks = self._gateway.status().get("checks")
+        if not isinstance(checks, dict):
+            return
+        for name, help_ in CHECK_GAUGES.items():
+            yield GaugeMetricFamily(f"muster_checks_{name}", help_, value=checks[name])
+        yield CounterMetricFamily("muster_check_runs", "Runs of checks that have ended", value=checks["done"])
+        yield CounterMetricFamily("muster_check_runs_unjudged", "Runs that said nothing", value=checks["unjudged"])
 
     def _of_shards(self) -> Iterator[Metric]:
         views = self._gateway.views.shards

@@ -20,7 +20,7 @@ class Settings:
     `data` is its folder; `http` is HOST:PORT (port 0: a free one); `kafka` HOST:PORT or `local`, None: the embedded
     engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka). `advertise`
     is the URL at which other controllers reach this one; None: where it listens. `check_interval_min`, in seconds, is how often
-    a check that is registered anew may ask at most.
+    a check that is registered anew may ask at most; `check_targets` is whom checks may ask: `own`, networks, or `any`.
     """
 
     data: Path = Path("data")
@@ -34,6 +34,7 @@ class Settings:
     log_json: bool = False
     advertise: str | None = None
     check_interval_min: float = 1.0
+    check_targets: str = "own"
     controller: str = field(default_factory=gethostname)
 
     @property

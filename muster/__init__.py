@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         Service,
         Written,
     )
-    from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
+    from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck
     from muster.wire.sagas import Saga, SagaStep
     from muster.wire.shards.answers import (
         ClusterState,
@@ -105,6 +105,7 @@ __all__ = [
     "History",
     "HistoryEntry",
     "HttpCheck",
+    "HttpsCheck",
     "IdempotencyConflict",
     "Instance",
     "InstanceNotFound",
@@ -193,6 +194,7 @@ _NAMES_OF: Final = {
     ),
     "muster.wire.registry.check": (
         "HttpCheck",
+        "HttpsCheck",
         "TcpCheck",
         "TtlCheck",
     ),

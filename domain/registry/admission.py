@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from muster.wire.error import InvalidInstance
-from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck, timeout_seconds_max
+from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck, timeout_seconds_max
 
 headers_max: Final = 32
 header_bytes_max: Final = 4_096
@@ -46,6 +46,8 @@ def _faults(check: HttpCheck | TcpCheck) -> Iterator[tuple[str, str]]:
             yield "host", reason
         return
     yield from _faults_of_url(check.url)
+    if isinstance(check, HttpsCheck):
+        yield from _faults_of_tls(check)
     if (reason := _fault_of_headers(check.headers)) is not None:
         yield "headers", reason
     yield from _faults_of_expectations(check)
@@ -62,6 +64,15 @@ def _faults_of_url(url: str) -> Iterator[tuple[str, str]]:
         yield "url", "nobody can listen on port 0"
     if (reason := _fault_of_host(host)) is not None:
         yield "url", reason
+
+
+def _faults_of_tls(check: HttpsCheck) -> Iterator[tuple[str, str]]:
+    if not check.url.startswith("https:"):
+        yield "url", "this kind of check asks an https:// URL"
+    if check.server_name is not None and (reason := _fault_of_host(check.server_name)) is not None:
+        yield "server_name", reason
+    if check.ca_pem is not None and check.skip_verify:
+        yield "skip_verify", "it trusts anyone, so `ca_pem` would say nothing"
 
 
 def _fault_of_host(host: str) -> str | None:

@@ -66,6 +66,7 @@ async def registered(controller: Running) -> bool:
         ),
         (f"Host: HOST\nContent-Type: {JSON}\nMuster-Actor: ann\nMuster-Actor: bob", (400, "RepeatedHeader")),
         (f"Host: HOST\nContent-Type: {JSON}\nIdempotency-Key: a\nIdempotency-Key: a", (400, "RepeatedHeader")),
+        (f"Host: HOST\nContent-Type: {JSON}\nMuster-Check: 0", (403, "OfACheck")),
         (f"Host: HOST\nHost: HOST\nContent-Type: {JSON}", (400, "RepeatedHeader")),
     ],
 )

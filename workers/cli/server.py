@@ -43,6 +43,14 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
     show_default=True,
     help="In seconds: how often a check that is registered may ask at most.",
 )
+@click.option(
+    "--check-targets",
+    metavar="own|CIDR,…|any",
+    default="own",
+    envvar="MUSTER_CHECK_TARGETS",
+    show_default=True,
+    help="Whom checks may ask: the instance's own address, networks, anyone.",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
 def up(**options: Any) -> None:

@@ -16,6 +16,7 @@ from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
 from workers.health.policy import CheckPolicy
+from workers.health.targets import Targets
 from workers.http.application import Application, application
 from workers.http.controller import peers as peer_routes
 from workers.http.doors import Doors
@@ -33,7 +34,9 @@ from workers.writer.writer import Writer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a controller stands on, all of it open. `bootstrap` is Kafka's address; None: the log is embedded."""
+    """What a controller stands on, all of it open. `bootstrap` is Kafka's address; None: the log is embedded. `targets` are
+    those whom checks may ask, which leave out all of this.
+    """
 
     engine: Engine
     mapper: CloudEventMapper
@@ -41,6 +44,7 @@ class Resources:
     self_: Member
     peers: Peers
     projector: Projector | None
+    targets: Targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     members = Members(resources.self_) if bootstrap is not None else None
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions()
-    checker = Checker(by_partition.observe)
+    checker = Checker(by_partition.observe, targets=resources.targets)
     gateway = _gateway(settings, resources, views, members, by_partition, checker)
     by_partition.open(resources, views, members)
     drivers = [
@@ -141,7 +145,7 @@ def _gateway(
         status=lambda: status(gateway, settings, engine, writers, snapshotters, projector, checker),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if members is None else members.named,
-        policy=CheckPolicy(settings.check_interval_min).refusal,
+        policy=CheckPolicy(settings.check_interval_min, resources.targets).refusal,
     )
     return gateway
 

@@ -11,10 +11,11 @@ import gc
 import logging
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from infra.kafka.engine import open_kafka
@@ -30,11 +31,15 @@ from workers.controller.assembly import ControllerParts, Resources, assembled
 from workers.controller.http_server import drain_seconds_max, listening_socket, serving, url_of
 from workers.controller.snapshots import keep_snapshots, restore_snapshots, take_last_snapshots
 from workers.gateway import Gateway
+from workers.health.targets import Endpoint, Targets, endpoints
 from workers.peers.forwarding import Peers
 from workers.peers.members import Member
 from workers.projector.projector import Projector
 
 log = logging.getLogger(__name__)
+
+KAFKA_PORT: Final = 9092
+POSTGRES_PORT: Final = 5432
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         listening = stack.enter_context(listening_socket(settings))
         bootstrap = await _kafka(settings, stack)
         engine = await stack.enter_async_context(_engine(settings, bootstrap))
-        projector = await _projector(settings, engine, mapper, stack)
+        dsn = await _postgres(settings, stack)
+        projector = await _projector(settings, dsn, engine, mapper, stack)
         # The name is new at each start: a controller that is started again is another one to its peers.
         name, url = f"{settings.controller}/{uuid4().hex[:8]}", settings.advertise or url_of(listening)
         resources = Resources(
@@ -76,6 +82,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             self_=Member(name, url),
             peers=await stack.enter_async_context(Peers()),
             projector=projector,
+            targets=Targets(settings.check_targets, _protected(listening, bootstrap, dsn)),
         )
         parts = assembled(settings, resources)
         async with serving(parts.application, listening), _working(parts):
@@ -96,18 +103,29 @@ def _engine(settings: Settings, bootstrap: str | None) -> AbstractAsyncContextMa
     return open_kafka(bootstrap, partitions=settings.partitions, cluster=settings.cluster, prefix=settings.prefix)
 
 
+async def _postgres(settings: Settings, stack: AsyncExitStack) -> str | None:
+    """PostgreSQL's DSN, after a local server was started if that is wanted; None: no tables are wanted."""
+    if settings.postgres != LOCAL:
+        return settings.postgres
+    return (await stack.enter_async_context(LocalPostgres(settings.data / "postgres"))).dsn
+
+
 async def _projector(
-    settings: Settings, engine: Engine, mapper: CloudEventMapper, stack: AsyncExitStack
+    settings: Settings, dsn: str | None, engine: Engine, mapper: CloudEventMapper, stack: AsyncExitStack
 ) -> Projector | None:
-    """The projector into PostgreSQL, after a local server was started if that is wanted; None: no tables are wanted."""
-    dsn = settings.postgres
-    if dsn == LOCAL:
-        dsn = (await stack.enter_async_context(LocalPostgres(settings.data / "postgres"))).dsn
+    """The projector into PostgreSQL; None: no tables are wanted."""
     if dsn is None:
         return None
     schema = re.sub(r"[^a-z0-9_]", "_", settings.prefix.lower())
     store = await stack.enter_async_context(ReadStore(dsn, schema=schema))
     return Projector(list(engine.logs.values()), store, mapper)
+
+
+def _protected(listening: socket.socket, bootstrap: str | None, dsn: str | None) -> list[Endpoint]:
+    """What no check may ask, whoever registers it: these trust whoever reaches them, and a check comes from here."""
+    host, port = listening.getsockname()[:2]
+    servers = [*endpoints(bootstrap or "", KAFKA_PORT), *endpoints(dsn or "", POSTGRES_PORT)]
+    return [(host, port), *servers]
 
 
 @asynccontextmanager

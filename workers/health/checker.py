@@ -24,9 +24,10 @@ from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from workers.health.job import CheckOutput, Job
-from workers.health.probe import LATE_SECONDS, Prober, ProbeResult
+from workers.health.probe import LATE_SECONDS, Asker, Prober, ProbeResult
 from workers.health.schedule import Schedule
 from workers.health.shares import QUICK_SECONDS, Queue, Shares
+from workers.health.targets import Targets
 
 TICK_SECONDS: Final = 0.01
 IDLE_SECONDS_MAX: Final = 0.05
@@ -67,7 +68,7 @@ class Checker:
     `observe(stream, command)` is called on the event loop and must not block. `in_flight_max` bounds the runs at one
     time; `workers.health.shares` says whose they are. `connections_kept_max` bounds
     the https checks whose connection is kept for the next run; all others connect anew. `tls` is the client side's
-    context for https; None trusts the system's certificate authorities.
+    context for https; None trusts the system's certificate authorities. `targets` says who may be asked; None: anyone.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Checker:
         in_flight_max: int = 256,
         connections_kept_max: int = 256,
         tls: ssl.SSLContext | None = None,
+        targets: Targets | None = None,
         seed: int | None = None,
     ) -> None:
         self._observe = observe
@@ -84,6 +86,7 @@ class Checker:
         self._queue = Queue()
         self._kept_max = connections_kept_max
         self._tls = tls
+        self._targets = targets
         self._random = random.Random(seed)
         self._jobs: dict[tuple[str, str], dict[str, Job]] = {}
         self._schedule = Schedule()
@@ -108,7 +111,7 @@ class Checker:
                 continue
             job = before.get(check.name)
             if job is not None and job.is_for(instance, check):
-                job.known = instance.checks[check.name].status
+                job.known, job.address = instance.checks[check.name].status, instance.spec.address
                 del before[check.name]
             else:
                 job = self._add(Job(stream, instance, check), job)
@@ -156,7 +159,7 @@ class Checker:
 
     async def run(self) -> None:
         """Run checks until cancelled; runs in flight are then cancelled too."""
-        async with Prober(self._tls) as prober:
+        async with Prober(self._tls, self._targets) as prober:
             try:
                 wake_at = 0.0  # So the first turn counts as one after a stop: what is due already is spread out.
                 while True:
@@ -216,7 +219,7 @@ class Checker:
         # Now and then a kept connection is not used: an instance may serve old callers and refuse new ones.
         fresh = not job.kept or job.runs % RUNS_PER_CONNECTION == 0
         started = time.monotonic()
-        result = await prober.run(job.check, fresh=fresh)
+        result = await prober.run(job.check, Asker(job.address, job.stream, None if fresh else job))
         self._done += 1
         job.quick = time.monotonic() - started < QUICK_SECONDS
         # While the run was under way the instance may have left, or its check may have changed: then it means nothing.

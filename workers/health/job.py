@@ -36,6 +36,7 @@ class Job:
     """
 
     __slots__ = (
+        "address",
         "at",
         "check",
         "due",
@@ -62,6 +63,7 @@ class Job:
         self.instance_id = instance.id
         self.incarnation = instance.incarnation
         self.check = check
+        self.address = instance.spec.address
         self.known: Health = instance.checks[check.name].status
         self.streak = Streak(self.known)
         self.target = intern(

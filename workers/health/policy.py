@@ -4,22 +4,28 @@ Judged before a registration is queued, whichever way it came. As there, what an
 that is made narrower does not refuse a service that renews what it has registered.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
+
+from yarl import URL
 
 from domain.registry.service import RegisterInstance
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidInstance
-from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
+from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck
 from muster.wire.stream import name_of
+from workers.health.connect import fault_of_authority
+from workers.health.targets import Targets
 from workers.views.views import Views
 
 
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
-    """`interval_seconds_min`: how often a check may ask at most. The shorter, the more one registration can load a target."""
+    """`interval_seconds_min`: how often a check may ask at most. The shorter, the more one registration can load a target.
+    `targets`: whom it may ask.
+    """
 
-    interval_seconds_min: float = 1.0
+    interval_seconds_min: float
+    targets: Targets
 
     def refusal(self, envelope: Envelope, views: Views) -> InvalidInstance | None:
         """Why a registration is refused; None: it is not, or the command is another."""
@@ -27,25 +33,29 @@ class CheckPolicy:
         if not isinstance(command, RegisterInstance) or not command.spec.checks:
             return None
         found = views.instances.get(name_of(envelope.stream), {}).get(command.instance)
-        return self._of_checks(command.spec.checks, () if found is None else found.spec.checks)
-
-    def _of_checks(
-        self,
-        checks: Collection[HttpCheck | TcpCheck | TtlCheck],
-        known: Collection[HttpCheck | TcpCheck | TtlCheck],
-    ) -> InvalidInstance | None:
-        for number, check in enumerate(checks):
+        known = () if found is None else found.spec.checks
+        for number, check in enumerate(command.spec.checks):
             if isinstance(check, TtlCheck) or check in known:
                 continue
-            fault = self._fault(check)
+            fault = self._fault(check, command.spec.address)
             if fault is not None:
                 field = f"checks.{number}.{fault[0]}"
                 return InvalidInstance(f"{field}: {fault[1]}", field=field)
         return None
 
-    def _fault(self, check: HttpCheck | TcpCheck) -> tuple[str, str] | None:
+    def _fault(self, check: HttpCheck | TcpCheck, address: str) -> tuple[str, str] | None:
         """The field that this controller does not take, and why."""
         least = self.interval_seconds_min
         if check.interval_seconds < least:
             return "interval_seconds", f"this controller checks every {least:g} s at most (`--check-interval-min`)"
-        return None
+        if isinstance(check, TcpCheck):
+            field, host, port = "host", check.host, check.port
+        else:
+            url = URL(check.url)
+            field, host, port = "url", url.host or "", url.port or 0
+        reason = self.targets.refusal_for_good(host, port, address)
+        if reason is not None:
+            return field, reason
+        if isinstance(check, HttpsCheck) and check.ca_pem is not None:
+            reason = fault_of_authority(check.ca_pem)
+        return None if reason is None else ("ca_pem", reason)

@@ -24,6 +24,7 @@ _ONCE: Final = frozenset(
         b"idempotency-key",
         b"if-match",
         b"muster-actor",
+        b"muster-check",
         b"muster-cluster",
         b"muster-reason",
         b"muster-token",
@@ -54,6 +55,9 @@ class Doors:
         said = dict(found)
         if len(said) != len(found):
             return _repeated([name for name, _ in found])
+        if b"muster-check" in said:
+            # Whoever registers an instance says what is asked here: as a check it would be asked from a machine that is trusted.
+            return problem({"name": "OfACheck", "status": 403, "detail": "no check may ask a controller of muster"})
         host = said.get(b"host", b"")
         if self.hosts is not None and not _is_ours(host, self.hosts):
             shown = host.decode("latin-1")[:200]

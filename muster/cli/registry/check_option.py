@@ -1,5 +1,6 @@
 """Health checks on the command line: `http=URL[,interval=5,…]`, `tcp=HOST:PORT[,…]`, `ttl=SECONDS`."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -11,9 +12,13 @@ _NAMES: Final = {
     "match": "body_match",
     "method": "method",
     "name": "name",
+    "server_name": "server_name",
+    "ca": "ca_pem",
+    "skip_verify": "skip_verify",
     "healthy_after": "healthy_after",
     "unhealthy_after": "unhealthy_after",
 }
+_OF_TLS: Final = frozenset(("server_name", "ca_pem", "skip_verify"))
 
 
 class CheckType(click.ParamType[dict[str, Any]]):
@@ -25,9 +30,14 @@ class CheckType(click.ParamType[dict[str, Any]]):
         """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": "5"}`."""
         kind, equals, rest = str(value).partition("=")
         target, settings = _divided(rest)
-        if not equals or not target or kind not in ("http", "tcp", "ttl"):
+        if not equals or not target or kind not in ("http", "https", "tcp", "ttl"):
             self.fail(f"{value!r} is no check; write http=URL, tcp=HOST:PORT or ttl=SECONDS", param, ctx)
-        if kind == "http":
+        if "ca_pem" in settings:
+            settings["ca_pem"] = self._read(str(settings["ca_pem"]), param, ctx)
+        # What is said of TLS has a kind of its own, which nobody should have to know.
+        if kind == "http" and not _OF_TLS.isdisjoint(settings):
+            return {"kind": "https", "name": "http", "url": target, **settings}
+        if kind in ("http", "https"):
             return {"kind": kind, "url": target, **settings}
         if kind == "ttl":
             return {"kind": kind, "ttl_seconds": target, **settings}
@@ -37,16 +47,25 @@ class CheckType(click.ParamType[dict[str, Any]]):
             self.fail(f"{target!r} is not HOST:PORT", param, ctx)
         return {"kind": kind, "host": host.strip("[]"), "port": int(port), **settings}
 
+    def _read(self, file: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The certificates in the file, which is here and not where the controller is."""
+        try:
+            return Path(file).read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            self.fail(f"ca={file}: {getattr(error, 'strerror', None) or 'not PEM'}", param, ctx)
 
-def _value(name: str, text: str) -> str | int:
+
+def _value(name: str, text: str) -> str | int | bool:
+    if name == "skip_verify" and text in ("true", "false"):
+        return text == "true"
     # The registration takes only numbers for these, not even digits as text; lengths of time it takes as text too.
     return int(text) if name in ("status", "healthy_after", "unhealthy_after") and text.isdigit() else text
 
 
-def _divided(text: str) -> tuple[str, dict[str, str | int]]:
+def _divided(text: str) -> tuple[str, dict[str, str | int | bool]]:
     """The target, which may itself hold commas, and the settings after it."""
     target = ""
-    settings: dict[str, str | int] = {}
+    settings: dict[str, str | int | bool] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
         # A comma begins a setting only where a known name and an equals sign follow it: URLs may have commas.

@@ -1,6 +1,6 @@
 """Health checks: what is asked of an instance, how often, and how results become a status.
 
-A check is `http`, `tcp` or `ttl`. The first result decides an unknown check; afterwards `healthy_after` successes
+A check is `http`, `https`, `tcp` or `ttl`. The first result decides an unknown check; afterwards `healthy_after` successes
 in a row make it healthy and `unhealthy_after` failures in a row make it unhealthy. An instance's health is the worst
 of its checks (unhealthy, unknown, healthy); with no checks it is healthy.
 """
@@ -68,6 +68,22 @@ class HttpCheck:
 
 
 @value(kw_only=True)
+class HttpsCheck(HttpCheck):
+    """As HttpCheck, of an https URL, with a say in TLS: `server_name` is the name that the certificate has to be for, where it
+    is not the URL's host; `ca_pem` are the certificates to trust instead of the system's, as PEM text; `skip_verify` trusts any.
+
+    A kind of its own, because clients of the first release refuse an http check with fields that they do not know.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+    kind: Literal["https"] = "https"  # type: ignore[assignment]
+    name: Name = "https"
+    server_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    ca_pem: Annotated[str, StringConstraints(min_length=1, max_length=16_384)] | None = None
+    skip_verify: Annotated[bool, Field(strict=True)] = False
+
+
+@value(kw_only=True)
 class TcpCheck:
     """Healthy when a connection to `host`:`port` is accepted."""
 
@@ -121,9 +137,9 @@ def same_asked(
     )
 
 
-KINDS: Final = frozenset(("http", "tcp", "ttl"))
+KINDS: Final = frozenset(("http", "https", "tcp", "ttl"))
 # By its kind, so that an error names this kind's fault alone and not those of all three.
-Check = Annotated[HttpCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
+Check = Annotated[HttpCheck | HttpsCheck | TcpCheck | TtlCheck, Field(discriminator="kind")]
 
 CHECKS: Final[TypeAdapter[tuple[HttpCheck | TcpCheck | TtlCheck, ...]]] = TypeAdapter(tuple[Check, ...])
 

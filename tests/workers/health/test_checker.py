@@ -381,43 +381,6 @@ async def test_a_tcp_check_is_healthy_while_connections_are_accepted():
     assert registry.instance().cause == "connection refused"
 
 
-@pytest.mark.parametrize(
-    ("answer", "cause"),
-    [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "no valid HTTP answer"),
-        (b"", "the connection was closed before an answer came"),
-        (b"HTTP/1.1 200 OK\r\n", "the connection was closed before an answer came"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X-Long: 1\r\n" * 10_000, "no valid HTTP answer: its head is too long"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "HTTP 200, but the body does not contain 'ready'"),
-    ],
-)
-async def test_a_broken_answer_is_told_in_words(answer: bytes, cause: str):
-    await _first_result(answer, "unhealthy", cause)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nrea\r\n2\r\ndy\r\n0\r\n\r\n",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready",
-        b"HTTP/1.0 200 OK\r\n\r\nall is ready",
-        b"HTTP/1.1 200 OK\nContent-Length: 5\n\nready",
-        b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nready",
-    ],
-)
-async def test_an_answer_in_any_shape_of_http_1_is_understood(answer: bytes):
-    await _first_result(answer, "healthy", "HTTP 200")
-
-
-async def _first_result(answer: bytes, status: str, cause: str) -> None:
-    registry = Registry()
-    async with speaking(answer) as port, registry.running():
-        registry.register(HttpCheck(name="http", url=f"http://127.0.0.1:{port}/", body_match="ready", **FAST))
-        await until(lambda: registry.observed)
-    assert registry.observed[0].status == status
-    assert (registry.observed[0].cause or "").startswith(cause)
-
-
 async def test_a_host_without_address_is_told_in_words():
     registry = Registry()
     registry.register(

@@ -2,6 +2,8 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,6 +32,57 @@ async def test_a_check_that_can_never_be_healthy_is_refused_with_its_field(api: 
     told = await api.register(checks=[{**HTTP, "headers": {"X-Bad": "a\r\nb"}}])
     assert told.problem == (422, "InvalidInstance")
     assert told.body["field"] == "checks.0.headers"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"])
+async def test_a_check_of_the_controller_itself_is_refused_with_its_field(api: Api, host: str):
+    drain = f"http://{host}:{urlsplit(api.url).port}/v1/services/orders/instances/b/drain"
+    told = await api.register(address="127.0.0.1", checks=[{**HTTP, "url": drain, "method": "PUT"}])
+    assert told.problem == (422, "InvalidInstance")
+    assert told.body["field"] == "checks.0.url"
+    tcp = {"kind": "tcp", "host": host.strip("[]"), "port": urlsplit(api.url).port}
+    told = await api.register(address="127.0.0.1", checks=[tcp])
+    assert told.body["field"] == "checks.0.host"
+
+
+async def test_a_check_that_comes_to_the_controller_by_another_name_is_not_asked(api: Api):
+    await api.register("b")
+    drain = f"http://127.1:{urlsplit(api.url).port}/v1/services/orders/instances/b/drain"
+    told = await api.register(
+        address="127.0.0.1", checks=[{**HTTP, "url": drain, "method": "PUT", "unhealthy_after": 1}]
+    )
+    assert told.status == 200
+    async with asyncio.timeout(10):
+        while (found := (await api.get(INSTANCE)).body)["health"] == "unknown":  # noqa: ASYNC110 — as above
+            await asyncio.sleep(0.02)
+    port = urlsplit(api.url).port
+    assert found["cause"] == f"not allowed: 127.0.0.1:{port} belongs to this controller, its Kafka or its PostgreSQL"
+    assert (await api.get("/v1/services/orders/instances/b")).body["draining"] is None
+
+
+@pytest.mark.parametrize(
+    ("check", "field"),
+    [
+        ({**HTTP, "url": "http://10.0.0.8:80/"}, "url"),
+        ({**HTTP, "url": "http://169.254.169.254/latest/meta-data/"}, "url"),
+        ({"kind": "tcp", "host": "127.0.0.1", "port": 22}, "host"),
+        ({"kind": "https", "url": "https://10.0.0.7/", "ca_pem": "nonsense"}, "ca_pem"),
+        ({"kind": "https", "url": "http://10.0.0.7/"}, "url"),
+        ({"kind": "https", "url": "https://10.0.0.7/", "server_name": "two words"}, "server_name"),
+    ],
+)
+async def test_a_check_that_can_never_be_allowed_is_refused_with_its_field(api: Api, check: dict[str, Any], field: str):
+    told = await api.register(checks=[check])
+    assert told.problem == (422, "InvalidInstance")
+    assert told.body["field"] == f"checks.0.{field}"
+
+
+async def test_an_https_check_is_shown_as_it_was_registered_and_others_as_ever(api: Api):
+    https = {"kind": "https", "url": "https://10.0.0.7/", "server_name": "app.internal"}
+    assert (await api.register(checks=[https, HTTP])).status == 200
+    shown, plain = (await api.get(INSTANCE)).body["checks"]
+    assert {name: shown[name] for name in https} == https
+    assert "server_name" not in plain
 
 
 async def test_a_check_that_does_not_run_says_since_when(api: Api, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from workers.views.table import Parked
 
 
 async def test_an_instance_is_read_with_its_version_as_etag(api: Api) -> None:
-    written = await api.register(tags=["blue"], checks=[{"kind": "tcp", "host": "127.0.0.1", "port": 1}])
+    written = await api.register(tags=["blue"], checks=[{"kind": "tcp", "host": "10.0.0.7", "port": 1}])
     told = await api.get(INSTANCE)
 
     whole = InstanceWhole.model_validate(told.body)

@@ -135,6 +135,7 @@ def _gateway(
     """What the faces ask; of `by_partition` it will hold what is opened later."""
     engine, projector = resources.engine, resources.projector
     writers, snapshotters = by_partition.writers, by_partition.snapshotters
+    # The status tells what the gateway knows, so it is asked for once that is there.
     gateway = Gateway(
         cluster=settings.cluster,
         controller=settings.controller,

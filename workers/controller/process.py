@@ -123,6 +123,7 @@ async def _projector(
 
 def _protected(listening: socket.socket, bootstrap: str | None, dsn: str | None) -> list[Endpoint]:
     """What no check may ask, whoever registers it: these trust whoever reaches them, and a check comes from here."""
+    # As it listens, and not as the settings say: port 0 is any.
     host, port = listening.getsockname()[:2]
     servers = [*endpoints(bootstrap or "", KAFKA_PORT), *endpoints(dsn or "", POSTGRES_PORT)]
     return [(host, port), *servers]

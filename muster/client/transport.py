@@ -80,6 +80,7 @@ class Transport:
         self._headers = {name: _header(field, value) for name, (field, value) in said.items() if value}
         self._session: aiohttp.ClientSession | None = None
         self._learning: asyncio.Task[None] | None = None
+        self._streams: dict[aiohttp.ClientResponse, str] = {}
 
     @property
     def url(self) -> str:
@@ -166,7 +167,11 @@ class Transport:
                 if response.status != 200:
                     raise _problem(url, response.status, await response.read())
                 self._heard()
-                yield response.content
+                self._streams[response] = url
+                try:
+                    yield response.content
+                finally:
+                    del self._streams[response]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{url} broke the watch off: {_said(error)}") from error
 
@@ -228,7 +233,15 @@ class Transport:
     def _heard(self) -> None:
         """A controller has answered: from now on it is asked which others there are."""
         if self._learning is None and self._session is not None:
-            self._learning = asyncio.create_task(keep_learning(self.controllers, self._ask_who), name="controllers")
+            learning = keep_learning(
+                self.controllers, self._ask_who, lambda: set(self._streams.values()), self._break_off
+            )
+            self._learning = asyncio.create_task(learning, name="controllers")
+
+    def _break_off(self, url: str) -> None:
+        """Close the streams of a controller that is silent: their readers go on at another one."""
+        for response in [response for response, where in self._streams.items() if where == url]:
+            response.close()
 
     async def _ask_who(self, url: str) -> bytes:
         """The live controllers, as the one at `url` names them. Raises MusterError."""

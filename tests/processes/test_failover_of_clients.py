@@ -15,6 +15,7 @@ import pytest
 
 from examples.demo.stage import all_events
 from muster import Appeared, Client, Event, Keyspace, Snapshot
+from muster.client.controllers import learning
 from tests.processes.process_on_kafka import KafkaController, MusterProcess, controllers
 from tests.processes.shard_cluster import eventually
 from tests.servers import SharedKafka
@@ -115,6 +116,29 @@ async def test_a_watch_is_resumed_by_its_token_at_another_controller(kafka: Shar
         assert b"event: reset" not in told
         assert b"event: snapshot" not in told
         assert b'"instance":"i"' not in told
+
+
+async def test_writers_and_a_watcher_leave_a_controller_that_is_stopped(
+    kafka: SharedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs, and keeps all of its connections open."""
+    monkeypatch.setattr(learning, "LEARN_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(learning, "ASK_SECONDS_MAX", 0.5)
+    several = controllers(tmp_path, kafka.bootstrap, fresh(), 2)
+    async with several as (one, other), Client([one.url, other.url], timeout_seconds=8) as client:
+        told = list[str]()
+        watching = asyncio.create_task(watch(client, told))
+        await eventually(_watched(one))
+        await client.register("service", "before", "127.0.0.1", 80)
+        one.signal(signal.SIGSTOP)
+        await client.register("service", "behind", "127.0.0.1", 80)
+
+        async def all_told() -> bool:
+            return told == ["before", "behind"]
+
+        await eventually(all_told)
+        watching.cancel()
+        assert client.url == other.url
 
 
 async def test_controllers_name_each_other_until_one_is_gone(kafka: SharedKafka, tmp_path: Path) -> None:

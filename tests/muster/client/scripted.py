@@ -29,17 +29,20 @@ class Wire:
     """Answers requests with the next handler of the script, the last one for ever.
 
     Which controllers live is asked by every client that is open for a while, and stands beside the script: `controllers` are
-    their URLs.
+    their URLs. A `silent` server leaves that question open.
     """
 
     script: deque[Handler]
     url: str = ""
     controllers: list[str] = field(default_factory=list)
+    silent: bool = False
     seen: list[Seen] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/controllers":
+            if self.silent:
+                await asyncio.Event().wait()
             items = [{"controller": url, "url": url} for url in self.controllers]
             return web.json_response({"cluster": "default", "items": items})
         body = await request.read()

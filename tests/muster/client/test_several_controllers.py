@@ -1,7 +1,6 @@
 """A client of several controllers: whom it asks, when it asks the next one, and what it believes."""
 
 import asyncio
-import math
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -12,9 +11,7 @@ from aiohttp import web
 
 from muster import Appeared, Client, Snapshot
 from muster.client.controllers import learning
-from muster.client.controllers.known import KnownControllers, Misdirected, Way
-from muster.wire.controllers import controllers_max, urls_of
-from muster.wire.error import InvalidCommand, MusterError, NotReady, Timeout, Unreachable, WrongCluster
+from muster.wire.error import MusterError, NotReady, Timeout, WrongCluster
 from tests.muster.client.scripted import Wire, answer, events, hang_up, item, problem, wire, written
 from tests.muster.client.test_watch import delta, put, snapshot
 
@@ -52,40 +49,6 @@ async def until(condition: object) -> None:
 def ids(*servers: Wire) -> set[str]:
     """The command ids that they have seen."""
     return {seen.headers["idempotency-key"] for server in servers for seen in server.seen}
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://a:1,http://b:2/",
-        " http://a:1 , http://b:2 ,",
-        ["http://a:1", "http://b:2"],
-        ("http://a:1/,http://b:2", "http://a:1"),
-    ],
-)
-def test_several_urls_are_one_text_or_a_sequence(url: str | list[str]):
-    assert urls_of(url) == ("http://a:1", "http://b:2")
-    assert Client(url).urls == ("http://a:1", "http://b:2")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        ",",
-        "127.0.0.1:8740",
-        "ftp://a",
-        "http://",
-        "http://a:99999",
-        "http://a b",
-        "http://a\nb",
-        "http://a/?b=c",
-        [f"http://a:{number}" for number in range(1, controllers_max + 2)],
-    ],
-)
-def test_what_is_no_address_of_a_controller_is_refused(url: str | list[str]):
-    with pytest.raises(InvalidCommand, match="url"):
-        Client(url)
 
 
 async def test_a_connection_that_is_refused_costs_no_time_and_the_one_that_answered_is_asked_first_from_then_on():
@@ -238,6 +201,41 @@ async def test_a_watch_looks_further_when_a_controller_is_none_or_of_another_clu
                 await anext(client.watch("orders"))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "LEARN_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(learning, "ASK_SECONDS_MAX", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_watch_goes_on_elsewhere_when_its_controller_has_fallen_silent():
+    begins = events(snapshot("0:1", item("a", 1)), stay=True)
+    goes_on = events(delta("0:2", put("b", 2)), stay=True)
+    async with wire(begins) as one, wire(goes_on) as other, asked(one, other) as client:
+        watching = client.watch("orders")
+        assert isinstance(await anext(watching), Snapshot)
+        one.silent = True
+        async with asyncio.timeout(5):
+            assert isinstance(await anext(watching), Appeared)
+        await watching.aclose()
+    assert (len(one.seen), other.seen[0].headers["last-event-id"]) == (1, "0:1")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("alone", [True, False], ids=["nowhere to go", "it answers"])
+async def test_a_watch_stays_where_it_is_with_nowhere_to_go_and_while_its_controller_answers(alone: bool):
+    begins = events(snapshot("0:1", item("a", 1)), stay=True)
+    async with wire(begins) as one, wire(begins) as other:
+        async with Client([one.url] if alone else [one.url, other.url]) as client:
+            watching = client.watch("orders")
+            assert isinstance(await anext(watching), Snapshot)
+            one.silent = alone
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await anext(watching)
+        assert (len(one.seen), len(other.seen)) == (1, 0)
+
+
 # Whom it believes
 
 
@@ -330,62 +328,3 @@ async def test_it_returns_to_one_that_it_was_given_as_soon_as_that_answers(monke
             await client.heartbeat("orders", "a")
             assert client.url == other.url
             await until(lambda: client.url == given.url)
-
-
-def test_a_client_is_not_sent_to_its_own_machine_nor_from_https_to_http_nor_with_a_password():
-    known = KnownControllers(["https://a"])
-    told = [
-        "http://b",
-        "https://127.0.0.1:1",
-        "https://localhost",
-        "https://[::1]",
-        "https://u:p@c",
-        "nonsense",
-        "https://d/",
-    ]
-    known.learn("https://a", told)
-    assert known.urls == ("https://a", "https://d")
-    near = KnownControllers(["http://127.0.0.1:1"])
-    near.learn("http://127.0.0.1:1", ["http://127.0.0.1:2", "http://b"])
-    assert near.urls == ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://b")
-
-
-def test_what_was_learned_is_replaced_by_what_is_learned_and_kept_when_nobody_is_named():
-    known = KnownControllers(["http://a"])
-    known.learn("http://a", ["http://a", "http://b"])
-    known.answered("http://b")
-    known.learn("http://b", [])
-    assert known.urls == ("http://b", "http://a")
-    known.learn("http://a", [f"http://c{number}" for number in range(100)])
-    assert known.urls[:2] == ("http://a", "http://c0")
-    assert len(known.urls) == 1 + controllers_max
-
-
-def test_a_round_asks_each_once_even_when_others_change_the_order_meanwhile():
-    known = KnownControllers(["http://a", "http://b", "http://c"])
-    way, away = Way(known), Unreachable("away")
-    assert (way.url, way.is_last) == ("http://a", False)
-    assert way.failed("http://a", away) == 0.0
-    known.answered("http://a")
-    assert way.url == "http://b"
-    assert way.failed("http://b", away) == 0.0
-    assert (way.url, way.is_last) == ("http://c", True)
-    assert 0.025 <= way.failed("http://c", away) <= 0.05
-    assert way.url == "http://a"
-
-
-def test_an_answer_of_the_round_before_counts_until_its_controller_has_failed_again():
-    way = Way(KnownControllers(["http://a", "http://b"]))
-    way.failed("http://a", Unreachable("a is away"))
-    way.failed("http://b", NotReady("recovering"))
-    way.failed("http://a", Unreachable("a is still away"))
-    assert way.trouble.detail == "recovering"
-    way.failed("http://b", Unreachable("b is away"))
-    assert way.trouble.detail == "b is away"
-
-
-def test_where_nobody_is_the_one_that_is_meant_waiting_mends_nothing():
-    way = Way(KnownControllers(["http://a", "http://b"]))
-    assert way.failed("http://a", Misdirected(WrongCluster("of another"))) == 0.0
-    assert way.failed("http://b", Misdirected(WrongCluster("of another"))) == math.inf
-    assert isinstance(way.trouble, WrongCluster)

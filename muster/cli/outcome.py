@@ -4,10 +4,13 @@
 1  refused: the problem's name is on standard error (with --json it is the document on standard output)
 2  the command line is wrong
 3  unreachable, not ready, or the outcome is unknown: try again
+4  something that nobody has thought of: one line says what, and with MUSTER_DEBUG=1 a traceback says where
 """
 
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -18,6 +21,10 @@ from muster.wire.error import MusterError, Transient
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3
+UNEXPECTED: Final = 4
+
+DEBUG: Final = "MUSTER_DEBUG"
+"""The environment variable that lets tracebacks through."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -47,6 +54,40 @@ def fail(error: MusterError, *, json: bool) -> NoReturn:
     else:
         say(f"{error.name}: {error.detail}", err=True)
     sys.exit(UNREACHABLE if isinstance(error, Transient) else REFUSED)
+
+
+def misused(error: click.ClickException) -> NoReturn:
+    """Tell what is wrong with the command line, as click does, but for what it quotes of that: it may be others' text."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        for line in error.ctx.get_usage().splitlines():
+            say(line, err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+        say("", err=True)
+    first, *rest = error.format_message().split("\n")
+    say(f"Error: {first}", err=True)
+    for line in rest:
+        say(f"  {line.strip()}", err=True)
+    sys.exit(error.exit_code)
+
+
+def unexpected(error: BaseException, *, json: bool) -> NoReturn:
+    """Tell what nobody has thought of in one line, and exit with 4; an error of ours as `fail` does."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    # Tasks that ran together fail together: the first error is what happened, the others follow from it.
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, MusterError):
+        fail(error, json=json)
+    detail = (str(error).strip() or "no more is known").splitlines()[0]
+    more = "" if os.environ.get(DEBUG) else f"; {DEBUG}=1 shows where"
+    # What the system refuses says by itself what it is: a folder that is not there, a disk that is full.
+    what = f"{type(error).__name__}: {detail}"
+    if json:
+        show({"error": {"name": "Unexpected", "detail": what}})
+    else:
+        say(f"Unexpected: {what}{more}", err=True)
+    sys.exit(UNEXPECTED)
 
 
 def json_option(command: F) -> F:

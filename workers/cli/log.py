@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from muster.cli.outcome import REFUSED, json_option, run, show
+from muster.cli.outcome import REFUSED, json_option, run, say, show
 from workers.cli.place import LogPlace, place_options
 from workers.cli.replaying import point_of, projections_of, replayed, replayed_document, show_replayed
-from workers.cli.verification import report_document, show_moves, show_reports, verified, verified_moves
+from workers.cli.verification import report_document, show_moves, show_reports, verdict, verified, verified_moves
 
 
 @click.command()
@@ -22,12 +22,16 @@ def verify(place: LogPlace, fold: bool, moves: bool, json: bool) -> None:
     # Moves are judged in a sound log only: what follows the damage cannot be read, and would seem missing.
     moved = run(lambda: verified_moves(place), json=json) if moves and not broken else None
     broken = broken or (moved is not None and bool(moved.breaches))
+    told = verdict(reports, moved, kafka=place.kafka is not None)
     if json:
-        show({"ok": not broken, "partitions": [report_document(report) for report in reports], "moves": moved})
+        partitions = [report_document(report) for report in reports]
+        show({"ok": not broken, "verdict": told, "partitions": partitions, "moves": moved})
     else:
         show_reports(reports)
         if moved is not None:
             show_moves(moved)
+        say("")
+        say(told, err=broken)
     if broken:
         sys.exit(REFUSED)
 

@@ -72,6 +72,41 @@ def show_reports(reports: "Sequence[VerifyReport]") -> None:
             say(f"Corrupt: {where}: {report.breach.reason}", err=True)
 
 
+def verdict(reports: "Sequence[VerifyReport]", moves: "MovesReport | None", *, kafka: bool) -> str:
+    """What was found, in a sentence for people: that all is sound, or what is wrong, where, and what to do."""
+    events = sum(report.events for report in reports)
+    broken = [report for report in reports if report.breach is not None]
+    if broken:
+        where = ", ".join(
+            f"partition {report.partition} is damaged at position {report.breach.position} ({report.breach.reason}), and whole "
+            f"up to {report.head.position}"
+            for report in broken
+            if report.breach is not None
+        )
+        others = f"; the {len(reports) - len(broken)} others are sound" if len(reports) > len(broken) else ""
+        remedy = (
+            "compare the topic's replicas and let an intact one lead"
+            if kafka
+            else "stop the controller, put a backup in the place of the data folder, and verify that"
+        )
+        return f"Not sound: {where}{others}. What to do: {remedy} (docs/operations.md, When a partition is corrupt)."
+    voids = sum(report.voids for report in reports)
+    passed = f", {voids:,} records of deposed writers passed over" if voids else ""
+    sound = (
+        f"{events:,} events in {len(reports)} partition{'s' if len(reports) > 1 else ''}{passed}; nothing is damaged, missing or "
+        "out of place"
+    )
+    if moves is None:
+        return f"Sound: {sound}."
+    if moves.breaches:
+        return (
+            f"Not sound: the log is whole ({sound}), but {len(moves.breaches)} invariants of moves are broken, the first: "
+            f"{moves.breaches[0]}. What to do: keep the log as it is and report it; it is a fault of muster's, or of whoever "
+            "wrote to the log beside it."
+        )
+    return f"Sound: {sound}; all moves of shards hold their invariants."
+
+
 def show_moves(report: "MovesReport") -> None:
     """A summary, and the first of what is owed and of the breaches."""
     say(f"moves: {report.events:,} events, {len(report.breaches)} breaches, {len(report.owed)} still owed")

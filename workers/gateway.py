@@ -17,6 +17,9 @@ from workers.writer.request import AnswerOrError
 
 catch_up_seconds_max: Final = 5.0
 
+CONDITION_KINDS: Final = ("corrupt", "failing", "stale", "parked", "lost", "blocked")
+"""What may not be as it should be, the worst first: the kinds of `conditions` in `/v1/status`, and of `muster_conditions`."""
+
 
 class Executor(Protocol):
     """One partition's writer, seen from its users."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, get_args, g
 
 import click
 
-from muster.cli.outcome import show
+from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, remote
 from muster.cli.table import TableColumn, columns, show_rows
 from muster.wire.read_model import Item, ReadModel
@@ -34,12 +34,24 @@ class Listed(Protocol[R_co]):
         """Its rows."""
 
 
+def tell_parked(page: object) -> None:
+    """Say which rows of the list stand still, and so may be wrong."""
+    parked = getattr(page, "parked", None)
+    if parked:
+        what = "an event could not be folded into them; see `muster status`"
+        say(f"parked: {len(parked)} rows stand still ({', '.join(parked[:10])}): {what}", err=True)
+
+
 def show_page(remote: Remote, page: Listed[R], shown: Sequence[TableColumn[R]]) -> None:
-    """The list as a table, or as a document with --json."""
+    """The list as a table, or as a document with --json. What rests on rows that stand still is told on standard error."""
+    tell_parked(page)
     if remote.json:
         show(page)
-    else:
-        show_rows(shown, page.items)
+        return
+    show_rows(shown, page.items)
+    # A header alone looks like a table that was cut off.
+    if not page.items:
+        say("there are none", err=True)
 
 
 def listing(model: ReadModel[Item], help: str, shown: Sequence[TableColumn[Item]] = ()) -> click.Command:

@@ -1,16 +1,20 @@
 """What all commands that talk to a controller share: where it is, who asks, and how to answer."""
 
 import getpass
+import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from muster.cli.outcome import json_option, run, say, show
+from muster.cli.text import age
 from muster.wire import DEFAULT_URL
 from muster.wire.error import MusterError
 
@@ -39,9 +43,46 @@ class Remote:
         async def opened() -> T:
             about = {"actor": self.actor, "cluster": self.cluster}
             async with Client(self.urls, timeout_seconds=self.timeout_seconds, **about) as client:
-                return await work(client)
+                with told_if_stale() as stale:
+                    found = await work(client)
+                if stale:
+                    await _say_why(client, stale[0])
+                return found
 
         return run(opened, json=self.json)
+
+
+@contextmanager
+def told_if_stale() -> Iterator[list[float]]:
+    """The ages of stale answers within the block, as the client's log tells of them."""
+    ages: list[float] = []
+
+    class Ages(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING:
+                ages.append(float(getattr(record, "age_seconds", "0")))
+
+    handler, log = Ages(), logging.getLogger("muster.client")
+    log.addHandler(handler)
+    try:
+        yield ages
+    finally:
+        log.removeHandler(handler)
+
+
+async def _say_why(client: "Client", age_seconds: float) -> None:
+    """On standard error, also with --json: what was answered may long have changed, and why."""
+    try:
+        conditions = (await client.status()).get("conditions", ())
+    except MusterError as error:
+        why = f"; why is not known: {error.detail}"
+    else:
+        of_partitions = [one for one in conditions if one["kind"] in ("corrupt", "failing", "stale")]
+        why = "".join(
+            f"; {one['subject']} is {one['kind']}: {one.get('reason', one.get('state'))}" for one in of_partitions
+        )
+    since = age(datetime.now(UTC) - timedelta(seconds=min(age_seconds, 1e9)))
+    say(f"stale: this is {since} behind{why}", err=True)
 
 
 def tell(remote: Remote, what: str, work: "Callable[[Client], Awaitable[Written]]") -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from muster.cli.listing import tell_parked
 from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.shards.story import overview_of_sagas, story
@@ -45,6 +46,7 @@ def _id(_context: click.Context, _argument: click.Parameter, text: str) -> str:
 def sagas(remote: Remote, saga: str | None, root: str | None, state: SagaState | None, limit: int | None) -> None:
     """List sagas of all kinds, the newest first."""
     page = remote.call(lambda client: client.sagas.newest(saga=saga, root=root, state=state, limit=limit))
+    tell_parked(page)
     if remote.json:
         show(page)
     else:

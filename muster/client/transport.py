@@ -10,6 +10,7 @@ believed, its redirects are not followed, and the next controller is asked.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,6 +39,7 @@ CONNECT_SECONDS_MAX: Final = 2.0
 WATCH_BEGINS_SECONDS_MAX: Final = 12.0
 # Three heartbeats of a watch, which the controller sends every 15 s.
 IDLE_SECONDS_MAX: Final = 45.0
+LOG: Final = logging.getLogger("muster.client")
 TOKEN: Final = "Muster-Token"
 MISDIRECTED: Final = 421
 Consistency = Literal["eventual", "session", "causal", "strong"]
@@ -79,6 +81,7 @@ class Transport:
         said = {"Muster-Actor": ("actor", actor), "Muster-Cluster": ("cluster", cluster)}
         self._headers = {name: _header(field, value) for name, (field, value) in said.items() if value}
         self._session: aiohttp.ClientSession | None = None
+        self._stale = False
         self._learning: asyncio.Task[None] | None = None
         self._streams: dict[aiohttp.ClientResponse, str] = {}
 
@@ -222,6 +225,7 @@ class Transport:
                         raise Timeout(problem.detail)
                     raise problem
                 self.observe(response.headers.get(TOKEN, ""))
+                self._judge_age(url, response.headers)
                 return HttpReply(body, response.headers)
         # There was no connection, so nothing was sent. With any other failure a write may have arrived.
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -229,6 +233,18 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             detail = f"{url} gave no answer to {asked.method} {asked.path}: {_said(error)}"
             raise (Unreachable(detail) if asked.method == "GET" else Timeout(detail)) from error
+
+    def _judge_age(self, url: str, headers: Mapping[str, str]) -> None:
+        """Say in the log when answers begin to rest on what may long have changed, and when they do so no more."""
+        if "Muster-Age" not in headers:
+            return
+        stale = headers.get("Muster-Stale") == "true"
+        facts = {"url": url, "age_seconds": headers["Muster-Age"]}
+        if stale and not self._stale:
+            LOG.warning("answers are stale", extra=facts)
+        elif self._stale and not stale:
+            LOG.info("answers are current again", extra=facts)
+        self._stale = stale
 
     def _heard(self) -> None:
         """A controller has answered: from now on it is asked which others there are."""

@@ -1,6 +1,6 @@
 """What a controller is made of, constructed and connected; nothing runs yet. `process` starts and stops it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from infra.log.engine import Engine
 from infra.settings import Settings
 from muster.wire.command import Command
 from muster.wire.route import partition_of
+from workers.controller.conditions import Conditions
 from workers.controller.readiness import unread, unwritten
 from workers.controller.status import check_outputs, status
 from workers.gateway import Executor, Gateway
@@ -60,6 +61,7 @@ class ControllerParts:
     topics: list[CommandsTopic]
     presence: Presence | None
     projector: Projector | None
+    conditions: Conditions
 
 
 def assembled(settings: Settings, resources: Resources) -> ControllerParts:
@@ -70,16 +72,14 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions()
     checker = Checker(by_partition.observe, targets=resources.targets)
-    gateway = _gateway(settings, resources, views, members, by_partition, checker)
+    conditions = Conditions(views, by_partition.writers)
+    gateway = _gateway(settings, resources, views, members, by_partition, checker, conditions)
     by_partition.open(resources, views, members)
     drivers = [
         SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards) for _ in by_partition.writers
     ]
-    for driver in drivers:
-        views.listen(driver.instances_changed)
     topics = _topics(bootstrap, gateway, by_partition.writers, settings.prefix)
-    for number, writer in enumerate(by_partition.writers.values()):
-        writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
+    _connect(views, by_partition.writers, checker, drivers, topics)
     return ControllerParts(
         gateway=gateway,
         application=_application(settings, gateway, by_partition.writers, members, resources.mapper),
@@ -90,7 +90,22 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         topics=topics,
         presence=_presence(bootstrap, members, by_partition.writers, settings.prefix),
         projector=projector,
+        conditions=conditions,
     )
+
+
+def _connect(
+    views: Views,
+    writers: Mapping[int, Writer],
+    checker: Checker,
+    drivers: Sequence[SagaDriver],
+    topics: Sequence[CommandsTopic],
+) -> None:
+    """Let those hear of views and writers that work while a partition is written."""
+    for driver in drivers:
+        views.listen(driver.instances_changed)
+    for number, writer in enumerate(writers.values()):
+        writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +146,7 @@ def _gateway(
     members: Members | None,
     by_partition: _Partitions,
     checker: Checker,
+    conditions: Conditions,
 ) -> Gateway:
     """What the faces ask; of `by_partition` it will hold what is opened later."""
     engine, projector = resources.engine, resources.projector
@@ -143,7 +159,7 @@ def _gateway(
         views=views,
         executors=by_partition.executors,
         archives=engine.logs,
-        status=lambda: status(gateway, settings, engine, writers, snapshotters, projector, checker),
+        status=lambda: status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if members is None else members.named,
         policy=CheckPolicy(settings.check_interval_min, resources.targets).refusal,

@@ -156,6 +156,7 @@ async def _working(parts: ControllerParts) -> AsyncIterator[None]:
 def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None]]]:
     """All that runs beside the writers, with the names of the tasks."""
     helpers = [("checker", parts.checker.run()), ("snapshots", keep_snapshots(parts.writers, parts.snapshotters))]
+    helpers.append(("conditions", parts.conditions.run()))
     helpers += [("commands", topic.run()) for topic in parts.topics]
     helpers += [("sagas", driver.run()) for driver in parts.drivers]
     if parts.presence is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from infra.log.engine import Engine
 from infra.settings import Settings
 from muster.wire.stream import name_of
+from workers.controller.conditions import Conditions
 from workers.gateway import Gateway
 from workers.health.checker import Checker
 from workers.projector.projector import Projector
@@ -24,9 +25,10 @@ def status(
     snapshotters: Mapping[int, Snapshotter],
     projector: Projector | None,
     checker: Checker,
+    conditions: Conditions,
 ) -> dict[str, Any]:
     """Role, log, the live controllers that share it, the partitions (state, term, positions, ages, voids, command ids, snapshot),
-    parked rows, projector, checks.
+    parked rows, projector, checks, and what is not as it should be.
     """
     views = gateway.views
     states = {writer.state for writer in writers.values()}
@@ -44,6 +46,9 @@ def status(
         ],
         "projector": projector.status() if projector is not None else None,
         "checks": asdict(checker.stats),
+        "conditions": [
+            {"kind": each.kind, "subject": each.subject, "since": each.since, **each.facts} for each in conditions.now()
+        ],
     }
 
 

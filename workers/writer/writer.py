@@ -191,6 +191,8 @@ class Writer:
                     tries = 0
                     await self._reign()
             except Transient as error:
+                if self.state == "reigning":
+                    _LOG.warning("a reign is broken off", extra={"partition": self.number, "reason": error.detail})
                 self.state, self.detail = "following", error.detail
                 if isinstance(error, StorageFailed):
                     self._fails(error)
@@ -247,7 +249,9 @@ class Writer:
             await asyncio.sleep(0)  # With many instances this takes a while, in which reads are answered.
 
     async def _reign(self) -> None:
-        self.state, self.detail = "reigning", f"term {self.partition.cursor.term}"
+        term = self.partition.cursor.term
+        self.state, self.detail = "reigning", f"term {term}"
+        _LOG.info("a reign begins", extra={"partition": self.number, "term": term})
         for observer in self.observers:
             observer.began(self.partition.streams)
         try:

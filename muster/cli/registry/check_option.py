@@ -1,5 +1,6 @@
 """Health checks on the command line: `http=URL[,interval=5,…]`, `tcp=HOST:PORT[,…]`, `ttl=SECONDS`."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ class CheckType(click.ParamType[dict[str, Any]]):
         """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": "5"}`."""
         kind, equals, rest = str(value).partition("=")
         target, settings = _divided(rest)
+        if misspelt := _misspelt(target):
+            self.fail(f"there is no setting {misspelt[0]!r}; did you mean {misspelt[1]!r}?", param, ctx)
         if not equals or not target or kind not in ("http", "https", "tcp", "ttl"):
             self.fail(f"{value!r} is no check; write http=URL, tcp=HOST:PORT or ttl=SECONDS", param, ctx)
         if "ca_pem" in settings:
@@ -53,6 +56,16 @@ class CheckType(click.ParamType[dict[str, Any]]):
             return Path(file).read_text(encoding="ascii")
         except (OSError, ValueError) as error:
             self.fail(f"ca={file}: {getattr(error, 'strerror', None) or 'not PEM'}", param, ctx)
+
+
+def _misspelt(target: str) -> tuple[str, str] | None:
+    """What stands behind a comma in the target like a setting, and is nearly one: a check that asks for it is ill for ever."""
+    for part in target.split(",")[1:]:
+        name, equals, _ = part.partition("=")
+        # A URL may have commas and equals signs of its own: only what is nearly a known name is a mistake.
+        if equals and (known := get_close_matches(name, _NAMES, n=1, cutoff=0.75)):
+            return name, known[0]
+    return None
 
 
 def _value(name: str, text: str) -> str | int | bool:

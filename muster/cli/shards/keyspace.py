@@ -1,6 +1,6 @@
 """Commands about keyspaces: keyspace create|assign, keyspaces, shards, route, pin, unpin."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -8,7 +8,11 @@ from muster.cli.listing import listing, show_page
 from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns
+from muster.wire.registry.answers import Written
 from muster.wire.shards.answers import KEYSPACES, Shard, Status
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
 
 _COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red"}
 _SHARDS: Final[list[TableColumn[Shard]]] = columns(
@@ -54,18 +58,23 @@ def create(
     reason: str | None,
 ) -> None:
     """Have KEYSPACE, and spread its shards over data nodes."""
-    tell(
-        remote,
-        f"keyspace {keyspace}, {shards} shards",
-        lambda client: client.shards.create_keyspace(
+    alive: list[str] = []
+
+    async def work(client: "Client") -> Written:
+        written = await client.shards.create_keyspace(
             keyspace,
             shards,
             nodes=_names(nodes),
             value_bytes_max=value_bytes_max,
             shard_bytes_max=shard_bytes_max,
             reason=reason,
-        ),
-    )
+        )
+        alive.extend(node.node for node in (await client.shards.nodes()).items if node.alive)
+        return written
+
+    tell(remote, f"keyspace {keyspace}, {shards} shards", work)
+    if not alive:
+        say(f"no data node has joined: start one, then `muster keyspace assign {keyspace}`", err=True)
 
 
 @keyspace.command()

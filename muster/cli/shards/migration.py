@@ -10,6 +10,7 @@ import click
 from rich.console import RenderableType
 from rich.live import Live
 
+from muster.cli.listing import tell_parked
 from muster.cli.outcome import REFUSED, say, show
 from muster.cli.remote import Remote, reason_option, remote
 from muster.cli.sagas import verb_command
@@ -116,6 +117,7 @@ def migrations(remote: Remote, keyspace: str | None, state: SagaState | None, li
         remote.call(lambda client: _watch(remote, client.shards.watch_migrations(keyspace=keyspace)))
         return
     page = remote.call(lambda client: client.shards.migrations(keyspace=keyspace, state=state, limit=limit))
+    tell_parked(page)
     if remote.json:
         show(page)
     else:

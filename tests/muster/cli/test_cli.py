@@ -12,74 +12,21 @@ from typing import Any
 import asyncpg
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from infra.sqlite.engine import LOG_FILE
 from muster import Client
 from muster.cli import main
+from tests.muster.cli.commands import muster, shown, told
 from tests.muster.cli.environment import not_set_up
 from tests.muster.controller import ControllerProcess, controller, free_port
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerProcess]:
-    process = ControllerProcess(tmp_path_factory.mktemp("cli") / "data", free_port())
-    asyncio.run(process.start())
-    yield process
-    process.kill()
-
-
 @pytest.fixture
 def data(server: ControllerProcess) -> str:
     return str(server.data)
-
-
-def muster(server: ControllerProcess | None, *words: str, stdin: str | None = None) -> Result:
-    url = server.url if server else f"http://127.0.0.1:{free_port()}"
-    return CliRunner().invoke(main, words, env={"MUSTER_URL": url, "MUSTER_ACTOR": "cli@test"}, input=stdin)
-
-
-def told(server: ControllerProcess, *words: str) -> Any:
-    """The JSON document of a command that succeeds."""
-    result = muster(server, *words, "--json")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.count("\n") == 1
-    return json.loads(result.stdout)
-
-
-def shown(server: ControllerProcess, *words: str) -> str:
-    """The text of a command that succeeds."""
-    result = muster(server, *words)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def test_several_controllers_are_tried_in_turn(server: ControllerProcess):
-    away = f"http://127.0.0.1:{free_port()}"
-    for urls in (f"{away},{server.url}", f"{server.url}, {away}"):
-        result = CliRunner().invoke(main, ["services", "--json"], env={"MUSTER_URL": urls})
-        assert result.exit_code == 0, result.output
-    result = CliRunner().invoke(main, ["services", "--url", f"{away},{away}/x", "--timeout", "0.3"])
-    assert (result.exit_code, result.stderr.partition(":")[0]) == (3, "Unreachable")
-
-
-def test_what_is_no_address_of_a_controller_is_wrong_on_the_command_line():
-    result = CliRunner().invoke(main, ["services", "--url", "http://a,127.0.0.1:8740"])
-    assert result.exit_code == 2
-    assert "'127.0.0.1:8740' is no address of a controller" in result.stderr
-
-
-def test_a_controller_of_another_cluster_refuses(server: ControllerProcess):
-    words = ["register", "shop", "strange", "--address", "10.0.0.7", "--port", "80"]
-    for more, variables in ((["--cluster", "blue"], {}), ([], {"MUSTER_CLUSTER": "blue"})):
-        result = CliRunner().invoke(main, [*words, *more], env={"MUSTER_URL": server.url, **variables})
-        assert result.exit_code == 1
-        assert result.stderr.startswith(
-            "WrongCluster: this controller is of the cluster 'default', and 'blue' is meant"
-        )
-    assert told(server, "services", "--cluster", "default")["items"] == []
 
 
 def test_register_takes_everything_from_options(server: ControllerProcess):
@@ -113,6 +60,24 @@ def test_register_takes_a_file_and_options_override_it(server: ControllerProcess
     assert unknown.stderr.startswith("InvalidInstance: prot")
 
 
+def test_a_setting_of_a_check_that_is_misspelt_is_no_part_of_its_url(server: ControllerProcess):
+    words = ["register", "typo", "t", "--address", "h", "--port", "80", "--check"]
+    refused = muster(server, *words, "http=http://h/,intervall=3")
+    assert refused.exit_code == 2
+    assert "did you mean 'interval'?" in refused.stderr
+    told(server, *words, "http=http://h/?a=1,colour=red,interval=5")
+    (check,) = told(server, "instances", "typo")["items"][0]["checks"]
+    assert (check["url"], check["interval_seconds"]) == ("http://h/?a=1,colour=red", 5)
+
+
+def test_where_there_is_nothing_it_says_so_and_what_to_do(server: ControllerProcess):
+    empty = muster(server, "nodes")
+    assert (empty.exit_code, empty.stderr) == (0, "there are none\n")
+    created = muster(server, "keyspace", "create", "early", "--shards", "2", "--nodes", "")
+    assert created.exit_code == 0
+    assert created.stderr == "no data node has joined: start one, then `muster keyspace assign early`\n"
+
+
 def test_writes_say_what_they_did_and_by_whom(server: ControllerProcess):
     told(server, "register", "life", "a", "--address", "h", "--port", "80")
     assert shown(server, "heartbeat", "life", "a").startswith("unchanged: life/a")
@@ -144,64 +109,6 @@ def test_reads_have_tables_and_json(server: ControllerProcess):
     assert "r-1 10.0.0.1:80" in shown(server, "events", "--stream", "service/read", "--limit", "1")
     assert told(server, "status")["partitions"][0]["partition"] == 0
     assert "partition 0" in shown(server, "status")
-
-
-def test_events_are_the_newest_and_those_between_times_by_who_and_of_what(server: ControllerProcess):
-    for name in ("e-1", "e-2", "e-3"):
-        told(server, "register", "latest", name, "--address", "h", "--port", "80")
-    told(server, "drain", "latest", "e-2", "--actor", "ann", "--reason", "disk")
-    newest = shown(server, "events", "--limit", "2").splitlines()
-    assert newest[0].split()[:4] == ["POSITION", "AT", "STREAM", "EVENT"]
-    assert ["e-3" in newest[1], "instance.drain_started" in newest[2], len(newest)] == [True, True, 3]
-    by_ann = told(server, "events", "--stream", "service/latest", "--actor", "ann", "--since", "5m")["items"]
-    assert [(event["data"]["instance"], event["actor"]) for event in by_ann] == [("e-2", "ann")]
-    assert len(told(server, "events", "--stream", "service/latest", "--instance", "e-2")["items"]) == 2
-    assert told(server, "events", "--until", "2020-01-01T00:00:00Z")["items"] == []
-    oldest = told(server, "events", "--partition", "0", "--after", "-1", "--limit", "1")
-    assert oldest["items"][0]["position"] < by_ann[0]["position"]
-    assert oldest["next_after"] == oldest["items"][0]["position"]
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (["--type", "foo"], 1, "there are"),
-        (["--stream", "api"], 1, "streams are service/<name>"),
-        (["--stream", "service/nobody"], 1, "ServiceNotFound"),
-        (["--instance", "nobody"], 1, "InstanceNotFound"),
-        (["--since", "soon"], 2, "15m (ago)"),
-        (["--since", "2026-01-02T00:00:00Z", "--until", "2026-01-01T00:00:00Z"], 2, "before --since"),
-        (["--follow", "--until", "03:05"], 2, "goes on for ever"),
-    ],
-)
-def test_events_that_nobody_can_have_meant_are_refused(
-    server: ControllerProcess, words: list[str], code: int, says: str
-):
-    refused = muster(server, "events", *words)
-    assert (refused.exit_code, refused.stdout) == (code, "")
-    assert says in refused.stderr
-
-
-def test_events_are_followed_a_line_each(server: ControllerProcess):
-    told(server, "register", "followed", "f-1", "--address", "h", "--port", "80")
-    words = [
-        sys.executable,
-        "-m",
-        "muster",
-        "events",
-        "--follow",
-        "--limit",
-        "1",
-        "--stream",
-        "service/followed",
-        "--url",
-    ]
-    with subprocess.Popen([*words, server.url], stdout=subprocess.PIPE, text=True, cwd=ROOT) as following:
-        assert following.stdout is not None
-        assert "instance.registered  f-1 h:80" in following.stdout.readline()
-        told(server, "drain", "followed", "f-1", "--reason", "now")
-        assert following.stdout.readline().strip().endswith("f-1  cli@test  now")
-        following.kill()
 
 
 def test_verify_and_replay_read_the_log_of_a_running_controller(server: ControllerProcess, data: str):

@@ -6,7 +6,7 @@ What happens is counted as it happens; what is so is looked up when Prometheus a
 import gc
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import (
@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from workers.gateway import Gateway
+from workers.gateway import CONDITION_KINDS, Gateway
 from workers.http.watch.subscribers import Audience
 
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -183,15 +183,28 @@ class Metrics(Collector):
         failing = GaugeMetricFamily("muster_storage_failing", "Writes are refused: no disk", labels=["partition"])
         failures = CounterMetricFamily("muster_snapshot_failures", "Snapshots that failed", labels=["partition"])
         lost = CounterMetricFamily("muster_commands_lost", "Commands that were gone unread", labels=["partition"])
-        partitions = self._gateway.status().get("partitions", ())
-        for status in partitions if isinstance(partitions, list) else ():
+        state = GaugeMetricFamily(
+            "muster_partition_state", "1: the state of the partition", labels=["partition", "state"]
+        )
+        whole = self._gateway.status()
+        for status in whole.get("partitions", ()):
             labels = [str(status.get("partition"))]
+            state.add_metric([*labels, str(status.get("state"))], 1.0)
             if (seconds := status.get("command_ids_window_seconds")) is not None:
                 window.add_metric(labels, seconds)
             failing.add_metric(labels, float(status.get("storage_failure") is not None))
             failures.add_metric(labels, status.get("snapshot_failures", 0))
             lost.add_metric(labels, status.get("commands_lost", 0))
-        return window, failing, failures, lost
+        return window, failing, failures, lost, state, _conditions(whole.get("conditions", ()))
+
+
+def _conditions(now: Iterable[Mapping[str, object]]) -> Metric:
+    """What is not as it should be, by kind; a kind of which there is nothing is 0, so that an alert can tell it from no data."""
+    found = GaugeMetricFamily("muster_conditions", "What is not as it should be now", labels=["kind"])
+    counts = Tally(each["kind"] for each in now)
+    for kind in CONDITION_KINDS:
+        found.add_metric([kind], counts[kind])
+    return found
 
 
 def _pauses(registry: CollectorRegistry) -> list[Histogram]:

@@ -171,7 +171,7 @@ async def check(journals: Path, nodes: dict[str, Path], log: list[str]) -> dict[
     return found
 
 
-async def eventually(condition: Callable[[], Awaitable[T | None]], seconds: float = 30.0) -> T:
+async def eventually(condition: Callable[[], Awaitable[T | None]], seconds: float = 60.0) -> T:
     """Ask until the answer is something."""
     async with asyncio.timeout(seconds):
         while not (found := await condition()):  # noqa: ASYNC110 what is asked is elsewhere, and sets no event

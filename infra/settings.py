@@ -33,8 +33,8 @@ class Settings:
     insecure: bool = False
     log_json: bool = False
     advertise: str | None = None
-    check_interval_min: float = 1.0
-    check_targets: str = "own"
+    check_interval_min: float = 0.1
+    check_targets: str = "any"
     controller: str = field(default_factory=gethostname)
 
     @property

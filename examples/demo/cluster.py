@@ -57,8 +57,6 @@ class Cluster:
         self.log = ["--kafka", kafka] if kafka is not None else ["--data", str(self.data)]
         self._engine = ["--kafka", kafka] if kafka is not None else []
         self._engine += ["--postgres", postgres] if postgres is not None else []
-        # The story is told in seconds, so its services are checked more often than production would want.
-        self._pace = ["--check-interval-min", "0.1"]
         self._http = {name: f"127.0.0.1:{free_port()}" for name in (FIRST, SECOND)}
         self.url = self.url_of(FIRST)
         self._children: dict[str, ChildProcess] = {}
@@ -74,7 +72,7 @@ class Cluster:
         if name != FIRST:
             # It fills no tables: one projector does.
             where = ["--data", str(self.data / name), *self.log]
-        self._spawn(name, "muster", "up", "--http", self._http[name], *self._pace, *where)
+        self._spawn(name, "muster", "up", "--http", self._http[name], *where)
         async with aiohttp.ClientSession() as session:
 
             async def ask() -> None:

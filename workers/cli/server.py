@@ -38,7 +38,7 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option(
     "--check-interval-min",
     type=click.FloatRange(min=0.1),
-    default=1.0,
+    default=0.1,
     envvar="MUSTER_CHECK_INTERVAL_MIN",
     show_default=True,
     help="In seconds: how often a check that is registered may ask at most.",
@@ -46,7 +46,7 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option(
     "--check-targets",
     metavar="own|CIDR,…|any",
-    default="own",
+    default="any",
     envvar="MUSTER_CHECK_TARGETS",
     show_default=True,
     help="Whom checks may ask: the instance's own address, networks, anyone.",

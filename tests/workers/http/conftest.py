@@ -110,9 +110,9 @@ async def ask(app: Application, method: str, path: str, query: bytes = b"") -> t
 
 
 @asynccontextmanager
-async def controller(data: Path) -> AsyncIterator[Api]:
+async def controller(data: Path, **settings: Any) -> AsyncIterator[Api]:
     async with (
-        running(Settings(data=data, http="127.0.0.1:0")) as found,
+        running(Settings(data=data, http="127.0.0.1:0", **settings)) as found,
         aiohttp.ClientSession(read_bufsize=1 << 22) as session,
     ):
         yield Api(found.url, found.gateway, session)

@@ -1,21 +1,31 @@
 """What a controller takes of checks, by its settings, and what it says of those that it runs."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.workers.http.conftest import INSTANCE, SPEC, Api
+from tests.workers.http.conftest import INSTANCE, SPEC, Api, controller
 from workers.health import job
+
+
+@pytest.fixture
+async def strict(tmp_path: Path) -> AsyncIterator[Api]:
+    """A controller whose operator allows checks of an instance's own address alone, once a second."""
+    async with controller(tmp_path, check_targets="own", check_interval_min=1.0) as found:
+        yield found
+
 
 HTTP = {"kind": "http", "url": "http://10.0.0.7:8080/health"}
 
 
-async def test_a_check_that_asks_too_often_is_refused_by_every_way_in(api: Api):
+async def test_a_check_that_asks_too_often_is_refused_by_every_way_in(strict: Api):
     often = {**SPEC, "checks": [{"kind": "ttl", "ttl_seconds": 0.1}, {**HTTP, "interval_seconds": 0.9}]}
-    told = await api.put(INSTANCE, often)
+    told = await strict.put(INSTANCE, often)
     assert told.problem == (422, "InvalidInstance")
     assert told.body["field"] == "checks.1.interval_seconds"
     command = {
@@ -23,9 +33,14 @@ async def test_a_check_that_asks_too_often_is_refused_by_every_way_in(api: Api):
         "stream": "service/orders",
         "data": {"instance": "a", "spec": often},
     }
-    told = await api.post("/v1/commands", {"commands": [{**command, "id": "1"}]})
+    told = await strict.post("/v1/commands", {"commands": [{**command, "id": "1"}]})
     assert told.body["items"][0]["error"]["field"] == "checks.1.interval_seconds"
-    assert (await api.register(checks=[{**HTTP, "interval_seconds": 1}])).status == 200
+    assert (await strict.register(checks=[{**HTTP, "interval_seconds": 1}])).status == 200
+
+
+async def test_checks_may_ask_anyone_at_a_short_interval_unless_the_operator_says_otherwise(api: Api):
+    often = {"kind": "http", "url": "http://10.0.0.8:80/", "interval_seconds": 0.1}
+    assert (await api.register(checks=[often])).status == 200
 
 
 async def test_a_check_that_can_never_be_healthy_is_refused_with_its_field(api: Api):
@@ -71,8 +86,10 @@ async def test_a_check_that_comes_to_the_controller_by_another_name_is_not_asked
         ({"kind": "https", "url": "https://10.0.0.7/", "server_name": "two words"}, "server_name"),
     ],
 )
-async def test_a_check_that_can_never_be_allowed_is_refused_with_its_field(api: Api, check: dict[str, Any], field: str):
-    told = await api.register(checks=[check])
+async def test_a_check_that_can_never_be_allowed_is_refused_with_its_field(
+    strict: Api, check: dict[str, Any], field: str
+):
+    told = await strict.register(checks=[check])
     assert told.problem == (422, "InvalidInstance")
     assert told.body["field"] == f"checks.0.{field}"
 

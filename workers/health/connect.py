@@ -123,19 +123,26 @@ class Connector:
 
     async def _allowed(self, host: str, port: int, address: str, owner: str) -> list[AddressInfo]:
         found, targets = await self._resolver.addresses(host, owner), self._targets
-        own: list[str] = []
+        own = [str(at[0]) for *_, at in found]
         if targets.own and address != host:
-            own = [str(at[0]) for *_, at in await self._resolver.addresses(address, owner)]
-        elif targets.own:
-            own = [str(at[0]) for *_, at in found]
+            own = await self._addresses(address, owner)
         protected = [name for name, number in targets.protected if number == port]
         # Looked up by ourselves, for nobody: few checks ask the port of such a server.
-        servers = [str(at[0]) for name in protected for *_, at in await self._resolver.addresses(name, "")]
+        servers = [at for name in protected for at in await self._addresses(name, "")]
         refusals = [targets.refusal(str(info[4][0]), port, own, servers) for info in found]
         allowed = [info for info, refusal in zip(found, refusals, strict=True) if refusal is None]
         if not allowed:
             raise Forbidden(next((refusal for refusal in refusals if refusal), f"{host} has no address"))
         return allowed
+
+    async def _addresses(self, name: str, owner: str) -> list[str]:
+        """The addresses that the name has now. Raises Forbidden, with the name: whom it stands for cannot be told."""
+        try:
+            return [str(at[0]) for *_, at in await self._resolver.addresses(name, owner)]
+        except OSError as error:
+            raise Forbidden(
+                f"not allowed: cannot resolve {name}, which is to be compared with ({error.strerror})"
+            ) from None
 
 
 def _literal(host: str) -> list[AddressInfo] | None:

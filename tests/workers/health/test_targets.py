@@ -130,6 +130,8 @@ async def test_each_address_is_judged_when_it_is_connected_to(target: Target, mo
     known = {"good.test": ["127.0.0.1"], "bad.test": ["127.0.0.2"], "both.test": ["127.0.0.2", "127.0.0.1"]}
 
     def resolve(host: str, *_: Any, **__: Any) -> list[Any]:
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in known[host]]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -145,6 +147,11 @@ async def test_each_address_is_judged_when_it_is_connected_to(target: Target, mo
         known["good.test"] = ["127.0.0.2"]
         assert (await prober.run(check(target, "good.test"), asker)).text == told.text
         assert (await prober.run(check(target, "127.0.0.1"), Asker("good.test", "service/orders"))).success is False
+        told = await prober.run(check(target, "127.0.0.1"), Asker("gone.test", "service/orders"))
+        assert told.text.startswith("not allowed: cannot resolve gone.test")
+    async with Prober(None, Targets("any", [("gone.test", target.port)])) as prober:
+        told = await prober.run(check(target, "127.0.0.1"), asker)
+        assert told.text.startswith("not allowed: cannot resolve gone.test")
     async with Prober(None, Targets("any", [("good.test", target.port)])) as prober:
         known["good.test"] = ["127.0.0.1"]
         told = await prober.run(check(target, "127.0.0.1"), asker)

@@ -44,10 +44,12 @@ class Remote:
             about = {"actor": self.actor, "cluster": self.cluster}
             async with Client(self.urls, timeout_seconds=self.timeout_seconds, **about) as client:
                 with told_if_stale() as stale:
-                    found = await work(client)
-                if stale:
-                    await _say_why(client, stale[0])
-                return found
+                    try:
+                        return await work(client)
+                    finally:
+                        # Also of a refusal: "there is no such service" may be an old view's word.
+                        if stale:
+                            await _say_why(client, stale[0])
 
         return run(opened, json=self.json)
 

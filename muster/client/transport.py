@@ -217,6 +217,8 @@ class Transport:
                 allow_redirects=False,
             ) as response:
                 body = await response.read()
+                # Before the status is looked at: a refusal that rests on an old view is no surer than a list.
+                self._judge_age(url, response.headers)
                 if response.status >= 300:
                     problem = _problem(url, response.status, body)
                     # A refusal has a token too, of the state that it was judged by.
@@ -225,7 +227,6 @@ class Transport:
                         raise Timeout(problem.detail)
                     raise problem
                 self.observe(response.headers.get(TOKEN, ""))
-                self._judge_age(url, response.headers)
                 return HttpReply(body, response.headers)
         # There was no connection, so nothing was sent. With any other failure a write may have arrived.
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
-from muster.wire.error import MusterError
+from muster.wire.error import MusterError, Refused
 from projections.catalogue import PROJECTIONS
 from projections.projection import AnyProjection
 from workers.gateway import Gateway
@@ -16,7 +16,7 @@ from workers.http.audit import events
 from workers.http.controller import operation
 from workers.http.controller.metric import Metrics, Requests
 from workers.http.doors import Doors
-from workers.http.exchange import Reply, Request, problem, problem_of
+from workers.http.exchange import Headers, Reply, Request, problem, problem_of
 from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready, always_ready
 from workers.http.registry import reads, writes
@@ -74,7 +74,7 @@ def application(
         *_plain_routes(gateway, reader),
         *more,
     )
-    return Application(routes, metrics, (hub, shard_hub, audience), doors)
+    return Application(routes, metrics, (hub, shard_hub, audience), doors, reader.staleness)
 
 
 def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
@@ -93,9 +93,15 @@ class Application:
     """ASGI. Call `drain` before the server stops: it ends the watch streams, which would not end by themselves."""
 
     def __init__(
-        self, routes: Sequence[Route], metrics: Metrics, watches: tuple[Hub, ShardHub, Audience], doors: Doors
+        self,
+        routes: Sequence[Route],
+        metrics: Metrics,
+        watches: tuple[Hub, ShardHub, Audience],
+        doors: Doors,
+        staleness: Callable[[], Headers],
     ) -> None:
         self.routes = routes
+        self._staleness = staleness
         self._doors = doors
         self.metrics = metrics
         self._watches = watches
@@ -137,6 +143,9 @@ class Application:
             reply = await handler(Request(scope, receive, send, parts, place.names))
         except MusterError as error:
             reply = problem_of(error)
+            # "There is no such service" is an answer, too: from a view that stands still it may be wrong.
+            if scope["method"] == "GET" and isinstance(error, Refused):
+                reply.headers += self._staleness()
         except Exception as error:  # noqa: BLE001 the rim: one request's fault is logged and answered, the others go on
             reply = _unexpected(error)
         # A stream has answered by itself, and is not counted: it lasts as long as its client stays.

@@ -85,6 +85,11 @@ class Reader:
             headers.append(STALE)
         return token, age, headers
 
+    def staleness(self) -> Headers:
+        """What a refusal has to say of the views that it was judged by: nothing, unless one of them is stale."""
+        _, _, headers = self.marks(range(self.gateway.partitions))
+        return [header for header in headers if header[0] != b"muster-token"] if STALE in headers else []
+
     def listing(
         self, items: bytes, partitions: Sequence[int], parked: Sequence[str] = (), marks: Marks | None = None
     ) -> Reply:

@@ -111,6 +111,10 @@ async def test_a_corrupt_partition_is_told_by_log_status_metric_and_every_read(
             assert read.exit_code == 0
             assert read.stderr.startswith("stale: this is ")
             assert "partition 0 is corrupt: " in read.stderr
+        refused = await asyncio.to_thread(CliRunner().invoke, main, ["discover", "orders", "--url", api.url])
+        assert refused.exit_code == 1
+        stale, why = refused.stderr.splitlines()
+        assert (stale.startswith("stale: this is "), why.split(":")[0]) == (True, "ServiceNotFound")
     [record] = [record for record in caplog.records if record.getMessage() == "corrupt begins"]
     assert record.levelname == "ERROR"
     assert (vars(record)["subject"], vars(record)["position"]) == ("partition 0", 0)

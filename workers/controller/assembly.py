@@ -8,11 +8,12 @@ from typing import Any
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import Engine
 from infra.settings import Settings
+from infra.steady_clock import SteadyClock
 from muster.wire.command import Command
 from muster.wire.route import partition_of
 from workers.controller.conditions import Conditions
 from workers.controller.readiness import unread, unwritten
-from workers.controller.status import check_outputs, status
+from workers.controller.status import check_outputs, clock_status, status
 from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
@@ -70,13 +71,14 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     views = Views(sorted(engine.logs))
     members = Members(resources.self_) if bootstrap is not None else None
     # Opened after the gateway and the checker are made: these refer to what it will hold.
-    by_partition = _Partitions()
+    by_partition = _Partitions(SteadyClock())
     checker = Checker(by_partition.observe, targets=resources.targets)
     conditions = Conditions(views, by_partition.writers)
     gateway = _gateway(settings, resources, views, members, by_partition, checker, conditions)
     by_partition.open(resources, views, members)
     drivers = [
-        SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards) for _ in by_partition.writers
+        SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards, clock=by_partition.clock.now)
+        for _ in by_partition.writers
     ]
     topics = _topics(bootstrap, gateway, by_partition.writers, settings.prefix)
     _connect(views, by_partition.writers, checker, drivers, topics)
@@ -110,8 +112,9 @@ def _connect(
 
 @dataclass(frozen=True, slots=True)
 class _Partitions:
-    """What there is of each partition, by its number; nothing until `open`."""
+    """What there is of each partition, by its number; nothing until `open`. All of them share the clock."""
 
+    clock: SteadyClock
     writers: dict[int, Writer] = field(default_factory=dict)
     executors: dict[int, Executor] = field(default_factory=dict)
     snapshotters: dict[int, Snapshotter] = field(default_factory=dict)
@@ -122,7 +125,9 @@ class _Partitions:
         for number, log in logs.items():
             partition = Partition(number, resources.mapper, partitions=len(logs))
             wanted = partial(_owns, members, number)
-            writer = self.writers[number] = Writer(log, partition, views, name=resources.self_.name, wanted=wanted)
+            name = resources.self_.name
+            writer = Writer(log, partition, views, name=name, wanted=wanted, clock=self.clock.now)
+            self.writers[number] = writer
             # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
             self.executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
             self.snapshotters[number] = Snapshotter(resources.engine.snapshots, partition, views)
@@ -159,7 +164,10 @@ def _gateway(
         views=views,
         executors=by_partition.executors,
         archives=engine.logs,
-        status=lambda: status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions),
+        status=lambda: (
+            status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions)
+            | clock_status(by_partition.clock)
+        ),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if members is None else members.named,
         policy=CheckPolicy(settings.check_interval_min, resources.targets).refusal,

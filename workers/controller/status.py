@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.log.engine import Engine
 from infra.settings import Settings
+from infra.steady_clock import SteadyClock
 from muster.wire.stream import name_of
 from workers.controller.conditions import Conditions
 from workers.gateway import Gateway
@@ -68,9 +69,22 @@ def check_outputs(checker: Checker, views: Views, stream: str, instance: str) ->
     return found
 
 
+def clock_status(clock: SteadyClock) -> dict[str, Any]:
+    """How the clock of this machine has jumped, and by how much events do not follow it yet."""
+    return {
+        "clock": {
+            "jumps": clock.jumps,
+            "last_jump_seconds": clock.last_jump_seconds,
+            "held_back_seconds": clock.held_back_seconds,
+        }
+    }
+
+
 def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[str, Any]:
     partition, number = writer.partition, writer.number
     cursor, since = views.cursors[number], partition.ids.since()
+    # Where the log is ahead of the clock, a window has no length that could be told.
+    now = datetime.now(UTC)
     return {
         "partition": number,
         "state": writer.state,
@@ -84,7 +98,8 @@ def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[s
         "waiting_commands": writer.waiting,
         "timers": len(partition.deadlines),
         "command_ids": len(partition.ids),
-        "command_ids_window_seconds": None if since is None else round((datetime.now(UTC) - since).total_seconds(), 1),
+        "command_ids_window_seconds": None if since is None else max(0.0, round((now - since).total_seconds(), 1)),
+        "log_ahead_seconds": max(0.0, round((partition.last_at - now).total_seconds(), 1)),
         "commands_offset": partition.commands_offset,
         # Since this process started: the log has only where reading goes on.
         "commands_lost": writer.commands_lost,

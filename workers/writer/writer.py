@@ -36,6 +36,7 @@ _LOG: Final = logging.getLogger("muster.writer")
 tick_seconds: Final = 0.1
 beat_every_seconds: Final = 1.0
 reign_seconds: Final = 5.0
+behind_seconds_min: Final = 60.0
 renew_term_seconds: Final = 6 * 3600.0
 group_commands_max: Final = 1_000
 gather_turns_max: Final = 8
@@ -244,9 +245,17 @@ class Writer:
         if self.partition.cursor != cursor:
             raise Fenced(f"partition {self.number} was claimed by another writer meanwhile")
         self._works()
+        self._check_clock()
         self._claimed_at = self._proven_at = began
         for _ in self.partition.beginning(cursor, reign_seconds):
             await asyncio.sleep(0)  # With many instances this takes a while, in which reads are answered.
+
+    def _check_clock(self) -> None:
+        """Say so when the clock is behind the log: all that is recorded gets the log's newest instant until it is reached."""
+        behind = (self.partition.last_at - self._clock()).total_seconds()
+        if behind > behind_seconds_min:
+            facts = {"partition": self.number, "behind_seconds": round(behind, 1)}
+            _LOG.warning("the clock is behind the newest instant in the log: events get that one", extra=facts)
 
     async def _reign(self) -> None:
         term = self.partition.cursor.term

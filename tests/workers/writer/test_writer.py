@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -327,6 +328,14 @@ async def test_before_the_first_term_no_sentence_names_a_writer(logs):
             NotReady, match="partition 0 is not written yet: the controllers have yet to agree who writes it; retry"
         ):
             told.submit(register())
+
+
+async def test_a_clock_behind_the_log_is_warned_of(logs, caplog):
+    async with running(logs(), clock=lambda: NOON) as told:
+        await told.execute(register())
+    async with running(logs(), "w2", clock=lambda: NOON - timedelta(hours=1)) as told:
+        await told.reigns()
+    assert [record.behind_seconds for record in caplog.records if "behind" in record.message] == [3_600.0]
 
 
 class TestUncertain:

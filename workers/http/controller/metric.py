@@ -181,6 +181,7 @@ class Metrics(Collector):
             "muster_ids_window_seconds", "Time that remembered command ids cover", labels=["partition"]
         )
         failing = GaugeMetricFamily("muster_storage_failing", "Writes are refused: no disk", labels=["partition"])
+        ahead = GaugeMetricFamily("muster_log_ahead_seconds", "The newest instant is ahead", labels=["partition"])
         failures = CounterMetricFamily("muster_snapshot_failures", "Snapshots that failed", labels=["partition"])
         lost = CounterMetricFamily("muster_commands_lost", "Commands that were gone unread", labels=["partition"])
         state = GaugeMetricFamily(
@@ -193,9 +194,18 @@ class Metrics(Collector):
             if (seconds := status.get("command_ids_window_seconds")) is not None:
                 window.add_metric(labels, seconds)
             failing.add_metric(labels, float(status.get("storage_failure") is not None))
+            ahead.add_metric(labels, status.get("log_ahead_seconds", 0.0))
             failures.add_metric(labels, status.get("snapshot_failures", 0))
             lost.add_metric(labels, status.get("commands_lost", 0))
-        return window, failing, failures, lost, state, _conditions(whole.get("conditions", ()))
+        found = (window, failing, failures, lost, ahead, state, _conditions(whole.get("conditions", ())))
+        return *found, *_of_clock(whole.get("clock", {}))
+
+
+def _of_clock(clock: Mapping[str, float]) -> tuple[Metric, Metric]:
+    """How often the clock has jumped, and by how much events do not follow it yet."""
+    jumps = CounterMetricFamily("muster_clock_jumps", "Jumps of the clock", value=clock.get("jumps", 0))
+    held_back = clock.get("held_back_seconds", 0.0)
+    return jumps, GaugeMetricFamily("muster_clock_held_back_seconds", "The clock beyond events", value=held_back)
 
 
 def _conditions(now: Iterable[Mapping[str, object]]) -> Metric:

@@ -3,13 +3,18 @@
 import gc
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import uvicorn
 
-from tests.workers.http.conftest import INSTANCE, Api, ask
+from infra.sqlite.engine import open_embedded
+from tests.sample import register
+from tests.workers.http.conftest import INSTANCE, Api, ask, controller
+from tests.workers.writer.test_writer import running
 from workers.http.application import application, openapi_document
 from workers.http.model import ProblemShape
 
@@ -68,6 +73,19 @@ async def test_a_controller_that_takes_no_writes_answers_reads_and_is_not_ready(
     status, _, body = await ask(app, "GET", "/readyz")
     assert (status, ProblemShape.model_validate_json(body).detail) == (503, "partition 5 takes no writes yet")
     assert (await ask(app, "GET", INSTANCE))[0] == 200
+
+
+async def test_a_log_that_is_ahead_of_the_clock_makes_no_window_negative(tmp_path: Path) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    async with open_embedded(tmp_path, alone=True) as engine, running(engine.logs[0], clock=lambda: ahead) as told:
+        await told.execute(register())
+    async with controller(tmp_path) as api:
+        await api.register()
+        found = (await api.get("/v1/status")).body
+        assert found["partitions"][0]["command_ids_window_seconds"] == 0.0
+        assert 3_500 < found["partitions"][0]["log_ahead_seconds"] <= 3_600
+        assert found["clock"] == {"jumps": 0, "last_jump_seconds": 0.0, "held_back_seconds": 0.0}
+        assert b"muster_clock_jumps_total 0.0" in await (await api.session.get(f"{api.url}/metrics")).read()
 
 
 async def test_a_stale_view_answers_and_says_so(api: Api) -> None:

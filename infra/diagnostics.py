@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from infra.flood import FloodFilter
 from muster.wire import printable, printable_json
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -54,6 +55,7 @@ def configure(*, as_json: bool, level: int = logging.INFO) -> None:
     """Send all logs of the process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(as_json=as_json))
+    handler.addFilter(FloodFilter())
     # `force`, because a handler that a library has put there at its import would write each line twice.
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These tell of every reconnect at INFO; what matters of it is in our own states.

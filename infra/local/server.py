@@ -1,12 +1,21 @@
 """What all local servers have in common: they start, stop, and can be treated as crashes and stalls treat them."""
 
+import asyncio
+import logging
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
-from infra.local.child import ChildProcess
+from infra.local.child import ChildProcess, LocalServerFailed
+from muster.wire.backoff import pause_seconds
 
+_LOG: Final = logging.getLogger("muster.local")
+look_seconds: Final = 0.25
+pause_seconds_min: Final = 0.5
+pause_seconds_max: Final = 30.0
 STOP_TIMEOUT_SECONDS: Final = 10.0
 
 
@@ -40,6 +49,37 @@ class LocalServer(ABC):
         """Stop, then start on the same data and port."""
         await self.stop()
         await self.start()
+
+    async def keep(self) -> None:
+        """Start the server again whenever it has ended, for ever: with longer pauses while it does not come up, each told."""
+        tries = 0
+        while True:
+            await asyncio.sleep(look_seconds)
+            if self.pid is not None:
+                continue
+            _LOG.error("a local server has ended: it is started again", extra={"server": self.name, "tries": tries})
+            try:
+                await self.start()
+            except (LocalServerFailed, OSError) as failed:
+                pause = pause_seconds(tries, pause_seconds_min, pause_seconds_max)
+                facts = {"server": self.name, "reason": str(failed), "again_in_seconds": round(pause, 1)}
+                _LOG.error("a local server does not start", extra=facts)
+                await asyncio.sleep(pause)
+                tries += 1
+                continue
+            _LOG.warning("a local server runs again", extra={"server": self.name})
+            tries = 0
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Self]:
+        """Started for the length of the block, and kept running in it."""
+        async with self:
+            keeping = asyncio.create_task(self.keep(), name=f"keeps {self.name}")
+            try:
+                yield self
+            finally:
+                keeping.cancel()
+                await asyncio.wait([keeping])
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; `start` brings the server back on the same data and port."""

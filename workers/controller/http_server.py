@@ -18,7 +18,7 @@ from muster.wire.error import NotReady
 from workers.http.application import Application
 from workers.http.connection import Connection
 
-drain_seconds_max: Final = 5
+drain_seconds_max: Final = 1
 connections_waiting_max: Final = 4096
 
 

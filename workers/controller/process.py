@@ -7,6 +7,7 @@ HTTP answers from the first moment on, with NotReady until every partition's log
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import re
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+from infra.deadline import ended_in_time
 from infra.kafka.engine import open_kafka
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
@@ -28,7 +30,7 @@ from infra.settings import LOCAL, Settings
 from infra.sqlite.engine import open_embedded
 from workers.collector import COLLECTOR
 from workers.controller.assembly import ControllerParts, Resources, assembled
-from workers.controller.http_server import drain_seconds_max, listening_socket, serving, url_of
+from workers.controller.http_server import listening_socket, serving, url_of
 from workers.controller.snapshots import keep_snapshots, restore_snapshots, take_last_snapshots
 from workers.gateway import Gateway
 from workers.health.targets import Endpoint, Targets, endpoints
@@ -37,6 +39,10 @@ from workers.peers.members import Member
 from workers.projector.projector import Projector
 
 log = logging.getLogger(__name__)
+answer_seconds_max: Final = 1.5
+"""How long the writers may take to answer what waits when the controller stops; behind it comes what else stops within 5 s."""
+
+snapshot_seconds_max: Final = 1.5
 
 KAFKA_PORT: Final = 9092
 POSTGRES_PORT: Final = 5432
@@ -53,12 +59,19 @@ class Running:
 async def serve(settings: Settings) -> None:
     """Run a controller until SIGTERM or SIGINT. Raises NotReady, with what to do, when it must not start."""
     stopped = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    async with running(settings) as controller:
-        log.info("muster is ready", extra={"url": controller.url, "controller": settings.controller})
-        await stopped.wait()
-        log.info("muster is stopping: waiting commands are answered, new ones are refused")
+    with ended_in_time() as end:
+
+        def stop() -> None:
+            # Also while it starts, which may wait long for a server that is away: what is started then ends with the process.
+            end.begin()
+            stopped.set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop)
+        async with running(settings) as controller:
+            log.info("muster is ready", extra={"url": controller.url, "controller": settings.controller})
+            await stopped.wait()
+            log.info("muster is stopping: waiting commands are answered, new ones are refused")
 
 
 @asynccontextmanager
@@ -93,7 +106,7 @@ async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:
     """Kafka's address, after a local broker was started if that is wanted; None: the log is embedded."""
     if settings.kafka != LOCAL:
         return settings.kafka
-    broker = await stack.enter_async_context(LocalKafka(settings.data / "kafka"))
+    broker = await stack.enter_async_context(LocalKafka(settings.data / "kafka").kept())
     return broker.bootstrap
 
 
@@ -107,7 +120,7 @@ async def _postgres(settings: Settings, stack: AsyncExitStack) -> str | None:
     """PostgreSQL's DSN, after a local server was started if that is wanted; None: no tables are wanted."""
     if settings.postgres != LOCAL:
         return settings.postgres
-    return (await stack.enter_async_context(LocalPostgres(settings.data / "postgres"))).dsn
+    return (await stack.enter_async_context(LocalPostgres(settings.data / "postgres").kept())).dsn
 
 
 async def _projector(
@@ -146,11 +159,13 @@ async def _working(parts: ControllerParts) -> AsyncIterator[None]:
             for writer in parts.writers.values():
                 writer.stop()
             # The helpers still run while the writers answer what waits: outcomes are published, forwarded, projected.
-            await asyncio.wait(writing, timeout=drain_seconds_max)
+            await asyncio.wait(writing, timeout=answer_seconds_max)
             for task in (*helping, *writing):
                 task.cancel()
             # After the writers, so that a snapshot holds all that was answered; a crash before it costs a longer start.
-            await take_last_snapshots(parts.writers, parts.snapshotters)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(snapshot_seconds_max):
+                    await take_last_snapshots(parts.writers, parts.snapshotters)
 
 
 def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None]]]:

@@ -1,6 +1,6 @@
 """No floods in the log: of each kind of line at most one a second is written, and the next one says how many were not.
 
-A broker that is away makes the library of a client complain dozens of times a second, as long as it lasts. A kind is what stands in
+A broker that is away makes a client's library complain dozens of times a second, as long as it lasts. A kind is what stands in
 the code: the logger, the level and the text without what is filled in.
 """
 

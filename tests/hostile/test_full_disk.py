@@ -2,6 +2,8 @@
 
 import asyncio
 import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -25,8 +27,26 @@ async def readiness(url: str) -> tuple[int, bool]:
 
 
 async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_with_room(tmp_path: Path) -> None:
-    process = ControllerProcess(tmp_path / "data", free_port())
+    async with started(tmp_path / "data") as process:
+        await refuses_and_goes_on(process, tmp_path)
+        assert process.stop() == 0
+    log = (tmp_path / "data.log").read_text()
+    assert log.count("writes are refused") == log.count("writes are taken again") == 1
+    assert "Traceback" not in log
+
+
+@asynccontextmanager
+async def started(data: Path) -> AsyncIterator[ControllerProcess]:
+    """A controller that does not outlive the test."""
+    process = ControllerProcess(data, free_port())
     await process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+async def refuses_and_goes_on(process: ControllerProcess, tmp_path: Path) -> None:
     async with Client(process.url, timeout_seconds=2) as client:
         await client.register("orders", "a", "10.0.0.1", 80)
         written = (tmp_path / "data" / "log.sqlite-wal").stat().st_size
@@ -48,7 +68,3 @@ async def test_a_controller_whose_disk_takes_no_more_answers_reads_and_goes_on_w
                     await asyncio.sleep(0.1)
         assert await readiness(process.url) == (200, False)
         assert "c" in {one.instance for one in (await client.instances("orders")).items}
-    assert process.stop() == 0
-    log = (tmp_path / "data.log").read_text()
-    assert log.count("writes are refused") == log.count("writes are taken again") == 1
-    assert "Traceback" not in log

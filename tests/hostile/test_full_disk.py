@@ -3,7 +3,7 @@
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -43,7 +43,8 @@ async def started(data: Path) -> AsyncIterator[ControllerProcess]:
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # It has been stopped.
+            process.kill()
 
 
 async def refuses_and_goes_on(process: ControllerProcess, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def check_outputs(checker: Checker, views: Views, stream: str, instance: str) ->
     return found
 
 
-def clock_status(clock: SteadyClock) -> dict[str, Any]:
+def clock_status(clock: SteadyClock) -> dict[str, object]:
     """How the clock of this machine has jumped, and by how much events do not follow it yet."""
     return {
         "clock": {

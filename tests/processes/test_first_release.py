@@ -52,6 +52,15 @@ def stable(value: Any) -> Any:
     return left
 
 
+def adds_to(then: Any, now: Any) -> bool:
+    """Whether `now` says all that the first release said; beside that, objects may have fields that it did not know."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(name in now and adds_to(found, now[name]) for name, found in then.items())
+    if isinstance(then, list) and isinstance(now, list):
+        return len(then) == len(now) and all(map(adds_to, then, now))
+    return bool(then == now)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A copy of the data folder."""
@@ -119,7 +128,7 @@ async def muster(line: str, data: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("line", list(recorded()["commands"]))
 async def test_the_log_is_verified_and_replayed_as_it_was(line: str, data: Path) -> None:
-    assert await muster(line, data) == recorded()["commands"][line]
+    assert adds_to(recorded()["commands"][line], await muster(line, data))
 
 
 async def test_a_controller_answers_as_the_first_one_did(data: Path) -> None:
@@ -130,7 +139,7 @@ async def test_a_controller_answers_as_the_first_one_did(data: Path) -> None:
             told = await api.ask(request)
             found[request] = {"status": told.status, "body": stable(told.body)}
         positions = {str(each["partition"]): each["snapshot_position"] for each in (await api.status())["partitions"]}
-    assert {request: told for request, told in found.items() if told != golden["requests"][request]} == {}
+    assert {request: told for request, told in found.items() if not adds_to(golden["requests"][request], told)} == {}
     # Its snapshots are of another revision, which is the hash of what a snapshot holds: they are left aside, and not misread.
     assert set(positions.values()) == {-1}
 
@@ -140,7 +149,7 @@ async def test_without_snapshots_the_log_alone_gives_the_same_answers(data: Path
     golden = recorded()["requests"]
     async with controller(data) as api:
         found = {request: stable((await api.ask(request)).body) for request in golden}
-    assert {request: body for request, body in found.items() if body != golden[request]["body"]} == {}
+    assert {request: body for request, body in found.items() if not adds_to(golden[request]["body"], body)} == {}
 
 
 async def test_commands_that_were_answered_are_answered_again_and_change_nothing(data: Path) -> None:

@@ -2,6 +2,7 @@
 
     docs/asyncapi.yaml            topics and messages on Kafka
     docs/openapi.json             the HTTP interface
+    docs/limits.md                all limits, by what they limit
     muster/wire/rpc/node_pb2*     messages and stubs of the data nodes' gRPC service, from muster/wire/rpc/node.proto
 
 `--check` writes nothing; its exit code is 1 when a file is not what the code says.
@@ -17,7 +18,7 @@ from typing import Any, Final
 import yaml
 from grpc_tools import protoc
 
-from docs import asyncapi
+from docs import asyncapi, limits
 from workers.http.application import openapi_document
 
 ROOT: Final = Path(__file__).parent.parent
@@ -55,7 +56,12 @@ def rpc_texts(root: Path = ROOT) -> dict[str, str]:
 
 def texts(root: Path = ROOT) -> dict[str, str]:
     """What all generated files should say, by path."""
-    return {"docs/asyncapi.yaml": asyncapi_text(), "docs/openapi.json": openapi_text(), **rpc_texts(root)}
+    written = {
+        "docs/asyncapi.yaml": asyncapi_text(),
+        "docs/openapi.json": openapi_text(),
+        "docs/limits.md": limits.text(),
+    }
+    return {**written, **rpc_texts(root)}
 
 
 def outdated(root: Path = ROOT) -> list[str]:

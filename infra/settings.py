@@ -7,6 +7,7 @@ from socket import gethostname
 from typing import Final
 from urllib.parse import urlsplit
 
+from infra.limits import ClientLimits
 from muster.wire.error import NotReady
 
 LOCAL: Final = "local"
@@ -21,6 +22,7 @@ class Settings:
     engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka). `advertise`
     is the URL at which other controllers reach this one; None: where it listens. `check_interval_min`, in seconds, is how often
     a check that is registered anew may ask at most; `check_targets` is whom checks may ask: `own`, networks, or `any`.
+    `limits` are those of clients over HTTP.
     """
 
     data: Path = Path("data")
@@ -35,6 +37,7 @@ class Settings:
     advertise: str | None = None
     check_interval_min: float = 0.1
     check_targets: str = "any"
+    limits: ClientLimits = field(default_factory=ClientLimits)
     controller: str = field(default_factory=gethostname)
 
     @property

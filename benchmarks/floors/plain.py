@@ -8,11 +8,13 @@
 import asyncio
 import re
 import sys
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
-from workers.http.connection import Connection
+from workers.http.connection.connection import Connection
+from workers.http.connection.keeper import Keeper
 
 _SENT_AT: Final = re.compile(rb"at \d+")
 _SNAPSHOT: Final = b'id: 0:0\nevent: snapshot\ndata: {"service":"bench","items":[],"token":"0:0"}\n\n'
@@ -63,7 +65,7 @@ if __name__ == "__main__":
         Plain(sys.stdin.buffer.read()),
         port=int(sys.argv[1]),
         loop="uvloop",
-        http=Connection,
+        http=partial(Connection, keeper=Keeper()),  # type: ignore[arg-type]  # uvicorn calls what it is given as a class.
         ws="none",
         lifespan="off",
         log_config=None,

@@ -52,14 +52,23 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
     help="Whom checks may ask: the instance's own address, networks, anyone.",
 )
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    envvar="MUSTER_LIMITS",
+    help="Another value for a limit of clients, like connections_max=500; docs/limits.md has all. Repeatable.",
+)
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")
-def up(**options: Any) -> None:
+def up(limits: tuple[str, ...], **options: Any) -> None:
     """Start a controller: by default one process that keeps its log in a folder."""
+    from infra.limits import limits_from
     from infra.local.child import LocalServerFailed, LocalServerUnavailable
     from infra.settings import Settings
 
     try:
-        _serve(Settings(**options))
+        _serve(Settings(limits=limits_from(limits), **options))
     except (LocalServerUnavailable, LocalServerFailed) as error:
         say(f"NotReady: {error}", err=True)
         sys.exit(REFUSED)
@@ -74,9 +83,11 @@ def _serve(settings: "Settings") -> None:
     import uvloop
 
     from infra.diagnostics import configure
+    from infra.limits import raise_files
     from workers.controller.process import serve
 
     configure(as_json=settings.log_json)
+    raise_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
 

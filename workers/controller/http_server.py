@@ -8,15 +8,18 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
 import uvicorn
 
+from infra.limits import ClientLimits
 from infra.settings import Settings
 from muster.wire.error import NotReady
 from workers.http.application import Application
-from workers.http.connection import Connection
+from workers.http.connection.connection import Connection
+from workers.http.connection.keeper import Keeper
 
 drain_seconds_max: Final = 1
 connections_waiting_max: Final = 4096
@@ -47,13 +50,17 @@ def url_of(listening: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(app: Application, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve the application for the length of the block; then answer the requests under way and end all watches."""
+async def serving(app: Application, listening: socket.socket, limits: ClientLimits) -> AsyncIterator[None]:
+    """Serve the application for the length of the block, under these limits; then answer the requests under way and end all
+    watches.
+    """
+    app.metrics.keeper = keeper = Keeper(limits)
     server = _Server(
         uvicorn.Config(
             app,
             loop="none",
-            http=Connection,
+            # uvicorn calls what it is given as a class.
+            http=partial(Connection, keeper=keeper),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             proxy_headers=False,

@@ -98,7 +98,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             targets=Targets(settings.check_targets, _protected(listening, bootstrap, dsn)),
         )
         parts = assembled(settings, resources)
-        async with serving(parts.application, listening), _working(parts):
+        async with serving(parts.application, listening, settings.limits), _working(parts):
             yield Running(url, parts.gateway)
 
 

@@ -124,7 +124,7 @@ class Application:
         """Answer one request (or live with the server)."""
         if scope["type"] != "http":
             return await self._lifespan(receive, send)
-        refused = self._doors.refusal(scope["method"], scope["headers"])
+        refused = self._doors.refusal(scope["method"], scope["headers"], scope.get("http_version"))
         if refused is not None:
             # Judged before the path, so it is counted under no route, and no handler sees a request that may not come in.
             self.metrics.of_no_route(scope["method"]).observe(refused.status, 0.0)

@@ -49,8 +49,10 @@ class Doors:
     hosts: frozenset[str] | None = None
     cluster: str | None = None
 
-    def refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Reply | None:
-        """What is answered to a request that may not come in; None: it may. The names of headers are in lower case."""
+    def refusal(self, method: str, headers: Sequence[tuple[bytes, bytes]], version: str | None = None) -> Reply | None:
+        """What is answered to a request that may not come in; None: it may. The names of headers are in lower case; `version`
+        is that of HTTP, where it is known.
+        """
         found = [header for header in headers if header[0] in _ONCE]
         said = dict(found)
         if len(said) != len(found):
@@ -59,6 +61,10 @@ class Doors:
             # Whoever registers an instance says what is asked here: as a check it would be asked from a machine that is trusted.
             return problem({"name": "OfACheck", "status": 403, "detail": "no check may ask a controller of muster"})
         host = said.get(b"host", b"")
+        if version is not None and (version != "1.1" or not host):
+            odd = _odd(version, said)
+            if odd is not None:
+                return odd
         if self.hosts is not None and not _is_ours(host, self.hosts):
             shown = host.decode("latin-1")[:200]
             detail = f"{shown!r} is not a name of this controller, which listens on loopback; ask http://127.0.0.1"
@@ -87,6 +93,19 @@ def _of_another_cluster(meant: bytes, cluster: str) -> Reply:
     return problem_of(
         WrongCluster(f"this controller is of the cluster {cluster!r}, and {shown!r} is meant", cluster=cluster)
     )
+
+
+def _odd(version: str, said: dict[bytes, bytes]) -> Reply | None:
+    """What HTTP itself forbids: other versions than 1.0 and 1.1, 1.1 without a host, 1.0 with what only 1.1 has."""
+    if version not in ("1.0", "1.1"):
+        detail = f"HTTP/{version} is not spoken here, only HTTP/1.0 and HTTP/1.1"
+        return problem({"name": "UnknownVersion", "status": 505, "detail": detail})
+    if version == "1.1" and b"host" not in said:
+        return problem({"name": "MissingHost", "status": 400, "detail": "a request of HTTP/1.1 names its `Host`"})
+    if version == "1.0" and b"transfer-encoding" in said:
+        detail = "HTTP/1.0 has no `Transfer-Encoding`: send a `Content-Length`"
+        return problem({"name": "MalformedRequest", "status": 400, "detail": detail})
+    return None
 
 
 @lru_cache(maxsize=256)

@@ -88,13 +88,18 @@ class Request:
         return int(text)
 
     async def body(self, bytes_max: int = body_bytes_max) -> bytes:
-        """The whole body. Raises TooLarge as soon as it is known to be."""
+        """The whole body. Raises TooLarge as soon as it is known to be, and InvalidCommand when it breaks off."""
         message = await self.receive()
         parts, size = [message.get("body", b"")], len(message.get("body", b""))
         while message.get("more_body") and size <= bytes_max:
             message = await self.receive()
             parts.append(message.get("body", b""))
             size += len(parts[-1])
+        if message["type"] == "http.disconnect" and (
+            self.header(b"content-length") or self.header(b"transfer-encoding")
+        ):
+            # What has come may be a whole document by chance, or none, which is one too: it is not what was meant.
+            raise InvalidCommand("the body broke off before its end", field="body")
         if size > bytes_max:
             raise TooLarge(f"a body may have {bytes_max} bytes here", bytes_max=bytes_max)
         return b"".join(parts)

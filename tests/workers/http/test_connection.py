@@ -6,6 +6,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import uvicorn
 import uvloop
 
 from workers.http.asgi import Receive, Scope, Send
-from workers.http.connection import Connection
+from workers.http.connection.connection import Connection
+from workers.http.connection.keeper import Keeper
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -71,7 +73,12 @@ class Client:
 async def talking(app: App) -> AsyncIterator[tuple[Client, uvicorn.Server]]:
     """A client of a server with this application."""
     config = uvicorn.Config(
-        app, http=Connection, lifespan="off", log_config=None, date_header=False, server_header=False
+        app,
+        http=partial(Connection, keeper=Keeper()),  # type: ignore[arg-type]
+        lifespan="off",
+        log_config=None,
+        date_header=False,
+        server_header=False,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -129,8 +136,8 @@ async def test_a_head_that_has_no_body_comes_alone_and_the_next_response_behind_
 
 async def test_requests_that_come_at_once_are_answered_in_turn() -> None:
     async with talking(hello) as (client, _):
-        client.send(GET * 20)
-        await client.sees(HELLO * 20)
+        client.send(GET * 16)
+        await client.sees(HELLO * 16)
 
 
 async def test_a_body_is_sent_when_it_is_asked_for() -> None:

@@ -22,6 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from workers.gateway import CONDITION_KINDS, Gateway
+from workers.http.connection.keeper import Keeper
 from workers.http.watch.subscribers import Audience
 
 REQUEST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -61,10 +62,14 @@ class Requests:
 
 
 class Metrics(Collector):
-    """All metrics of a controller's HTTP face. `start` begins to time the garbage collector, `stop` ends it."""
+    """All metrics of a controller's HTTP face. `start` begins to time the garbage collector, `stop` ends it.
+
+    `keeper` is that of the connections, once there is a server.
+    """
 
     def __init__(self, gateway: Gateway, audience: Audience) -> None:
         self.requests: dict[tuple[str, str], Requests] = {}
+        self.keeper: Keeper | None = None
         self._gateway = gateway
         self._audience = audience
         self._pause_began = 0.0
@@ -111,6 +116,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus' registry."""
+        yield from self._of_connections()
         yield from self._of_watchers()
         yield from self._of_views()
         yield from self._of_shards()
@@ -122,6 +128,14 @@ class Metrics(Collector):
             self._pause_began = time.perf_counter()
         else:
             self._pauses[info["generation"]].observe(time.perf_counter() - self._pause_began)
+
+    def _of_connections(self) -> Iterator[Metric]:
+        if self.keeper is not None:
+            yield GaugeMetricFamily("muster_http_connections", "Connections open", value=len(self.keeper))
+            refused = CounterMetricFamily("muster_http_refused", "What clients did over a limit", labels=["limit"])
+            for limit, count in self.keeper.refused.items():
+                refused.add_metric([limit], count)
+            yield refused
 
     def _of_watchers(self) -> Iterator[Metric]:
         audience = self._audience

@@ -1,4 +1,4 @@
-"""uvicorn's connections, but that a response's head leaves together with its body.
+"""A transport over which a response's head leaves together with its body.
 
 uvicorn writes them apart, and uvloop sends at once what is written: a system call more for us, and one more for the client, who
 is woken by a head alone.
@@ -7,17 +7,7 @@ is woken by a head alone.
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 _HEAD: Final = b"HTTP/1.1 "
-
-
-class Connection(HttpToolsProtocol):
-    """uvicorn's protocol over a transport that joins."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
-        """See asyncio."""
-        super().connection_made(Joining(transport, self.loop))
 
 
 class Joining(asyncio.Transport):
@@ -57,6 +47,15 @@ class Joining(asyncio.Transport):
     def is_closing(self) -> bool:
         """See asyncio."""
         return self._below.is_closing()
+
+    def abort(self) -> None:
+        """See asyncio."""
+        self._head = b""
+        self._below.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """See asyncio."""
+        return len(self._head) + self._below.get_write_buffer_size()
 
     def pause_reading(self) -> None:
         """See asyncio."""

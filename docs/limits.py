@@ -1,0 +1,170 @@
+"""All limits of the product in one table, from the code: `docs/limits.md`.
+
+A limit is a constant of a module whose name ends in `_max`, or a field of `infra.limits.ClientLimits`. Names and values are read
+there; what lies beyond each stands here.
+"""
+# ruff: noqa: E501  A limit, a line.
+
+import ast
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from infra.limits import ClientLimits
+
+ROOT: Final = Path(__file__).parent.parent
+FOLDERS: Final = ("muster", "domain", "sagas", "projections", "infra", "workers")
+UNITS: Final = ("bytes", "chars", "seconds", "ms")
+
+CLIENTS: Final = {
+    "connections_max": "of one controller, less where the system allows fewer open files: the newest are answered 503 and closed",
+    "head_bytes_max": "of a request's head, or of its trailers: 431, and the connection is closed",
+    "head_fields_max": "headers of a request, or trailers: 431, and the connection is closed",
+    "head_seconds_max": "from a connection's first byte to the end of the head, also without any byte: 408, closed",
+    "body_silent_seconds_max": "without a byte of a body that is due: 408, closed; nothing was carried out",
+    "queued_requests_max": "requests that wait on one connection behind another: the last answer that is due says `Connection: close`",
+    "unread_seconds_max": "in which a client has read nothing of what there is for it: the connection is cut off",
+}
+"""What lies beyond the limits of clients, which `muster up --limit` sets."""
+
+OTHERS: Final = {
+    "domain/registry/admission.py header_bytes_max": "of the headers of a check: the registration is refused",
+    "domain/registry/admission.py headers_max": "headers of a check: the registration is refused",
+    "domain/registry/versions.py names_kept_max": "names of a service that are gone and still known with their marks: the oldest are forgotten",
+    "infra/log/snapshot.py chunk_bytes_max": "of one record of a snapshot: it goes on in the next",
+    "infra/shards/commits.py group_bytes_max": "written to a shard's disk at once: the next go with the next fsync",
+    "infra/shards/commits.py group_writes_max": "writes that share an fsync: the next share the next one",
+    "infra/shards/commits.py queue_bytes_max": "of writes that wait at a data node: `DataUnavailable`",
+    "infra/shards/commits.py queue_writes_max": "writes that wait at a data node: `DataUnavailable`",
+    "infra/shards/copy.py trim_records_max": "changes that are trimmed from a shard's log at once: the others later",
+    "infra/shards/environment.py readers_max": "readers of a data node's store at a time: the read fails",
+    "infra/shards/record.py write_id_bytes_max": "of a write id: `InvalidCommand`",
+    "infra/shards/snapshot.py part_bytes_max": "of a part of a scan or a copy: it goes on in the next",
+    "infra/shards/snapshot.py part_records_max": "pairs of a part of a scan or a copy: it goes on in the next",
+    "infra/shards/store.py ids_max": "write ids that a shard remembers: the oldest are forgotten",
+    "infra/shards/store.py log_bytes_max": "of changes that a shard keeps for copies: the oldest are trimmed",
+    "infra/shards/store.py log_records_max": "changes that a shard keeps for copies: the oldest are trimmed",
+    "infra/shards/store.py wipe_records_max": "pairs that are deleted at once of a shard that goes: the others follow",
+    "muster/agent/reports.py error_chars_max": "of the error in a data node's report: the rest is left out",
+    "muster/agent/reports.py reports_max": "reports of a data node in one request: the others follow",
+    "muster/client/past.py followed_events_max": "events that the client asks for at once while it follows: the others next",
+    "muster/wire/controllers.py controllers_max": "addresses of controllers that a client is given: `InvalidCommand`",
+    "muster/wire/shards/key.py key_bytes_max": "of a key: `InvalidShardKey`",
+    "muster/wire/shards/key.py shards_max": "shards of a keyspace: `InvalidCommand`",
+    "projections/history.py transitions_max": "transitions that the row of an instance shows: older ones stay in its events",
+    "sagas/drain.py again_seconds_max": "between two attempts of a draining to begin a move",
+    "sagas/drain.py error_chars_max": "of the error that a draining keeps of a move: the rest is left out",
+    "sagas/drain.py node_drain_moves_max": "moves that the draining of a node has under way: the others wait",
+    "sagas/waited_slot.py shown_moves_max": "moves that are named as those that another one waits for",
+    "workers/controller/http_server.py connections_waiting_max": "connections that wait to be accepted: the system refuses them",
+    "workers/controller/http_server.py drain_seconds_max": "for answers under way when a controller stops: they are cut off",
+    "workers/gateway.py catch_up_seconds_max": "for the view to reach what a command is judged by: it is judged by the view as it is",
+    "workers/http/audit/asked.py events_max": "events of one answer: ask for the next page",
+    "workers/http/audit/scan.py fetch_records_max": "records that are read at once for a page of events",
+    "workers/http/audit/events.py scanned_records_max": "records that are looked at for one page: it ends early and says where",
+    "workers/http/commands.py batch_bytes_max": "of the body of `/v1/commands`: `TooLarge`",
+    "workers/http/commands.py batch_commands_max": "commands of one request: `TooLarge`",
+    "workers/http/connection/connection.py dropped_bytes_max": "of a body that still comes though its request was answered: closed",
+    "workers/http/controller/peers.py command_bytes_max": "of a command that one controller passes to another: `TooLarge`",
+    "workers/http/exchange.py body_bytes_max": "of a body: `TooLarge`",
+    "workers/http/registry/encoded.py cache_bytes_max": "of instances as JSON that are kept: the service asked for least recently is dropped",
+    "workers/http/registry/watch.py resume_changes_max": "changes that a watcher may have missed: it gets a `reset` instead",
+    "workers/http/registry/watch.py ring_changes_max": "changes that are kept for watchers who resume: they get a `reset` instead",
+    "workers/http/shards/keyspaces.py slice_items_max": "shards of a keyspace that are encoded before others have their turn",
+    "workers/http/shards/tasks.py id_chars_max": "of the id of a task in a report: `InvalidCommand`",
+    "workers/http/shards/tasks.py reports_max": "reports in one request: `TooLarge`",
+    "workers/http/shards/watch.py ended_migrations_max": "migrations that have ended in the first picture of a watch: the newest",
+    "workers/http/shards/watch.py refreshed_waiting_max": "migrations that wait and are told anew at once: the others a second later",
+    "workers/http/watch/frames.py slice_items_max": "rows of a watch's first picture that are sent before others have their turn",
+    "workers/http/watch/subscribers.py queue_bytes_max": "of news that wait for a watcher: it is cut off, and resumes",
+    "workers/http/watch/subscribers.py queue_frames_max": "frames of news that wait for a watcher: it is cut off, and resumes",
+    "workers/http/watch/subscribers.py subscribers_max": "watchers of a controller: `NotReady`",
+    "workers/machine/command_ids.py generation_ids_max": "command ids in each of the two generations that a partition remembers",
+    "workers/machine/partition.py begin_items_max": "shards of a keyspace that are begun in one batch: the others follow",
+    "workers/machine/partition.py ended_sagas_max": "sagas of a partition that are remembered once they have ended: the oldest are forgotten",
+    "workers/machine/partition.py expiries_group_max": "leases and checks that run out in one batch: the others in the next",
+    "workers/machine/partition.py recent_answers_max": "answers of a partition that are published again by who takes it over",
+    "workers/node/incoming.py ahead_bytes_max": "that are fetched of a copy before they are stored: the source waits",
+    "workers/node/incoming.py pause_seconds_max": "between two attempts to reach the source of a copy",
+    "workers/node/lmdb_driver.py verify_tries_max": "comparisons of a copy with its source: the step fails",
+    "workers/node/node.py pending_requests_max": "calls that wait at a data node: they are refused",
+    "workers/node/node.py stop_seconds_max": "for calls under way when a data node stops: they are cut off",
+    "workers/node/outgoing.py part_bytes_max": "of a message of a copy: it goes on in the next",
+    "workers/node/service.py operations_max": "operations in a message of a batch: `TooLarge`",
+    "workers/node/threads.py threads_max": "threads that read a data node's disk: the next reads wait",
+    "workers/projector/fold.py left_keys_max": "keys of rows that are gone and still known to be: PostgreSQL is asked",
+    "workers/sagas/driver.py sagas_turn_max": "sagas that a turn of the driver looks at: the others in the next",
+    "workers/views/known.py named_max": "names that a refusal lists of those that there are",
+    "workers/views/shards.py ended_migrations_max": "migrations that are shown once they have ended: older ones stay in the log",
+    "workers/views/snapshotter.py built_max": "rows of a snapshot that are built before others have their turn",
+    "workers/views/snapshotter.py rows_chunk_max": "rows in one record of a snapshot: the others in the next",
+    "workers/views/snapshotter.py small_rows_chunk_max": "small rows in one record of a snapshot: the others in the next",
+    "workers/writer/commands_topic.py read_ms_max": "for more commands from Kafka, once there are some",
+    "workers/writer/commands_topic.py records_per_read_max": "commands that are taken from Kafka at once: the others next",
+    "workers/writer/commands_topic.py unanswered_reads_max": "such reads that wait for their answers: no more is read",
+    "workers/writer/log_follower.py shown_records_max": "records of the log that the views are shown at once: the others next",
+    "workers/writer/published.py command_bytes_max": "of a command: `TooLarge`",
+    "workers/writer/published.py field_chars_max": "of the name of a field in a refusal: the rest is left out",
+    "workers/writer/published.py reason_chars_max": "of a reason: `InvalidCommand`",
+    "workers/writer/queue.py queue_commands_max": "commands that wait at a partition: `NotReady`",
+    "workers/writer/writer.py gather_turns_max": "turns in which a batch waits for more commands",
+    "workers/writer/writer.py group_commands_max": "commands of one batch: the others in the next",
+    "workers/writer/writer.py pause_seconds_max": "between two attempts to reign",
+}
+"""What lies beyond all other limits, by file and name."""
+
+
+def text() -> str:
+    """The document. Raises SystemExit for a sentence about a limit that is none any more."""
+    found = list(_constants())
+    if gone := set(OTHERS) - {place for place, _ in found}:
+        raise SystemExit(f"docs/limits.py: there are no such limits: {sorted(gone)}")
+    clients = [_row(field.name, field.default, CLIENTS[field.name]) for field in fields(ClientLimits)]
+    others = [
+        _row(place.split()[1], value, f"{OTHERS.get(place, '')} | `{place.split()[0]}`") for place, value in found
+    ]
+    return "\n".join((_HEAD, *clients, _MIDDLE, *others, ""))
+
+
+_HEAD: Final = """\
+<!-- Generated by `make generate`; do not edit. -->
+# Limits
+
+Everything has a limit. [operations.md](operations.md#limits) has those that one plans with; here are all of them.
+
+## Of clients over HTTP
+
+`muster up --limit NAME=VALUE` sets another value, as often as wanted; `MUSTER_LIMITS` holds several, with spaces between them. What goes over
+one is counted in `muster_http_refused_total` by its name, and logged at most once in 10 s. Deadlines are noticed up to a second late.
+
+| limit | value | unit | what it bounds, and what happens beyond it |
+|---|---|---|---|"""
+
+_MIDDLE: Final = """
+## In the code
+
+These are no settings; a few are the defaults of a client's arguments.
+
+| limit | value | unit | what it bounds, and what happens beyond it | where |
+|---|---|---|---|---|"""
+
+
+def _constants() -> Iterator[tuple[str, object]]:
+    for folder in FOLDERS:
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            module = None
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    name = node.target.id
+                    if name.endswith("_max") and not name.startswith("_"):
+                        path = file.relative_to(ROOT)
+                        module = module or import_module(".".join(path.with_suffix("").parts))
+                        yield f"{path.as_posix()} {name}", getattr(module, name)
+
+
+def _row(name: str, value: object, beyond: str) -> str:
+    unit = next((unit for unit in UNITS if f"_{unit}_" in name), name.replace("_kept", "").rsplit("_", 2)[-2])
+    shown = f"{value:,}" if isinstance(value, int) else str(value)
+    return f"| `{name}` | {shown} | {unit} | {beyond} |"

@@ -1,0 +1,1 @@
+"""HTTP connections: how their bytes leave, and what one of them may take from the others."""

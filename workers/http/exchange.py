@@ -1,6 +1,6 @@
 """One request and its reply, on plain ASGI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -17,6 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]
 
 body_bytes_max: Final = 1_048_576
+slice_bytes_max: Final = 65_536
 JSON_OPTIONS: Final = orjson.OPT_UTC_Z
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", b"application/problem+json")
@@ -134,20 +135,73 @@ def query_from(query: dict[str, str], model: type[Asked]) -> Asked:
         raise InvalidCommand(f"{name}: {first['msg']}", field=name) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Encoded items of one JSON array, in groups that are joined only while they are sent; `size` is that of all, with commas.
+
+    Answers share the items: a thousand clients that do not read hold them once.
+    """
+
+    groups: Sequence[Sequence[bytes]]
+    size: int
+
+    @classmethod
+    def of(cls, items: Iterable[bytes]) -> "Items":
+        """These items."""
+        groups: list[list[bytes]] = []
+        size = left = 0
+        for item in items:
+            if left <= 0:
+                group: list[bytes] = []
+                groups.append(group)
+                left = slice_bytes_max
+            group.append(item)
+            left -= len(item)
+            size += len(item) + 1
+        if len(groups) == 1:
+            # What is sent at once anyway is joined once.
+            return cls(((b",".join(groups[0]),),), size - 1)
+        return cls(groups, max(0, size - 1))
+
+
+NO_ITEMS: Final = Items((), 0)
+
+
 @dataclass(slots=True)
 class Reply:
-    """An answer, whole."""
+    """An answer, whole: the body, or a list's: the body up to its items, these, and the `end` behind them."""
 
     body: bytes
     status: int = 200
     headers: Headers = field(default_factory=list)
     media: tuple[bytes, bytes] = _JSON
+    items: Items = NO_ITEMS
+    end: bytes = b""
 
     async def send(self, send: Send) -> None:
-        """Send it."""
-        headers = [self.media, (b"content-length", b"%d" % len(self.body)), *self.headers]
+        """Send it; a long one in slices, each of them once the client has read most of those before."""
+        size = len(self.body) + self.items.size + len(self.end)
+        headers = [self.media, (b"content-length", b"%d" % size), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
+        if size <= slice_bytes_max:
+            body = (
+                b"".join((self.body, *(b",".join(group) for group in self.items.groups), self.end))
+                if self.end
+                else self.body
+            )
+            await send({"type": "http.response.body", "body": body})
+            return
+        for piece in self._slices():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": self.end})
+
+    def _slices(self) -> Iterator[bytes]:
+        for first in range(0, len(self.body), slice_bytes_max):
+            yield self.body[first : first + slice_bytes_max]
+        between = b""
+        for group in self.items.groups:
+            yield between + b",".join(group)
+            between = b","
 
 
 def problem(error: dict[str, Any], headers: Headers | None = None) -> Reply:

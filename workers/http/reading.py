@@ -16,7 +16,7 @@ import orjson
 from muster.wire.error import NotReady, Timeout
 from muster.wire.token import format_token, parse_token
 from workers.gateway import Gateway
-from workers.http.exchange import JSON_OPTIONS, Headers, Reading, Reply
+from workers.http.exchange import JSON_OPTIONS, Headers, Items, Reading, Reply
 
 Unready = Callable[[], str | None]
 """Why the controller cannot answer yet and what to do; None when it can."""
@@ -91,16 +91,18 @@ class Reader:
         return [header for header in headers if header[0] != b"muster-token"] if STALE in headers else []
 
     def listing(
-        self, items: bytes, partitions: Sequence[int], parked: Sequence[str] = (), marks: Marks | None = None
+        self, items: Items | bytes, partitions: Sequence[int], parked: Sequence[str] = (), marks: Marks | None = None
     ) -> Reply:
-        """A list's answer around its encoded items; `parked` names the rows in it that stand still.
+        """A list's answer around its encoded items (bytes: their array); `parked` names the rows in it that stand still.
 
         `marks`: those of the moment at which the first item was read, where others have run since.
         """
         token, age, headers = marks or self.marks(partitions)
         tail = b"" if not parked else b',"parked":' + orjson.dumps(parked)
-        body = b'{"items":%b,"token":"%b","age_seconds":%.3f%b}' % (items, token.encode(), age, tail)
-        return Reply(body, 200, headers)
+        end = b',"token":"%b","age_seconds":%.3f%b}' % (token.encode(), age, tail)
+        if isinstance(items, bytes):
+            return Reply(b'{"items":%b%b' % (items, end), 200, headers)
+        return Reply(b'{"items":[', 200, headers, items=items, end=b"]" + end)
 
     def whole(self, item: dict[str, object], partitions: Sequence[int], headers: Headers | None = None) -> Reply:
         """One thing's answer."""

@@ -19,10 +19,16 @@ from workers.node.service import NodeService
 from workers.node.threads import Threads
 
 pending_requests_max: Final = 20_000
+message_bytes_max: Final = 65 << 20
+"""The largest value that a keyspace can allow, and 1 MiB for what stands beside it."""
 SERVER_OPTIONS: Final = (
     ("grpc.server.max_pending_requests", pending_requests_max),  # left alone, a burst of 1,000 calls is cut by chance
     ("grpc.server.max_pending_requests_hard_limit", 2 * pending_requests_max),
-    ("grpc.max_receive_message_length", -1),  # the store refuses what is too large, with a problem of its own
+    # What is larger is refused before it is read. The shard's own limit, which may be less, is the store's to refuse.
+    ("grpc.max_receive_message_length", message_bytes_max),
+    ("grpc.max_connection_idle_ms", 600_000),  # clients that went without a word; others connect anew by themselves
+    ("grpc.keepalive_time_ms", 60_000),  # and those whose host is gone
+    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.so_reuseport", 0),  # two processes on one port would share its calls
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # readers ping us to see that we live
 )

@@ -74,10 +74,10 @@ class Attacked:
         ):
             return answer.status, await answer.read()
 
-    async def register(self, service: str, instances: int) -> None:
-        """This many instances, each of about half a kilobyte."""
-        spec = {"address": "10.0.0.7", "port": 80, "metadata": {"note": "x" * 200}}
-        for first in range(0, instances, 500):
+    async def register(self, service: str, instances: int, note_bytes: int = 200) -> None:
+        """This many instances, each a little larger than its note."""
+        spec = {"address": "10.0.0.7", "port": 80, "metadata": {"note": "x" * note_bytes}}
+        for first in range(0, instances, 250):
             commands = [
                 {
                     "id": f"{service}/{number}",
@@ -85,7 +85,7 @@ class Attacked:
                     "stream": f"service/{service}",
                     "data": {"instance": f"i{number}", "spec": spec},
                 }
-                for number in range(first, min(first + 500, instances))
+                for number in range(first, min(first + 250, instances))
             ]
             status, answer = await self.ask("POST", "/v1/commands", commands)
             assert status == 200, answer
@@ -116,6 +116,16 @@ async def attacked(folder: Path, *limits: str) -> AsyncIterator[Attacked]:
         yield found
     finally:
         found.end()
+
+
+async def until(controller: Attacked, metric: bytes) -> None:
+    """Wait until the controller says this in its metrics."""
+    async with asyncio.timeout(10):
+        while True:
+            status, text = await controller.ask("GET", "/metrics")
+            if status == 200 and metric in text:
+                return
+            await asyncio.sleep(0.05)
 
 
 class Bystander:

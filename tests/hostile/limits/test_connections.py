@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.limits.attacked import Attacked, answer_of, attacked, bystander, limit_of
+from tests.hostile.limits.attacked import Attacked, answer_of, attacked, bystander, limit_of, until
 
 pytestmark = pytest.mark.process
 
@@ -151,15 +151,6 @@ async def test_beyond_the_bound_of_connections_the_newest_are_refused_and_the_ot
         assert controller.log.count("limit=connections_max") == 1, "one line in ten seconds"
         # Who says nothing is ended, so that others find room.
         await until(controller, b"muster_http_connections 2.0")
-
-
-async def until(controller: Attacked, metric: bytes) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            status, text = await controller.ask("GET", "/metrics")
-            if status == 200 and metric in text:
-                return
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

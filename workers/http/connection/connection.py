@@ -8,9 +8,13 @@ still due, the last of them closes the connection instead: an answer out of turn
 """
 
 import asyncio
+import contextlib
+import fcntl
 import http
+import sys
+import termios
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
 import httptools
 from uvicorn.config import Config
@@ -44,7 +48,7 @@ class Connection(HttpToolsProtocol):
         self,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
+        app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         keeper: Keeper,
@@ -163,7 +167,7 @@ class Connection(HttpToolsProtocol):
             self._refuse_slow("head_seconds_max", limits.head_seconds_max, "the head was not complete")
 
     def _look_at_unread(self, now: float) -> None:
-        unread = self.transport.get_write_buffer_size()
+        unread = self.transport.get_write_buffer_size() + _in_kernel(self.transport)
         if unread != self._unread or not unread:
             self._unread, self._unread_since = unread, now
         elif now - self._unread_since > self._limits.unread_seconds_max:
@@ -199,6 +203,14 @@ class Connection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: a client could fill the log."""
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    """Bytes that the system holds for the client. It takes new ones only once much of them was read: alone, ours stand still."""
+    with contextlib.suppress(OSError):
+        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(told, sys.byteorder)
+    return 0
 
 
 def _problem(status: int, name: str, detail: str, limit: str = "malformed") -> bytes:

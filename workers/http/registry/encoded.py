@@ -12,7 +12,7 @@ import orjson
 from domain.registry.instance import Instance
 from infra.log.port import Cursor
 from projections.instances import item
-from workers.http.exchange import JSON_OPTIONS
+from workers.http.exchange import JSON_OPTIONS, NO_ITEMS, Items
 from workers.views.registry import Change
 from workers.views.views import Views
 
@@ -32,7 +32,7 @@ class Encoded:
         self._bytes_max = bytes_max
         self.bytes = 0
         self._items: dict[str, dict[str, bytes]] = {}
-        self._discovered: dict[str, bytes] = {}
+        self._discovered: dict[str, Items] = {}
 
     def on_batch(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
         """Forget what the changes made untrue. To be called by the views."""
@@ -47,29 +47,33 @@ class Encoded:
             self.bytes -= len(items.pop(instance.id, b""))
             if change.after is None and not items:
                 del self._items[instance.service]
-            self.bytes -= len(self._discovered.pop(instance.service, b""))
+            self.bytes -= _own_size(self._discovered.pop(instance.service, NO_ITEMS))
 
-    def items(self, service: str) -> list[bytes]:
-        """All instances of the service, each encoded; none when there is no such service."""
-        instances = self._views.instances.get(service)
-        if instances is None:
-            return []
-        known = self._known(service)
-        found = [known.get(name) or self._encode(known, instance) for name, instance in instances.items()]
-        self._shrink(service)
+    def one(self, instance: Instance) -> bytes:
+        """The instance, encoded: from the cache when it is still as it was, for who took it from the views a while ago."""
+        service = instance.service
+        if self._views.instances.get(service, {}).get(instance.id) is not instance:
+            return encode(instance)
+        known = self._items.get(service)
+        if known is None:
+            known = self._known(service)
+        found = known.get(instance.id)
+        if found is None:
+            found = self._encode(known, instance)
+            self._shrink(service)
         return found
 
-    def discoverable(self, service: str) -> bytes:
-        """The JSON array of those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
+    def discoverable(self, service: str) -> Items:
+        """Those that can take traffic. Raises ServiceNotFound or NoHealthyInstances."""
         found = self._discovered.get(service)
         if found is not None:
             return found
         # This raises before the cache is touched: names of services that do not exist leave nothing in it.
         instances = self._views.registry.discover(service)
         known = self._known(service)
-        found = b"[%b]" % b",".join(known.get(instance.id) or self._encode(known, instance) for instance in instances)
+        found = Items.of(known.get(instance.id) or self._encode(known, instance) for instance in instances)
         self._discovered[service] = found
-        self.bytes += len(found)
+        self.bytes += _own_size(found)
         self._shrink(service)
         return found
 
@@ -93,4 +97,9 @@ class Encoded:
             if oldest == used and len(self._items) == 1:
                 return
             gone = self._items.pop(oldest)
-            self.bytes -= sum(map(len, gone.values())) + len(self._discovered.pop(oldest, b""))
+            self.bytes -= sum(map(len, gone.values())) + _own_size(self._discovered.pop(oldest, NO_ITEMS))
+
+
+def _own_size(items: Items) -> int:
+    """What the items take beside those of the cache: one group was joined, several hold but the cache's own bytes."""
+    return items.size if len(items.groups) == 1 else 0

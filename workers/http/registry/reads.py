@@ -11,10 +11,10 @@ from muster.wire.registry.check import Health
 from muster.wire.registry.spec import Tag, Zone
 from muster.wire.stream import service_stream
 from projections.instances import item
-from workers.http.exchange import Reading, Reply, Request
+from workers.http.exchange import Items, Reading, Reply, Request
 from workers.http.model import InstanceList, InstanceWhole
 from workers.http.reading import Reader
-from workers.http.registry.encoded import Encoded, encode
+from workers.http.registry.encoded import Encoded
 from workers.http.routing import INSTANCE, Route
 
 
@@ -63,8 +63,8 @@ class Present:
         await self.reader.settle(asked, request.header(b"muster-token"), (partition,))
         # A service that does not exist has no instances here; `discover` refuses it.
         instances = self.reader.gateway.views.instances.get(service, {})
-        items = b",".join(encode(instance) for instance in instances.values() if _matches(instance, asked))
-        return self.reader.listing(b"[%b]" % items, (partition,), self._parked(service))
+        items = Items.of(map(self.encoded.one, [one for one in instances.values() if _matches(one, asked)]))
+        return self.reader.listing(items, (partition,), self._parked(service))
 
     async def _settled(self, request: Request) -> tuple[str, int]:
         service = request.name("service")

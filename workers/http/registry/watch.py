@@ -148,10 +148,10 @@ class Hub:
 
     def _snapshot(self, service: str | None, token: str, *, reset: bool) -> Iterator[bytes]:
         """The frames of the current state, in pieces: the rows are those of now, however slowly they are taken."""
-        if service is not None:
-            items = iter(self._encoded.items(service))
-        else:
-            items = map(encode, [one for some in self._views.instances.values() for one in some.values()])
+        instances = self._views.instances
+        concerned = instances.values() if service is None else [instances.get(service, {})]
+        # Encoded only when their turn comes: a thousand watchers of one service share what the first of them had encoded.
+        items = map(self._encoded.one, [one for some in concerned for one in some.values()])
         return snapshot(b'"service":%b,' % orjson.dumps(service), token, items, reset=reset)
 
 

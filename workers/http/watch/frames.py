@@ -10,6 +10,8 @@ from typing import Final
 
 import orjson
 
+from workers.http.exchange import slice_bytes_max
+
 slice_items_max: Final = 256
 NOTHING_MISSED: Final = b": nothing was missed\n\n"
 
@@ -37,8 +39,14 @@ def rows(token: str, encoded: Sequence[bytes], gone: Sequence[str] | None) -> by
 
 
 def slices(items: Iterator[bytes], items_max: int) -> Iterator[bytes]:
-    """The encoded items joined in pieces of `items_max`, for one array."""
-    first = True
-    while piece := [item for _, item in zip(range(items_max), items, strict=False)]:
-        yield (b"" if first else b",") + b",".join(piece)
-        first = False
+    """The encoded items joined in pieces of `items_max`, less where these are large, for one array."""
+    piece: list[bytes] = []
+    size, between = 0, b""
+    for item in items:
+        piece.append(item)
+        size += len(item)
+        if size >= slice_bytes_max or len(piece) >= items_max:
+            yield between + b",".join(piece)
+            piece, size, between = [], 0, b","
+    if piece:
+        yield between + b",".join(piece)

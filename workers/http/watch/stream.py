@@ -49,7 +49,7 @@ async def stream(request: Request, audience: Audience, subscriber: Subscriber, f
     # Only reading tells that a client has gone: a stream with nothing to say does not write for a long time.
     gone = asyncio.create_task(_until_gone(request.receive, subscriber))
     try:
-        await _stream(request, subscriber, frames)
+        await _stream(request, audience, subscriber, frames)
     except asyncio.CancelledError:
         if not subscriber.over:
             raise
@@ -59,16 +59,22 @@ async def stream(request: Request, audience: Audience, subscriber: Subscriber, f
         await asyncio.wait([gone])  # Not awaited: our own cancellation must not pass for its.
 
 
-async def _stream(request: Request, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
+async def _stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:
     send = request.send
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    for frame in frames:
-        if subscriber.over:
-            # Half a frame without its blank line is none: the client starts anew.
-            return await send({"type": "http.response.body", "body": b""})
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
-        # A long snapshot lets others run between its pieces.
-        await asyncio.sleep(0)
+    while True:
+        # Until the client has read most of what it has. It waits here, not in its turn: who does not read takes nobody's.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async with audience.turns:
+            frame = next(frames, None)
+            if frame is None:
+                break
+            if subscriber.over:
+                # Half a frame without its blank line is none: the client starts anew.
+                return await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            # A long snapshot lets others run between its pieces.
+            await asyncio.sleep(0)
     while taken := await subscriber.take():
         await send({"type": "http.response.body", "body": taken, "more_body": True})
     last = b": cut off for reading too slowly; resume after %b\n\n" % subscriber.token.encode()

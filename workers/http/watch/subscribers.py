@@ -6,10 +6,12 @@ few at a time, so that the answer to the write that they hear of goes out first.
 """
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 from muster.wire.error import NotReady
 from muster.wire.token import format_token
+from workers.http.exchange import slice_bytes_max
 from workers.http.watch.waking import Waking
 from workers.views.views import Views
 
@@ -19,6 +21,7 @@ Topic = tuple[str, str | None]
 queue_bytes_max: Final = 4_194_304
 queue_frames_max: Final = 1_024
 subscribers_max: Final = 10_000
+snapshots_sent_max: Final = 8
 heartbeat_seconds: Final = 15.0
 cut_grace_seconds: Final = 5.0
 
@@ -31,7 +34,6 @@ class Subscriber:
         "_frames",
         "_frames_max",
         "_size",
-        "_token",
         "_waiter",
         "_waking",
         "closed",
@@ -46,11 +48,11 @@ class Subscriber:
         self._waking = waking
         self._frames_max = frames_max
         self._bytes_max = bytes_max
-        self.token = self._token = token
+        self.token = token
         self.cut = False
         self.closed = False
         self.task: asyncio.Task[Any] | None = None
-        self._frames: list[bytes] = []
+        self._frames: deque[tuple[bytes, str]] = deque()
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -63,12 +65,12 @@ class Subscriber:
         """Queue the frame; False: the queue is over its bound, the watcher is cut off now."""
         if self._size + len(frame) > self._bytes_max or len(self._frames) >= self._frames_max:
             self.cut = True
-            self._frames, self._size = [], 0
+            self._frames.clear()
+            self._size = 0
             self._wake()
             return False
-        self._frames.append(frame)
+        self._frames.append((frame, token))
         self._size += len(frame)
-        self._token = token
         self._wake()
         return True
 
@@ -86,15 +88,19 @@ class Subscriber:
         self._wake()
 
     async def take(self) -> bytes:
-        """All that is queued, joined; waits for it. Nothing: the stream is over."""
+        """What is queued, joined, but little more than `slice_bytes_max`; waits for it. Nothing: the stream is over."""
         if not self._frames and not self.over:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self.cut:
-            return b""
-        taken = b"".join(self._frames)
-        self._frames, self._size, self.token = [], 0, self._token
-        return taken
+        taken: list[bytes] = []
+        size = 0
+        # The frames are everyone's, joined they are this watcher's own: no more than it reads soon.
+        while self._frames and size < slice_bytes_max:
+            frame, self.token = self._frames.popleft()
+            taken.append(frame)
+            size += len(frame)
+        self._size -= size
+        return b"".join(taken)
 
     def _wake(self) -> None:
         # Once for all frames that come until its task runs.
@@ -104,12 +110,13 @@ class Subscriber:
 
 
 class Audience:
-    """All watchers of a controller, whatever they watch."""
+    """All watchers of a controller, whatever they watch. In `turns` the pieces of their first pictures are sent."""
 
     def __init__(self, views: Views, *, frames_max: int = queue_frames_max, bytes_max: int = queue_bytes_max) -> None:
         self.joined_total = 0
         self.cut_total = 0
         self.frames_total = 0
+        self.turns = asyncio.Semaphore(snapshots_sent_max)
         self._views = views
         self._queue_max = (frames_max, bytes_max)
         self._waking = Waking()

@@ -64,7 +64,7 @@ class Log:
 
 
 def queued(subscriber: Subscriber) -> list[bytes]:
-    return subscriber._frames
+    return [frame for frame, _ in subscriber._frames]
 
 
 def whole(frames: Sequence[bytes] | Any) -> str:

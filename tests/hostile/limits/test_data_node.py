@@ -1,0 +1,74 @@
+"""Messages to a data node that no keyspace would allow: refused before they are read."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from muster.wire.rpc import node_pb2
+from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
+from tests.hostile.limits.attacked import delay_seconds_max, memory_bytes_max, slack_seconds
+
+pytestmark = pytest.mark.process
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from workers.node.node import NodeServer
+
+async def main():
+    async with NodeServer(Path(sys.argv[1]), "n1") as node:
+        print(node.address, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+SHARD = node_pb2.Shard(keyspace="users", number=0)
+UNLIMITED = [("grpc.max_send_message_length", -1)]
+
+
+def peak(process: "subprocess.Popen[str]") -> int:
+    """The most memory that the process has had, in bytes."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert found is not None, "the node is gone"
+    return int(found[1]) * 1024
+
+
+def started(folder: Path) -> "subprocess.Popen[str]":
+    """A data node of its own process."""
+    command = [sys.executable, "-c", SERVER, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+async def described(address: str) -> float:
+    """How long another client waits for an answer."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await ShardNodeStub(channel).Describe(node_pb2.DescribeRequest(shard=SHARD), timeout=10)  # type: ignore[no-untyped-call]
+        return asyncio.get_running_loop().time() - began
+
+
+async def test_a_message_that_no_keyspace_allows_takes_little_and_holds_nobody_up(tmp_path: Path) -> None:
+    with started(tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            address = (await asyncio.to_thread(process.stdout.readline)).strip()
+            await described(address)
+            before = peak(process)
+            async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+                put = node_pb2.PutRequest(shard=SHARD, epoch=1, key="a", value=b"x" * (150 << 20))
+                call = ShardNodeStub(channel).Put(put, timeout=30)  # type: ignore[no-untyped-call]
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "larger than max" in (refused.value.details() or "")
+            assert await described(address) < delay_seconds_max + slack_seconds
+            assert peak(process) - before < memory_bytes_max
+        finally:
+            process.kill()

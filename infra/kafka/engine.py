@@ -3,11 +3,13 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from infra.kafka.appends import Appends
 from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
 from infra.kafka.snapshots import KafkaSnapshots
+from infra.kafka.soundness import faults
 from infra.kafka.topic import PARTITIONS, PREFIX
 from infra.log.ahead import ReadAhead
 from infra.log.engine import Engine
@@ -38,4 +40,5 @@ async def open_kafka(
             )
             for number in range(count)
         }
-        yield Engine(f"Kafka at {bootstrap}, topics {prefix}.*", logs, KafkaSnapshots(bootstrap, prefix))
+        examine = partial(faults, bootstrap, partitions=count, prefix=prefix)
+        yield Engine(f"Kafka at {bootstrap}, topics {prefix}.*", logs, KafkaSnapshots(bootstrap, prefix), examine)

@@ -83,6 +83,25 @@ async def provision(
     return _judged(found, partitions, copies, prefix)
 
 
+async def findings(
+    bootstrap: str, partitions: int, prefix: str = PREFIX, timeout_seconds: float = 30
+) -> list[TopicFinding]:
+    """What is not as it should be with the topics now, vital or not; nothing is created. Raises NotReady when Kafka does not
+    answer.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_seconds * 1000))
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await admin.start()
+            brokers = len((await admin.describe_cluster())["brokers"])
+            found = await _found(admin, prefix)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise NotReady(f"the topics on Kafka at {bootstrap} could not be examined: {error!r}") from error
+    finally:
+        await admin.close()
+    return _found_wrong(found, partitions, min(REPLICATION, brokers), prefix)
+
+
 def check(topic: Topic, found: _Found, partitions: int, replication: int, prefix: str) -> list[TopicFinding]:
     """What is not as it should be with the topic. Pure."""
     name = topic_name(topic.name, prefix)
@@ -106,13 +125,8 @@ def check(topic: Topic, found: _Found, partitions: int, replication: int, prefix
 
 
 def _judged(found: Mapping[str, _Found], partitions: int, replication: int, prefix: str) -> list[TopicFinding]:
-    absent = _Found(0, 0, led=False, settings={})
-    findings = [
-        finding
-        for topic in TOPICS
-        for finding in check(topic, found.get(topic.name, absent), partitions, replication, prefix)
-    ]
-    vital = [finding for finding in findings if finding.vital]
+    wrong = _found_wrong(found, partitions, replication, prefix)
+    vital = [finding for finding in wrong if finding.vital]
     if vital:
         first = vital[0]
         raise NotReady(
@@ -122,7 +136,16 @@ def _judged(found: Mapping[str, _Found], partitions: int, replication: int, pref
             found=first.found,
             wanted=first.wanted,
         )
-    return findings
+    return wrong
+
+
+def _found_wrong(found: Mapping[str, _Found], partitions: int, replication: int, prefix: str) -> list[TopicFinding]:
+    absent = _Found(0, 0, led=False, settings={})
+    return [
+        finding
+        for topic in TOPICS
+        for finding in check(topic, found.get(topic.name, absent), partitions, replication, prefix)
+    ]
 
 
 def _wanted(topic: Topic, replication: int) -> Mapping[str, str]:

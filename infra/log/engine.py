@@ -1,6 +1,6 @@
 """An engine: what stores the log. Embedded (SQLite) or Kafka; everything above sees only this."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +14,11 @@ class PartitionLog(EventLog, Archive, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An open engine: one log per partition, and the snapshots. `description` is for status answers."""
+    """An open engine: one log per partition, and the snapshots. `description` is for status answers. `faults` examines what
+    the log stands on: by partition, why nothing may be written there (None: nobody else can change that).
+    """
 
     description: str
     logs: Mapping[int, PartitionLog]
     snapshots: SnapshotStore
+    faults: Callable[[], Awaitable[Mapping[int, str]]] | None = None

@@ -10,9 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra.kafka.provision import provision
 from infra.kafka.topic_id import topic_id
+from muster.wire.error import NotReady
 from tests.sample import register
 from tests.servers import SharedKafka
-from tests.workers.writer.test_commands_topic import Topic, topic
+from tests.workers.writer.test_commands_topic import Topic, refusals, topic
 from tests.workers.writer.test_writer import Running, until
 from workers.writer import commands_topic as module
 
@@ -81,6 +82,17 @@ async def test_a_topic_that_is_made_anew_during_a_reign_is_noticed(
         await topic_.publish(*(register(name, name) for name in ("b1", "b2", "b3")))
         assert await topic_.heard(3) == ["b1 accepted", "b2 accepted", "b3 accepted"]
         assert "created anew" in (told.writer.commands_detail or "")
+
+
+async def test_who_reads_another_topic_than_it_began_with_begins_anew(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "look_every_seconds", 0.01)
+    async with topic(kafka) as (told, topic_, _):
+        consumed = module.CommandsTopic(kafka.bootstrap, told.writer, refusals(told), topic_.prefix)
+        with pytest.raises(NotReady, match="was created anew"):
+            async with asyncio.timeout(20):
+                await consumed._look("the id of the one before")
 
 
 async def test_commands_that_are_gone_unread_are_counted_and_told(

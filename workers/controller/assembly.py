@@ -31,6 +31,7 @@ from workers.sagas.driver import SagaDriver
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.commands_topic import CommandsTopic
+from workers.writer.log_guard import LogGuard
 from workers.writer.writer import Writer
 
 
@@ -60,6 +61,7 @@ class ControllerParts:
     checker: Checker
     drivers: list[SagaDriver]
     topics: list[CommandsTopic]
+    guard: LogGuard | None
     presence: Presence | None
     projector: Projector | None
     conditions: Conditions
@@ -90,6 +92,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         checker=checker,
         drivers=drivers,
         topics=topics,
+        guard=by_partition.guarded(engine),
         presence=_presence(bootstrap, members, by_partition.writers, settings.prefix),
         projector=projector,
         conditions=conditions,
@@ -131,6 +134,20 @@ class _Partitions:
             # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
             self.executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
             self.snapshotters[number] = Snapshotter(resources.engine.snapshots, partition, views)
+
+    def guarded(self, engine: Engine) -> LogGuard | None:
+        """What looks after the log from here on, and is asked by every writer; None: nobody but us can harm the log."""
+        if engine.faults is None:
+            return None
+        guard = LogGuard(engine.faults, self.wake)
+        for number, writer in self.writers.items():
+            writer.refused = partial(guard.refused, number)
+        return guard
+
+    def wake(self) -> None:
+        """Let every writer look again at whether it should write."""
+        for writer in self.writers.values():
+            writer.wake()
 
     def observe(self, stream: str, command: Command) -> None:
         """Give the command to the writer of the stream's partition."""

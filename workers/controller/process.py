@@ -148,6 +148,9 @@ async def _working(parts: ControllerParts) -> AsyncIterator[None]:
     COLLECTOR.off("recovery")
     await restore_snapshots(parts.snapshotters)
     parts.application.restored()
+    # Before the first writer claims anything: where history has been lost, or is being lost, nothing is added to it.
+    if parts.guard is not None:
+        await parts.guard.look()
     async with asyncio.TaskGroup() as tasks:
         writing = [tasks.create_task(one.run(), name=f"writer {number}") for number, one in parts.writers.items()]
         helping = [tasks.create_task(work, name=name) for name, work in _helpers(parts)]
@@ -174,6 +177,8 @@ def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None
     helpers.append(("conditions", parts.conditions.run()))
     helpers += [("commands", topic.run()) for topic in parts.topics]
     helpers += [("sagas", driver.run()) for driver in parts.drivers]
+    if parts.guard is not None:
+        helpers.append(("log guard", parts.guard.run()))
     if parts.presence is not None:
         helpers.append(("presence", parts.presence.run()))
     if parts.projector is not None:

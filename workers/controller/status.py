@@ -89,6 +89,7 @@ def _partition(views: Views, writer: Writer, snapshotter: Snapshotter) -> dict[s
         "partition": number,
         "state": writer.state,
         "detail": writer.detail,
+        "refused": writer.refused(),
         "term": cursor.term,
         "writer": cursor.writer,
         "position": partition.cursor.position,

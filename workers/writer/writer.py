@@ -54,8 +54,9 @@ class Writer:
     """One partition's follower and, when wanted, writer. `execute` and `prove` may be called by many tasks at once.
 
     `clock` gives the instants of events, `monotonic` the seconds by which leases and reigns are measured. `wanted` says
-    whether this controller should write the partition; it is only a hint, and the log alone decides who may. Everything
-    here runs on one event loop, and `run` is the only task that decides and appends: so no lock is needed.
+    whether this controller should write the partition; it is only a hint, and the log alone decides who may. `refused` may be
+    set: it says why nobody should, as where history would be lost; None: nothing speaks against it. Everything here runs on
+    one event loop, and `run` is the only task that decides and appends: so no lock is needed.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class Writer:
         self.name = name
         self._views = views
         self._follower = LogFollower(log, partition, views)
-        self._wanted = wanted
+        self._asked_for = wanted
+        self.refused: Callable[[], str | None] = lambda: None
         self.observers: list[ReignObserver] = []
         self._clock, self._monotonic = clock, monotonic
         self._queue = CommandQueue(partition.number, reply_timeout_seconds)
@@ -146,6 +148,9 @@ class Writer:
         self._stopping = True
         self._work.set()
 
+    def _wanted(self) -> bool:
+        return self._asked_for() and self.refused() is None
+
     def wake(self) -> None:
         """Look again at whether the partition is wanted."""
         self._work.set()
@@ -155,6 +160,8 @@ class Writer:
             raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
             whose = "is written by another controller" if self.partition.cursor.writer else "is not written yet"
+            if self.refused() is not None:
+                whose = "takes no commands"
             raise NotReady(f"partition {self.number} {whose}: {self.detail}")
         if self.failing is not None:
             raise NotReady(self.failing)
@@ -223,7 +230,8 @@ class Writer:
         cursor = self.partition.cursor
         # Before the first term there is no name to be said.
         reigns = f"writer {cursor.writer} reigns, term {cursor.term}"
-        self.detail = reigns if cursor.writer else "the controllers have yet to agree who writes it; retry"
+        unwritten = "the controllers have yet to agree who writes it; retry"
+        self.detail = self.refused() or (reigns if cursor.writer else unwritten)
         following = asyncio.create_task(self._follower.follow())
         try:
             while not self._wanted() and not self._stopping and not following.done():

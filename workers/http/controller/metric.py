@@ -201,6 +201,7 @@ class Metrics(Collector):
         state = GaugeMetricFamily(
             "muster_partition_state", "1: the state of the partition", labels=["partition", "state"]
         )
+        refused = GaugeMetricFamily("muster_writing_refused", "History would be lost", labels=["partition"])
         whole = self._gateway.status()
         for status in whole.get("partitions", ()):
             labels = [str(status.get("partition"))]
@@ -211,7 +212,8 @@ class Metrics(Collector):
             ahead.add_metric(labels, status.get("log_ahead_seconds", 0.0))
             failures.add_metric(labels, status.get("snapshot_failures", 0))
             lost.add_metric(labels, status.get("commands_lost", 0))
-        found = (window, failing, failures, lost, ahead, state, _conditions(whole.get("conditions", ())))
+            refused.add_metric(labels, float(status.get("refused") is not None))
+        found = (window, failing, failures, lost, refused, ahead, state, _conditions(whole.get("conditions", ())))
         return *found, *_of_clock(whole.get("clock", {}))
 
 

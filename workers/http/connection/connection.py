@@ -13,7 +13,6 @@ import fcntl
 import http
 import sys
 import termios
-from enum import Enum, auto
 from typing import Final
 
 import httptools
@@ -29,12 +28,8 @@ dropped_bytes_max: Final = 1_048_576
 """How much of a body is still taken in once its request was answered, for the sake of the next request on the connection."""
 
 
-class _Stage(Enum):
-    """What the next byte belongs to. In BETWEEN it begins a head."""
-
-    BETWEEN = auto()
-    HEAD = auto()
-    BODY = auto()
+# What the next byte belongs to; in _BETWEEN it begins a head. Plain numbers: an enum's members cost more on every request.
+_BETWEEN, _HEAD, _BODY = range(3)
 
 
 class _Refused(Exception):
@@ -55,11 +50,12 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._keeper, self._limits = keeper, keeper.limits
-        self._stage = _Stage.BETWEEN
+        self._stage = _BETWEEN
         self._deaf = False
-        # Bytes since the head began, or since the body last grew; then the size of what is being parsed; when that was.
+        # Bytes since the head began, or since the body last grew, and the size of what is being parsed.
         self._fed = self._piece = 0
-        self._since = self.loop.time()
+        # When the head began, and when the last byte came.
+        self._began = self._heard = self.loop.time()
         self._dropped = 0
         self._unread, self._unread_since = 0, 0.0
 
@@ -83,8 +79,9 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        if self._stage is _Stage.BETWEEN:
-            self._stage, self._fed, self._since = _Stage.HEAD, 0, self.loop.time()
+        self._heard = self.loop.time()
+        if self._stage == _BETWEEN:
+            self._stage, self._fed, self._began = _HEAD, 0, self._heard
         self._piece = len(data)
         self._fed += self._piece
         try:
@@ -100,19 +97,12 @@ class Connection(HttpToolsProtocol):
     def _check_fed(self) -> None:
         """Bound what the parser keeps before it tells us: a head, or trailers and the extensions of chunks."""
         limits = self._limits
-        if self._stage is _Stage.BETWEEN or self._deaf:
+        if self._stage == _BETWEEN or self._deaf:
             return
         if self._fed > limits.head_bytes_max:
             self._refuse_head("head_bytes_max", limits.head_bytes_max, "bytes")
         elif len(self.headers) > limits.head_fields_max:
             self._refuse_head("head_fields_max", limits.head_fields_max, "fields")
-
-    def on_message_begin(self) -> None:
-        """See httptools."""
-        super().on_message_begin()
-        if self._stage is _Stage.BETWEEN:
-            # A request behind another one, in the same piece.
-            self._stage, self._since = _Stage.HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
         """See httptools."""
@@ -132,12 +122,12 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         # uvicorn would put trailers into the list of headers that the application reads: what a gateway has set would be undone.
         self.headers = []
-        self._stage, self._fed, self._since = _Stage.BODY, 0, self.loop.time()
+        self._stage, self._fed, self._dropped = _BODY, 0, 0
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         super().on_body(body)
-        self._fed, self._since = 0, self.loop.time()
+        self._fed = 0
         if self.cycle.response_complete:
             self._dropped += len(body)
             if self._dropped > dropped_bytes_max:
@@ -145,9 +135,13 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See httptools."""
-        super().on_message_complete()
-        self._stage, self._fed, self._dropped = _Stage.BETWEEN, 0, 0
-        self._since = self.loop.time()
+        # As uvicorn has it, but for upgrades, which nobody here speaks.
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+        # What follows in this piece is not counted as the head that it may be: the next piece begins it.
+        self._stage = _BETWEEN
 
     def look(self, now: float) -> None:
         """End the connection if it has stood still for too long: nothing read of an answer, no head, no byte of a body."""
@@ -155,15 +149,15 @@ class Connection(HttpToolsProtocol):
         if self.flow.write_paused or self.transport.is_closing():
             self._look_at_unread(now)
             return
-        self._unread, still = 0, now - self._since
+        self._unread = 0
         if self._deaf:
             return
-        if self._stage is _Stage.BODY:
+        if self._stage == _BODY:
             # While we do not read, or answers to others are due before, it is not the client that is silent.
-            if still > limits.body_silent_seconds_max and not (self.flow.read_paused or self.pipeline):
+            if now - self._heard > limits.body_silent_seconds_max and not (self.flow.read_paused or self.pipeline):
                 self._refuse_slow("body_silent_seconds_max", limits.body_silent_seconds_max, "no byte of the body came")
         # Between two requests uvicorn's own timer runs.
-        elif still > limits.head_seconds_max and not self._busy and self.timeout_keep_alive_task is None:
+        elif now - self._began > limits.head_seconds_max and not self._busy and self.timeout_keep_alive_task is None:
             self._refuse_slow("head_seconds_max", limits.head_seconds_max, "the head was not complete")
 
     def _look_at_unread(self, now: float) -> None:
@@ -191,12 +185,12 @@ class Connection(HttpToolsProtocol):
         """Take in nothing more; give this answer if it is the request's turn, and close once all is sent that is due."""
         self._deaf = True
         self._keeper.note(limit, value)
-        if self._busy and self._stage is not _Stage.BODY:
+        if self._busy and self._stage != _BODY:
             # The last one that is due says that it is the last.
             self.cycle.keep_alive = False
             return
         # A body that will never be whole: its request is at its turn, waits behind others, or has its answer already.
-        begun = self._stage is _Stage.BODY and (self.cycle.response_started or bool(self.pipeline))
+        begun = self._stage == _BODY and (self.cycle.response_started or bool(self.pipeline))
         if not begun and not self.transport.is_closing():
             self.transport.write(answer)
         self.transport.close()

@@ -39,7 +39,8 @@ async def on_all(sockets: list[socket.socket], attack: Callable[[socket.socket],
         pytest.param(b"GET /", b"a" * 65_536, "head_bytes_max", id="an endless path"),
         pytest.param(GET, b"A: b\r\n" * 10_000, "head_bytes_max", id="headers without end"),
         pytest.param(CHUNKED + b"0\r\nA: ", b"a" * 65_536, "head_bytes_max", id="an endless trailer"),
-        pytest.param(CHUNKED + b"0\r\n", b"A: b\r\n" * 10_000, "head_fields_max", id="trailers without end"),
+        # The fields or the bytes, whichever are too many first: that depends on the pieces in which they come.
+        pytest.param(CHUNKED + b"0\r\n", b"A: b\r\n" * 10_000, "limit=head_", id="trailers without end"),
         pytest.param(CHUNKED + b"1;a=", b"a" * 65_536, "head_bytes_max", id="an endless extension of a chunk"),
     ],
 )

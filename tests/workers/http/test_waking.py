@@ -29,11 +29,11 @@ async def waiting(waking: Waking, count: int) -> tuple[list[int], "asyncio.Futur
     return ran, asyncio.gather(*tasks)
 
 
-async def test_an_answer_goes_out_before_the_many_who_watch() -> None:
+async def test_an_answer_goes_out_before_all_but_a_few_of_the_many_who_watch() -> None:
     ran, ended = await waiting(Waking(), WATCHERS)
     for _ in range(answer_turns - 1):  # Each hop of an answer, from the writer's future to the socket, takes a turn.
         await asyncio.sleep(0)
-    assert ran == []
+    assert len(ran) <= wakes_per_turn
     await ended
     assert len(ran) == WATCHERS
 

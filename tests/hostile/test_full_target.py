@@ -2,14 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from muster import Client, Keyspace
-from muster.wire.error import WriteFailed
 from tests.muster.controller import controller
 from tests.muster.data_node import data_node
+from tests.workers.node.lmdb_node import leave_no_space
 
 
 @pytest.mark.timeout(60)
@@ -29,19 +28,7 @@ async def test_a_move_to_a_full_disk_is_counted_told_and_turned_back(
         async with Keyspace("ks", url) as values:
             for number in range(10):
                 await values.put(f"k{number}", b"x" * 10_000)
-            environment = target.store._env
-            writing = environment.write
-
-            def full(work: Any) -> Any:
-                def bounded(transaction: Any) -> Any:
-                    result = work(transaction)
-                    if transaction.stat(environment.pairs)["entries"] > 0:
-                        raise WriteFailed("the store cannot write: No space left on device")
-                    return result
-
-                return writing(bounded)
-
-            monkeypatch.setattr(environment, "write", full)
+            leave_no_space(monkeypatch, target.store)
             started = await client.shards.move("ks", 0, "n2")
             async with asyncio.timeout(30):
                 async for migration in client.shards.follow(started.migration):

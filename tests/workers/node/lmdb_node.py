@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from infra.shards.copy import prefix
-from muster.wire.error import ShardNotFound
+from infra.shards.store import ShardStore
+from muster.wire.error import ShardNotFound, WriteFailed
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import error_of
 from muster.wire.shards.driver import Extent, Location, ShardId
@@ -87,3 +89,20 @@ class LmdbNode:
 def wire(shard: ShardId) -> node_pb2.Shard:
     """The shard in a request."""
     return node_pb2.Shard(keyspace=shard.keyspace, number=shard.shard)
+
+
+def leave_no_space(monkeypatch: pytest.MonkeyPatch, store: ShardStore) -> None:
+    """From now on, writes that leave pairs in the store fail as on a full disk, and leave nothing."""
+    environment = store._env
+    writing = environment.write
+
+    def full(work: Any) -> Any:
+        def bounded(transaction: Any) -> Any:
+            result = work(transaction)
+            if transaction.stat(environment.pairs)["entries"] > 0:
+                raise WriteFailed("the store cannot write: No space left on device")
+            return result
+
+        return writing(bounded)
+
+    monkeypatch.setattr(environment, "write", full)

@@ -11,7 +11,7 @@ import pytest
 from muster.wire.error import ReadFailed, WriteFailed
 from muster.wire.shards.driver import CopyLimits, Progress
 from tests.drivers.driver_stage import LIMITS, QUICKLY, SHARD
-from tests.workers.node.lmdb_node import LmdbNode
+from tests.workers.node.lmdb_node import LmdbNode, leave_no_space
 from workers.node import throttle
 
 Started = Callable[..., Any]
@@ -50,19 +50,7 @@ async def test_a_copy_onto_a_full_disk_fails_at_once_with_its_cause(started, mon
     source, target = await started("n1", patience_seconds=60.0), await started("n2", patience_seconds=60.0)
     await holding(source, 20, 10_000)
     await target.driver.prepare(SHARD, 2)
-    environment = target.node.store._env
-    writing = environment.write
-
-    def full(work: Any) -> Any:
-        def bounded(transaction: Any) -> Any:
-            result = work(transaction)
-            if transaction.stat(environment.pairs)["entries"] > 0:
-                raise WriteFailed("the store cannot write: No space left on device")
-            return result
-
-        return writing(bounded)
-
-    monkeypatch.setattr(environment, "write", full)
+    leave_no_space(monkeypatch, target.node.store)
     told: list[Progress] = []
     with pytest.raises(WriteFailed, match="No space left"):
         async with asyncio.timeout(10):

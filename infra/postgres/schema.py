@@ -1,6 +1,6 @@
 """A schema as the read models use it: whose it is, its own tables, and the views that readers look at.
 
-<schema>.instances, services, instance_history, healthy_instances   views, what users read
+<schema>.instances, services, instance_history, healthy_instances   views, what users read; see `infra.postgres.view`
 <schema>.instances_r3, …                                            tables, one per projection and revision
 <schema>.live          which revision of a projection its view shows
 <schema>.checkpoint    how far each projection and revision has come in each partition: a log cursor
@@ -9,13 +9,17 @@
 """
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import asyncpg
 
-from infra.postgres.table import ReadTable
+from infra.postgres.table import AnyTable, ReadTable
+from infra.postgres.view import COMMENTS, View, view_of
 from muster.wire.error import Refused
+from projections.data_nodes import DATA_NODES
 from projections.projection import AnyProjection
+from projections.shards import SHARDS
 
 _logger: Final = logging.getLogger("muster.read_store")
 
@@ -69,21 +73,67 @@ async def take(connection: Any, schema: str, purpose: Purpose, *, overwrite: boo
         await connection.execute(f"INSERT INTO {schema}.about (purpose) VALUES ($1)", purpose)
 
 
-async def show(connection: Any, schema: str, table: ReadTable[Any]) -> None:
+async def show(connection: Any, schema: str, table: AnyTable) -> None:
     """Make the projection's view, and the filtered ones of it, show this table."""
-    projection, query = table.projection, f"SELECT {', '.join(table.visible)} FROM {table.full_name}"
-    # The filtered views first: they would keep the plain one from being dropped.
-    for name, (shown, condition) in FILTERED_VIEWS.items():
-        if shown == projection.name and condition in table.visible:
-            await _point(connection, f"{schema}.{name}", f"{query} WHERE {condition}")
-        elif shown == projection.name:
-            await connection.execute(f"DROP VIEW IF EXISTS {schema}.{name}")
-    await _point(connection, table.view, query)
+    projection = table.projection
     await connection.execute(
         f"INSERT INTO {schema}.live VALUES ($1, $2) "
         "ON CONFLICT (projection) DO UPDATE SET revision = excluded.revision",
         *(projection.name, projection.revision),
     )
+    live = await _live(connection, schema)
+    await _show(connection, table, view_of(table, live))
+    # The view of shards joins the table of data nodes: it goes on to the one that is shown now.
+    if projection.name == DATA_NODES.name and live.get(SHARDS.name) == SHARDS.revision:
+        shards = ReadTable(SHARDS, schema)
+        await _show(connection, shards, view_of(shards, live))
+
+
+async def _show(connection: Any, table: AnyTable, view: View) -> None:
+    schema, projection = table.schema, table.projection.name
+    commented = [*_comments(schema, projection, view.columns)]
+    # The filtered views first: they would keep the plain one from being dropped.
+    for name, (shown, condition) in FILTERED_VIEWS.items():
+        if shown == projection and condition in table.visible:
+            await _point(connection, f"{schema}.{name}", view.query(condition))
+            commented += _comments(schema, name, ())
+        elif shown == projection:
+            await connection.execute(f"DROP VIEW IF EXISTS {schema}.{name}")
+    await _point(connection, table.view, view.query())
+    for statement in commented:
+        await connection.execute(statement)
+
+
+def _comments(schema: str, view: str, columns: Iterable[str]) -> Iterator[str]:
+    """What says in the database what the view, and those of its columns, are about."""
+    # PostgreSQL takes no parameters here; the texts are our own, and have no quotes.
+    if view in COMMENTS:
+        yield f"COMMENT ON VIEW {schema}.{view} IS '{COMMENTS[view]}'"
+    for column in columns:
+        if (about := COMMENTS.get(f"{view}.{column}")) is not None:
+            yield f"COMMENT ON COLUMN {schema}.{view}.{column} IS '{about}'"
+
+
+async def show_further(connection: Any, schema: str, table: AnyTable) -> None:
+    """Give the view the columns that it does not have yet: an older muster may have made it."""
+    view = view_of(table, await _live(connection, schema))
+    found = await connection.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+        table.view,
+    )
+    if view.columns.keys() <= {name for (name,) in found}:
+        return
+    try:
+        async with connection.transaction():
+            # As below: a view waits for those who read it, and those who come later wait behind it.
+            await connection.execute("SET LOCAL lock_timeout = '2s'")
+            await _show(connection, table, view)
+    except asyncpg.LockNotAvailableError as error:
+        _logger.warning("the view of %s is in use, and stays as it is: %s", table.projection.name, error)
+
+
+async def _live(connection: Any, schema: str) -> dict[str, int]:
+    return dict(await connection.fetch(f"SELECT projection, revision FROM {schema}.live"))
 
 
 async def _point(connection: Any, view: str, query: str) -> None:

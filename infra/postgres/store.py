@@ -13,8 +13,8 @@ import asyncpg
 
 from infra.log.port import START, Cursor
 from infra.postgres.connections import Connections
-from infra.postgres.schema import Purpose, drop_older, show, take
-from infra.postgres.table import ReadTable
+from infra.postgres.schema import Purpose, drop_older, show, show_further, take
+from infra.postgres.table import AnyTable, ReadTable
 from muster.wire.error import Fenced, NotReady
 from projections.projection import AnyProjection, Key
 
@@ -57,7 +57,7 @@ class ReadStore:
             raise ValueError(f"{schema!r} is no schema name: lower-case letters, digits and underscores")
         self.schema = schema
         self._connections = Connections(dsn, connections_max, statement_timeout_seconds)
-        self._tables: dict[tuple[str, int], ReadTable[Any]] = {}
+        self._tables: dict[tuple[str, int], AnyTable] = {}
 
     async def __aenter__(self) -> "ReadStore":
         return self
@@ -98,9 +98,10 @@ class ReadStore:
         if live is None:
             await show(connection, self.schema, table)
         if live == projection.revision:
+            await show_further(connection, self.schema, table)
             await drop_older(connection, self.schema, projection)
 
-    def table(self, projection: AnyProjection) -> ReadTable[Any]:
+    def table(self, projection: AnyProjection) -> AnyTable:
         """The projection's table."""
         known = self._tables.get((projection.name, projection.revision))
         if known is None or known.projection is not projection:
@@ -175,7 +176,7 @@ class ReadStore:
                 position=old.position,
             )
 
-    async def _write(self, connection: Any, table: ReadTable[Any], partition: int, changes: Changes) -> None:
+    async def _write(self, connection: Any, table: AnyTable, partition: int, changes: Changes) -> None:
         options = {"columns": table.columns, "format": "text", "encoding": "utf-8"}
         # COPY cannot replace rows. New ones go straight into the table, changed ones by way of a temporary table.
         if changes.added:

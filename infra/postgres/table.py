@@ -81,6 +81,11 @@ class ReadTable(Generic[Row]):
         )
         self.delete = f"DELETE FROM {self.full_name} t USING {wanted} AS w({', '.join(keys)}) WHERE {same}"
 
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """The names of what the column `rest` holds of a row, in its order."""
+        return tuple(column.name for column in self._layout.rest)
+
     def key_arrays(self, keys: Sequence[Key]) -> list[list[str]]:
         """The keys, column by column."""
         return [list(column) for column in zip(*keys, strict=True)]
@@ -128,6 +133,10 @@ class ReadTable(Generic[Row]):
             raise Corrupt(f"a row of {self.full_name} cannot be read: {error}; rebuild") from None
         values = [value(column) for value, column in zip(self._values, columns, strict=True)]
         return key, self._layout.row(key, values, rest)
+
+
+AnyTable = ReadTable[Any]
+"""A table, whatever the rows of its projection are."""
 
 
 def _tuple_of(kinds: Sequence[Any]) -> Any:

@@ -95,10 +95,11 @@ class ShardControl:
         *,
         owner: str | None = None,
         status: Status | None = None,
+        unavailable: bool | None = None,
         consistency: Consistency = "session",
     ) -> Page[Shard]:
-        """The keyspace's shards that match. Raises KeyspaceNotFound."""
-        query = {"owner": owner, "status": status}
+        """The keyspace's shards that match; `unavailable`: those that nobody serves, or the others. Raises KeyspaceNotFound."""
+        query = {"owner": owner, "status": status, "unavailable": unavailable}
         return await self._read(SHARD_PAGE, ("keyspaces", keyspace, "shards"), query, consistency)
 
     async def route(self, keyspace: str, key: str, *, consistency: Consistency = "session") -> Route:

@@ -141,8 +141,11 @@ class ShardRouter:
         if place.address:
             return self.channels.at(place.address)
         if not self.map.addresses:
-            raise NoShardsAvailable(f"no shard of {self.keyspace} has an owner", keyspace=self.keyspace)
-        raise DataUnavailable(f"{self.keyspace}/{place.shard} has no owner")
+            why = f"; {self.keyspace}/{place.shard}: {place.cause}" if place.cause else ""
+            raise NoShardsAvailable(
+                f"no shard of {self.keyspace} has an owner that serves it{why}", keyspace=self.keyspace
+            )
+        raise DataUnavailable(f"{self.keyspace}/{place.shard}: {place.cause or 'it has no owner'}")
 
     def heed(self, tried: Place, error: MusterError) -> None:
         """Count the failure and learn from it, or raise it when trying again cannot help."""
@@ -164,6 +167,9 @@ class ShardRouter:
         why = why or ("the client was closed" if self._closed else f"nobody served it within {self.hold_seconds:g} s")
         detail = f"{self.keyspace}/{shard}: {why}" + (f"; last: {trouble.detail}" if trouble is not None else "")
         place = self.map[shard]
+        # Unless what was tried last has said it already.
+        if place.cause and place.cause not in detail:
+            detail += f"; {place.cause}"
         facts: dict[str, str | int | None] = {"keyspace": self.keyspace, "shard": shard}
         facts |= {"epoch": place.epoch, "owner": place.owner or None, "write_id": write_id}
         if write_id is not None and unknown:

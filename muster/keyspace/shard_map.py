@@ -15,7 +15,7 @@ import orjson
 
 
 class Place(NamedTuple):
-    """Where a shard is served, and with which epoch; without an `address` no node serves it."""
+    """Where a shard is served, and with which epoch; without an `address` no node serves it. `cause`: why its owner does not."""
 
     shard: int
     epoch: int = 0
@@ -23,6 +23,7 @@ class Place(NamedTuple):
     address: str = ""
     status: str = "inactive"
     fenced: bool = False
+    cause: str = ""
 
     def is_behind(self, other: "Place") -> bool:
         """Whether the other is served elsewhere, or with a newer epoch."""
@@ -82,9 +83,12 @@ class ShardMap:
 
 
 def _is_freed(before: Place, place: Place) -> bool:
-    return (before.fenced and not place.fenced) or (before.status == "inactive" != place.status)
+    # Or its owner is back, or has opened it.
+    came = (before.cause and not place.cause) or before.status == "inactive" != place.status
+    return bool((before.fenced and not place.fenced) or came)
 
 
 def _place(item: dict[str, Any]) -> Place:
     owner, address = item["owner"] or "", item["address"] or ""
-    return Place(item["shard"], item["epoch"], owner, address, item["status"], item["fenced"])
+    cause = item.get("cause") or ""
+    return Place(item["shard"], item["epoch"], owner, address, item["status"], item["fenced"], cause)

@@ -205,6 +205,16 @@ async def content(connection: Any) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def as_then(now: dict[str, list[dict[str, Any]]], then: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The rows with the columns that the first release knew; views may have been given more."""
+    found = {}
+    for name, rows in now.items():
+        known = set().union(*then[name]) if then[name] else set()
+        plain = [{column: value for column, value in row.items() if column in known} for row in rows]
+        found[name] = sorted(plain, key=lambda row: json.dumps(row, sort_keys=True))
+    return found
+
+
 async def written(connection: Any) -> dict[str, dict[str, str]]:
     """By table and row's content, which transaction wrote it."""
     return {
@@ -235,7 +245,8 @@ async def test_the_projector_goes_on_from_the_tables_of_the_first_one(database: 
         tables, before = await relations(connection), await written(connection)
         async with controller(data, "--postgres", database) as api:
             await caught_up(api)
-        assert await content(connection) == recorded("postgres_answers.json")
+        golden = recorded("postgres_answers.json")
+        assert as_then(await content(connection), golden) == golden
         # Nothing was built anew: the tables are the same, and what the rest of the log did not change nobody has written.
         assert await relations(connection) == tables
         after = await written(connection)

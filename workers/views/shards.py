@@ -9,7 +9,7 @@ from typing import Any, Final
 from domain.message import Recorded
 from domain.saga import Saga
 from domain.shards import cluster
-from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeRejoined, NodeRemoved
+from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved, NodeReturned
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name_of
@@ -96,6 +96,8 @@ class ShardViews:
                 changed.nodes.add(event.node)
             if isinstance(event, NodeJoined | NodeRejoined | NodeRemoved):
                 self._relocated(event.node, changed)
+            elif isinstance(event, NodeLost | NodeReturned):
+                self._owns_changed(event.node, changed)
 
     def _saga(self, recorded: Recorded, saga: Saga, changed: ShardsChanged) -> None:
         id_ = recorded.stream
@@ -136,12 +138,16 @@ class ShardViews:
 
     def _relocated(self, node: str, changed: ShardsChanged) -> None:
         """The node has another address: what shows addresses has changed too."""
-        for name, keyspace in self.keyspaces.items():
-            changed.shards.update((name, shard.id) for shard in keyspace.shards.values() if shard.owner == node)
+        self._owns_changed(node, changed)
         for tasks in self.tasks.values():
             for task in tasks.values():
                 if node in (task.params.get("source"), task.params.get("owner")):
                     changed.tasks.add((task.node, task.id))
+
+    def _owns_changed(self, node: str, changed: ShardsChanged) -> None:
+        """What the node owns is shown otherwise now: its address, or whether anybody serves it."""
+        for name, keyspace in self.keyspaces.items():
+            changed.shards.update((name, shard.id) for shard in keyspace.shards.values() if shard.owner == node)
 
     def restore(self, streams: Mapping[str, Any], migrations: Sequence[MigrationRow], at: datetime) -> None:
         """Take over what a partition's snapshot holds: its states, and the rows of its migrations. `at`: its last instant."""

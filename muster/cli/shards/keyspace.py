@@ -1,6 +1,6 @@
 """Commands about keyspaces: keyspace create|assign, keyspaces, shards, route, pin, unpin."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -9,22 +9,33 @@ from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.registry.answers import Written
-from muster.wire.shards.answers import KEYSPACES, Shard, Status
+from muster.wire.shards.answers import KEYSPACES, Route, Shard
 
 if TYPE_CHECKING:
     from muster.client.client import Client
+    from muster.wire.shards.answers import Status
 
-_COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red"}
+_COLOURS: Final = {"active": "green", "migrating": "yellow", "inactive": "red", "unavailable": "red"}
+
+
+def _status(shard: Shard | Route) -> str:
+    return "unavailable" if shard.unavailable else shard.status
+
+
 _SHARDS: Final[list[TableColumn[Shard]]] = columns(
     "shard",
     TableColumn("OWNER", lambda row: row.owner or "-"),
-    TableColumn("ADDRESS", lambda row: row.address or "-"),
+    # The address of who serves nothing would send people there.
+    TableColumn("ADDRESS", lambda row: (row.address if row.cause is None else None) or "-"),
     "epoch",
-    TableColumn("STATUS", lambda row: coloured(row.status + (", fenced" if row.fenced else ""), _COLOURS[row.status])),
+    TableColumn(
+        "STATUS", lambda row: coloured(_status(row) + (", fenced" if row.fenced else ""), _COLOURS[_status(row)])
+    ),
     "pinned",
     TableColumn("MOVE", lambda row: f"to {row.target} ({row.migration})" if row.migration else ""),
     "first_hash",
     "last_hash",
+    "cause",
 )
 
 
@@ -94,18 +105,23 @@ def assign(remote: Remote, keyspace: str, nodes: str | None, reason: str | None)
 keyspaces: Final = listing(
     KEYSPACES,
     "List the keyspaces, with their shards counted by status.",
-    columns("keyspace", "shards", "active", "migrating", "inactive", "moves", "cleanups"),
+    columns("keyspace", "shards", "active", "migrating", "inactive", "unavailable", "moves", "cleanups"),
 )
 
 
 @click.command()
 @click.argument("keyspace")
 @click.option("--owner", metavar="NODE")
-@click.option("--status", type=click.Choice(["active", "migrating", "inactive"]))
+@click.option("--status", type=click.Choice(["active", "migrating", "inactive", "unavailable"]))
 @remote
-def shards(remote: Remote, keyspace: str, owner: str | None, status: Status | None) -> None:
+def shards(remote: Remote, keyspace: str, owner: str | None, status: str | None) -> None:
     """List the shards of KEYSPACE: who owns them, with which epoch."""
-    page = remote.call(lambda client: client.shards.shard_map(keyspace, owner=owner, status=status))
+    # Given together, the two mean what the column shows: one that nobody serves is not shown as active.
+    unavailable = None if status in (None, "inactive") else status == "unavailable"
+    of_keyspace = None if status == "unavailable" else cast("Status | None", status)
+    page = remote.call(
+        lambda client: client.shards.shard_map(keyspace, owner=owner, status=of_keyspace, unavailable=unavailable)
+    )
     show_page(remote, page, _SHARDS)
 
 
@@ -119,8 +135,8 @@ def route(remote: Remote, keyspace: str, key: str) -> None:
     if remote.json:
         show(found)
         return
-    where = f"{found.owner} at {found.address or 'no known address'}" if found.owner else "nobody"
-    say(f"{keyspace}/{found.shard}, {found.status}: {where}, epoch {found.epoch} (hash {found.hash})")
+    where = found.cause or (f"{found.owner} at {found.address or 'no known address'}" if found.owner else "nobody")
+    say(f"{keyspace}/{found.shard}, {_status(found)}: {where}, epoch {found.epoch} (hash {found.hash})")
 
 
 @click.command()

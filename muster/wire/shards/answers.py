@@ -15,7 +15,9 @@ Status = Literal["active", "migrating", "inactive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyspaceState:
-    """A keyspace and its shards by status. `cleanups`: copies that have to go, now or later; `moves`: begun so far."""
+    """A keyspace and its shards by status. `cleanups`: copies that have to go, now or later; `moves`: begun so far.
+    `unavailable`: how many of the active and migrating ones nobody serves.
+    """
 
     keyspace: str
     shards: int
@@ -26,12 +28,14 @@ class KeyspaceState:
     shard_bytes_max: int
     cleanups: int
     moves: int
+    unavailable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """A shard: who owns it with which epoch. `fenced`: it takes no writes just now; `migration`: the move to `target`;
-    `first_hash` and `last_hash`: of the keys in it, 16 hex digits.
+    `first_hash` and `last_hash`: of the keys in it, 16 hex digits; `unavailable`: nobody serves it, though its status is
+    active or migrating; `cause`: why its owner serves nothing.
     """
 
     keyspace: str
@@ -47,11 +51,13 @@ class Shard:
     # Text, because many readers of JSON cannot hold a number of 64 bits.
     first_hash: str = ""
     last_hash: str = ""
+    unavailable: bool = False
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a key is: its hash, its shard, and who owns that."""
+    """Where a key is: its hash, its shard, and who owns that. `unavailable` and `cause` are the shard's."""
 
     keyspace: str
     key: str
@@ -61,6 +67,8 @@ class Route:
     address: str | None
     epoch: int
     status: Status
+    unavailable: bool = False
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

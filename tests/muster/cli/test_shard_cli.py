@@ -298,6 +298,28 @@ def test_a_cluster_goes_on_when_each_of_its_processes_was_killed_and_started_aga
 
 
 @pytest.mark.process
+def test_shards_of_a_node_that_is_gone_are_shown_as_unavailable_with_the_cause_and_no_address(tmp_path: Path):
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start()
+        cluster.nodes["n1"].kill()
+        cluster.until(lambda: cluster.told("keyspaces")["items"][0]["unavailable"] == SHARDS)
+        for cause in "the lease of its owner n1 has run out", "its owner n1 is not in the cluster":
+            lines = cluster.shown("shards", "users", "--status", "unavailable").splitlines()
+            assert len(lines) == 1 + SHARDS
+            assert all(line.split()[:5] == [str(n), "n1", "-", "1", "unavailable"] for n, line in enumerate(lines[1:]))
+            assert all(line.rstrip().endswith(cause) for line in lines[1:])
+            assert cluster.told("shards", "users", "--status", "active")["items"] == []
+            assert cause in cluster.shown("route", "users", "alice")
+            refused = cluster.run("put", "users", "alice", "1", "--timeout", "1")
+            assert refused.exit_code != 0
+            assert cause in refused.stderr
+            cluster.run("node", "remove", "n1", "--force")
+    finally:
+        cluster.kill()
+
+
+@pytest.mark.process
 def test_a_source_that_hangs_for_longer_than_its_lease_is_fenced_when_it_wakes_and_loses_no_write(tmp_path: Path):
     cluster = Cluster(tmp_path)
     source = cluster.nodes["n1"]

@@ -58,6 +58,13 @@ def test_a_shard_is_freed_by_the_end_of_its_fence_and_not_by_its_beginning():
     assert take(told, "delta", item(1, 1)) == {1}
 
 
+def test_a_shard_is_freed_when_its_owner_is_back_and_not_when_it_goes():
+    told = map_of(item(0, 1), item(1, 1))
+    assert take(told, "delta", item(0, 1, unavailable=True, cause="it is away")) == set()
+    assert told[0].cause == "it is away"
+    assert take(told, "delta", item(0, 1)) == {0}
+
+
 def test_addresses_are_those_in_use():
     told = map_of(item(0, 1, "n1"), item(1, 1, None))
     assert told.addresses == {"n1:1"}

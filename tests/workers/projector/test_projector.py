@@ -13,12 +13,18 @@ import pytest
 from hypothesis import given, settings
 
 from domain.message import Recorded
-from domain.registry.instance import InstanceDeregistered, InstanceDrainStarted, InstanceHealthChanged
+from domain.registry.instance import (
+    InstanceDeregistered,
+    InstanceDrainStarted,
+    InstanceHealthChanged,
+    InstanceMaintenanceSet,
+)
 from infra.local.postgres import LocalPostgres
 from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
 from infra.postgres.schema import SchemaTaken
 from infra.postgres.store import Changes, Overtaken, ReadStore
+from infra.postgres.view import COMMENTS
 from muster.wire.error import NotReady
 from projections.catalogue import PROJECTIONS
 from projections.instances import INSTANCES
@@ -136,6 +142,32 @@ async def test_users_can_join_the_tables(database: str) -> None:
     ]
     assert await sql(database, "SELECT instance FROM muster.healthy_instances") == [("i0",)]
     assert await sql(database, "SELECT events FROM muster.instance_history WHERE instance = 'i2'") == [(2,)]
+
+
+async def test_sql_users_see_who_has_marked_an_instance_why_and_since_when(database: str) -> None:
+    history = await some_history(2)
+    await history.add((ORDERS, InstanceMaintenanceSet(instance="i1")))
+    marked = history.recorded[-1]
+    async with ReadStore(database) as store:
+        await caught_up(store, history)
+    of_mark = "maintenance_by, maintenance_reason, maintenance_since"
+    found = await sql(database, f"SELECT maintenance, {of_mark} FROM muster.instances ORDER BY instance")
+    assert found == [(False, None, None, None), (True, marked.actor, marked.reason, marked.at)]
+    assert await sql(database, "SELECT DISTINCT draining_by FROM muster.instances") == [(None,)]
+
+
+async def test_each_view_and_each_column_that_has_a_comment_is_there(database: str) -> None:
+    async with ReadStore(database) as store:
+        await store.prepare(PROJECTIONS)
+    of_views = "SELECT relname::text, obj_description(oid) FROM pg_class WHERE relkind = 'v'"
+    of_columns = (
+        "SELECT c.relname || '.' || a.attname, col_description(c.oid, a.attnum) FROM pg_class c "
+        "JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relkind = 'v'"
+    )
+    ours = " AND relnamespace = 'muster'::regnamespace"
+    found = dict(await sql(database, of_views + ours)) | dict(await sql(database, of_columns + ours))
+    assert {name: about for name, about in found.items() if about is not None} == COMMENTS
+    assert {name for name, about in found.items() if about is None and "." not in name} == set()
 
 
 async def test_killed_at_any_moment_it_counts_each_event_once(database: str) -> None:

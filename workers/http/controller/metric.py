@@ -21,6 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from domain.shards.shard import Status
+from projections.availability import unavailable
 from workers.gateway import CONDITION_KINDS, Gateway
 from workers.http.connection.keeper import Keeper
 from workers.http.watch.subscribers import Audience
@@ -157,11 +159,15 @@ class Metrics(Collector):
         views = self._gateway.views.shards
         statuses = Tally(shard.status for space in views.keyspaces.values() for shard in space.shards.values())
         # Shards that were never assigned have no entry among `shards`; they are inactive too.
-        untouched = sum(space.count - len(space.shards) for space in views.keyspaces.values())
+        statuses["inactive"] += sum(space.count - len(space.shards) for space in views.keyspaces.values())
+        unserved = sum((unavailable(space, views.cluster) for space in views.keyspaces.values()), Tally[Status]())
+        # Each shard counts once: an active one that nobody serves is no active one to whom an alert wakes.
+        statuses -= unserved
         shards = GaugeMetricFamily("muster_shards", "Shards of all keyspaces", labels=["status"])
         # All statuses, also those that no shard has now: a series that vanishes would look like a lack of data.
         for status in ("active", "migrating", "inactive"):
-            shards.add_metric([status], statuses[status] + (untouched if status == "inactive" else 0))
+            shards.add_metric([status], statuses[status])
+        shards.add_metric(["unavailable"], unserved.total())
         standings = Tally("paused" if row.paused else row.standing for row in views.migrations.values())
         migrations = GaugeMetricFamily("muster_migrations", "Migrations that are remembered", labels=["standing"])
         for standing in ("running", "retrying", "paused", "blocked", "ended"):

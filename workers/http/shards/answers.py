@@ -12,6 +12,7 @@ from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace
 from muster.wire.shards.key import hash_range, key_hash, shard_of
 from muster.wire.stream import MIGRATION, saga_name_of
+from projections.availability import cause_of, is_unavailable, unavailable
 from projections.migrations import MigrationRow
 from sagas.tasks import TaskRow
 from workers.http.sagas.answers import Item, standing_item, steps_of
@@ -20,7 +21,7 @@ from workers.views.shards import ShardViews
 _PROGRESS: Final = ("bytes", "bytes_total", "records", "lag_records", "bytes_per_second", "seconds_left")
 
 
-def keyspace_item(name: str, keyspace: Keyspace) -> Item:
+def keyspace_item(name: str, keyspace: Keyspace, cluster: Cluster) -> Item:
     """A keyspace: its shards by status, limits, open clean-up intents, and how many moves it has had."""
     statuses = Counter(shard.status for shard in keyspace.shards.values())
     return {
@@ -30,6 +31,7 @@ def keyspace_item(name: str, keyspace: Keyspace) -> Item:
         "migrating": statuses["migrating"],
         # Shards that were never assigned have no entry among `shards`; they are inactive too.
         "inactive": keyspace.count - statuses["active"] - statuses["migrating"],
+        "unavailable": unavailable(keyspace, cluster).total(),
         "value_bytes_max": keyspace.limits.value_bytes_max,
         "shard_bytes_max": keyspace.limits.shard_bytes_max,
         "cleanups": len(keyspace.cleanups),
@@ -42,6 +44,7 @@ def shard_item(name: str, keyspace: Keyspace, number: int, cluster: Cluster) -> 
     shard = keyspace.shard(number)
     # Given as text: numbers of 64 bits lose digits in readers of JSON that take all numbers for floats.
     first, last = hash_range(number, keyspace.count)
+    cause = cause_of(shard.owner, cluster)
     return {
         "keyspace": name,
         "shard": number,
@@ -49,6 +52,8 @@ def shard_item(name: str, keyspace: Keyspace, number: int, cluster: Cluster) -> 
         "address": _address(cluster, shard.owner),
         "epoch": shard.epoch,
         "status": shard.status,
+        "unavailable": is_unavailable(shard.status, cause),
+        "cause": cause,
         "fenced": shard.fenced,
         "migration": shard.migration,
         "target": shard.target,
@@ -61,6 +66,7 @@ def shard_item(name: str, keyspace: Keyspace, number: int, cluster: Cluster) -> 
 def route_item(name: str, keyspace: Keyspace, key: str, cluster: Cluster) -> Item:
     """Where a key is served. Raises InvalidShardKey."""
     shard = keyspace.shard(shard_of(key, keyspace.count))
+    cause = cause_of(shard.owner, cluster)
     return {
         "keyspace": name,
         "key": key,
@@ -70,6 +76,8 @@ def route_item(name: str, keyspace: Keyspace, key: str, cluster: Cluster) -> Ite
         "address": _address(cluster, shard.owner),
         "epoch": shard.epoch,
         "status": shard.status,
+        "unavailable": is_unavailable(shard.status, cause),
+        "cause": cause,
     }
 
 

@@ -43,6 +43,7 @@ class ShardListQuery(Reading):
 
     owner: Annotated[Name | None, Field(description="Only this node's")] = None
     status: Annotated[Status | None, Field(description="Only those")] = None
+    unavailable: Annotated[bool | None, Field(description="Only those that nobody serves, or only the others")] = None
 
 
 class RouteQuery(Reading):
@@ -133,15 +134,16 @@ class Keyspaces:
         """All keyspaces, by name."""
         partitions = tuple(range(self.gateway.partitions))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
-        keyspaces = sorted(self.gateway.views.shards.keyspaces.items())
-        items = [keyspace_item(name, keyspace) for name, keyspace in keyspaces]
+        views = self.gateway.views.shards
+        items = [keyspace_item(name, space, views.cluster) for name, space in sorted(views.keyspaces.items())]
         return self.reader.listing(orjson.dumps(items), partitions)
 
     async def one(self, request: Request) -> Reply:
         """One keyspace."""
         name, keyspace, partitions = await self._settled(request, request.reading())
         version = (b"etag", b'"%d"' % (keyspace.version - 1))
-        return self.reader.whole(keyspace_item(name, keyspace), partitions, [version])
+        item = keyspace_item(name, keyspace, self.gateway.views.shards.cluster)
+        return self.reader.whole(item, partitions, [version])
 
     async def shards(self, request: Request) -> Reply:
         """The keyspace's shards that match, by number."""
@@ -159,8 +161,11 @@ class Keyspaces:
         found = self.gateway.views.shards.cluster
         for number in range(keyspace.count):
             shard = keyspace.shard(number)
-            if query.owner in (None, shard.owner) and query.status in (None, shard.status):
-                yield orjson.dumps(shard_item(name, keyspace, number, found), option=JSON_OPTIONS)
+            if query.owner not in (None, shard.owner) or query.status not in (None, shard.status):
+                continue
+            item = shard_item(name, keyspace, number, found)
+            if query.unavailable in (None, item["unavailable"]):
+                yield orjson.dumps(item, option=JSON_OPTIONS)
 
     async def route(self, request: Request) -> Reply:
         """Where a key is served."""

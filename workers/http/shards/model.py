@@ -30,17 +30,20 @@ class AssignBody(AssignShards):
     nodes: Nodes | None = None  # type: ignore[assignment]
 
 
-KeyspaceItem: Final = shape(answers.KeyspaceState, "KeyspaceItem")
+KeyspaceItem: Final = shape(answers.KeyspaceState, "KeyspaceItem", unavailable=(int, 0))
 KeyspaceList: Final = list_of(KeyspaceItem, "Keyspaces.")
 ShardItem: Final = shape(
     answers.Shard,
     "ShardItem",
-    "A shard: who owns it with which epoch. `fenced`: it takes no writes just now; it owns the hashes from first to last.",
+    "A shard: who owns it with which epoch. `fenced`: it takes no writes just now; it owns the hashes from first to last. "
+    "`unavailable`: nobody serves it, though its status is active or migrating; `cause`: why its owner serves nothing.",
     first_hash=Hash,
     last_hash=Hash,
+    unavailable=(bool, False),
+    cause=(str | None, None),
 )
 ShardList: Final = list_of(ShardItem, "Shards.")
-RouteItem: Final = shape(answers.Route, "RouteItem", hash=Hash)
+RouteItem: Final = shape(answers.Route, "RouteItem", hash=Hash, unavailable=(bool, False), cause=(str | None, None))
 NodeItem: Final = shape(answers.Node, "NodeItem", drain_waits_for=(str | None, None))
 NodeList: Final = list_of(NodeItem, "Data nodes.")
 SlotsItem: Final = shape(answers.MoveSlots, "SlotsItem")

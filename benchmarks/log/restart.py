@@ -18,7 +18,7 @@ from benchmarks.pace import PACE
 from benchmarks.registry.http import populate
 from benchmarks.table import Row, at_most
 from infra.kafka.topic import SNAPSHOTS
-from infra.sqlite.engine import SNAPSHOT_FILE
+from infra.sqlite.folder import SNAPSHOT_FILE
 
 EVENTS: Final = 1_000_000
 REGISTRATIONS: Final = 100_000

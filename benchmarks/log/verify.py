@@ -12,7 +12,7 @@ from benchmarks.bench import EMBEDDED, Bench, Place
 from benchmarks.log.restart import EVENTS, REGISTRATIONS
 from benchmarks.process import python, watched
 from benchmarks.table import Row, at_least
-from infra.sqlite.engine import LOG_FILE
+from infra.sqlite.folder import LOG_FILE
 
 
 def run(bench: Bench) -> Iterator[Row]:

@@ -34,6 +34,10 @@ class NothingStored(PersistenceError):
     """A recorder could not store the records, and is sure that none of them is there."""
 
 
+class Damaged(PersistenceError):
+    """What a recorder has stored cannot be read any more, now or later."""
+
+
 class RecorderLog:
     """One partition in a recorder.
 
@@ -78,6 +82,8 @@ class RecorderLog:
                 await self._insert([marker])
             except IntegrityError:
                 continue
+            except Damaged as error:
+                raise self._corrupt(marker.originator_version, str(error)) from error
             except PersistenceError as error:
                 # Should it be stored all the same, it is a term of ours without a record: the next claim reads past it.
                 raise StorageFailed(f"partition {self.partition} cannot be written: {error}") from error
@@ -121,20 +127,36 @@ class RecorderLog:
     async def read(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.read`."""
         await self._check(after)
-        end = await self._last_position()
-        chain, position = Chain(self.partition, after), after.position
-        while position < end:
-            records = await self._records(position, min(end, position + self._read_records_max))
+        end = await self._known_end()
+        chain, position, step = Chain(self.partition, after), after.position, self._read_records_max
+        while end is None or position < end:
+            to = position + step
+            try:
+                records = await self._records(position, to if end is None else min(end, to))
+            except Corrupt as error:
+                # Of the stretch with the damage each record by itself: all that stands before it is handed out.
+                if step > 1:
+                    step = 1
+                    continue
+                raise self._corrupt(position + 1, str(error.context["reason"])) from error
             for batch in chain.follow(records):
                 yield batch
             # The chain sees only what is there. Without this, a gap as long as a step would keep us asking for ever.
             if not records:
-                missing = position + 1
-                reason = f"record {missing} is missing"
-                detail = f"partition {self.partition} is damaged at position {missing}: {reason}"
-                raise Corrupt(detail, partition=self.partition, position=missing, reason=reason)
+                raise self._corrupt(position + 1, f"record {position + 1} is missing")
             position = records[-1][0]
         chain.end()
+
+    async def _known_end(self) -> int | None:
+        """The position of the last record; None: damage lies before it, and what stands before that can be read all the same."""
+        try:
+            return await self._last_position()
+        except Corrupt:
+            return None
+
+    def _corrupt(self, position: int, reason: str) -> Corrupt:
+        detail = f"partition {self.partition} is damaged at position {position}: {reason}"
+        return Corrupt(detail, partition=self.partition, position=position, reason=reason)
 
     async def tail(self, after: Cursor) -> AsyncGenerator[Batch, None]:
         """See `EventLog.tail`."""
@@ -199,6 +221,9 @@ class RecorderLog:
     async def _read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await _run(self._read_thread, partial(function, *args, **kwargs))
+        except Damaged as error:
+            detail = f"partition {self.partition} is damaged: {error}"
+            raise Corrupt(detail, partition=self.partition, reason=str(error)) from error
         except PersistenceError as error:
             raise StorageFailed(f"partition {self.partition} cannot be read: {error}") from error
 

@@ -7,14 +7,19 @@ one state of it: readers do not stop a writer in SQLite's WAL mode. The copy has
 folder that nobody takes for a backup.
 """
 
+import logging
 import os
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
-from infra.sqlite.engine import ENGINE_FILE, LOG_FILE, SNAPSHOT_FILE
+from infra.sqlite.failure import is_damage, reason
+from infra.sqlite.folder import ENGINE_FILE, LOG_FILE, SNAPSHOT_FILE, damaged
 from muster.wire.error import NotReady, Refused
+
+_LOG: Final = logging.getLogger("muster.log")
 
 
 class BackupRefused(Refused):
@@ -24,24 +29,22 @@ class BackupRefused(Refused):
 def copied(folder: Path, target: Path) -> Path:
     """Copy the data folder to a folder beside `target`, which it is to become; see `named`. Blocks.
 
-    Raises BackupRefused (there is something at the target already) and NotReady (the folder holds no log, or cannot be read).
+    Raises BackupRefused (there is something at the target already, or it cannot be made), NotReady (the folder holds no log, or
+    cannot be read) and Corrupt (its log is damaged).
     """
     if not (folder / LOG_FILE).exists():
         raise NotReady(f"{folder} holds no log of muster; name the data folder with --data")
     _check_empty(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    # Of a copy that was cut off: nobody else gives a folder this name.
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = _made(target)
     try:
-        for name in (SNAPSHOT_FILE, LOG_FILE):
-            if (folder / name).exists():
-                _copy(folder / name, partial / name)
+        _copy_snapshots(folder / SNAPSHOT_FILE, partial / SNAPSHOT_FILE)
+        _copy(folder / LOG_FILE, partial / LOG_FILE)
         if (folder / ENGINE_FILE).exists():
             shutil.copyfile(folder / ENGINE_FILE, partial / ENGINE_FILE)
     except sqlite3.Error as error:
         discard(partial)
+        if is_damage(error):
+            raise damaged(folder / LOG_FILE, error) from error
         raise NotReady(f"{folder} could not be copied: {error}") from error
     except BaseException:
         discard(partial)
@@ -68,11 +71,34 @@ def discard(partial: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
+def _made(target: Path) -> Path:
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Of a copy that was cut off: nobody else gives a folder this name.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    except OSError as error:
+        raise BackupRefused(f"{target} cannot be made: {error.strerror}") from error
+    return partial
+
+
 def _check_empty(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise BackupRefused(f"{target} is a file; name a folder that is empty or not there yet")
     if target.exists() and any(target.iterdir()):
         raise BackupRefused(f"{target} is not empty; name a folder that is empty or not there yet")
+
+
+def _copy_snapshots(source: Path, target: Path) -> None:
+    """Copy them if they can be read: they only make a start faster, and what restores them does without."""
+    if not source.exists():
+        return
+    try:
+        _copy(source, target)
+    except sqlite3.Error as error:
+        _LOG.warning("the backup has no snapshots, and the log in it is whole without: %s: %s", source, reason(error))
+        target.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

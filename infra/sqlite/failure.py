@@ -5,7 +5,7 @@ from typing import Final
 
 from eventsourcing.persistence import PersistenceError
 
-from infra.log.recorder import NothingStored
+from infra.log.recorder import Damaged, NothingStored
 
 _WORDS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -14,6 +14,8 @@ _WORDS: Final = {
     sqlite3.SQLITE_BUSY: "another process holds the file",
     sqlite3.SQLITE_IOERR: "the disk reports an I/O error",
 }
+
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 # With these SQLite has taken the statement back before it says so. After an I/O error only the file can tell.
 _TAKEN_BACK: Final = frozenset(_WORDS) - {sqlite3.SQLITE_IOERR}
@@ -25,8 +27,23 @@ def reason(error: BaseException) -> str:
     return f"{_WORDS[code]} ({error})" if code in _WORDS else str(error)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file itself is damaged, so that trying again is in vain."""
+    return _code(error) in _DAMAGED
+
+
+def reading_failure(error: BaseException) -> PersistenceError:
+    """The error of a recorder for one that came up while something was read."""
+    # The statements are ours and right: what SQLite cannot make sense of then is a file without our table.
+    if _code(error) == sqlite3.SQLITE_ERROR:
+        return Damaged(f"the file holds no log ({error})")
+    return Damaged(reason(error)) if is_damage(error) else PersistenceError(reason(error))
+
+
 def failure(error: sqlite3.Error) -> PersistenceError:
     """The error of a recorder for one of sqlite3, at a statement that was to store something."""
+    if is_damage(error):
+        return Damaged(reason(error))
     kind = NothingStored if _code(error) in _TAKEN_BACK else PersistenceError
     return kind(reason(error))
 

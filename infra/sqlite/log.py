@@ -16,7 +16,7 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from infra.log.recorder import RecorderLog
-from infra.sqlite.failure import failure, reason
+from infra.sqlite.failure import failure, reading_failure
 
 statements_kept: Final = 32
 """How many statements stay prepared, one for each size of a batch; one for 2,000 records has 600 KB."""
@@ -63,7 +63,7 @@ class LogRecorder(SQLiteApplicationRecorder):
                 yield cursor
         except (sqlite3.Error, PersistenceError) as error:
             # A connection that cannot be opened raises an error of sqlite3 itself, one that fails later the recorder's.
-            raise PersistenceError(reason(error)) from error
+            raise reading_failure(error) from error
 
     def close(self) -> None:
         """Let the file go."""

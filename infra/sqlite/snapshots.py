@@ -8,7 +8,7 @@ from typing import Final
 
 from infra.log.call_thread import CallThread
 from infra.log.snapshot import PartitionSnapshot, assembled, manifest, opened
-from infra.sqlite.failure import reason
+from infra.sqlite.failure import is_damage, reason
 from muster.wire.error import NotReady
 
 _LOG: Final = logging.getLogger("muster.log")
@@ -27,15 +27,28 @@ class SqliteSnapshots:
             return await self._thread.call(partial(self._load, partition))
         except sqlite3.Error as error:
             # It only makes a start faster: without one the log is read from its beginning.
-            _LOG.warning("no snapshot can be read", extra={"partition": partition, "reason": reason(error)})
+            facts = {"partition": partition, "reason": reason(error), "file": str(self._path)}
+            _LOG.warning("no snapshot can be read: the log is read from its beginning", extra=facts)
             return None
 
     async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""
         try:
-            await self._thread.call(partial(self._save, partition, snapshot))
-        except sqlite3.Error as error:
+            await self._thread.call(partial(self._save_anew, partition, snapshot))
+        except (sqlite3.Error, OSError) as error:
             raise NotReady(f"the snapshot of partition {partition} cannot be saved: {reason(error)}") from error
+
+    def _save_anew(self, partition: int, snapshot: PartitionSnapshot) -> None:
+        try:
+            self._save(partition, snapshot)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            # Nothing in it can be believed any more, and all of it can be made again from the log.
+            _LOG.warning("a damaged file of snapshots is made anew", extra={"file": str(self._path)})
+            for file in (self._path, self._path.with_name(f"{self._path.name}-journal")):
+                file.unlink(missing_ok=True)
+            self._save(partition, snapshot)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import PartitionLog
 from infra.log.port import START, Cursor, Document
+from muster.wire.error import Corrupt
 from workers.audit.segment import Segment, VerifyReport, report
 from workers.audit.verify import OnEvents, walk
 
@@ -66,12 +67,15 @@ async def verify_in_parallel(
 
 async def _parts(index: int, log: PartitionLog, pieces: int, records_min: int) -> list[_Part]:
     cursors: list[Cursor] = []
-    end = await _end(log) if pieces > 1 else 0
-    pieces = min(pieces, end // records_min)
-    for number in range(1, pieces):
-        cursor = await _boundary(log, end * number // pieces)
-        if cursor is not None:
-            cursors.append(cursor)
+    try:
+        end = await _end(log) if pieces > 1 else 0
+        pieces = min(pieces, end // records_min)
+        for number in range(1, pieces):
+            cursor = await _boundary(log, end * number // pieces)
+            if cursor is not None:
+                cursors.append(cursor)
+    except Corrupt:
+        cursors = []  # One walk from the start says where the damage begins.
     return [_Part(index, start, until) for start, until in pairwise([START, *cursors, None]) if start is not None]
 
 

@@ -78,8 +78,8 @@ def verdict(reports: "Sequence[VerifyReport]", moves: "MovesReport | None", *, k
     broken = [report for report in reports if report.breach is not None]
     if broken:
         where = ", ".join(
-            f"partition {report.partition} is damaged at position {report.breach.position} ({report.breach.reason}), and whole "
-            f"up to {report.head.position}"
+            f"partition {report.partition} is damaged at position {report.breach.position} ({report.breach.reason}), and "
+            + (f"whole up to {report.head.position}" if report.head.position >= 0 else "nothing stands before that")
             for report in broken
             if report.breach is not None
         )

@@ -17,7 +17,8 @@ from infra.log import ahead
 from infra.log.ahead import Child
 from infra.log.decoded import DecodedRecords
 from infra.log.port import START, Batch, Cursor, EventLog
-from infra.sqlite.engine import LOG_FILE, open_embedded
+from infra.sqlite.engine import open_embedded
+from infra.sqlite.folder import LOG_FILE
 from muster.wire.error import Corrupt, CursorRefused, NotReady
 from tests.infra.log.log_contract import reign
 

@@ -16,7 +16,7 @@ from infra.log.snapshot import PartitionSnapshot
 from infra.sqlite.engine import open_embedded
 from infra.sqlite.log import LogRecorder, SqliteLog
 from infra.sqlite.snapshots import SqliteSnapshots
-from muster.wire.error import Fenced, NotReady
+from muster.wire.error import Corrupt, Fenced, NotReady
 from tests.sample import register, sealed_batch
 from tests.workers.writer.test_writer import Running, known, running
 
@@ -123,7 +123,8 @@ async def test_a_snapshot_that_cannot_be_saved_or_read_is_an_error_that_passes(t
         snapshot = PartitionSnapshot(START, "1", {}, [b"{}"])
         await store.save(0, snapshot)
         assert await store.load(0) == snapshot
-        path.write_bytes(b"this is no database at all, and it is long enough to be looked at" * 100)
+        path.unlink()
+        path.mkdir()
         with pytest.raises(NotReady, match="cannot be saved"):
             await store.save(0, snapshot)
         assert await store.load(0) is None
@@ -131,6 +132,6 @@ async def test_a_snapshot_that_cannot_be_saved_or_read_is_an_error_that_passes(t
 
 async def test_a_folder_that_holds_something_else_is_refused_with_the_reason(tmp_path):
     (tmp_path / "log.sqlite").write_bytes(b"this is no database at all, and it is long enough to be looked at" * 100)
-    with pytest.raises(NotReady, match=r"log\.sqlite cannot be opened: file is not a database"):
+    with pytest.raises(Corrupt, match=r"log\.sqlite is damaged: file is not a database"):
         async with open_embedded(tmp_path):
             pass

@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from infra.sqlite.engine import LOG_FILE
+from infra.sqlite.folder import LOG_FILE
 from muster import Client
 from muster.cli import main
 from tests.muster.cli.commands import muster, shown, told

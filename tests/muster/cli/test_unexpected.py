@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from infra.sqlite.engine import LOG_FILE
+from infra.sqlite.folder import LOG_FILE
 from muster.cli import main
 from tests.muster.client.scripted import answer, wire
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from infra.sqlite.engine import LOG_FILE
+from infra.sqlite.folder import LOG_FILE
 from muster import Client
 from muster.cli import main
 from tests.muster.controller import controller

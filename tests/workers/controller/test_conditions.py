@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from infra.sqlite.engine import LOG_FILE, SNAPSHOT_FILE
+from infra.sqlite.folder import LOG_FILE, SNAPSHOT_FILE
 from muster.cli import main
 from tests.workers.http.cluster import join
 from tests.workers.http.conftest import Api, controller

@@ -18,7 +18,8 @@ from infra.log.codec import CloudEventMapper, Draft
 from infra.log.engine import PartitionLog
 from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
-from infra.sqlite.engine import LOG_FILE, open_embedded
+from infra.sqlite.engine import open_embedded
+from infra.sqlite.folder import LOG_FILE
 from muster.wire.command import Command
 from muster.wire.error import Refused
 from tests.sample import FULL, NOON, PLAIN, evolved

@@ -61,7 +61,7 @@ async def _copy(reading: AsyncGenerator[Batch, None], out: BinaryIO) -> None:
         async with aclosing(reading):
             async for batch in reading:
                 rows = [row_of(position, document) for position, document in batch.records]
-                batches.append((tuple(batch.cursor), batch.voids, rows))
+                batches.append((tuple(batch.cursor), batch.voids, rows, tuple(map(tuple, batch.began))))
                 count += 1 + len(rows)
                 if count > _FRAME_RECORDS_MAX:
                     _write(out, ("batches", *batches))

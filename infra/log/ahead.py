@@ -1,8 +1,8 @@
 """The parent's side of reading a long stretch of a log in a child process, so that a start uses both cores.
 
 The child writes frames of 4 bytes of length and a marshalled tuple: ("started",) when it is ready for readings, and for each
-reading ("batches", (cursor, voids, rows), …) any number of times, ("error", facts) if it failed, and an empty frame at its end.
-For rows see `infra.log.decoded`, for facts `muster.wire.problem`; for the requests and the program itself see
+reading ("batches", (cursor, voids, rows, terms), …) any number of times, ("error", facts) if it failed, and an empty frame
+at its end. For rows see `infra.log.decoded`, for facts `muster.wire.problem`; for the requests and the program itself see
 `infra.read_ahead`. Nothing here knows what a source means: it is passed on as it is.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import orjson
 
 from infra.log.decoded import DecodedRecords
-from infra.log.port import Batch, Cursor
+from infra.log.port import Batch, Cursor, Term
 from muster.wire.error import NotReady
 from muster.wire.problem import error_from
 
@@ -171,8 +171,9 @@ class Child:
                 kind, *content = self._content(frame)
                 if kind == "error":
                     raise error_from(content[0])
-                for place, voids, rows in content:
-                    yield Batch(DecodedRecords(rows), Cursor(*place), voids)
+                for place, voids, rows, terms in content:
+                    began = tuple(Term(*term) for term in terms)
+                    yield Batch(DecodedRecords(rows), Cursor(*place), voids, began=began)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise self._failed("ended too early") from None
 

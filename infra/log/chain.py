@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import orjson
 from eventsourcing.persistence import StoredEvent
 
-from infra.log.port import Batch, Cursor, Document
+from infra.log.port import Batch, Cursor, Document, Term
 from muster.wire.error import Corrupt
 from muster.wire.stream import root_of
 
@@ -30,6 +30,8 @@ TERM_STREAM: Final = "term"
 _BEGINNING: Final = b'{"specversion":"1.0","type":"muster.'
 _SEAL: Final = b',"crc":"'
 _SEAL_BYTES: Final = len(_SEAL) + 8 + 2
+_MARK_DIGITS: Final = 8
+"""A term's mark is 4 bytes in hex: short in every token, and two logs have the same one by chance once in 4 billion."""
 
 
 def link(key: bytes, value: bytes) -> bytes:
@@ -107,6 +109,7 @@ class Chain:
         self._number, self._writer = cursor.term, cursor.writer
         self._open: list[tuple[int, Document]] = []
         self._voids = 0
+        self._began: list[Term] = []
 
     def follow(self, records: Iterable[tuple[int, bytes | None, bytes]]) -> Iterator[Batch]:
         """The batches that end within the records (position, key or None if the log keeps no keys, value).
@@ -133,8 +136,8 @@ class Chain:
     def _batch(self) -> Batch:
         head = bytes.fromhex(self._head)
         self.cursor = Cursor(self._position, self._head_position, head, self._number, self._writer)
-        batch = Batch(tuple(self._open), self.cursor, self._voids)
-        self._open, self._voids = [], 0
+        batch = Batch(tuple(self._open), self.cursor, self._voids, began=tuple(self._began))
+        self._open, self._voids, self._began = [], 0, []
         return batch
 
     def _step(self, position: int, key: bytes | None, value: bytes) -> bool:
@@ -184,6 +187,7 @@ class Chain:
             raise self._corrupt(position, "a term starts in the middle of a batch")
         self._number, self._writer = number, writer
         self._head_position, self._head = position, head
+        self._began.append(Term(position, number, head[:_MARK_DIGITS]))
         return True
 
     def _corrupt(self, position: int, reason: str) -> Corrupt:

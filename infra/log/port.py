@@ -44,17 +44,32 @@ class StorageFailed(NotReady):
 START = Cursor(position=-1, head_position=-1, head=bytes(32), term=0, writer="")
 
 
+class Term(NamedTuple):
+    """A term of a partition: where its `TermStarted` stands, its number, and its mark, which is the beginning of that
+    record's link.
+
+    The link proves all history before it, and one writer writes all of a term: so logs that have the same term at a position
+    are one and the same up to there. Logs that were written apart (lost, restored, written on) never have it.
+    """
+
+    position: int
+    number: int
+    mark: str
+
+
 class Batch(NamedTuple):
     """A whole batch: `records` are (position, document) pairs, and `cursor` is after its last record.
 
     A batch of no records moves the cursor over void records and starts of terms. `voids` counts the void records
-    passed since the batch before; `left` how many records of a long reading follow it (0: few, or unknown).
+    passed since the batch before; `left` how many records of a long reading follow it (0: few, or unknown); `began` are the
+    terms that began since the batch before.
     """
 
     records: Sequence[tuple[int, Document]]
     cursor: Cursor
     voids: int = 0
     left: int = 0
+    began: Sequence[Term] = ()
 
 
 class EventLog(Protocol):

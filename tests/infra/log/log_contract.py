@@ -17,9 +17,9 @@ from eventsourcing.persistence import StoredEvent
 
 from domain.message import Recorded
 from domain.registry.instance import InstanceDrainStarted
-from infra.log.chain import Chain, term_started
+from infra.log.chain import Chain, link, term_started
 from infra.log.codec import CloudEventMapper, Draft
-from infra.log.port import START, Batch, Cursor, EventLog
+from infra.log.port import START, Batch, Cursor, EventLog, Term
 from muster.wire.error import Corrupt, CursorRefused, Fenced, Uncertain
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -100,6 +100,10 @@ def names_of(batch: Batch) -> list[str]:
 
 async def end(log: EventLog) -> Cursor:
     return [START, *(batch.cursor for batch in await batches(log))][-1]
+
+
+async def terms(log: EventLog, after: Cursor = START) -> list[Term]:
+    return [term for batch in await batches(log, after) for term in batch.began]
 
 
 async def voids(log: EventLog) -> int:
@@ -292,6 +296,40 @@ class LogContract:
         assert beats[1 - rivals.index(winner)] is not None, "the deposed one has proved a reign"
         assert appends[1 - rivals.index(winner)] is not None, "the deposed one was acknowledged"
         assert (await end(engine.log())).term == winner.cursor.term
+
+    async def test_every_reader_knows_the_terms_by_the_beginnings_of_their_links(self, engine: Engine) -> None:
+        first = await reign(engine.log(), "first")
+        await first.append("a", "b")
+        await engine.put(b"x", b"foreign")
+        second = await reign(engine.log(), "second", await end(engine.log()))
+        await second.append("c")
+        starts = [(position, (await engine.records())[position][1]) for position in (0, 4)]
+        expected = [
+            Term(position, number, link(b"term", value).hex()[:8]) for number, (position, value) in enumerate(starts, 1)
+        ]
+
+        assert await terms(engine.log()) == expected
+        assert await terms(engine.log(small_fetches=True)) == expected
+        assert await terms(engine.log(), first.cursor) == expected[1:]
+        assert await terms(engine.log(), second.cursor) == []
+
+    async def test_logs_that_were_written_apart_share_the_terms_up_to_there_and_none_behind(
+        self, engine: Engine
+    ) -> None:
+        writer = await reign(engine.log(), "first")
+        await writer.append("a")
+        copy = await engine.damaged(1, (await engine.records())[1])
+        await reign(engine.log(), "left", writer.cursor)
+        await reign(copy, "right", writer.cursor)
+
+        here, there = await terms(engine.log()), await terms(copy)
+        assert here[0] == there[0]
+        assert here[1][:2] == there[1][:2] == (2, 2)
+        assert here[1].mark != there[1].mark
+
+    async def test_a_log_without_a_term_has_no_mark(self, engine: Engine) -> None:
+        await engine.put(b"x", b"foreign")
+        assert await terms(engine.log()) == []
 
     async def test_whatever_rivals_do_acknowledged_is_history(self, engine: Engine) -> None:
         acknowledged: list[str] = []

@@ -155,6 +155,7 @@ def _outcome(outcomes: Sequence[Json]) -> Json:
         "Refused",
         "NoHealthyInstances",
         "LogTrimmed",
+        "OtherLog",
         "WrongCluster",
     }
     refusals = ", ".join(sorted(told))

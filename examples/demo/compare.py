@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from muster import Appeared, Change, Changed, Event, Instance, Mark, Removed, Snapshot
+from muster.wire.token import parse_token, positions_of
 
 Key = tuple[str, str]
 
@@ -54,8 +55,8 @@ def _mark_of_change(change: Appeared | Changed | Removed) -> str:
 
 
 def positions(token: str) -> dict[int, int]:
-    """`0:1234,3:17` as positions by partition."""
-    return {int(left): int(right) for left, _, right in (pair.partition(":") for pair in token.split(",") if pair)}
+    """The positions of `0:1234@9f3a01bc,3:17` by partition."""
+    return positions_of(parse_token(token))
 
 
 def covers(token: str, older: str) -> bool:

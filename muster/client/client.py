@@ -112,7 +112,7 @@ class Client:
 
     @property
     def token(self) -> str:
-        """How much this client has seen, for `observe` of another one: `0:1234,3:17`."""
+        """How much this client has seen, for `observe` of another one: `0:1234@9f3a01bc,3:17@52c07e4d`."""
         return self._transport.token
 
     def observe(self, token: str) -> None:

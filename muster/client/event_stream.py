@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from muster.client.controllers.known import Misdirected, Way
 from muster.client.transport import TOKEN, Transport
-from muster.client.watch import OutOfStep
+from muster.client.watch import OutOfStep, is_other_log
 from muster.wire.error import Transient, Unreachable
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ async def _events(
     transport: Transport, url: str, path: str, query: Mapping[str, str], token: str, seen: str
 ) -> AsyncGenerator[tuple[str, str, bytes], None]:
     """One connection's events, from the controller at `url`: resumed after `seen`, or from a snapshot at least as new as
-    `token`.
+    `token`. A `reset` for another log makes the transport forget its own.
     """
     query, headers = dict(query), {}
     if seen:
@@ -110,6 +110,9 @@ async def _events(
     async with transport.stream(url, path, query, headers) as content:
         async for chunk in content.iter_any():
             for event in parser.feed(chunk):
+                # What this client has seen elsewhere, or written, was in the log that is gone.
+                if event[1] == "reset" and is_other_log(event[2]):
+                    transport.forget()
                 yield event
     # A watch never ends by itself: the controller stops, or has cut off a client that reads too slowly. Either way the
     # caller connects again.

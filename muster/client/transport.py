@@ -7,6 +7,9 @@ with `Timeout`, which carries its `command_id`: retry with it to learn the outco
 
 What answers without being the controller that is meant (a proxy, a stranger's server, a controller of another cluster) is not
 believed, its redirects are not followed, and the next controller is asked.
+
+When the log is another one than the token's (it was lost, or a backup was put in its place), what this client has seen and
+written there is gone. It says so in its log, forgets the token, and goes on with what there is.
 """
 
 import asyncio
@@ -25,8 +28,9 @@ import orjson
 from muster.client.controllers.known import KnownControllers, Misdirected, Way
 from muster.client.controllers.learning import keep_learning
 from muster.wire.controllers import urls_of
-from muster.wire.error import InvalidCommand, MusterError, Timeout, Transient, Unreachable
+from muster.wire.error import InvalidCommand, MusterError, OtherLog, Timeout, Transient, Unreachable
 from muster.wire.problem import error_from
+from muster.wire.token import format_token, merged, parse_token, without
 
 # Less than a call's whole time (10 s unless given otherwise): after a connection that hangs there is time for another
 # one.
@@ -108,12 +112,36 @@ class Transport:
             self._session = None
 
     def observe(self, token: str) -> None:
-        """Keep the newest position of each partition."""
+        """Keep the newest place of each partition."""
         if token and token != self.token:
-            self.token = merged(self.token, token)
+            self.token = format_token(merged(parse_token(self.token), parse_token(token)))
+
+    def forget(self, partition: int | None = None) -> None:
+        """What the token says of the partition (None: of all) was seen in another log: it counts no more."""
+        token = parse_token(self.token)
+        left = {} if partition is None else without(token, (partition,))
+        if left != token:
+            LOG.warning("the log is another one than before: what this client knew of it is forgotten")
+            self.token = format_token(left)
 
     async def read(self, path: str, query: Mapping[str, str], consistency: Consistency) -> bytes:
-        """GET. With `consistency` session the token is sent along, and the controller waits until its view is as new."""
+        """GET. With `consistency` session the token is sent along, and the controller waits until its view is as new.
+
+        Raises OtherLog when that is `causal` and the log is another one than the token's; session goes on with the new one.
+        """
+        while True:
+            sent = self.token
+            try:
+                return await self._read(path, query, consistency)
+            except OtherLog as error:
+                # Another call may have begun anew meanwhile: then its token is the one to be tried.
+                if self.token == sent:
+                    partition = error.context.get("partition")
+                    self.forget(None if partition is None else int(partition))
+                    if consistency == "causal" or self.token == sent:
+                        raise
+
+    async def _read(self, path: str, query: Mapping[str, str], consistency: Consistency) -> bytes:
         query = dict(query)
         headers: dict[str, str] = {}
         if consistency in ("session", "causal"):
@@ -278,22 +306,6 @@ class Transport:
 def path_of(*parts: str) -> str:
     """`/v1/…`, each part quoted."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def parse_token(text: str) -> dict[int, int]:
-    """`0:1234,3:17` as positions by partition. Raises InvalidCommand."""
-    try:
-        return {int(left): int(right) for left, _, right in (pair.partition(":") for pair in text.split(",") if pair)}
-    except ValueError:
-        raise InvalidCommand(f"{text!r} is no token; it looks like 0:1234,3:17", field="token") from None
-
-
-def merged(one: str, other: str) -> str:
-    """The token that is as new as both."""
-    positions = parse_token(one)
-    for partition, position in parse_token(other).items():
-        positions[partition] = max(position, positions.get(partition, -1))
-    return ",".join(f"{partition}:{position}" for partition, position in sorted(positions.items()))
 
 
 def _header(field: str, value: str) -> str:

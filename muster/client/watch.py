@@ -124,6 +124,11 @@ class Follower:
         yield Changed(after.instance, held.instance, token) if held is not None else Appeared(after.instance, token)
 
 
+def is_other_log(data: bytes) -> bool:
+    """Whether a `reset` says that the log is another one than that of all that came before."""
+    return bool(data) and orjson.loads(data).get("reason") == "other_log"
+
+
 def _patched(held: _Held | None, change: dict[str, Any]) -> dict[str, Any]:
     if held is None:
         raise OutOfStep(f"a patch for {change['service']}/{change['instance']}, which is not held")

@@ -4,7 +4,8 @@ snapshot  {items, shards}: all shards; a place that is known with a newer epoch 
 delta     {items}: the shards that have changed
 refusal   StaleEpoch and NotOwner carry a newer epoch, the owner and its address
 
-From any source, a shard never goes back to a lower epoch. Pure; `muster.keyspace.router` does the watching.
+From any source, a shard never goes back to a lower epoch, unless a `reset` says that the log is another one.
+Pure; `muster.keyspace.router` does the watching.
 """
 
 from collections import Counter
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
+
+from muster.client.watch import is_other_log
 
 
 class Place(NamedTuple):
@@ -37,6 +40,7 @@ class ShardMap:
         self.shards = 0
         self._places: list[Place] = []
         self._uses: Counter[str] = Counter()
+        self._is_strange = False
 
     def __getitem__(self, shard: int) -> Place:
         return self._places[shard]
@@ -48,10 +52,15 @@ class ShardMap:
 
     def take(self, event: str, data: bytes, _token: str) -> Iterator[frozenset[int]]:
         """Apply an event of the watch. Yields the shards that are worth another try now."""
+        if event == "reset" and is_other_log(data):
+            self._is_strange = True
         if event not in ("snapshot", "delta"):
             return
         document = orjson.loads(data)
         if event == "snapshot":
+            # Epochs of another log say nothing about those of this one, and it may have divided the keyspace otherwise.
+            if self._is_strange:
+                self._begin_anew()
             self._grow(document["shards"])
         yield frozenset(item["shard"] for item in document["items"] if self._take(_place(item)))
 
@@ -64,7 +73,13 @@ class ShardMap:
     def _grow(self, shards: int) -> None:
         assert self.shards in (0, shards), f"a keyspace of {self.shards} shards cannot have {shards}"
         if not self.shards:
-            self.shards, self._places = shards, [Place(shard) for shard in range(shards)]
+            # No fewer than there were: calls may be under way to shards of another log.
+            count = max(shards, len(self._places))
+            self.shards, self._places = shards, [Place(shard) for shard in range(count)]
+
+    def _begin_anew(self) -> None:
+        self.shards, self._is_strange = 0, False
+        self._uses.clear()
 
     def _take(self, place: Place) -> bool:
         before = self._places[place.shard]

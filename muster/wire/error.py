@@ -18,6 +18,7 @@
     │   ├── StaleEpoch, NotOwner                  409, with the newer epoch and the owner
     │   ├── NodeCordoned, NodeTaken, MoveInProgress, ShardPinned   409
     │   ├── ChecksumMismatch                      409, the copy is not the source
+    │   ├── OtherLog                              409, the token is of another log, or of history that this one does not have
     │   ├── LogTrimmed                            410, the shard's log no longer reaches back that far: copy the shard again
     │   └── VerbNotAllowed                        409, in this state; lists the allowed ones
     ├── Transient          try again, with backoff
@@ -94,6 +95,12 @@ class WrongPartition(Refused):
 
 class WrongCluster(Refused):
     """The controller belongs to another cluster (`cluster`) than the one that the caller means."""
+
+
+class OtherLog(Refused):
+    """What the token has seen of `partition` is not in the log of this controller, and never will be: it was lost, or a backup
+    was put in its place. Begin anew, without the token.
+    """
 
 
 class NoHealthyInstances(Refused):

@@ -46,6 +46,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.ShardPinned: 409,
     errors.ChecksumMismatch: 409,
     errors.VerbNotAllowed: 409,
+    errors.OtherLog: 409,
     errors.LogTrimmed: 410,
     errors.Transient: 503,
     errors.Timeout: 504,

@@ -21,7 +21,8 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
     async def batch(request: Request) -> Reply:
         """Run `{commands: […]}`, or a bare list: all at once, in order per partition."""
         body, escaped = parsed_json(await request.body(batch_bytes_max))
-        return outcomes(await run_all(gateway, [_parsed(entry, escaped) for entry in _commands(body)]))
+        items = await run_all(gateway, [_parsed(entry, escaped) for entry in _commands(body)])
+        return outcomes(items, gateway.views)
 
     return (
         Route(

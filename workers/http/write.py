@@ -14,11 +14,12 @@ import orjson
 from domain.catalogue import Answer, command_from
 from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, Timeout
-from muster.wire.token import Token, format_token, parse_token
+from muster.wire.token import Token, format_token, merged, parse_token, without
 from muster.wire.value import value
 from workers.gateway import Gateway
 from workers.http.exchange import Headers, Reply, Request, problem
 from workers.rules import Check, refusal
+from workers.views.views import Views
 from workers.writer.published import actor_from, command_id, outcome, outcome_of_error, reason_from
 from workers.writer.request import AnswerOrError
 
@@ -92,7 +93,8 @@ async def give(
         if name in fields:
             raise InvalidCommand(f"{name}: it stands in the path", field=name)
     found = command_from(command.type, {**fields, **in_path})
-    return answered(await execute(gateway, write.envelope(stream, found), write.seconds, check), write.known)
+    answer = await execute(gateway, write.envelope(stream, found), write.seconds, check)
+    return answered(answer, write.known, gateway.views)
 
 
 async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None, check: Check = refusal) -> Answer:
@@ -112,14 +114,15 @@ async def execute(gateway: Gateway, envelope: Envelope, seconds: float | None, c
         ) from None
 
 
-def answered(answer: Answer, known: Token, **more: Any) -> Reply:
+def answered(answer: Answer, known: Token, views: Views, **more: Any) -> Reply:
     """The writer's answer as a reply. `known` is the token that the request brought: a client that only hands tokens on
-    must not lose what it knew of other partitions. `more` stands beside the answer.
+    must not lose what it knew of other partitions, unless it is of another log. `more` stands beside the answer.
     """
+    place = views.place(answer.partition, answer.position)
+    token = f"{answer.partition}:{place}"
     if known:
-        known = known | {answer.partition: max(answer.position, known.get(answer.partition, -1))}
-    token = format_token(known).encode() if known else b"%d:%d" % (answer.partition, answer.position)
-    headers: Headers = [(b"muster-token", token)]
+        token = format_token(merged(without(known, views.strange(known)), {answer.partition: place}))
+    headers: Headers = [(b"muster-token", token.encode())]
     if answer.version is not None:
         headers.append((b"etag", b'"%d"' % answer.version))
     if answer.duplicate:
@@ -149,13 +152,13 @@ def _outcome(gateway: Gateway, envelope: Envelope, answer: AnswerOrError) -> dic
     return outcome_of_error(answer, envelope.id, gateway.partition_of(envelope.stream))
 
 
-def outcomes(items: list[dict[str, Any]]) -> Reply:
+def outcomes(items: list[dict[str, Any]], views: Views) -> Reply:
     """Outcomes in order, with a token that covers all of them."""
-    token: dict[int, int] = {}
+    token: Token = {}
     for item in items:
         # What no writer has answered has no position, and the token says nothing of it.
         if item["position"] is not None:
-            token[item["partition"]] = max(item["position"], token.get(item["partition"], -1))
+            token = merged(token, {item["partition"]: views.place(item["partition"], item["position"])})
     return Reply(orjson.dumps({"items": items}), 200, [(b"muster-token", format_token(token).encode())])
 
 

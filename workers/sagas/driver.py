@@ -19,7 +19,7 @@ from domain.saga import ExpireStep, ReportStep, Saga
 from infra.log.port import Cursor
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError
-from muster.wire.token import Token
+from muster.wire.token import Positions
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Action, Ask, Definitions, Heard, Wait
 from sagas.engine.wanted import pending, task_id
@@ -142,7 +142,7 @@ class SagaDriver:
                 around_at = self._monotonic() + look_seconds
                 self._look_around()
 
-    def _viewed(self, partition: int, token: Token, changed: ShardsChanged) -> None:
+    def _viewed(self, partition: int, token: Positions, changed: ShardsChanged) -> None:
         """There is news of other streams. An event that names a saga is for that one only: many wait for slots at a time."""
         for stream in self._asked.keys() & changed.asked:
             self._look_at(stream)

@@ -13,7 +13,7 @@ from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRe
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name_of
-from muster.wire.token import Token
+from muster.wire.token import Positions
 from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.catalogue import DEFINITIONS
 from sagas.drain import DrainPlan, TurnedBack, drain_plan, draining
@@ -39,7 +39,7 @@ class ShardsChanged:
     streams: set[str] = field(default_factory=set)
 
 
-ShardListener = Callable[[int, Token, ShardsChanged], None]
+ShardListener = Callable[[int, Positions, ShardsChanged], None]
 
 
 class ShardViews:
@@ -65,7 +65,7 @@ class ShardViews:
         """Call the listener after each applied batch that changed something here."""
         self._listeners.append(listener)
 
-    def apply(self, partition: int, token: Token, folded: Sequence[tuple[Recorded, Any]]) -> None:
+    def apply(self, partition: int, token: Positions, folded: Sequence[tuple[Recorded, Any]]) -> None:
         """Take in one batch: each event, with the item that it changed as the partition has folded it."""
         changed = ShardsChanged()
         for recorded, part in folded:

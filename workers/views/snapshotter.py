@@ -23,6 +23,7 @@ from domain.registry.service import Service
 from domain.registry.status import CheckStatus, Mark
 from domain.registry.versions import Kept
 from infra.log.decoded import checks_of
+from infra.log.port import Term
 from infra.log.snapshot import PartitionSnapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import Spec
@@ -34,6 +35,7 @@ from workers.machine.command_ids import Piece
 from workers.machine.partition import Partition
 from workers.views.stored_state import dumped, loaded, revision
 from workers.views.table import MemoryTable
+from workers.views.terms import Terms
 from workers.views.views import Views
 
 events_between: Final = 50_000
@@ -245,7 +247,7 @@ class Snapshotter:
                 "commands_offset": partition.commands_offset,
                 "commands_topic": partition.commands_topic,
                 "voids": views.voids[number],
-                "terms": list(views.terms[number]),
+                "terms": list(map(tuple, views.terms[number].known)),
             },
             versions=[(stream, streams[stream].version) for stream in map(service_stream, services)],
             names=[names for stream in map(service_stream, services) for names in _names(stream, streams[stream])],
@@ -304,12 +306,13 @@ class Snapshotter:
 
     def _restore_facts(self, snapshot: PartitionSnapshot) -> None:
         partition, views = self._partition, self._views
-        partition.cursor = views.cursors[partition.number] = snapshot.cursor
+        partition.cursor = snapshot.cursor
         partition.last_at = datetime.fromisoformat(snapshot.facts["last_at"])
         partition.commands_offset = snapshot.facts["commands_offset"]
         partition.commands_topic = snapshot.facts["commands_topic"]
         views.voids[partition.number] = snapshot.facts["voids"]
-        views.terms[partition.number] = [(position, number) for position, number in snapshot.facts["terms"]]
+        views.terms[partition.number] = Terms([Term(*term) for term in snapshot.facts["terms"]])
+        views.stand(partition.number, snapshot.cursor)
 
     def _restore_services(self, versions: Mapping[str, int], names: Sequence[Sequence[Any]]) -> None:
         # Not chunk by chunk: the instances of a service may stand in several, and a service is made with all of them.

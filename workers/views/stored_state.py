@@ -16,7 +16,7 @@ from domain.registry.versions import Kept
 from muster.wire.stream import kind_of
 from projections.catalogue import PROJECTIONS
 
-_layout: Final = 7
+_layout: Final = 8
 """How chunks are laid out; the schemas do not say it."""
 
 _KEPT: Final = {decider.stream: decider.state for decider in DECIDERS if decider.state is not None}

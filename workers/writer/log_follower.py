@@ -33,7 +33,7 @@ class LogFollower:
                     skims = False
                     self._views.complete(self._number, self._partition.streams)
                 take = self._views.skim if skims else self._views.apply
-                take(self._number, self._partition.fold(batch), batch.cursor, batch.voids)
+                take(self._number, self._partition.fold(batch), batch.cursor, batch.voids, batch.began)
                 await asyncio.sleep(0)  # Folding is all computation: HTTP and the other partitions get their turn here.
         finally:
             # Also after a failure: the state has moved on, and the views must show the same position.
@@ -44,6 +44,7 @@ class LogFollower:
         """Fold what another controller writes, as it comes, until cancelled."""
         async for batch in self._log.tail(self._partition.cursor):
             if batch.cursor != self._partition.cursor:
-                self._views.apply(self._number, self._partition.fold(batch), batch.cursor, batch.voids)
+                folded = self._partition.fold(batch)
+                self._views.apply(self._number, folded, batch.cursor, batch.voids, batch.began)
             # Also without news: the writer's beats prove that the views are current.
             self._views.confirm(self._number)

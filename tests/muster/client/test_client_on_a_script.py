@@ -10,9 +10,8 @@ import pytest
 from domain.registry.service import Heartbeat
 from muster import Client
 from muster.client.controllers.known import backoff_seconds
-from muster.client.transport import merged
 from muster.wire.command import Envelope
-from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, Timeout, Unreachable
+from muster.wire.error import BY_NAME, InvalidCommand, MusterError, NotReady, OtherLog, Timeout, Unreachable
 from muster.wire.problem import status_of
 from muster.wire.registry.answers import DEREGISTERED
 from tests.muster.client.scripted import answer, hang_up, item, problem, wire, written
@@ -123,6 +122,26 @@ async def test_reads_carry_the_newest_token_of_all_answers():
     assert (last.headers["muster-token"], last.query["consistency"]) == ("0:7,1:9,2:4", "session")
 
 
+async def test_a_session_goes_on_in_another_log_and_says_so(caplog: pytest.LogCaptureFixture):
+    page = answer({"items": [], "token": "0:2@bbbbbbbb", "age_seconds": 0.1}, Muster_Token="0:2@bbbbbbbb")
+    async with wire(problem("OtherLog", 409, partition=0), page) as server, Client(server.url) as client:
+        client.observe("0:9@aaaaaaaa,1:4@cccccccc")
+        await client.services()
+        assert client.token == "0:2@bbbbbbbb,1:4@cccccccc"
+    assert [seen.headers["muster-token"] for seen in server.seen] == ["0:9@aaaaaaaa,1:4@cccccccc", "1:4@cccccccc"]
+    assert "the log is another one than before" in caplog.text
+
+
+async def test_who_asks_for_what_another_client_has_seen_is_told_that_it_is_gone_once():
+    page = answer({"items": [], "token": "0:2@bbbbbbbb", "age_seconds": 0.1}, Muster_Token="0:2@bbbbbbbb")
+    async with wire(problem("OtherLog", 409, partition=0), page) as server, Client(server.url) as client:
+        client.observe("0:9@aaaaaaaa")
+        with pytest.raises(OtherLog):
+            await client.services(consistency="causal")
+        await client.services(consistency="causal")
+    assert "muster-token" not in server.seen[1].headers
+
+
 async def test_an_eventual_read_waits_for_nothing_and_a_strong_one_says_so():
     page = answer({"items": [item("a", 4)], "token": "0:4", "age_seconds": 0.0}, Muster_Token="0:4")
     async with wire(page) as server, Client(server.url) as client:
@@ -176,13 +195,6 @@ async def test_commands_without_an_outcome_are_given_again_and_the_order_is_kept
     assert outcomes[1].written().status == "unchanged"
     with pytest.raises(BY_NAME["InstanceNotFound"]):
         outcomes[2].written()
-
-
-def test_tokens_merge_by_partition():
-    assert merged("0:5,1:2", "1:3,2:1") == "0:5,1:3,2:1"
-    assert merged("", "0:5") == "0:5"
-    with pytest.raises(InvalidCommand):
-        merged("0:5", "nonsense")
 
 
 def test_the_backoff_grows_to_a_second_and_is_never_nothing():

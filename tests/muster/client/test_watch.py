@@ -107,6 +107,34 @@ async def test_after_a_reset_only_the_differences_are_yielded():
     assert appeared.instance.instance == "d"
 
 
+async def test_after_a_reset_for_another_log_nothing_of_the_one_before_is_left():
+    script = (
+        events(snapshot("0:30@aaaaaaaa", item("a", 10), item("b", 20), item("c", 30))),
+        events(
+            ("", "reset", {"token": "0:3@bbbbbbbb", "reason": "other_log"}),
+            snapshot("0:3@bbbbbbbb", item("a", 3)),
+            delta("0:4@bbbbbbbb", patch("a", 4, weight=2)),
+            stay=True,
+        ),
+    )
+    async with wire(*script) as server, Client(server.url) as client:
+        changes = await watched(client, 5)
+        assert client.token == "0:4@bbbbbbbb"
+    told = [(type(change), change.instance.instance) for change in changes[1:] if not isinstance(change, Snapshot)]
+    # The positions of the new log are lower, and count all the same.
+    assert told == [(Removed, "b"), (Removed, "c"), (Changed, "a"), (Changed, "a")]
+
+
+async def test_a_reset_because_changes_are_not_kept_leaves_the_token_that_is_ahead():
+    script = (
+        events(("", "reset", {"token": "0:9@aaaaaaaa", "reason": "not_kept"}), snapshot("0:9@aaaaaaaa"), stay=True),
+    )
+    async with wire(*script) as server, Client(server.url) as client:
+        client.observe("0:12@aaaaaaaa")
+        await watched(client, 1)
+        assert client.token == "0:12@aaaaaaaa"
+
+
 async def test_a_watch_that_breaks_between_a_reset_and_its_snapshot_asks_for_the_snapshot_again():
     script = (
         events(snapshot("0:3", item("a", 1))),

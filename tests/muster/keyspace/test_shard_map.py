@@ -39,6 +39,24 @@ def test_neither_a_delta_nor_a_snapshot_nor_a_refusal_goes_back_to_a_lower_epoch
     assert (told[0].epoch, told[0].address) == (5, "n2:1")
 
 
+def test_of_another_log_the_lower_epochs_count_and_the_number_of_shards():
+    told = map_of(item(0, 7), item(1, 8))
+    assert not list(told.take("reset", orjson.dumps({"token": "0:9", "reason": "other_log"}), ""))
+    data = orjson.dumps({"items": [item(0, 1, "n2")], "shards": 1})
+    assert set().union(*told.take("snapshot", data, "0:1")) == {0}
+    assert (told.shards, told[0].epoch, told[0].owner, told.addresses) == (1, 1, "n2", {"n2:1"})
+    # Calls that are under way to a shard that is no more find nobody there.
+    assert told[1].address == ""
+    assert take(told, "delta", item(0, 2, "n3")) == {0}
+
+
+def test_a_reset_of_the_same_log_keeps_newer_epochs():
+    told = map_of(item(0, 7), item(1, 8))
+    assert not list(told.take("reset", orjson.dumps({"token": "0:9", "reason": "not_kept"}), ""))
+    assert take(told, "snapshot", item(0, 6), item(1, 8)) == set()
+    assert told[0].epoch == 7
+
+
 def test_a_refusal_without_an_address_teaches_nothing():
     told = map_of(item(0, 1), item(1, 1))
     assert not told.learn(0, 2, "n2", "")

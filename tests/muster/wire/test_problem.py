@@ -9,7 +9,7 @@ from muster.wire.rpc import problem as rpc
 STATUSES = {
     404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound MigrationNotFound",
     409: "StaleIncarnation StaleEpoch NotOwner NodeCordoned NodeTaken MoveInProgress ShardPinned ChecksumMismatch "
-    "VerbNotAllowed",
+    "VerbNotAllowed OtherLog",
     410: "LogTrimmed",
     412: "VersionConflict",
     413: "TooLarge ShardOverflow",

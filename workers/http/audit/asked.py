@@ -10,7 +10,7 @@ from domain.catalogue import EVENTS
 from infra.log.chain import TERM_STARTED
 from infra.log.port import Document
 from muster.wire.error import InvalidCommand
-from muster.wire.token import Token, parse_token
+from muster.wire.token import Positions, Token, parse_token, positions_of
 from workers.views.known import check_instance, check_stream
 from workers.views.views import Views
 
@@ -58,8 +58,8 @@ class Asked:
 
     query: EventsQuery
     types: frozenset[str]
-    behind: Token
-    before: Token
+    behind: Positions
+    before: Positions
 
     def wants(self, document: Document, at: datetime) -> bool:
         """Whether the event is one of those asked for, but for its instance, which stands in its body."""
@@ -76,7 +76,9 @@ class Asked:
 
 
 def asked(query: EventsQuery, views: Views, partitions: int) -> Asked:
-    """The query, judged. Raises InvalidCommand, ServiceNotFound, KeyspaceNotFound and InstanceNotFound, with what is known."""
+    """The query, judged. Raises InvalidCommand, ServiceNotFound, KeyspaceNotFound and InstanceNotFound, with what is known,
+    and OtherLog when the page before was of another log.
+    """
     if query.partition is not None and query.partition >= partitions:
         raise InvalidCommand(f"partition: there are {partitions}", field="partition")
     if query.merged and "after" in query.model_fields_set:
@@ -89,7 +91,11 @@ def asked(query: EventsQuery, views: Views, partitions: int) -> Asked:
         check_stream(query.stream, views)
     if query.instance is not None:
         check_instance(query.instance, query.stream, views)
-    behind, before = (_places(name, getattr(query, name), partitions) for name in ("behind", "before"))
+    places = [_places(name, getattr(query, name), partitions) for name in ("behind", "before")]
+    # A page of another log would leave out all that this one has up to there, and nobody would know.
+    for token in places:
+        views.check(token)
+    behind, before = map(positions_of, places)
     return Asked(query, frozenset() if query.type is None else types_of(query.type), behind, before)
 
 

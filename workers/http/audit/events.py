@@ -1,7 +1,6 @@
 """Reads of the past: the log's events, and what happened to an instance. The bodies come from the log itself."""
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import Archive, Document
 from muster.wire.error import NotReady
 from muster.wire.stream import service_stream
-from muster.wire.token import format_token
+from muster.wire.token import Positions, format_positions, format_token
 from workers.http.audit.asked import Asked, EventsQuery, asked
 from workers.http.audit.page import FoundEvents, MergedPage, newest, oldest
 from workers.http.audit.scan import Scan
@@ -71,7 +70,7 @@ class Past:
             "items": [self._event(partition, position, event) for (_, partition, position), event in page.events],
             "next_after": -1 if query.merged else page.goes_on[partitions[0]],
             "token": token,
-            **(_goes_on(query, page, parts) if query.merged else {}),
+            **(_goes_on(gateway.views, query, page, parts) if query.merged else {}),
         }
         return Reply(orjson.dumps(body), 200, headers)
 
@@ -156,22 +155,25 @@ def is_history(views: Views, partition: int, position: int, document: Document) 
     if not document.keys() >= _OURS:
         return False
     # What a writer appended after another one had taken over stays in the log, and counts for nothing.
-    terms = views.terms[partition]
+    term = views.terms[partition].at(position)
     if document["type"] == TERM_STARTED:
-        return (position, document["term"]) in terms
-    index = bisect_right(terms, position, key=lambda term: term[0]) - 1
-    return index < 0 or bool(terms[index][1] == document["term"])
+        return term is not None and (position, document["term"]) == (term.position, term.number)
+    return term is None or bool(term.number == document["term"])
 
 
-def _goes_on(query: EventsQuery, page: MergedPage, parts: Sequence[Part]) -> dict[str, str | None]:
+def _goes_on(views: Views, query: EventsQuery, page: MergedPage, parts: Sequence[Part]) -> dict[str, str | None]:
     """Where a reader goes on: `behind` what it has, and `before` it (None: there is nothing any more)."""
+
+    def seen(positions: Positions) -> str:
+        return format_token({partition: views.place(partition, position) for partition, position in positions.items()})
+
     if query.backwards:
         left = any(page.goes_on[part.partition] > after + 1 for part, after, _ in parts)
         behind = {part.partition: end for part, _, end in parts if end >= 0}
-        return {"behind": format_token(behind), "before": format_token(page.goes_on) if left else None}
+        return {"behind": seen(behind), "before": format_positions(page.goes_on) if left else None}
     before = {part.partition: after + 1 for part, after, _ in parts}
     behind = {partition: position for partition, position in page.goes_on.items() if position >= 0}
-    return {"behind": format_token(behind), "before": format_token(before)}
+    return {"behind": seen(behind), "before": format_positions(before)}
 
 
 def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:

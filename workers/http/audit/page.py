@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from infra.log.port import Document
-from muster.wire.token import Token
+from muster.wire.token import Positions
 
 Place = tuple[datetime, int, int]
 """When, partition, position: the order of events of several partitions."""
@@ -34,7 +34,7 @@ class MergedPage:
     """Events in order, the newest last, and for each partition where it goes on."""
 
     events: Sequence[tuple[Place, Document]]
-    goes_on: Token
+    goes_on: Positions
 
 
 def oldest(parts: Sequence[FoundEvents], limit: int) -> MergedPage:

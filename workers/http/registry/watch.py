@@ -16,14 +16,14 @@ import orjson
 from domain.registry.instance import Instance, InstanceDeregistered
 from infra.log.port import Cursor
 from muster.wire.stream import service_stream
-from muster.wire.token import Token, format_token
+from muster.wire.token import Positions
 from muster.wire.value import value
 from projections.instances import item
 from workers.http.exchange import JSON_OPTIONS, Request, reading_from
 from workers.http.reading import Reader
 from workers.http.registry.encoded import Encoded, encode
 from workers.http.routing import Route
-from workers.http.watch.frames import NOTHING_MISSED, changes, snapshot
+from workers.http.watch.frames import NOTHING_MISSED, OTHER_LOG, Reason, Resumed, changes, reason_of, snapshot
 from workers.http.watch.stream import settled, stream
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.registry import Change
@@ -75,11 +75,11 @@ class Hub:
         self._changes_max = changes_max
         self._ring: deque[Trace] = deque()
         # All that came after a partition's floor is in the ring; of a partition without a floor nothing was read yet.
-        self._floors: Token = views.token()
+        self._floors: Positions = views.positions()
 
     def restored(self) -> None:
         """The views hold what snapshots gave them, at their cursors; from here on the ring misses nothing."""
-        self._floors = self._views.token() | self._floors
+        self._floors = self._views.positions() | self._floors
 
     def on_batch(self, partition: int, cursor: Cursor, changed: Sequence[Change]) -> None:
         """Remember the changes and tell those who watch."""
@@ -110,7 +110,7 @@ class Hub:
         if not encoded:
             return
         # All who watch get the same bytes, so the id is of all partitions, even where a frame is of one service.
-        token = format_token(self._views.token())
+        token = self._views.token()
         for service, some in encoded.items():
             if (KIND, service) in self._audience:
                 self._audience.tell((KIND, service), changes(token, some), token)
@@ -118,25 +118,25 @@ class Hub:
             every = [change for each in encoded.values() for change in each]
             self._audience.tell(EVERYTHING, changes(token, every), token)
 
-    def join(self, service: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
+    def join(self, service: str | None, after: Resumed) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the service (None: of all) and its first frames, without a gap to the frames that follow.
 
-        `after`: the token that it resumes from. Raises NotReady when there are too many watchers, or no more wanted.
+        `after`: where it resumes. Raises NotReady when there are too many watchers, or no more wanted.
         """
-        token = format_token(self._views.token())
+        token = self._views.token()
         # Admitted first, and no await up to the snapshot's rows: no batch comes between them and the frames that follow.
         subscriber = self._audience.admit((KIND, service), token)
-        missed = None if after is None else self._since(after, service)
+        missed = None if after is None or after == OTHER_LOG else self._since(after, service)
         if missed is not None:
             return subscriber, iter([changes(token, list(map(change_of, missed)))] if missed else [NOTHING_MISSED])
-        return subscriber, self._snapshot(service, token, reset=after is not None)
+        return subscriber, self._snapshot(service, token, reason_of(after))
 
-    def _since(self, after: Token, service: str | None) -> list[Trace] | None:
-        """What has changed after the token; None when the ring does not cover it, or the views are not that far."""
-        now = self._views.token()
+    def _since(self, after: Positions, service: str | None) -> list[Trace] | None:
+        """What has changed after these positions; None when the ring does not cover it, or the views are not that far."""
+        now = self._views.positions()
         if any(position > now.get(partition, -1) for partition, position in after.items()):
             return None
-        # Of a partition without a floor the ring has nothing, so only a token at its present position will do.
+        # Of a partition without a floor the ring has nothing, so only its present position will do.
         if any(after.get(partition, -1) < self._floors.get(partition, now[partition]) for partition in now):
             return None
         missed = [
@@ -146,13 +146,13 @@ class Hub:
         ]
         return missed if len(missed) <= resume_changes_max else None
 
-    def _snapshot(self, service: str | None, token: str, *, reset: bool) -> Iterator[bytes]:
+    def _snapshot(self, service: str | None, token: str, reset: Reason | None) -> Iterator[bytes]:
         """The frames of the current state, in pieces: the rows are those of now, however slowly they are taken."""
         instances = self._views.instances
         concerned = instances.values() if service is None else [instances.get(service, {})]
         # Encoded only when their turn comes: a thousand watchers of one service share what the first of them had encoded.
         items = map(self._encoded.one, [one for some in concerned for one in some.values()])
-        return snapshot(b'"service":%b,' % orjson.dumps(service), token, items, reset=reset)
+        return snapshot(b'"service":%b,' % orjson.dumps(service), token, items, reset)
 
 
 def change_of(trace: Trace) -> bytes:

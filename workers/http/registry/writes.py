@@ -84,7 +84,7 @@ class Registry:
         # Whatever is wrong with the request is found before the command is given, not after.
         write = write_of(request, seconds)
         envelope = write.envelope(service_stream(service), command, reason)
-        return answered(await execute(self.gateway, envelope, write.seconds), write.known)
+        return answered(await execute(self.gateway, envelope, write.seconds), write.known, self.gateway.views)
 
 
 def routes(gateway: Gateway) -> tuple[Route, ...]:

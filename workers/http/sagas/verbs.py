@@ -45,7 +45,7 @@ class SagaVerbs:
             answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
             if answer.error is None or answer.error["name"] != "IdempotencyConflict":
                 break
-        return answered(answer, write.known)
+        return answered(answer, write.known, self.gateway.views)
 
 
 def verb_routes(

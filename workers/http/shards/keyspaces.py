@@ -74,10 +74,10 @@ class Keyspaces:
         if created.error is None and nodes:
             assigned = await self._assigned(stream, nodes, write)
             if assigned.error is not None:
-                return answered(assigned, write.known)
+                return answered(assigned, write.known, self.gateway.views)
             # A read with the answer's token must see the assignment too.
             created = replace(created, position=max(created.position, assigned.position))
-        return answered(created, write.known)
+        return answered(created, write.known, self.gateway.views)
 
     async def assign(self, request: Request) -> Reply:
         """Spread the shards that nobody owns; without `nodes` over all that are eligible, whatever the request's key."""
@@ -85,12 +85,13 @@ class Keyspaces:
         write, fields = await begun(request)
         if fields.get("nodes") is not None:
             command = command_from(AssignShards.type, fields)
-            return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)
+            answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
+            return answered(answer, write.known, self.gateway.views)
         # The other branch leaves this to `command_from`; here the command is not made from the fields.
         if unknown := fields.keys() - {"nodes"}:
             raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
         nodes = some_eligible(self.gateway.views.shards.cluster)
-        return answered(await self._assigned(stream, nodes, write), write.known)
+        return answered(await self._assigned(stream, nodes, write), write.known, self.gateway.views)
 
     async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
         # The controller has chosen these nodes, not the caller, so the command gets an id of its own.
@@ -117,7 +118,7 @@ class Keyspaces:
         command = command_from(MoveShard.type, fields)
         assert isinstance(command, MoveShard), "a move"
         answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
-        return answered(answer, write.known, migration=await self._migration(name, command, answer))
+        return answered(answer, write.known, self.gateway.views, migration=await self._migration(name, command, answer))
 
     async def _migration(self, name: str, command: MoveShard, answer: Answer) -> str | None:
         """The migration that the answer is about; when nothing was to be done, the shard's newest."""

@@ -56,7 +56,9 @@ class Nodes:
         command = command_from(JoinNode.type, {**fields, "node": node})
         assert isinstance(command, JoinNode), "a join"
         answer = await execute(self.gateway, write.envelope(CLUSTER, command), write.seconds)
-        return answered(answer, write.known, lease_seconds=await self._lease_seconds(command, answer))
+        return answered(
+            answer, write.known, self.gateway.views, lease_seconds=await self._lease_seconds(command, answer)
+        )
 
     async def _lease_seconds(self, command: JoinNode, answer: Answer) -> float:
         """The lease of the node's reign: a node that has joined already keeps the lease it joined with."""

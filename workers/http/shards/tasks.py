@@ -74,7 +74,8 @@ class Tasks:
         found = [self._envelope(node, entry, write.actor or node) for entry in entries]
         answered = await run_all(self.gateway, found)
         # The node knows its reports by their tasks, and not by the ids of the commands that were made of them.
-        return outcomes([{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)])
+        named = [{**one, "id": _claimed_id(entry)} for one, entry in zip(answered, entries, strict=True)]
+        return outcomes(named, self.gateway.views)
 
     def _envelope(self, node: str, entry: object, actor: str) -> Envelope | dict[str, Any]:
         """The command that the report stands for; or its outcome at once, when it needs no command or is malformed."""

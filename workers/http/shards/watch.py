@@ -18,12 +18,13 @@ import orjson
 from pydantic import Field
 
 from muster.wire.stream import Name, name_of
-from muster.wire.token import Token
+from muster.wire.token import Positions
 from workers.http.exchange import JSON_OPTIONS, Reading, Request
 from workers.http.reading import Reader
 from workers.http.routing import Route
 from workers.http.sagas.answers import newest_first
 from workers.http.shards.answers import is_migration, migration_item, shard_item, task_item
+from workers.http.watch.frames import Resumed
 from workers.http.watch.rows import RowKind, RowWatches
 from workers.http.watch.stream import settled, stream, watch_route
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
@@ -54,7 +55,7 @@ class ShardHub:
         self._due: set[str] = set()
         self._refreshing: asyncio.TimerHandle | None = None
 
-    def on_batch(self, partition: int, token: Token, changed: ShardsChanged) -> None:
+    def on_batch(self, partition: int, token: Positions, changed: ShardsChanged) -> None:
         """Tell those who watch what one batch has changed."""
         # Nothing is kept for those who come later: they begin with a snapshot.
         if not len(self._audience):
@@ -77,7 +78,7 @@ class ShardHub:
         if self._refreshing is not None:
             self._refreshing.cancel()
 
-    def shards(self, keyspace: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
+    def shards(self, keyspace: str | None, after: Resumed) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the keyspace's shards (None: of all) and its first frames. Raises KeyspaceNotFound."""
         views = self._views.shards
         # A map of its own: keyspaces may come while the snapshot is being taken.
@@ -91,7 +92,7 @@ class ShardHub:
         head = b'"shards":%d,' % sum(space.count for space in spaces.values())
         return self._watches.join(("shards", keyspace), after, items, head)
 
-    def tasks(self, node: str | None, after: Token | None) -> tuple[Subscriber, Iterator[bytes]]:
+    def tasks(self, node: str | None, after: Resumed) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of the node's tasks (None: of all nodes') and its first frames."""
         views = self._views.shards
         wanted = views.tasks.values() if node is None else [views.tasks.get(node, {})]
@@ -100,7 +101,7 @@ class ShardHub:
         return self._watches.join(("tasks", node), after, (_encode(task_item(row, cluster)) for row in rows))
 
     def migrations(
-        self, keyspace: str | None, migration: str | None, after: Token | None
+        self, keyspace: str | None, migration: str | None, after: Resumed
     ) -> tuple[Subscriber, Iterator[bytes]]:
         """A watcher of one migration, or of a keyspace's (None: of all), and its first frames: those that run, and the
         newest that have ended, newest first. Raises MigrationNotFound.
@@ -217,7 +218,7 @@ class ShardWatching:
         after = await self._settled(request, query, query.after)
         await stream(request, self.audience, *self.hub.migrations(query.keyspace, query.migration, after))
 
-    async def _settled(self, request: Request, reading: Reading, after: str | None) -> Token | None:
+    async def _settled(self, request: Request, reading: Reading, after: str | None) -> Resumed:
         return await settled(self.reader, request, reading, after, range(self.reader.gateway.partitions))
 
 

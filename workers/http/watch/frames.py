@@ -2,26 +2,42 @@
 
 snapshot  {…, items, token}  all that is there
 delta     {changes}          what has changed of instances; {items[, gone]} rows that are new or have changed, each of them whole
-reset     {token}            the snapshot that follows replaces all that was known
+reset     {token, reason}    the snapshot that follows replaces all that was known: the changes in between are not kept
+                             (`not_kept`), or what was known is of another log (`other_log`)
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
+from muster.wire.token import Positions
 from workers.http.exchange import slice_bytes_max
 
 slice_items_max: Final = 256
 NOTHING_MISSED: Final = b": nothing was missed\n\n"
+OTHER_LOG: Final = "other_log"
+NOT_KEPT: Final = "not_kept"
+Reason = Literal["other_log", "not_kept"]
+"""Why a watch begins anew."""
+
+Resumed = Positions | Literal["other_log"] | None
+"""Where a watcher goes on: behind these positions; anew, since what it has seen is of another log; None: it is a new one."""
 
 
-def snapshot(head: bytes, token: str, items: Iterator[bytes], *, reset: bool) -> Iterator[bytes]:
-    """A snapshot's frame in pieces; `head` are members before the items. `reset`: it replaces what the watcher knew."""
+def reason_of(resumed: Resumed) -> Reason | None:
+    """Why the watcher, who has missed what is not kept, begins anew; None: it only begins."""
+    if resumed is None:
+        return None
+    return OTHER_LOG if resumed == OTHER_LOG else NOT_KEPT
+
+
+def snapshot(head: bytes, token: str, items: Iterator[bytes], reset: Reason | None) -> Iterator[bytes]:
+    """A snapshot's frame in pieces; `head` are members before the items. `reset`: why it replaces what the watcher knew."""
     start = b'id: %b\nevent: snapshot\ndata: {%b"items":[' % (token.encode(), head)
     if reset:
         # No id: a watcher that loses the connection before the snapshot has come must not resume after it.
-        start = b'event: reset\ndata: {"token":"%b"}\n\n' % token.encode() + start
+        start = b'event: reset\ndata: {"token":"%b","reason":"%b"}\n\n' % (token.encode(), reset.encode()) + start
     yield start
     yield from slices(items, slice_items_max)
     yield b'],"token":"%b"}\n\n' % token.encode()

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from muster.wire.token import Token, format_token
-from workers.http.watch.frames import NOTHING_MISSED, rows, snapshot
+from workers.http.watch.frames import NOTHING_MISSED, Resumed, reason_of, rows, snapshot
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
 from workers.views.views import Views
 
@@ -37,19 +36,19 @@ class RowWatches:
         self._audience = audience
 
     def join(
-        self, topic: Topic, after: Token | None, items: Iterator[bytes], head: bytes = b""
+        self, topic: Topic, after: Resumed, items: Iterator[bytes], head: bytes = b""
     ) -> tuple[Subscriber, Iterator[bytes]]:
-        """A watcher of the topic and its first frames. `after`: the token that it resumes from; `head`: members of the
-        snapshot before its items. Raises NotReady when there are too many watchers, or no more wanted.
+        """A watcher of the topic and its first frames. `after`: where it resumes; `head`: members of the snapshot before its
+        items. Raises NotReady when there are too many watchers, or no more wanted.
         """
-        now = self._views.token()
+        token = self._views.token()
         # Admitted before the first row is read: whatever changes from now on is sent too, however slowly the
         # snapshot is taken.
-        subscriber = self._audience.admit(topic, format_token(now))
-        # Deltas are not kept, so only this very token has missed nothing.
-        if after == now:
+        subscriber = self._audience.admit(topic, token)
+        # Deltas are not kept, so only who stands right here has missed nothing.
+        if after == self._views.positions():
             return subscriber, iter([NOTHING_MISSED])
-        return subscriber, snapshot(head, format_token(now), items, reset=after is not None)
+        return subscriber, snapshot(head, token, items, reason_of(after))
 
     def tell(self, kind: RowKind[K], changed: Iterable[K]) -> None:
         """Tell those who watch the rows of these keys how they are now."""
@@ -64,6 +63,6 @@ class RowWatches:
                     items.append(item)
                 elif kind.named is not None:
                     gone.append(kind.named(key))
-        token = format_token(self._views.token())
+        token = self._views.token()
         for topic, (items, gone) in of_topic.items():
             self._audience.tell(topic, rows(token, items, None if kind.named is None else gone), token)

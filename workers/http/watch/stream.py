@@ -1,16 +1,16 @@
 """A subscriber's frames as a stream of server-sent events, straight onto ASGI."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from muster.wire.error import InvalidCommand, Timeout
-from muster.wire.token import Token, parse_token
+from muster.wire.error import InvalidCommand, OtherLog, Timeout
+from muster.wire.token import parse_token, positions_of
 from workers.http.asgi import Receive
 from workers.http.exchange import Reading, Request
 from workers.http.reading import Reader
 from workers.http.routing import Handler, Route
+from workers.http.watch.frames import OTHER_LOG, Resumed
 from workers.http.watch.subscribers import Audience, Subscriber
 
 HEADERS: Final = [
@@ -28,19 +28,26 @@ def watch_route(kind: str, handler: Handler, tag: str, query: type[Reading]) -> 
 
 async def settled(
     reader: Reader, request: Request, reading: Reading, after: str | None, partitions: Sequence[int]
-) -> Token | None:
-    """Wait until the views are as current as asked, and at the token that the watcher resumes from, if any. Returns it."""
+) -> Resumed:
+    """Wait until the views are as current as asked, and at the token that the watcher resumes from. Returns where it resumes.
+
+    Raises Timeout when the views are later than the watcher: it must not be taken back.
+    """
     text = request.header(b"last-event-id") or after
     seen = parse_token(text) if text else None
-    await reader.settle(reading, request.header(b"muster-token"), partitions)
-    if seen is not None:
-        gateway = reader.gateway
-        if unknown := seen.keys() - set(range(gateway.partitions)):
-            raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
-        # A view that is only late catches up; if it does not, the token is of another history: a reset.
-        with contextlib.suppress(Timeout):
-            await gateway.views.reach(seen, reading.timeout_seconds)
-    return seen
+    if seen is not None and (unknown := seen.keys() - set(range(reader.gateway.partitions))):
+        raise InvalidCommand(f"after: there is no partition {min(unknown)} here", field="after")
+    try:
+        await reader.settle(reading, request.header(b"muster-token"), partitions)
+        if seen is not None:
+            await reader.reach(seen, reading.timeout_seconds)
+    except OtherLog:
+        return OTHER_LOG
+    except Timeout:
+        # Without a mark nobody can tell a late view from another log: as before there were any, it is a reset.
+        if seen is None or any(place.term for place in seen.values()):
+            raise
+    return None if seen is None else positions_of(seen)
 
 
 async def stream(request: Request, audience: Audience, subscriber: Subscriber, frames: Iterator[bytes]) -> None:

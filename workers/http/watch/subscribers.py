@@ -10,7 +10,6 @@ from collections import deque
 from typing import Any, Final
 
 from muster.wire.error import NotReady
-from muster.wire.token import format_token
 from workers.http.exchange import slice_bytes_max
 from workers.http.watch.waking import Waking
 from workers.views.views import Views
@@ -186,7 +185,7 @@ class Audience:
                 _end(subscriber)
 
     def _beat(self) -> None:
-        token = format_token(self._views.token())
+        token = self._views.token()
         for watchers in self._subscribers.values():
             for subscriber in watchers:
                 subscriber.beat(token)

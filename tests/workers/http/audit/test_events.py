@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from infra.log.chain import TERM_STARTED
+from infra.log.port import Term
 from tests.workers.http.conftest import INSTANCE, Api, controller
 from workers.http.audit.events import is_history
 from workers.http.model import EventList, HistoryList
+from workers.views.terms import Terms
 from workers.views.views import Views
 
 
@@ -83,7 +85,7 @@ async def test_starts_of_terms_are_shown_only_when_asked_for(tmp_path: Path) -> 
 
 def test_only_the_reigning_terms_records_are_history() -> None:
     views = Views([0])
-    views.terms[0] = [(0, 1), (5, 2)]
+    views.terms[0] = Terms([Term(0, 1, "aaaaaaaa"), Term(5, 2, "bbbbbbbb")])
 
     def judged(position: int, term: int, type_: str = "muster.instance.registered.v1") -> bool:
         document = {"type": type_, "term": term, "time": "2026-01-01T00:00:00Z", "subject": "service/a"}

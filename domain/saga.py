@@ -31,7 +31,7 @@ from domain.stage import (
 )
 from domain.stage import Facts as Facts
 from domain.stage import Saga as Saga
-from muster.wire.command import Command
+from muster.wire.command import Command, Flag
 from muster.wire.stream import SAGA, Name
 
 Text = Annotated[str, StringConstraints(max_length=2_000)]
@@ -57,7 +57,7 @@ class ReportStep(StepCommand):
     outcome: Literal["done", "failed"]
     result: Facts = Field(default_factory=dict)
     error: Text | None = None
-    final: bool = False
+    final: Flag = False
 
 
 class ReportProgress(StepCommand):

@@ -33,7 +33,7 @@ from domain.registry.instance import (
 )
 from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from domain.registry.versions import INITIAL, NOTHING, Kept, Service, evolve
-from muster.wire.command import Command
+from muster.wire.command import Command, Whole
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 from muster.wire.registry.check import REPORTED, Health, TtlCheck
 from muster.wire.registry.spec import Spec
@@ -48,7 +48,7 @@ def _absent(value: object) -> bool:
 
 # Left out where they are not given: the hash of what a command asks stays what it was before there were holders, and a command
 # that the log remembers is known again.
-_Incarnation = Annotated[int | None, Field(exclude_if=_absent)]
+_Incarnation = Annotated[Whole | None, Field(exclude_if=_absent)]
 _Holder = Annotated[Name | None, Field(exclude_if=_absent)]
 _OnlyOf = Annotated[Name | None, Field(exclude_if=_absent, description="Only for what this holder has registered")]
 
@@ -77,7 +77,7 @@ class DeregisterInstance(InstanceCommand):
     """Leave."""
 
     type = "muster.instance.deregister.v1"
-    incarnation: int | None = None
+    incarnation: Whole | None = None
     holder: _OnlyOf = None
 
 
@@ -88,7 +88,7 @@ class ReportHealth(InstanceCommand):
     status: Health
     cause: Text | None = None
     check: Name = REPORTED
-    incarnation: int | None = None
+    incarnation: Whole | None = None
     holder: _OnlyOf = None
 
 
@@ -96,7 +96,7 @@ class Heartbeat(InstanceCommand):
     """Still here: renews the lease and the ttl checks."""
 
     type = "muster.instance.heartbeat.v1"
-    incarnation: int | None = None
+    incarnation: Whole | None = None
     holder: _OnlyOf = None
 
 
@@ -128,7 +128,7 @@ class ObserveCheck(InstanceCommand):
     """A check of this incarnation has come to another status."""
 
     type = "muster.instance.observe_check.v1"
-    incarnation: int
+    incarnation: Whole
     check: Name
     status: Health
     cause: Text | None = None
@@ -138,14 +138,14 @@ class ExpireLease(InstanceCommand):
     """The lease has run out."""
 
     type = "muster.instance.expire_lease.v1"
-    incarnation: int
+    incarnation: Whole
 
 
 class ExpireTtl(InstanceCommand):
     """A ttl check was not renewed in time."""
 
     type = "muster.instance.expire_ttl.v1"
-    incarnation: int
+    incarnation: Whole
     check: Name
 
 
@@ -153,7 +153,7 @@ class ExpireUnhealthy(InstanceCommand):
     """It was unhealthy for too long."""
 
     type = "muster.instance.expire_unhealthy.v1"
-    incarnation: int
+    incarnation: Whole
 
 
 PublicCommand = (

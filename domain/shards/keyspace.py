@@ -10,7 +10,7 @@ State      `Keyspace`
 
 from typing import Annotated, Final, assert_never, get_args
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from domain.decider import Decider
 from domain.shards.shard import (
@@ -36,7 +36,7 @@ from domain.shards.shard import (
     ShardsAssigned,
     evolve,
 )
-from muster.wire.command import Command
+from muster.wire.command import Command, Flag, Instant, Whole
 from muster.wire.error import (
     KeyspaceNotFound,
     MoveInProgress,
@@ -53,7 +53,7 @@ from muster.wire.stream import KEYSPACE, Name
 __all__ = ["DECIDER", "INITIAL", "Keyspace", "decide", "evolve"]
 
 Nodes = Annotated[tuple[Name, ...], Field(max_length=1_000)]
-Seconds = Annotated[float, Field(ge=0, le=30 * 86_400)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=30 * 86_400)]
 
 
 class CreateKeyspace(Command):
@@ -94,9 +94,9 @@ class MoveShard(ShardCommand):
 
     type = "muster.shard.move.v1"
     target: Name
-    bytes_per_second: Annotated[float, Field(ge=1_000, le=1e12)] | None = None
-    hold: bool = False
-    not_before: AwareDatetime | None = None
+    bytes_per_second: Annotated[float, Field(strict=True, ge=1_000, le=1e12)] | None = None
+    hold: Flag = False
+    not_before: Instant | None = None
     soak_seconds: Seconds = 1.0
     cleanup_seconds: Seconds = 1.0
 
@@ -124,7 +124,7 @@ class ReportOpened(ShardCommand):
 
     type = "muster.shard.report_opened.v1"
     node: Name
-    epoch: int
+    epoch: Whole
 
 
 class ReportDropped(ShardCommand):
@@ -139,7 +139,7 @@ class MoveCommand(ShardCommand):
     """What all steps of a move carry: `epoch` is the shard's when the move was planned."""
 
     migration: Migration
-    epoch: int
+    epoch: Whole
 
 
 class StartMove(MoveCommand):
@@ -180,7 +180,7 @@ class EndMove(MoveCommand):
 
     type = "muster.shard.end_move.v1"
     outcome: Outcome
-    cleaned: bool
+    cleaned: Flag
 
 
 class AbandonCleanup(ShardCommand):

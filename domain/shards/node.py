@@ -6,14 +6,14 @@ from typing import Annotated, assert_never
 from pydantic import Field, StringConstraints
 
 from domain.message import Event, event
-from muster.wire.command import Command
+from muster.wire.command import Command, Whole
 from muster.wire.stream import Name
 from muster.wire.value import value
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255}):[0-9]{1,5}$")]
 Zone = Annotated[str, StringConstraints(max_length=128)]
-Capacity = Annotated[float, Field(gt=0, le=1e6)]
-LeaseSeconds = Annotated[float, Field(ge=0.5, le=3_600)]
+Capacity = Annotated[float, Field(strict=True, gt=0, le=1e6)]
+LeaseSeconds = Annotated[float, Field(strict=True, ge=0.5, le=3_600)]
 Slots = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Saga = Annotated[str, StringConstraints(max_length=400)]
@@ -68,7 +68,7 @@ class RenewNode(NodeCommand):
     """Still here: the lease has its full length again, counted by the node from when it sent this."""
 
     type = "muster.node.renew.v1"
-    incarnation: int
+    incarnation: Whole
 
 
 class RemoveNode(NodeCommand):
@@ -136,7 +136,7 @@ class ExpireNode(NodeCommand):
     """The node's lease has run out."""
 
     type = "muster.node.expire.v1"
-    incarnation: int
+    incarnation: Whole
 
 
 @event

@@ -5,14 +5,30 @@ A command is known by its `type`, a stable name on every wire; see docs/asyncapi
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
 from uuid import uuid4
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from muster.wire.stream import service_stream
 from muster.wire.value import value
+
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+"""Numbers and truth values of commands are what JSON calls so: `true` is no 1, `"5"` is no 5, and `0` is not false."""
+
+
+def _no_number(found: object) -> object:
+    # Left to itself pydantic takes numbers, also as text, for seconds since 1970, and a day for its midnight.
+    if isinstance(found, datetime) or (isinstance(found, str) and "T" in found.upper()):
+        return found
+    raise ValueError("an instant is text like 2026-01-31T03:05:00Z")
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+"""An instant of a command: text with a date, a time and an offset."""
 
 
 class Command(BaseModel):

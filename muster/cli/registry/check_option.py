@@ -1,5 +1,6 @@
 """Health checks on the command line: `http=URL[,interval=5,…]`, `tcp=HOST:PORT[,…]`, `ttl=SECONDS`."""
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ _NAMES: Final = {
     "healthy_after": "healthy_after",
     "unhealthy_after": "unhealthy_after",
 }
+_NUMBERS: Final = frozenset(("interval", "timeout", "status", "healthy_after", "unhealthy_after"))
 _OF_TLS: Final = frozenset(("server_name", "ca_pem", "skip_verify"))
 
 
@@ -28,7 +30,7 @@ class CheckType(click.ParamType[dict[str, Any]]):
     name = "CHECK"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": "5"}`."""
+        """`http=http://10.0.0.7:80/health,interval=5` as `{"kind": "http", "url": …, "interval_seconds": 5}`."""
         kind, equals, rest = str(value).partition("=")
         target, settings = _divided(rest)
         if misspelt := _misspelt(target):
@@ -43,7 +45,7 @@ class CheckType(click.ParamType[dict[str, Any]]):
         if kind in ("http", "https"):
             return {"kind": kind, "url": target, **settings}
         if kind == "ttl":
-            return {"kind": kind, "ttl_seconds": target, **settings}
+            return {"kind": kind, "ttl_seconds": _number(target), **settings}
         # The last colon stands before the port: an IPv6 address has colons of its own, and then stands in brackets.
         host, colon, port = target.rpartition(":")
         if not colon or not port.isdigit():
@@ -68,17 +70,23 @@ def _misspelt(target: str) -> tuple[str, str] | None:
     return None
 
 
-def _value(name: str, text: str) -> str | int | bool:
+def _value(name: str, text: str) -> str | float | bool:
     if name == "skip_verify" and text in ("true", "false"):
         return text == "true"
-    # The registration takes only numbers for these, not even digits as text; lengths of time it takes as text too.
-    return int(text) if name in ("status", "healthy_after", "unhealthy_after") and text.isdigit() else text
+    return _number(text) if name in _NUMBERS else text
 
 
-def _divided(text: str) -> tuple[str, dict[str, str | int | bool]]:
+def _number(text: str) -> str | float:
+    # The registration takes no digits as text. What is no number stays what it is, and is refused there with its field.
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def _divided(text: str) -> tuple[str, dict[str, str | float | bool]]:
     """The target, which may itself hold commas, and the settings after it."""
     target = ""
-    settings: dict[str, str | int | bool] = {}
+    settings: dict[str, str | float | bool] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
         # A comma begins a setting only where a known name and an equals sign follow it: URLs may have commas.

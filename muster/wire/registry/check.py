@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 
+from muster.wire.command import Flag
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -40,9 +41,8 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 DEFAULT_TIMEOUT_SECONDS: Final = 2.0
 TIMEOUT_SECONDS_MAX: Final = 60.0
 # Up to a day.
-Interval = Annotated[float, Field(ge=0.1, le=86_400)]
-Timeout = Annotated[float, Field(ge=0.01, le=3_600)]
-# Strict: digits as text are refused.
+Interval = Annotated[float, Field(strict=True, ge=0.1, le=86_400)]
+Timeout = Annotated[float, Field(strict=True, ge=0.01, le=3_600)]
 Count = Annotated[int, Field(strict=True, ge=1, le=100)]
 
 # A field with a typing mistake would otherwise be ignored without a word.
@@ -80,7 +80,7 @@ class HttpsCheck(HttpCheck):
     name: Name = "https"
     server_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
     ca_pem: Annotated[str, StringConstraints(min_length=1, max_length=16_384)] | None = None
-    skip_verify: Annotated[bool, Field(strict=True)] = False
+    skip_verify: Flag = False
 
 
 @value(kw_only=True)
@@ -103,7 +103,7 @@ class TtlCheck:
     """Healthy as long as the instance sends a heartbeat, or a report of this check, every `ttl_seconds`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
-    ttl_seconds: Annotated[float, Field(ge=0.1, le=86_400)]
+    ttl_seconds: Annotated[float, Field(strict=True, ge=0.1, le=86_400)]
     kind: Literal["ttl"] = "ttl"
     name: Name = "ttl"
 

@@ -21,7 +21,7 @@ Metadata = Annotated[
     Field(max_length=64),
 ]
 # Up to a year.
-Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
+Seconds = Annotated[float, Field(strict=True, ge=0.1, le=31_536_000)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
 # A tag that is given twice counts once; the order stays.
 Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]

@@ -22,7 +22,7 @@ def test_what_a_check_says_of_tls_is_said_behind_its_url(tmp_path: Path):
         "kind": "https",
         "name": "http",
         "url": HTTPS,
-        "interval_seconds": "5",
+        "interval_seconds": 5,
         "server_name": "app.internal",
         "ca_pem": "-----BEGIN CERTIFICATE-----",
     }

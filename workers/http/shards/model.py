@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from domain.saga import Text
 from domain.shards.keyspace import AssignShards, CreateKeyspace, Nodes
 from domain.stage import Phase, Standing
+from muster.wire.command import Flag
 from muster.wire.sagas import SagaStep
 from muster.wire.shards import answers
 from muster.wire.stream import Name
@@ -83,7 +84,7 @@ class Report(BaseModel):
     outcome: Literal["done", "failed", "progress"]
     result: dict[str, Any] | None = None
     error: Text | None = None
-    final: bool = False
+    final: Flag = False
 
 
 class ReportBatch(Shape):

@@ -1,5 +1,7 @@
 """What is another once an instance is registered anew: from two specs to the events that name it."""
 
+from collections.abc import Mapping
+
 from domain.registry.instance import (
     Instance,
     InstanceAddressChanged,
@@ -13,7 +15,7 @@ from domain.registry.instance import (
     InstanceZoneChanged,
     ServiceEvent,
 )
-from domain.registry.status import carried_over, health_of
+from domain.registry.status import CheckStatus, carried_over, health_of
 from muster.wire.registry.check import same_asked
 from muster.wire.registry.spec import Spec
 
@@ -40,9 +42,20 @@ def changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
     # The checks come before the health that follows from them: `evolve` takes the events in this order.
     if old.checks != spec.checks:
         kept = same_asked(old.checks, spec.checks)
-        events.append(InstanceChecksChanged(instance=name, checks=spec.checks, kept=kept))
-        health = health_of(carried_over(instance.checks, old.checks, spec.checks, kept).values())
+        statuses = carried_over(instance.checks, old.checks, spec.checks, kept)
+        health = health_of(statuses.values())
+        # A health that stays may be explained by a check that is gone, or that begins anew.
+        recaused = (
+            health == instance.health and _explains(instance, instance.checks) and not _explains(instance, statuses)
+        )
+        events.append(InstanceChecksChanged(instance=name, checks=spec.checks, kept=kept, recaused=recaused))
         if health != instance.health:
             changed = InstanceHealthChanged(instance=name, was=instance.health, to=health, cause="the checks changed")
             events.append(changed)
     return events
+
+
+def _explains(instance: Instance, statuses: Mapping[str, CheckStatus | None]) -> bool:
+    """Whether one of these is what is said to be the cause of the instance's health."""
+    said = (instance.health, instance.cause)
+    return any(found is not None and (found.status, found.cause) == said for found in statuses.values())

@@ -127,13 +127,15 @@ class InstanceWeightChanged(InstanceEvent):
 class InstanceChecksChanged(InstanceEvent):
     """All checks, as they are now; statuses of unchanged checks and of those in `kept` stay, others start as unknown.
 
-    `kept` names those that ask what they asked before, more or less often or strictly. It stands in the log only when it
-    names some: events from before it was known are what they were, and so is what they have led to.
+    `kept` names those that ask what they asked before, more or less often or strictly. `recaused`: what explained the health,
+    which stays, is gone: from now on it is explained by the first check that has it. Both stand in the log only when they say
+    something: events from before they were known are what they were, and so is what they have led to.
     """
 
     type = "muster.instance.checks_changed.v1"
     checks: Checks
     kept: Annotated[tuple[Name, ...], Field(exclude_if=operator.not_)] = ()
+    recaused: Annotated[bool, _No] = False
 
 
 @event
@@ -352,7 +354,8 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             unknown = CheckStatus("unknown", None, at)
             kept = carried_over(instance.checks, instance.spec.checks, event.checks, event.kept)
             statuses = {name: status or unknown for name, status in kept.items()}
-            return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses)
+            cause = _first_cause(statuses, instance.health, None) if event.recaused else instance.cause
+            return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses, cause=cause)
         case InstanceLeaseChanged():
             return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
         case InstanceDeregisterAfterChanged():
@@ -379,4 +382,8 @@ def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, 
     # holds.
     if event.was != instance.health:
         return instance.cause
-    return next((check.cause for check in statuses.values() if check.status == instance.health), instance.cause)
+    return _first_cause(statuses, instance.health, instance.cause)
+
+
+def _first_cause(statuses: dict[str, CheckStatus], health: Health, otherwise: str | None) -> str | None:
+    return next((check.cause for check in statuses.values() if check.status == health), otherwise)

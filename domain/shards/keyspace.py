@@ -293,7 +293,9 @@ def _opened(command: ReportOpened, shard: Shard) -> list[KeyspaceEvent]:
 
 def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[KeyspaceEvent]:
     if shard.migration is not None:
-        raise MoveInProgress(f"shard {shard.id} is being moved already", migration=shard.migration)
+        raise MoveInProgress(
+            f"shard {shard.id} is being moved already, by {shard.migration}", migration=shard.migration
+        )
     if shard.pinned:
         raise ShardPinned(f"shard {shard.id} is pinned to {shard.owner}; unpin it first", shard=shard.id)
     if shard.owner is None or shard.status != "active":
@@ -301,7 +303,7 @@ def _start(command: StartMove, shard: Shard, state: Keyspace) -> list[KeyspaceEv
     # There is one clean-up intent for a shard on a node. The drop that is still due could take the new copy for the
     # old.
     if cleanup := state.cleanups.get((shard.id, command.target)):
-        detail = f"{command.target} still has to clean up after the move before; wait for that"
+        detail = f"{command.target} still has to clean up after {cleanup.migration}; wait for that"
         raise MoveInProgress(detail, migration=cleanup.migration)
     _same_epoch(command, shard)
     started = ShardMoveStarted(

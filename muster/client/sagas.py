@@ -44,7 +44,7 @@ class SagaControl:
         return await page_of(self._transport, SAGAS, asked, consistency)
 
     async def one(self, saga: str, *, consistency: Consistency = "session") -> Saga:
-        """One saga with its steps, by its id. Raises InvalidCommand (no id of a saga) or MigrationNotFound."""
+        """One saga with its steps, by its id. Raises InvalidCommand (no id of a saga), SagaNotFound, or MigrationNotFound."""
         return await row_of(self._transport, SAGAS, parts_of(saga), consistency)
 
     async def tell(

@@ -11,7 +11,9 @@
     │   ├── WrongPartition                        421, a command published to another partition than its stream's
     │   ├── WrongCluster                          421, the controller belongs to another cluster than the caller means
     │   ├── NoHealthyInstances                    503
-    │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound, MigrationNotFound   404
+    │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound        404
+    │   ├── SagaNotFound                          404
+    │   │   └── MigrationNotFound                 404, it would move a shard
     │   ├── InvalidShardKey                       422
     │   ├── ShardOverflow                         413, a value or a shard over its limit
     │   ├── NoShardsAvailable                     503, no shard of the keyspace has an owner that serves
@@ -119,7 +121,11 @@ class NodeNotFound(Refused):
     """The cluster has no such data node."""
 
 
-class MigrationNotFound(Refused):
+class SagaNotFound(Refused):
+    """There is no such saga."""
+
+
+class MigrationNotFound(SagaNotFound):
     """There is no such migration."""
 
 

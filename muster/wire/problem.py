@@ -35,7 +35,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.KeyspaceNotFound: 404,
     errors.ShardNotFound: 404,
     errors.NodeNotFound: 404,
-    errors.MigrationNotFound: 404,
+    errors.SagaNotFound: 404,
     errors.ShardOverflow: 413,
     errors.NoShardsAvailable: 503,
     errors.StaleEpoch: 409,

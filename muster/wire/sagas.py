@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from muster.wire.error import MigrationNotFound, SagaNotFound
 from muster.wire.read_model import ReadModel
+from muster.wire.stream import MIGRATION, saga_name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +70,10 @@ class Saga(Standing):
 
 
 SAGAS: Final = ReadModel(name="sagas", item=Saga, key=("id",))
+
+
+def not_found(stream: str) -> SagaNotFound:
+    """The refusal for a saga that is not there, by its stream: of a migration one of its own, which users of shards know."""
+    if saga_name_of(stream) == MIGRATION:
+        return MigrationNotFound(f"there is no migration {stream}", migration=stream)
+    return SagaNotFound(f"there is no saga {stream}", saga=stream)

@@ -29,7 +29,6 @@ from domain.saga import (
 )
 from domain.stage import Blocked, Retrying, StepUnderWay, Trying, UnderWay
 from muster.wire.command import Command
-from muster.wire.error import MigrationNotFound
 from muster.wire.stream import saga_stream
 from sagas.engine.course import Course, Produced, Root, fail, may_turn_back, run, succeed, turn_back
 from sagas.engine.definition import Apply, Ask, Definition, Definitions, Delegate
@@ -71,9 +70,7 @@ def start(saga_id: str, data: Mapping[str, Any], root: Root, definition: Definit
 
 
 def decide(command: AnyCommand, saga: Saga, root: Root, definitions: Definitions) -> list[Produced]:
-    """What the command makes of the saga. Raises MigrationNotFound or VerbNotAllowed; empty: late, or already so."""
-    if saga.version == 0:
-        raise MigrationNotFound("there is no such migration")
+    """What the command makes of the saga, which has begun. Raises VerbNotAllowed; empty: late, or already so."""
     course = Course(saga, root, definitions[saga.definition, saga.definition_version])
     match command:
         case ReportStep():

@@ -15,6 +15,7 @@ from domain.decider import Decider, Parts
 from domain.message import Event, Recorded
 from domain.registry.service import ObserveCheck
 from muster.wire.command import Command
+from muster.wire.sagas import not_found
 from muster.wire.stream import SERVICE, kind_of, root_of, saga_number_of
 from sagas.catalogue import DEFINITIONS
 from sagas.engine import decide as engine
@@ -63,6 +64,8 @@ class Aggregates:
         if decider.decide is not None:
             return [(stream, event) for event in decider.decide(command, state)]
         assert isinstance(command, saga.AnyCommand), f"only sagas decide together with their roots, not {command.type}"
+        if state.version == 0:
+            raise not_found(stream)
         root = root_of(stream)
         produced = engine.decide(command, state, self._root(root, states), self._definitions)
         return _placed(produced, root, stream)

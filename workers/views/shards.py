@@ -11,7 +11,8 @@ from domain.saga import Saga
 from domain.shards import cluster
 from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved, NodeReturned
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
-from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
+from muster.wire.error import KeyspaceNotFound, NodeNotFound
+from muster.wire.sagas import not_found
 from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name_of
 from muster.wire.token import Positions
 from projections.migrations import MIGRATIONS, MigrationRow
@@ -189,10 +190,10 @@ class ShardViews:
         return found
 
     def migration(self, id_: str) -> MigrationRow:
-        """The migration. Raises MigrationNotFound."""
+        """The saga. Raises SagaNotFound, or MigrationNotFound."""
         found = self.migrations.get((id_,))
         if found is None:
-            raise MigrationNotFound(f"there is no migration {id_}", migration=id_)
+            raise not_found(id_)
         return found
 
     def drain_plan(self, now: datetime) -> DrainPlan:

@@ -92,3 +92,44 @@ class TestSettings:
             health("healthy", "unknown", "the checks changed"),
         ).state
         assert after.instances[A].checks["port"].status == after.instances[A].health == "unknown"
+
+
+class TestCause:
+    """Why the health is what it is, when the check that explained it is there no more, or begins anew."""
+
+    BOTH_ILL = (
+        registered(checks=(HTTP, TCP)),
+        health("unknown", "unhealthy", "503", "ready", "unhealthy"),
+        InstanceCheckChanged(instance=A, check="port", was="unknown", to="unhealthy", cause="refused"),
+    )
+
+    @pytest.mark.parametrize("checks", [(TCP,), (replace(HTTP, url="http://10.0.0.9/"), TCP)], ids=["gone", "anew"])
+    def test_it_is_that_of_another_check_with_this_health(self, checks):
+        before = given(*self.BOTH_ILL).state
+        assert before.instances[A].cause == "503"
+        after = (
+            Given(before, service)
+            .when(RegisterInstance(instance=A, spec=spec(checks=checks)))
+            .then(InstanceChecksChanged(instance=A, checks=checks, recaused=True))
+        )
+        assert (after.instances[A].health, after.instances[A].cause) == ("unhealthy", "refused")
+
+    def test_it_stays_when_the_check_that_explains_it_stays(self):
+        after = (
+            given(*self.BOTH_ILL)
+            .when(RegisterInstance(instance=A, spec=spec(checks=(HTTP,))))
+            .then(InstanceChecksChanged(instance=A, checks=(HTTP,)))
+        )
+        assert after.instances[A].cause == "503"
+
+    def test_without_any_check_there_is_none(self):
+        after = (
+            given(registered(checks=(TCP,)), health("unknown", "healthy", "connected", "port", "healthy"))
+            .when(RegisterInstance(instance=A, spec=spec(checks=())))
+            .then(InstanceChecksChanged(instance=A, checks=(), recaused=True))
+        )
+        assert (after.instances[A].health, after.instances[A].cause) == ("healthy", None)
+
+    def test_an_event_of_old_leaves_it_as_it_was(self):
+        after = given(*self.BOTH_ILL, InstanceChecksChanged(instance=A, checks=(TCP,))).state
+        assert after.instances[A].cause == "503"

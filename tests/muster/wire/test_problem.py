@@ -7,7 +7,7 @@ from muster.wire.problem import error_from, facts_of, problem_from, status_of, v
 from muster.wire.rpc import problem as rpc
 
 STATUSES = {
-    404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound MigrationNotFound",
+    404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound SagaNotFound MigrationNotFound",
     409: "StaleIncarnation StaleEpoch NotOwner NodeCordoned NodeTaken MoveInProgress ShardPinned ChecksumMismatch "
     "VerbNotAllowed OtherLog",
     410: "LogTrimmed",

@@ -98,7 +98,7 @@ async def test_a_saga_that_is_not_there_is_told(api: Api) -> None:
     for method, path in (("GET", ""), ("POST", "/pause"), ("POST", "/skip")):
         told = await api.ask(method, f"/v1/sagas/keyspace/users/migration/7{path}")
         assert told.problem == (404, "MigrationNotFound")
-    assert (await api.get("/v1/sagas/service/users/restart/1")).problem == (404, "MigrationNotFound")
+    assert (await api.get("/v1/sagas/service/users/restart/1")).problem == (404, "SagaNotFound")
     assert (await api.post("/v1/sagas/keyspace/users/migration/1/undo")).problem == (404, "RouteNotFound")
 
 

@@ -13,11 +13,15 @@ from muster.wire.error import Transient, Unreachable
 
 T = TypeVar("T")
 STEADY_SECONDS: Final = 1.0
+HEARTBEAT: Final = ""
 _END: Final = b"\n\n"
 
 
 class EventParser:
-    """Server-sent events from chunks of bytes: (id, event, data). An id holds until the next one; lines end in LF."""
+    """Server-sent events from chunks of bytes: (id, event, data). An id holds until the next one; lines end in LF.
+
+    A heartbeat, which has an id and no data, is the event HEARTBEAT.
+    """
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -31,10 +35,11 @@ class EventParser:
             block = bytes(self._rest[:end])
             del self._rest[: end + 2]
             self._searched = 0
-            event, data = self._parsed(block)
-            # A heartbeat has an id and no data. It moves the id on, and is no event.
+            before, (event, data) = self._id, self._parsed(block)
             if data is not None or event == "reset":
                 yield self._id, event, data or b""
+            elif self._id != before:
+                yield self._id, HEARTBEAT, b""
         # The last byte is looked at again: it may be the first half of an end.
         self._searched = max(0, len(self._rest) - 1)
 
@@ -73,6 +78,11 @@ async def follow(
         try:
             async with aclosing(_events(transport, url, path, query, token, seen)) as events:
                 async for id_, event, data in events:
+                    # Nothing up to there was of concern here. Otherwise a quiet watch would resume so far back that it has to
+                    # begin anew; one without a snapshot so far has nothing to resume from.
+                    if event == HEARTBEAT:
+                        seen = seen and id_
+                        continue
                     # After a reset comes a snapshot; until all of it is here, there is nothing to resume from.
                     seen = "" if event == "reset" else id_
                     begun, gives_up_at = True, math.inf

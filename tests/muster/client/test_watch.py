@@ -78,6 +78,25 @@ async def test_a_broken_watch_goes_on_behind_the_last_event():
     assert [seen.headers.get("last-event-id") for seen in server.seen] == [None, "0:2", "0:2", "0:2"]
 
 
+async def test_a_watch_on_which_little_happens_goes_on_behind_the_last_heartbeat():
+    script = (
+        events(snapshot("0:1", item("a", 1)), raw=b": \nid: 0:7\n\n: a comment\n\n"),
+        events(raw=b": nothing was missed\n\n: \nid: 0:9\n\n"),
+        events(delta("0:10", patch("a", 2, weight=2)), stay=True),
+    )
+    async with wire(*script) as server, Client(server.url) as client:
+        _, changed = await watched(client, 2)
+    assert isinstance(changed, Changed)
+    assert [seen.headers.get("last-event-id") for seen in server.seen] == [None, "0:7", "0:9"]
+
+
+async def test_a_heartbeat_before_any_snapshot_is_nothing_to_resume_from():
+    script = (events(raw=b": \nid: 0:7\n\n"), events(snapshot("0:9", item("a", 1)), stay=True))
+    async with wire(*script) as server, Client(server.url) as client:
+        await watched(client, 1)
+    assert "last-event-id" not in server.seen[1].headers
+
+
 async def test_what_is_told_twice_is_yielded_once():
     script = (
         events(snapshot("0:1", item("a", 1)), delta("0:2", patch("a", 2, weight=2))),

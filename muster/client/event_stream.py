@@ -72,19 +72,14 @@ async def follow(
     seen, begun, loop = "", False, asyncio.get_running_loop()
     way, gives_up_at = Way(transport.controllers), loop.time() + transport.timeout_seconds
     while True:
-        # Only the first connection has to show what this client has seen before; later ones resume from what came on
-        # the watch. That is a place in the log, which all of its controllers read.
+        # Only the first one has to show what this client has seen; later ones resume at a place in the log, which all read.
         token, url, began_at = transport.token if not begun else "", way.url, loop.time()
         try:
             async with aclosing(_events(transport, url, path, query, token, seen)) as events:
                 async for id_, event, data in events:
-                    # Nothing up to there was of concern here. Otherwise a quiet watch would resume so far back that it has to
-                    # begin anew; one without a snapshot so far has nothing to resume from.
+                    seen = _resumes_at(event, id_, seen)
                     if event == HEARTBEAT:
-                        seen = seen and id_
                         continue
-                    # After a reset comes a snapshot; until all of it is here, there is nothing to resume from.
-                    seen = "" if event == "reset" else id_
                     begun, gives_up_at = True, math.inf
                     transport.observe(id_)
                     for change in take(event, data, id_):
@@ -102,6 +97,15 @@ async def follow(
             if loop.time() + pause >= gives_up_at:
                 raise way.trouble  # noqa: B904 what failed there has its own cause
             await asyncio.sleep(pause)
+
+
+def _resumes_at(event: str, id_: str, seen: str) -> str:
+    """Where the watch is resumed once this has come."""
+    # After a reset comes a snapshot; until all of it is here, there is nothing to resume from.
+    if event == "reset" or (event == HEARTBEAT and not seen):
+        return ""
+    # A heartbeat too: a watch on which little happens would else resume so far back that it has to begin anew.
+    return id_
 
 
 async def _events(

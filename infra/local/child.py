@@ -63,14 +63,19 @@ class ChildProcess:
 
     @contextmanager
     def folder_held(self) -> Iterator[None]:
-        """Hold the folder to prepare it and to spawn; raises LocalServerFailed if a running server has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
+        """Hold the folder to prepare it and to spawn; raises LocalServerFailed if a running server has it, or it is of no use."""
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
             yield
+        except OSError as error:
+            which = f" ({error.filename})" if error.filename else ""
+            detail = f"{self.name}: the folder {self.folder} cannot be used: {error.strerror}{which}"
+            raise LocalServerFailed(detail) from error
         finally:
-            os.close(self._lock)  # a spawned server goes on holding its own copy
-            self._lock = None
+            if self._lock is not None:
+                os.close(self._lock)  # a spawned server goes on holding its own copy
+                self._lock = None
 
     def spawn(self, command: Sequence[str | Path], *, prepare: Callable[[], None] | None = None) -> None:
         """Start `command` in the folder, within `folder_held`; `prepare` runs first, in the child."""

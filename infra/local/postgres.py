@@ -14,6 +14,7 @@ import ctypes
 import importlib.util
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -25,7 +26,7 @@ from typing import Final
 
 import asyncpg
 
-from infra.local.child import LocalServerUnavailable, free_port, libc
+from infra.local.child import LocalServerFailed, LocalServerUnavailable, free_port, libc
 from infra.local.passable import passable
 from infra.local.server import LocalServer
 
@@ -75,6 +76,7 @@ class LocalPostgres(LocalServer):
         with self._child.folder_held():
             if not (self._pgdata / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initdb, binaries)
+            self._check_password()
             # Our lock proves that no server lives; the pid that a crash left may be another process's by now.
             (self._pgdata / "postmaster.pid").unlink(missing_ok=True)
             settings = [word for key, value in self._parameters().items() for word in ("-c", f"{key}={value}")]
@@ -127,8 +129,18 @@ class LocalPostgres(LocalServer):
             raise self._child.failure(f"could not be set up (initdb: exit code {ended.returncode})")
         fresh.rename(self._pgdata)
 
+    def _check_password(self) -> None:
+        # Without it the server would start, and nobody could ever connect.
+        if not re.fullmatch(rb"[A-Za-z0-9_-]+", self._password_file.read_bytes()):
+            raise LocalServerFailed(
+                f"PostgreSQL: {self._password_file} does not hold the password that was made for it"
+            )
+
     async def _ask(self) -> None:
-        connection = await asyncpg.connect(self.dsn, timeout=5)
+        try:
+            connection = await asyncpg.connect(self.dsn, timeout=5)
+        except asyncpg.InvalidPasswordError as error:
+            raise self._child.failure(f"does not take the password in {self._password_file}") from error
         await connection.close()
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from infra.folder_lock import FolderHeld, hold
-from muster.wire.error import NotReady, ReadFailed, WriteFailed
+from infra.shards.soundness import DAMAGE, DATABASES, check_whole, damaged
+from muster.wire.error import Corrupt, NotReady, ReadFailed, WriteFailed
 
 T = TypeVar("T")
 
@@ -23,10 +24,11 @@ readers_max: Final = 512
 
 
 class Environment:
-    """The folder's databases `shards`, `pairs`, `changes`, `ids` and `wipes`. Raises NotReady when another process has it."""
+    """The folder's databases `shards`, `pairs`, `changes`, `ids` and `wipes`. Raises NotReady when another process has it,
+    and Corrupt when it is damaged.
+    """
 
     def __init__(self, path: Path, map_bytes: int) -> None:
-        path.mkdir(parents=True, exist_ok=True)
         self._path = path
         # LMDB itself lets several processes in. The gate below and the numbers of copies are right within one only.
         self._lock_file = _hold(path)
@@ -37,13 +39,19 @@ class Environment:
         self._long_reads: set[LongRead] = set()
         try:
             self._env = lmdb.open(str(path), map_size=map_bytes, max_dbs=8, max_readers=readers_max)
+            check_whole(path, self._env)
             # Readers of a process that was killed would keep freed pages from being used again.
             self._env.reader_check()
             self.shards, self.pairs, self.changes, self.ids, self.wipes = (
-                self._env.open_db(name) for name in (b"shards", b"pairs", b"changes", b"ids", b"wipes")
+                self._env.open_db(name) for name in DATABASES
             )
+        except Corrupt:
+            os.close(self._lock_file)
+            raise
         except lmdb.Error as error:
             os.close(self._lock_file)
+            if isinstance(error, DAMAGE):
+                raise damaged(path, error) from error
             raise NotReady(f"the store in {path} cannot be opened: {error}") from error
 
     def close(self) -> None:
@@ -175,9 +183,12 @@ class LongRead:
 
 
 def _hold(path: Path) -> int:
-    """Hold the folder. Raises NotReady with the holder's process id."""
+    """Hold the folder, made if missing. Raises NotReady with the holder's process id, or why the folder cannot be used."""
     try:
+        path.mkdir(parents=True, exist_ok=True)
         return hold(path / LOCK_FILE)
+    except OSError as error:
+        raise NotReady(f"the folder {path} cannot be used: {error.strerror} ({error.filename})") from error
     except FolderHeld as held:
         detail = f"the store in {path} is held by process {held.holder}; stop it, or use another folder"
         raise NotReady(detail) from None

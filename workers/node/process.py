@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Final
 from uuid import uuid4
 
 from infra.settings import check_loopback
+from infra.shards.soundness import DATA_FILE, damaged
 from muster.agent.agent import Agent
 from muster.agent.settle import LocalShard
+from muster.wire.error import NotReady
 from muster.wire.shards.driver import Location
 from workers.node.node import NodeServer
 
@@ -47,6 +50,7 @@ async def serve(settings: NodeSettings) -> None:
     another one has joined as this node; NodeTaken when the id belongs to another folder.
     """
     check_loopback("--listen", settings.listen, insecure=settings.insecure)
+    check_data(settings.data)
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
@@ -92,9 +96,33 @@ def agent_of(node: NodeServer, settings: NodeSettings) -> Agent:
     )
 
 
+def check_data(folder: Path) -> None:
+    """Raises Corrupt when the folder has an id and no data: an empty store under an old id would pass for the old one."""
+    data = folder / DATA_FILE
+    try:
+        if (folder / STORE_FILE).exists() and (not data.exists() or not data.stat().st_size):
+            raise damaged(folder, f"{DATA_FILE} is gone or empty, and {STORE_FILE} says that it was there")
+    except OSError as error:
+        raise NotReady(f"the folder {folder} cannot be used: {error.strerror} ({error.filename})") from error
+
+
 def store_id(folder: Path) -> str:
-    """The id of the data in this folder, by which the controller knows it again; made once. The caller holds the folder."""
+    """The id of the data in this folder, by which the controller knows it again; made once. The caller holds the folder.
+
+    Raises Corrupt when the file holds no id, and NotReady when it cannot be read or made.
+    """
     file = folder / STORE_FILE
+    try:
+        _make_id(file)
+        found = file.read_bytes()
+    except OSError as error:
+        raise NotReady(f"the folder {folder} cannot be used: {error.strerror} ({error.filename})") from error
+    if not re.fullmatch(rb"[!-~]{1,64}", found):
+        raise damaged(folder, f"{STORE_FILE} holds no id: put it back from a copy of the folder")
+    return found.decode()
+
+
+def _make_id(file: Path) -> None:
     if not file.exists():
         # Written aside, synced and renamed: a crash leaves either no id or a whole one, never a part of one.
         fresh = file.with_suffix(".new")
@@ -103,9 +131,8 @@ def store_id(folder: Path) -> str:
             writing.flush()
             os.fsync(writing.fileno())
         fresh.replace(file)
-        directory = os.open(folder, os.O_RDONLY)
+        directory = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-    return file.read_text()

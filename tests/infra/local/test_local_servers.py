@@ -111,6 +111,28 @@ async def test_postgres_that_cannot_start_says_what_its_log_says(postgres_alone:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("password", [None, "", "another"])
+async def test_a_lost_password_is_told_at_once(
+    postgres_alone: LocalPostgres, tmp_path: Path, password: str | None
+) -> None:
+    await postgres_alone.stop()
+    (tmp_path / "postgres" / "password").unlink()
+    if password is not None:
+        (tmp_path / "postgres" / "password").write_text(password)
+    with pytest.raises(LocalServerFailed, match="password"):
+        await LocalPostgres(tmp_path / "postgres", startup_timeout_seconds=600).start()
+
+
+@pytest.mark.parametrize("server", [LocalKafka, LocalPostgres])
+async def test_a_folder_that_is_of_no_use_is_told(server: type[LocalKafka | LocalPostgres], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "locked" / "lock").mkdir(parents=True)
+    for folder in (tmp_path / "file" / "x", tmp_path / "locked"):
+        with pytest.raises(LocalServerFailed, match="cannot be used"):
+            await server(folder).start()
+
+
+@pytest.mark.postgres
 async def test_every_test_can_have_a_database_of_its_own(postgres: SharedPostgres, database: str) -> None:
     other = await create_database(postgres)
     await _sql(database, "CREATE TABLE mine ()")

@@ -53,10 +53,11 @@ class Doors:
         """What is answered to a request that may not come in; None: it may. The names of headers are in lower case; `version`
         is that of HTTP, where it is known.
         """
-        found = [header for header in headers if header[0] in _ONCE]
-        said = dict(found)
-        if len(said) != len(found):
-            return _repeated([name for name, _ in found])
+        said = dict(headers)
+        if len(said) != len(headers):
+            repeated = _repeated([name for name, _ in headers if name in _ONCE])
+            if repeated is not None:
+                return repeated
         if b"muster-check" in said:
             # Whoever registers an instance says what is asked here: as a check it would be asked from a machine that is trusted.
             return problem({"name": "OfACheck", "status": 403, "detail": "no check may ask a controller of muster"})
@@ -76,14 +77,16 @@ class Doors:
             foreign = _foreign(method, said, host)
             if foreign is not None:
                 return foreign
-        if _has_body(said) and not _is_json(said.get(b"content-type", b"")):
+        if said.get(b"content-length") != b"0" and _has_body(said) and not _is_json(said.get(b"content-type", b"")):
             detail = "a body here is JSON: send it with `Content-Type: application/json`"
             return problem({"name": "NotJson", "status": 415, "detail": detail})
         return None
 
 
-def _repeated(names: list[bytes]) -> Reply:
-    name = next(name.decode() for name in names if names.count(name) > 1)
+def _repeated(names: list[bytes]) -> Reply | None:
+    name = next((name.decode() for name in names if names.count(name) > 1), None)
+    if name is None:
+        return None
     detail = f"{name}: the header stands there more than once"
     return problem({"name": "RepeatedHeader", "status": 400, "detail": detail, "field": name})
 

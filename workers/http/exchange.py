@@ -184,11 +184,7 @@ class Reply:
         headers = [self.media, (b"content-length", b"%d" % size), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if size <= slice_bytes_max:
-            body = (
-                b"".join((self.body, *(b",".join(group) for group in self.items.groups), self.end))
-                if self.end
-                else self.body
-            )
+            body = b"".join((self.body, *map(b",".join, self.items.groups), self.end))
             await send({"type": "http.response.body", "body": body})
             return
         for piece in self._slices():

@@ -70,7 +70,7 @@ class Client:
 
 
 @asynccontextmanager
-async def talking(app: App) -> AsyncIterator[tuple[Client, uvicorn.Server]]:
+async def talking(app: App, *, idle_seconds_max: int = 5) -> AsyncIterator[tuple[Client, uvicorn.Server]]:
     """A client of a server with this application."""
     config = uvicorn.Config(
         app,
@@ -79,6 +79,7 @@ async def talking(app: App) -> AsyncIterator[tuple[Client, uvicorn.Server]]:
         log_config=None,
         date_header=False,
         server_header=False,
+        timeout_keep_alive=idle_seconds_max,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -117,6 +118,7 @@ def test_a_response_comes_in_one_segment(run: Run) -> None:
 def test_a_streams_head_comes_before_it_has_anything_to_say(run: Run) -> None:
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
         await start(send)
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         await receive()
         assert (await receive())["type"] == "http.disconnect"
 
@@ -166,6 +168,13 @@ async def test_a_body_that_nobody_reads_is_not_taken_in() -> None:
         await client.sees(HELLO)
 
 
+async def test_who_asks_nothing_more_is_left_without_a_word() -> None:
+    async with talking(hello, idle_seconds_max=0) as (client, _):
+        client.send(GET)
+        await client.sees(HELLO)
+        assert await client.rest() == b""
+
+
 async def test_the_application_knows_who_asks() -> None:
     async def who(scope: Scope, receive: Receive, send: Send) -> None:
         known.append(scope["client"])
@@ -184,14 +193,37 @@ async def test_a_last_response_is_whole() -> None:
         assert await client.rest() == HELLO.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
 
-async def test_who_fails_behind_its_head_has_sent_it_and_no_more() -> None:
+async def test_who_fails_behind_its_head_has_sent_nothing_of_it() -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         await start(send, (b"content-length", b"5"))
         raise ValueError("behind the head")
 
     async with talking(failing) as (client, _):
         client.send(GET)
-        assert await client.rest() == HELLO.removesuffix(b"hello")
+        assert (await client.rest()).startswith(b"HTTP/1.1 500 ")
+
+
+async def test_a_body_of_another_length_than_its_head_says_ends_the_connection() -> None:
+    async def longer(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-length", b"5"))
+        await send({"type": "http.response.body", "body": b"hell", "more_body": True})
+        await send({"type": "http.response.body", "body": b"o, and more"})
+
+    async with talking(longer) as (client, _):
+        client.send(GET)
+        assert await client.rest() == HELLO.removesuffix(b"o")
+
+
+async def test_no_header_begins_another_one() -> None:
+    async def splitting(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-length", b"0"), (b"etag", b"1\r\nset-cookie: a=b"))
+        await send({"type": "http.response.body", "body": b""})
+
+    async with talking(splitting) as (client, _):
+        client.send(CLOSING)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"set-cookie" not in answer
 
 
 @on_both_loops

@@ -14,13 +14,15 @@ import http
 import sys
 import termios
 from typing import Final
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from workers.http.connection.joining import Joining
+from workers.http.asgi import Scope
+from workers.http.connection.cycle import Cycle
 from workers.http.connection.keeper import Keeper
 from workers.http.exchange import problem
 
@@ -30,6 +32,7 @@ dropped_bytes_max: Final = 1_048_576
 
 # What the next byte belongs to; in _BETWEEN it begins a head. Plain numbers: an enum's members cost more on every request.
 _BETWEEN, _HEAD, _BODY = range(3)
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class _Refused(Exception):
@@ -37,7 +40,7 @@ class _Refused(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, over a transport that joins, under the limits of its keeper."""
+    """uvicorn's protocol, under the limits of its keeper."""
 
     def __init__(
         self,
@@ -54,15 +57,15 @@ class Connection(HttpToolsProtocol):
         self._deaf = False
         # Bytes since the head began, or since the body last grew, and the size of what is being parsed.
         self._fed = self._piece = 0
-        # When the head began, and when the last byte came.
-        self._began = self._heard = self.loop.time()
+        # When the head began, when the last byte came, and when the last answer was given.
+        self._began = self._heard = self._answered = self.loop.time()
         self._dropped = 0
         self._unread, self._unread_since = 0, 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         """See asyncio."""
         if self._keeper.admit(self):
-            super().connection_made(Joining(transport, self.loop))
+            super().connection_made(transport)
             return
         self._deaf, self.transport = True, transport
         detail = f"{self._keeper.connections_max} connections are open (connections_max); try again, or ask another one"
@@ -78,7 +81,6 @@ class Connection(HttpToolsProtocol):
         """See asyncio."""
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
         self._heard = self.loop.time()
         if self._stage == _BETWEEN:
             self._stage, self._fed, self._began = _HEAD, 0, self._heard
@@ -92,17 +94,20 @@ class Connection(HttpToolsProtocol):
             if not self._deaf:
                 self._refuse("malformed", 0, _problem(400, "MalformedRequest", "this is no request of HTTP/1.1"))
             return
-        self._check_fed()
+        if self._stage != _BETWEEN and not self._deaf:
+            self._check_fed()
 
     def _check_fed(self) -> None:
         """Bound what the parser keeps before it tells us: a head, or trailers and the extensions of chunks."""
         limits = self._limits
-        if self._stage == _BETWEEN or self._deaf:
-            return
         if self._fed > limits.head_bytes_max:
             self._refuse_head("head_bytes_max", limits.head_bytes_max, "bytes")
         elif len(self.headers) > limits.head_fields_max:
             self._refuse_head("head_fields_max", limits.head_fields_max, "fields")
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         """See httptools."""
@@ -119,10 +124,61 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= limits.queued_requests_max:
             self._refuse("queued_requests_max", limits.queued_requests_max)
             raise _Refused
-        super().on_headers_complete()
-        # uvicorn would put trailers into the list of headers that the application reads: what a gateway has set would be undone.
+        self._begin(self._scope())
+        # Trailers would stand in the list of headers that the application reads: what a gateway has set would be undone.
         self.headers = []
         self._stage, self._fed, self._dropped = _BODY, 0, 0
+
+    def _scope(self) -> Scope:
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self.parser.get_http_version(),
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+        }
+
+    def _begin(self, scope: Scope) -> None:
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=scope,  # type: ignore[arg-type]  # uvicorn has a class for it.
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            # Its turn comes when those before it are answered; until then nothing more is read.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._answered = self.loop.time()
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -156,8 +212,13 @@ class Connection(HttpToolsProtocol):
             # While we do not read, or answers to others are due before, it is not the client that is silent.
             if now - self._heard > limits.body_silent_seconds_max and not (self.flow.read_paused or self.pipeline):
                 self._refuse_slow("body_silent_seconds_max", limits.body_silent_seconds_max, "no byte of the body came")
-        # Between two requests uvicorn's own timer runs.
-        elif now - self._began > limits.head_seconds_max and not self._busy and self.timeout_keep_alive_task is None:
+        elif self._busy:
+            return
+        elif self._stage == _BETWEEN and self.cycle is not None:
+            # Nobody waits for an answer, so none is given.
+            if now - self._answered > self.timeout_keep_alive:
+                self.transport.close()
+        elif now - max(self._began, self._answered) > limits.head_seconds_max:
             self._refuse_slow("head_seconds_max", limits.head_seconds_max, "the head was not complete")
 
     def _look_at_unread(self, now: float) -> None:

@@ -5,21 +5,23 @@ What happens is counted as it happens; what is so is looked up when Prometheus a
 
 import gc
 import time
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from domain.shards.shard import Status
 from projections.availability import unavailable
@@ -43,24 +45,29 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 
 class Requests:
-    """One route and method: how long it took and how it ended."""
+    """One route and method: how long it took and how it ended. Plain numbers, which Prometheus is given when it asks: every
+    request pays for them.
+    """
 
-    __slots__ = ("_counts", "_labels", "_seconds", "_statuses")
+    __slots__ = ("_seconds", "_statuses", "_within")
 
-    def __init__(self, route: str, method: str, counts: Counter, seconds: Histogram) -> None:
-        self._labels = (route, method)
-        self._counts = counts
-        self._seconds = seconds.labels(route, method)
-        self._statuses: dict[int, Counter] = {}
+    def __init__(self) -> None:
+        self._statuses: dict[int, int] = {}
+        self._within = [0] * (len(REQUEST_SECONDS) + 1)
+        self._seconds = 0.0
 
     def observe(self, status: int, seconds: float) -> None:
         """One more."""
-        # Prometheus' `labels` takes as long as all the rest: a status is looked up there once.
-        count = self._statuses.get(status)
-        if count is None:
-            count = self._statuses[status] = self._counts.labels(*self._labels, str(status))
-        count.inc()
-        self._seconds.observe(seconds)
+        self._statuses[status] = self._statuses.get(status, 0) + 1
+        self._within[bisect_left(REQUEST_SECONDS, seconds)] += 1
+        self._seconds += seconds
+
+    def add_to(self, counts: CounterMetricFamily, times: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Add what was observed to these families."""
+        for status, count in self._statuses.items():
+            counts.add_metric([*labels, str(status)], count)
+        bounds = (*map(floatToGoString, REQUEST_SECONDS), "+Inf")
+        times.add_metric(labels, list(zip(bounds, accumulate(self._within), strict=True)), self._seconds)
 
 
 class Metrics(Collector):
@@ -79,11 +86,6 @@ class Metrics(Collector):
         disable_created_metrics()  # type: ignore[no-untyped-call]
         # A registry of its own: the process-wide one has these collectors already, and would refuse them.
         registry = self._registry = CollectorRegistry(auto_describe=False)
-        of = ["route", "method"]
-        self._counts = Counter("muster_http_requests", "Requests answered", [*of, "status"], registry=registry)
-        self._seconds = Histogram(
-            "muster_http_request_seconds", "Time to answer", of, buckets=REQUEST_SECONDS, registry=registry
-        )
         registry.register(self)
         self._pauses = _pauses(registry)
         ProcessCollector(registry=registry)
@@ -93,7 +95,7 @@ class Metrics(Collector):
         """The counts of one route and method."""
         found = self.requests.get((route, method))
         if found is None:
-            found = self.requests[route, method] = Requests(route, method, self._counts, self._seconds)
+            found = self.requests[route, method] = Requests()
         return found
 
     def of_no_route(self, method: str) -> Requests:
@@ -118,6 +120,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus' registry."""
+        yield from self._of_requests()
         yield from self._of_connections()
         yield from self._of_watchers()
         yield from self._of_views()
@@ -130,6 +133,14 @@ class Metrics(Collector):
             self._pause_began = time.perf_counter()
         else:
             self._pauses[info["generation"]].observe(time.perf_counter() - self._pause_began)
+
+    def _of_requests(self) -> Iterator[Metric]:
+        of = ["route", "method"]
+        counts = CounterMetricFamily("muster_http_requests", "Requests answered", labels=[*of, "status"])
+        times = HistogramMetricFamily("muster_http_request_seconds", "Time to answer", labels=of)
+        for labels, requests in self.requests.items():
+            requests.add_to(counts, times, labels)
+        yield from (counts, times)
 
     def _of_connections(self) -> Iterator[Metric]:
         if self.keeper is not None:

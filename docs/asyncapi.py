@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 from pydantic import TypeAdapter
 
 from docs.example import COMMANDS as EXAMPLES
@@ -17,6 +18,9 @@ from muster.wire.error import BY_NAME, Refused
 from muster.wire.stream import PATTERNS
 from workers.http.model import Outcome
 from workers.machine.aggregate import AGGREGATES
+from workers.peers.cluster_key import ClusterKey
+from workers.peers.members import Member
+from workers.peers.roll_call import RollCall
 from workers.writer.published import command_bytes_max, reason_chars_max
 
 Json = dict[str, Any]
@@ -237,17 +241,39 @@ _SIGN: Final[Json] = {
     "name": "sign",
     "title": "Sign of life",
     "summary": "A controller joins, is there, or leaves; decides nothing, only who tries to write",
+    "description": "Made with the cluster's key; what is not is no controller's. Nobody else may say one.",
     "payload": {
         "type": "object",
-        "required": ["controller", "url", "state"],
+        "required": ["controller", "url", "state", "number", "heard", "hmac"],
         "properties": {
-            "controller": {"type": "string"},
+            "controller": {"type": "string", "description": "The controller, and which start of it"},
             "url": {"type": "string"},
             "state": {"enum": ["joining", "ready", "leaving"]},
+            "number": {"type": "integer", "minimum": 1, "description": "Counted from the start of the controller"},
+            "heard": {
+                "type": "object",
+                "additionalProperties": {"type": "integer", "minimum": 1},
+                "description": "Of other controllers, by name, the newest number that it has heard",
+            },
+            "hmac": {
+                "type": "string",
+                "pattern": "^[0-9a-f]{64}$",
+                "description": (
+                    "HMAC-SHA256 by the cluster's key, over three parts, each behind its length (8 bytes, big-endian): "
+                    "`muster sign 1`, the topic's name, and all other fields as JSON with sorted names and no spaces"
+                ),
+            },
         },
     },
     "examples": [
-        {"name": "sign", "payload": {"controller": WRITER, "url": "http://10.0.0.3:8740", "state": "ready"}},
+        {
+            "name": "sign",
+            "payload": orjson.loads(
+                RollCall(
+                    ClusterKey(bytes(32)), topic.topic_name(topic.CONTROLLERS), Member(WRITER, "http://10.0.0.3:8740")
+                ).sign("ready")
+            ),
+        },
     ],
 }
 _CHUNK: Final[Json] = {

@@ -22,7 +22,8 @@ class Settings:
     engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka). `advertise`
     is the URL at which other controllers reach this one; None: where it listens. `check_interval_min`, in seconds, is how often
     a check that is registered anew may ask at most; `check_targets` is whom checks may ask: `own`, networks, or `any`.
-    `limits` are those of clients over HTTP.
+    `limits` are those of clients over HTTP. `cluster_key` is the file with the key that all controllers on one Kafka share;
+    None: the data folder's own, which is made.
     """
 
     data: Path = Path("data")
@@ -35,6 +36,7 @@ class Settings:
     insecure: bool = False
     log_json: bool = False
     advertise: str | None = None
+    cluster_key: Path | None = None
     check_interval_min: float = 0.1
     check_targets: str = "any"
     limits: ClientLimits = field(default_factory=ClientLimits)

@@ -12,6 +12,7 @@ from benchmarks.controller import HOST, Controller, controller
 from benchmarks.data import spec
 from benchmarks.load.http_load import request
 from benchmarks.table import Row
+from infra.cluster_key import KEY_FILE
 from muster.wire.route import partition_of
 
 _EVERY_SECONDS: Final = 0.005
@@ -38,7 +39,8 @@ def _survived(bench: Bench) -> float:
         place = stack.enter_context(bench.place(KAFKA))
         one = stack.enter_context(place.controller())
         one.wait_until_reigning()
-        other = stack.enter_context(controller(place.data / "other", *place.options()))
+        key = ("--cluster-key", str(place.data / KEY_FILE))  # The one that the first controller has made.
+        other = stack.enter_context(controller(place.data / "other", *place.options(), *key))
         victim = _shared(one, other)
         survivor = other if victim is one else one
         name = _service_in(min(victim.reigned()), _partitions(one))

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import aiohttp
 
+from infra.cluster_key import KEY_FILE
 from infra.local.child import ChildProcess, free_port
 
 T = TypeVar("T")
@@ -70,8 +71,8 @@ class Cluster:
         began, url = time.monotonic(), self.url_of(name)
         where = ["--data", str(self.data), *self._engine]
         if name != FIRST:
-            # It fills no tables: one projector does.
-            where = ["--data", str(self.data / name), *self.log]
+            # It fills no tables: one projector does. The key is the one that the first controller has made.
+            where = ["--data", str(self.data / name), "--cluster-key", str(self.data / KEY_FILE), *self.log]
         self._spawn(name, "muster", "up", "--http", self._http[name], *where)
         async with aiohttp.ClientSession() as session:
 

@@ -9,8 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from infra.cluster_key import KEY_FILE, own_key
 from infra.local.child import free_port
 from muster import Client
+
+
+def cluster_key(folder: Path) -> Path:
+    """The file with the key of the cluster whose controllers have their data under this folder."""
+    own_key(folder)
+    return folder / KEY_FILE
 
 
 class MusterProcess:
@@ -29,18 +36,23 @@ class MusterProcess:
         self._process.kill()
         self._process.wait(timeout=30)
 
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process.poll() is not None
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
 
 class KafkaController(MusterProcess):
-    """One controller process."""
+    """One controller process. All of a test under `data` are one cluster, with one key, unless it is given another."""
 
-    def __init__(self, data: Path, bootstrap: str, prefix: str, name: str) -> None:
+    def __init__(self, data: Path, bootstrap: str, prefix: str, name: str, key: Path | None = None) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         options = ["--kafka", bootstrap, "--prefix", prefix, "--http", f"127.0.0.1:{port}", "--data", str(data / name)]
-        super().__init__(data / f"{name}.log", "up", *options)
+        key = cluster_key(data) if key is None else key
+        super().__init__(data / f"{name}.log", "up", "--cluster-key", str(key), *options)
 
 
 @asynccontextmanager

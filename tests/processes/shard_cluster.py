@@ -14,6 +14,7 @@ import orjson
 
 from infra.local.child import ChildProcess, free_port
 from muster import Client
+from tests.processes.process_on_kafka import cluster_key
 
 ROOT: Final = Path(__file__).parents[2]
 KEYSPACE: Final = "users"
@@ -53,7 +54,8 @@ class ShardCluster:
             lease = ("--lease-seconds", str(LEASE_SECONDS))
             self._spawn(name, "muster", "node", "run", "--id", name, "--url", self.url(name), *where, *lease)
         else:
-            data = ("--data", str(self.folder / name / "data")) if self._kafka else ()
+            own = ("--data", str(self.folder / name / "data"), "--cluster-key", str(cluster_key(self.folder)))
+            data = own if self._kafka else ()
             self._spawn(name, "muster", "up", "--http", f"127.0.0.1:{self._ports[name]}", *self._log, *data)
 
     def start_traffic(self, *options: str) -> None:

@@ -34,6 +34,13 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
 @click.option("--partitions", type=click.IntRange(min=1), help="Of a new log.  [default: 1, on Kafka 8]")
 @click.option("--cluster", default="default", show_default=True, help="The cluster's name in the events.")
 @prefix_option
+@click.option(
+    "--cluster-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="MUSTER_CLUSTER_KEY",
+    help="The key that all controllers on one Kafka share.  [default: cluster.key in the data folder, made if missing]",
+)
 @click.option("--advertise", metavar="URL", help="Where other controllers reach this one.  [default: where it listens]")
 @click.option(
     "--check-interval-min",
@@ -95,16 +102,29 @@ def _serve(settings: "Settings") -> None:
 @click.command()
 @click.option("--kafka", metavar="HOST:PORT", help="The broker to examine.")
 @click.option("--postgres", metavar="DSN", help="The database to examine.")
+@click.option(
+    "--cluster-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="MUSTER_CLUSTER_KEY",
+    help="The controllers' key to examine; with --kafka, whether those that live have it.",
+)
 @click.option("--partitions", type=click.IntRange(min=1), help="What the topics should have.  [default: 8]")
 @prefix_option
 @json_option
-def doctor(kafka: str | None, postgres: str | None, partitions: int | None, prefix: str, json: bool) -> None:
-    """Check a broker and a database for what muster needs, and say what to change. Exit code 1: it cannot run."""
+def doctor(
+    kafka: str | None, postgres: str | None, cluster_key: Path | None, partitions: int | None, prefix: str, json: bool
+) -> None:
+    """Check a broker, a database and a key for what muster needs, and say what to change. Exit code 1: it cannot run."""
     from workers.doctor.examine import examine
 
-    if kafka is None and postgres is None:
-        raise click.UsageError("name what to examine: --kafka HOST:PORT, --postgres DSN, or both")
-    findings = run(lambda: examine(kafka, postgres, partitions=partitions, prefix=prefix), json=json)
+    if kafka is None and postgres is None and cluster_key is None:
+        raise click.UsageError(
+            "name what to examine: --kafka HOST:PORT, --postgres DSN, --cluster-key FILE, or several"
+        )
+    findings = run(
+        lambda: examine(kafka, postgres, partitions=partitions, prefix=prefix, cluster_key=cluster_key), json=json
+    )
     if json:
         show({"ok": not any(finding.verdict == "fault" for finding in findings), "findings": findings})
     else:

@@ -23,8 +23,8 @@ from workers.http.application import Application, application
 from workers.http.controller import peers as peer_routes
 from workers.http.doors import Doors
 from workers.machine.partition import Partition
-from workers.peers.forwarding import Forwarding, Peers
-from workers.peers.members import Member, Members
+from workers.peers.forwarding import Forwarding
+from workers.peers.peering import Peering
 from workers.peers.presence import Presence
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
@@ -37,15 +37,16 @@ from workers.writer.writer import Writer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a controller stands on, all of it open. `bootstrap` is Kafka's address; None: the log is embedded. `targets` are
-    those whom checks may ask, which leave out all of this.
+    """What a controller stands on, all of it open. `bootstrap` is Kafka's address; None: the log is embedded, and there is no
+    `peering`. `name` is the controller's, new at each start. `targets` are those whom checks may ask, which leave out all of
+    this.
     """
 
     engine: Engine
     mapper: CloudEventMapper
     bootstrap: str | None
-    self_: Member
-    peers: Peers
+    name: str
+    peering: Peering | None
     projector: Projector | None
     targets: Targets
 
@@ -71,13 +72,13 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     """The parts, connected with each other."""
     engine, bootstrap, projector = resources.engine, resources.bootstrap, resources.projector
     views = Views(sorted(engine.logs))
-    members = Members(resources.self_) if bootstrap is not None else None
+    shared = resources.peering
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions(SteadyClock())
     checker = Checker(by_partition.observe, targets=resources.targets)
-    conditions = Conditions(views, by_partition.writers)
-    gateway = _gateway(settings, resources, views, members, by_partition, checker, conditions)
-    by_partition.open(resources, views, members)
+    conditions = Conditions(views, by_partition.writers, None if shared is None else shared.strangers)
+    gateway = _gateway(settings, resources, views, by_partition, checker, conditions)
+    by_partition.open(resources, views)
     drivers = [
         SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards, clock=by_partition.clock.now)
         for _ in by_partition.writers
@@ -86,14 +87,14 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     _connect(views, by_partition.writers, checker, drivers, topics)
     return ControllerParts(
         gateway=gateway,
-        application=_application(settings, gateway, by_partition.writers, members, resources.mapper),
+        application=_application(settings, gateway, by_partition.writers, resources),
         writers=by_partition.writers,
         snapshotters=by_partition.snapshotters,
         checker=checker,
         drivers=drivers,
         topics=topics,
         guard=by_partition.guarded(engine),
-        presence=_presence(bootstrap, members, by_partition.writers, settings.prefix),
+        presence=_presence(bootstrap, shared, by_partition.writers, settings.prefix),
         projector=projector,
         conditions=conditions,
     )
@@ -122,17 +123,18 @@ class _Partitions:
     executors: dict[int, Executor] = field(default_factory=dict)
     snapshotters: dict[int, Snapshotter] = field(default_factory=dict)
 
-    def open(self, resources: Resources, views: Views, members: Members | None) -> None:
+    def open(self, resources: Resources, views: Views) -> None:
         """Make the parts of every partition of the log."""
-        logs = resources.engine.logs
+        logs, shared = resources.engine.logs, resources.peering
         for number, log in logs.items():
             partition = Partition(number, resources.mapper, partitions=len(logs))
-            wanted = partial(_owns, members, number)
-            name = resources.self_.name
-            writer = Writer(log, partition, views, name=name, wanted=wanted, clock=self.clock.now)
+            wanted = partial(_owns, shared, partition)
+            writer = Writer(log, partition, views, name=resources.name, wanted=wanted, clock=self.clock.now)
             self.writers[number] = writer
             # An embedded log has one controller. On Kafka, another one may write the partition, and is asked then.
-            self.executors[number] = writer if members is None else Forwarding(writer, members, resources.peers)
+            self.executors[number] = (
+                writer if shared is None else Forwarding(writer, shared.members, shared.strangers, shared.peers, views)
+            )
             self.snapshotters[number] = Snapshotter(resources.engine.snapshots, partition, views)
 
     def guarded(self, engine: Engine) -> LogGuard | None:
@@ -165,13 +167,12 @@ def _gateway(
     settings: Settings,
     resources: Resources,
     views: Views,
-    members: Members | None,
     by_partition: _Partitions,
     checker: Checker,
     conditions: Conditions,
 ) -> Gateway:
     """What the faces ask; of `by_partition` it will hold what is opened later."""
-    engine, projector = resources.engine, resources.projector
+    engine, projector, shared = resources.engine, resources.projector, resources.peering
     writers, snapshotters = by_partition.writers, by_partition.snapshotters
     # The status tells what the gateway knows, so it is asked for once that is there.
     gateway = Gateway(
@@ -184,9 +185,10 @@ def _gateway(
         status=lambda: (
             status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions)
             | clock_status(by_partition.clock)
+            | {"strange_signs": 0 if shared is None else shared.strangers.signs}
         ),
         check_output=partial(check_outputs, checker, views),
-        controllers=tuple if members is None else members.named,
+        controllers=tuple if shared is None else shared.members.named,
         policy=CheckPolicy(settings.check_interval_min, resources.targets).refusal,
     )
     return gateway
@@ -198,36 +200,40 @@ def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Write
     return [CommandsTopic(bootstrap, writer, gateway.refusals, prefix) for writer in writers.values()]
 
 
-def _owns(members: Members | None, partition: int) -> bool:
-    # Without members the log is embedded: there is no other controller that could write it.
-    return members is None or members.owner(partition) == members.self_
+def _owns(shared: Peering | None, partition: Partition) -> bool:
+    # Without a peering the log is embedded: there is no other controller that could write it.
+    if shared is None:
+        return True
+    is_ours = shared.members.owner(partition.number) == shared.members.self_
+    return is_ours and shared.strangers.hold(partition.number, partition.cursor.writer) is None
 
 
 def _application(
     settings: Settings,
     gateway: Gateway,
     writers: Mapping[int, Writer],
-    members: Members | None,
-    mapper: CloudEventMapper,
+    resources: Resources,
 ) -> Application:
+    shared = resources.peering
     # Only controllers that share a log speak to each other; alone, nobody may give what one of them gives another.
-    more = () if settings.kafka is None else peer_routes.routes(writers)
+    more = () if shared is None else peer_routes.routes(writers, shared.credentials)
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
     return application(
         gateway,
         unready=partial(unread, writers),
-        unwritten=partial(unwritten, writers, members),
-        mapper=mapper,
+        unwritten=partial(unwritten, writers, shared),
+        mapper=resources.mapper,
         more=more,
         doors=Doors(settings.own_hosts, settings.cluster),
     )
 
 
 def _presence(
-    bootstrap: str | None, members: Members | None, writers: Mapping[int, Writer], prefix: str
+    bootstrap: str | None, shared: Peering | None, writers: Mapping[int, Writer], prefix: str
 ) -> Presence | None:
-    if bootstrap is None or members is None:
+    if bootstrap is None or shared is None:
         return None
+    shared.strangers.reigning = lambda: {writer.partition.cursor.writer for writer in writers.values()}
 
     def changed() -> None:
         for writer in writers.values():
@@ -236,4 +242,7 @@ def _presence(
     def recovered() -> bool:
         return all(writer.recovered.is_set() for writer in writers.values())
 
-    return Presence(bootstrap, members, len(writers), recovered=recovered, changed=changed, prefix=prefix)
+    members, roll, strangers = shared.members, shared.roll, shared.strangers
+    return Presence(
+        bootstrap, members, roll, strangers, len(writers), recovered=recovered, changed=changed, prefix=prefix
+    )

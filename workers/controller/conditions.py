@@ -3,6 +3,7 @@
     corrupt   a partition's log is damaged: it is neither read on nor written
     failing   a partition takes no writes, because its log cannot be stored
     stale     a partition's view has not been known to be current for so long that answers say so
+    stranger  a controller on our topics has another cluster key, so it is no peer
     parked    a row stands still, because an event could not be folded into it
     lost      a data node's lease has run out: its shards do not serve
     blocked   a saga waits for an operator
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from workers.gateway import CONDITION_KINDS
+from workers.peers.strangers import REMEDY, Strangers
 from workers.views.views import Views
 from workers.writer.writer import Writer
 
@@ -47,8 +49,8 @@ class Condition:
 class Conditions:
     """The conditions of a controller, by kind and subject. `look` finds what has begun and what has ended."""
 
-    def __init__(self, views: Views, writers: Mapping[int, Writer]) -> None:
-        self._views, self._writers = views, writers
+    def __init__(self, views: Views, writers: Mapping[int, Writer], strangers: Strangers | None = None) -> None:
+        self._views, self._writers, self._strangers = views, writers, strangers
         self._now: dict[_Key, Condition] = {}
 
     def now(self) -> tuple[Condition, ...]:
@@ -75,6 +77,7 @@ class Conditions:
 
     def _found(self) -> Iterator[tuple[str, str, Facts]]:
         yield from self._of_partitions()
+        yield from self._of_strangers()
         for (projection, key), parked in self._views.parked.items():
             facts: Facts = {"position": parked.position, "reason": parked.reason}
             yield "parked", f"{projection} {'/'.join(key)}", facts
@@ -96,6 +99,13 @@ class Conditions:
             # Before the first reading is over nothing is answered from the view, so it cannot be stale yet.
             if writer.recovered.is_set() and (age := self._views.age_seconds(number)) > stale_after_seconds:
                 yield "stale", subject, {"position": position, "state": writer.state, "age_seconds": round(age)}
+
+    def _of_strangers(self) -> Iterator[tuple[str, str, Facts]]:
+        for name, url in ({} if self._strangers is None else self._strangers.live()).items():
+            reigns = [number for number, writer in self._writers.items() if writer.partition.cursor.writer == name]
+            writes = f"; by the log it writes partitions {reigns}, which are left to it" if reigns else ""
+            reason = f"its signs of life are not made with our key: {REMEDY}{writes}"
+            yield "stranger", f"controller {name}", {"url": url, "reason": reason}
 
 
 def _tell(conditions: list[Condition], what: str, facts_of: Callable[[Condition], Facts]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+from infra.cluster_key import own_key, read_key
 from infra.deadline import ended_in_time
 from infra.kafka.engine import open_kafka
 from infra.local.kafka import LocalKafka
@@ -34,8 +35,8 @@ from workers.controller.http_server import listening_socket, serving, url_of
 from workers.controller.snapshots import keep_snapshots, restore_snapshots, take_last_snapshots
 from workers.gateway import Gateway
 from workers.health.targets import Endpoint, Targets, endpoints
-from workers.peers.forwarding import Peers
 from workers.peers.members import Member
+from workers.peers.peering import peering
 from workers.projector.projector import Projector
 
 log = logging.getLogger(__name__)
@@ -82,24 +83,36 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         # The port comes first: two controllers with the same settings must not fight for a log first and a port later.
         listening = stack.enter_context(listening_socket(settings))
+        # Before anything is started: whoever may not read the key, or has none, is told so at once.
+        secret = _secret(settings)
         bootstrap = await _kafka(settings, stack)
         engine = await stack.enter_async_context(_engine(settings, bootstrap))
         dsn = await _postgres(settings, stack)
         projector = await _projector(settings, dsn, engine, mapper, stack)
         # The name is new at each start: a controller that is started again is another one to its peers.
         name, url = f"{settings.controller}/{uuid4().hex[:8]}", settings.advertise or url_of(listening)
+        shared = None if secret is None else peering(secret, settings.prefix, Member(name, url))
+        if shared is not None:
+            await stack.enter_async_context(shared.peers)
         resources = Resources(
             engine=engine,
             mapper=mapper,
             bootstrap=bootstrap,
-            self_=Member(name, url),
-            peers=await stack.enter_async_context(Peers()),
+            name=name,
+            peering=shared,
             projector=projector,
             targets=Targets(settings.check_targets, _protected(listening, bootstrap, dsn)),
         )
         parts = assembled(settings, resources)
         async with serving(parts.application, listening, settings.limits), _working(parts):
             yield Running(url, parts.gateway)
+
+
+def _secret(settings: Settings) -> bytes | None:
+    """The cluster's key; None: the log is embedded, so there are no peers, and no key is read or made."""
+    if settings.kafka is None:
+        return None
+    return own_key(settings.data) if settings.cluster_key is None else read_key(settings.cluster_key)
 
 
 async def _kafka(settings: Settings, stack: AsyncExitStack) -> str | None:

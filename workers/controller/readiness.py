@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from workers.peers.members import Members
+from workers.peers.peering import Peering
 from workers.writer.writer import Writer
 
 
@@ -12,9 +12,9 @@ def unread(writers: Mapping[int, Writer]) -> str | None:
     return f"the log of partitions {reading} is still being read; wait" if reading else None
 
 
-def unwritten(writers: Mapping[int, Writer], members: Members | None) -> str | None:
+def unwritten(writers: Mapping[int, Writer], shared: Peering | None) -> str | None:
     """Why not every partition takes writes: it has no writer that reigns, here or at another controller that is alive."""
-    waits = {number: why for number, writer in writers.items() if (why := _lacks(writer, members)) is not None}
+    waits = {number: why for number, writer in writers.items() if (why := _lacks(writer, shared)) is not None}
     if not waits:
         return None
     number, why = next(iter(waits.items()))
@@ -22,14 +22,19 @@ def unwritten(writers: Mapping[int, Writer], members: Members | None) -> str | N
     return f"partition {number} takes no writes yet: {why}{others}"
 
 
-def _lacks(writer: Writer, members: Members | None) -> str | None:
+def _lacks(writer: Writer, shared: Peering | None) -> str | None:
     if writer.state == "reigning":
         return None
-    owner = None if members is None else members.owner(writer.number)
+    if shared is None:
+        return writer.detail
+    members, reigning = shared.members, writer.partition.cursor.writer
+    owner = members.owner(writer.number)
+    held = shared.strangers.hold(writer.number, reigning)
+    if held is not None:
+        return held
     # A controller that should write the partition does so only once its own term stands in the log.
-    if members is not None and owner is not None and owner != members.self_:
-        reigns = writer.partition.cursor.writer == owner.name
-        return None if reigns else f"{owner.name} has yet to start its term"
-    if writer.state == "following" and members is not None and owner is None:
+    if owner is not None and owner != members.self_:
+        return None if reigning == owner.name else f"{owner.name} has yet to start its term"
+    if writer.state == "following" and owner is None:
         return "it is not known yet which controllers are alive"
     return writer.detail

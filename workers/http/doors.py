@@ -26,6 +26,7 @@ _ONCE: Final = frozenset(
         b"muster-actor",
         b"muster-check",
         b"muster-cluster",
+        b"muster-peer",
         b"muster-reason",
         b"muster-token",
         b"origin",

@@ -1,4 +1,8 @@
-"""A partition seen from a controller that does not write it: commands and proofs go to the controller that does, over HTTP."""
+"""A partition seen from a controller that does not write it: commands and proofs go to the controller that does, over HTTP.
+
+What a peer has answered is told only when it is proven, by the cluster's key, and when our own view of the log has come to
+where the answer says that it stands. Until then its outcome is unknown.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -11,53 +15,90 @@ from domain.catalogue import Answer
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError, NotReady, Timeout
 from muster.wire.problem import error_from
-from workers.peers.members import Members
+from workers.peers.credentials import PROOF_HEADER, Credentials
+from workers.peers.members import Member, Members
+from workers.peers.strangers import Strangers
+from workers.views.views import Views
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
+confirm_seconds_max: Final = 5.0
 _JSON: Final = {"Content-Type": "application/json"}
 
 
 class Forwarding:
     """An `Executor` for one partition: this controller's writer while it owns the partition, else the owner's."""
 
-    def __init__(self, writer: Writer, members: Members, session: "Peers") -> None:
+    def __init__(self, writer: Writer, members: Members, strangers: Strangers, peers: "Peers", views: Views) -> None:
         self._writer = writer
-        self._members = members
-        self._peers = session
+        self._members, self._strangers = members, strangers
+        self._peers = peers
+        self._views = views
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """See `workers.gateway.Executor.submit`. Commands to a peer keep their order only if the network keeps it."""
-        url = self._elsewhere()
-        return (
-            self._writer.submit(envelope) if url is None else asyncio.ensure_future(self._peers.execute(url, envelope))
-        )
+        peer = self._elsewhere()
+        return self._writer.submit(envelope) if peer is None else asyncio.ensure_future(self._ask(peer, envelope))
 
     def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[AnswerOrError]]:
         """See `workers.gateway.Executor.submit_all`; about their order see `submit`."""
-        url = self._elsewhere()
-        if url is None:
+        peer = self._elsewhere()
+        if peer is None:
             return self._writer.submit_all(envelopes)
-        return asyncio.gather(*(self._peers.reply(url, envelope) for envelope in envelopes))
+        return asyncio.gather(*(self._reply(peer, envelope) for envelope in envelopes))
 
     async def prove(self) -> int:
         """See `workers.gateway.Executor.prove`."""
-        url = self._elsewhere()
-        return await (self._writer.prove() if url is None else self._peers.prove(url, self._writer.number))
+        peer = self._elsewhere()
+        return await (self._writer.prove() if peer is None else self._peers.prove(peer, self._writer.number))
 
     def knows(self, id_: str) -> bool:
         """See `workers.gateway.Executor.knows`. Every controller reads the ids in the log, also one that does not write it."""
         return self._writer.knows(id_)
 
-    def _elsewhere(self) -> str | None:
+    def _elsewhere(self) -> Member | None:
         owner = self._members.owner(self._writer.number)
-        return None if owner is None or owner == self._members.self_ else owner.url
+        if owner == self._members.self_:
+            held = self._strangers.hold(self._writer.number, self._writer.partition.cursor.writer)
+            if held is not None:
+                raise NotReady(f"partition {self._writer.number} is not written here: {held}")
+            return None
+        return owner
+
+    async def _ask(self, peer: Member, envelope: Envelope) -> Answer:
+        answer = await self._peers.execute(peer, envelope)
+        await self._confirm(peer, answer)
+        return answer
+
+    async def _reply(self, peer: Member, envelope: Envelope) -> AnswerOrError:
+        try:
+            return await self._ask(peer, envelope)
+        except MusterError as error:
+            return error
+
+    async def _confirm(self, peer: Member, answer: Answer) -> None:
+        """Return once our own view has come to what the peer says. Raises Timeout when it does not, or holds something else."""
+        number = self._writer.number
+        try:
+            await self._views.reach({number: answer.position}, confirm_seconds_max)
+        except Timeout:
+            seen = f"this controller has not read position {answer.position} of partition {number} yet"
+            raise _unconfirmed(peer, answer, seen) from None
+        # An old id may have left our memory and not the peer's; what was accepted just now has to be in it.
+        if answer.status == "accepted" and not answer.duplicate and not self._writer.knows(answer.id):
+            raise _unconfirmed(peer, answer, f"the log of partition {number} does not have it")
+
+
+def _unconfirmed(peer: Member, answer: Answer, seen: str) -> Timeout:
+    said = f"{peer.name} says that the command is {answer.status}, and {seen}"
+    return Timeout(f"{said}: its outcome is not known; retry with the same id")
 
 
 class Peers:
     """HTTP to other controllers. Use as an async context manager."""
 
-    def __init__(self, timeout_seconds: float = 12.0) -> None:
+    def __init__(self, credentials: Credentials, timeout_seconds: float = 12.0) -> None:
+        self._credentials = credentials
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=1.0)
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,7 +110,7 @@ class Peers:
         assert self._session is not None
         await self._session.close()
 
-    async def execute(self, url: str, envelope: Envelope) -> Answer:
+    async def execute(self, peer: Member, envelope: Envelope) -> Answer:
         """The peer's answer. Raises what the peer raised, NotReady when it is away, Timeout when the outcome is unknown."""
         command = {
             "id": envelope.id,
@@ -80,33 +121,32 @@ class Peers:
             "reason": envelope.reason,
             "expected_version": envelope.expected_version,
         }
-        answer = await self._post(f"{url}/v1/peer/execute", orjson.dumps(command))
-        return Answer(**answer)
+        answer = await self._post(peer, "/v1/peer/execute", orjson.dumps(command))
+        return Answer(**orjson.loads(answer))
 
-    async def reply(self, url: str, envelope: Envelope) -> AnswerOrError:
-        """The peer's answer, or the error that `execute` raises."""
-        try:
-            return await self.execute(url, envelope)
-        except MusterError as error:
-            return error
-
-    async def prove(self, url: str, partition: int) -> int:
+    async def prove(self, peer: Member, partition: int) -> int:
         """The peer's proven head of the partition."""
-        answer = await self._post(f"{url}/v1/peer/prove/{partition}", b"")
-        return int(answer["position"])
+        answer = await self._post(peer, f"/v1/peer/prove/{partition}", b"")
+        return int(orjson.loads(answer)["position"])
 
-    async def _post(self, url: str, body: bytes) -> dict:  # type: ignore[type-arg]
+    async def _post(self, peer: Member, path: str, body: bytes) -> bytes:
         assert self._session is not None, "enter Peers before it is used"
+        asked = self._credentials.request(peer.name, "POST", path, body)
+        url, headers = f"{peer.url}{path}", {**_JSON, PROOF_HEADER: asked}
         try:
             # A peer sends nobody elsewhere: a redirect is another server's, and is not followed with a command in hand.
-            async with self._session.post(url, data=body, headers=_JSON, allow_redirects=False) as response:
-                answer = orjson.loads(await response.read())
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                content = await response.read()
         # Without a connection nothing was sent, so it may safely go elsewhere; after that, the outcome is unknown.
         except aiohttp.ClientConnectorError as error:
-            raise NotReady(f"the controller at {url} is away: {error}; retry") from None
-        except (TimeoutError, aiohttp.ClientError, orjson.JSONDecodeError) as error:
-            raise Timeout(f"no answer from the controller at {url}: {error}; retry with the same id") from None
+            raise NotReady(f"the controller at {peer.url} is away: {error}; retry") from None
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise Timeout(f"no answer from the controller at {peer.url}: {error}; retry with the same id") from None
+        proof = response.headers.get(PROOF_HEADER)
+        if not self._credentials.is_answer(proof, asked, response.status, content):
+            said = f"{response.status} from {peer.url} is not proven to be the answer of {peer.name}"
+            raise Timeout(f"{said}: the outcome is not known; retry with the same id")
         if response.status != 200:
             # What the peer says with a name unknown here may be over when both have the same version.
-            raise error_from(answer, unknown=NotReady)
-        return answer  # type: ignore[no-any-return]
+            raise error_from(orjson.loads(content), unknown=NotReady)
+        return content

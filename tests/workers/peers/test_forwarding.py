@@ -1,25 +1,63 @@
-"""What a peer says over HTTP is raised here as the peer raised it."""
+"""What a peer says over HTTP is raised here as the peer raised it, and told only once our own log has it."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from eventsourcing.popo import POPOApplicationRecorder
 
+from domain.catalogue import Answer
+from infra.log.codec import CloudEventMapper
+from infra.log.recorder import RecorderLog
 from muster.wire.error import MusterError, NotReady, Timeout, VersionConflict
+from tests.sample import register
+from tests.workers.peers.test_roll_call import KEY, OTHER_KEY, met
 from workers.http.exchange import Reply, problem, problem_of
-from workers.peers.forwarding import Peers
+from workers.machine.partition import Partition
+from workers.peers import forwarding as module
+from workers.peers.credentials import PROOF_HEADER, Credentials
+from workers.peers.forwarding import Forwarding, Peers
+from workers.peers.members import Member, Members
+from workers.peers.strangers import Strangers
+from workers.views.views import Views
+from workers.writer.writer import Writer
+
+OURS, THEIRS = (Credentials(KEY, roll) for roll in met("ours", "theirs"))
+
+
+def proven(request: web.Request, reply: Reply) -> web.Response:
+    proof = THEIRS.answer(request.headers[PROOF_HEADER], reply.status, reply.body)
+    return web.Response(body=reply.body, status=reply.status, headers={PROOF_HEADER: proof})
+
+
+@asynccontextmanager
+async def peer(
+    **handlers: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[tuple[Member, Peers]]:
+    """A peer that answers so to what it is asked, and who asks it."""
+    application = web.Application()
+    for name, handler in handlers.items():
+        application.router.add_post(
+            {"prove": "/v1/peer/prove/0", "execute": "/v1/peer/execute"}.get(name, f"/{name}"), handler
+        )
+    async with TestServer(application) as server, Peers(OURS) as peers:
+        yield Member("theirs", str(server.make_url("")).rstrip("/")), peers
 
 
 async def raised_by_a_peer(reply: Reply) -> MusterError:
     """What asking a peer that answers so raises."""
 
-    async def prove(_: web.Request) -> web.Response:
-        return web.Response(body=reply.body, status=reply.status)
+    async def prove(request: web.Request) -> web.Response:
+        return proven(request, reply)
 
-    application = web.Application()
-    application.router.add_post("/v1/peer/prove/0", prove)
-    async with TestServer(application) as server, Peers() as peers:
+    async with peer(prove=prove) as (member, peers):
         with pytest.raises(MusterError) as caught:
-            await peers.prove(str(server.make_url("")).rstrip("/"), 0)
+            await peers.prove(member, 0)
     return caught.value
 
 
@@ -33,6 +71,23 @@ async def test_what_only_a_newer_peer_knows_is_tried_again() -> None:
     assert type(await raised_by_a_peer(odd)) is NotReady
 
 
+@pytest.mark.parametrize("proof", [None, "", "0" * 64, "another key", "another body"])
+@pytest.mark.parametrize("status", [200, 409])
+async def test_an_answer_that_is_not_proven_says_nothing(proof: str | None, status: int) -> None:
+    async def prove(request: web.Request) -> web.Response:
+        asked, body = request.headers[PROOF_HEADER], problem_of(VersionConflict("no")).body
+        made = {
+            "another key": Credentials(OTHER_KEY, THEIRS.roll).answer(asked, status, body),
+            "another body": THEIRS.answer(asked, status, b"{}"),
+        }
+        said = made.get(proof or "", proof)
+        return web.Response(body=body, status=status, headers={} if said is None else {PROOF_HEADER: said})
+
+    async with peer(prove=prove) as (member, peers):
+        with pytest.raises(Timeout, match="is not proven to be the answer of theirs: the outcome is not known"):
+            await peers.prove(member, 0)
+
+
 async def test_a_redirect_is_not_followed_with_a_command_in_hand() -> None:
     taken: list[str] = []
 
@@ -41,12 +96,89 @@ async def test_a_redirect_is_not_followed_with_a_command_in_hand() -> None:
 
     async def take(request: web.Request) -> web.Response:
         taken.append(request.path)
-        return web.json_response({"position": 9})
+        return proven(request, Reply(b'{"position": 9}'))
 
-    application = web.Application()
-    application.router.add_post("/v1/peer/prove/0", away)
-    application.router.add_post("/taken", take)
-    async with TestServer(application) as server, Peers() as peers:
-        with pytest.raises(Timeout, match="no answer"):
-            await peers.prove(str(server.make_url("")).rstrip("/"), 0)
+    async with peer(prove=away, taken=take) as (member, peers):
+        with pytest.raises(Timeout, match="not proven"):
+            await peers.prove(member, 0)
     assert taken == []
+
+
+class Here:
+    """This controller, which follows a partition that a peer writes, and the writer of the same log that the peer has."""
+
+    def __init__(self, member: Member, peers: Peers) -> None:
+        recorder = POPOApplicationRecorder()
+        self.views, self.members = Views([0]), Members(Member("ours", "http://ours"))
+        self.writer, self.elsewhere = (
+            Writer(RecorderLog(recorder, 0), Partition(0, CloudEventMapper()), views, name=name, wanted=wanted)
+            for name, views, wanted in (("ours", self.views, lambda: False), ("theirs", Views([0]), lambda: True))
+        )
+        for one, ready in ((self.members.self_, False), (member, True)):
+            self.members.heard(one, 100.0, ready=ready)
+        strangers = Strangers(OURS.roll)
+        self.forwarding = Forwarding(self.writer, self.members, strangers, peers, self.views)
+
+
+@asynccontextmanager
+async def follower_of(tell: Callable[[Here, Answer], Awaitable[Answer]]) -> AsyncIterator[Here]:
+    """A follower of a peer that decides what it is asked, and answers what `tell` makes of that."""
+    found: list[Here] = []
+
+    async def execute(request: web.Request) -> web.Response:
+        asked = orjson.loads(await request.read())
+        [here] = found
+        answer = Answer(asked["id"], "accepted", 0, 1)
+        return proven(request, Reply(orjson.dumps(asdict(await tell(here, answer)))))
+
+    async with peer(execute=execute) as (member, peers):
+        here = Here(member, peers)
+        found.append(here)
+        running = [asyncio.create_task(one.run()) for one in (here.writer, here.elsewhere)]
+        try:
+            await here.writer.recovered.wait()
+            yield here
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+
+COMMAND = register("a", "c1")
+
+
+async def test_what_a_peer_has_recorded_is_told_once_our_own_view_has_it() -> None:
+    async def record(here: Here, _: Answer) -> Answer:
+        return await here.elsewhere.execute(COMMAND)
+
+    async with follower_of(record) as here:
+        answer = await here.forwarding.submit(COMMAND)
+        assert answer.status == "accepted"
+        assert here.views.cursors[0].position >= answer.position
+        assert here.forwarding.knows("c1")
+        [again] = await here.forwarding.submit_all([COMMAND])
+        assert isinstance(again, Answer)
+        assert again.duplicate
+
+
+async def test_what_our_own_log_does_not_come_to_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "confirm_seconds_max", 0.2)
+
+    async def lie(_: Here, answer: Answer) -> Answer:
+        return answer
+
+    async with follower_of(lie) as here:
+        with pytest.raises(Timeout, match="is accepted, and this controller has not read position 1 of"):
+            await here.forwarding.submit(COMMAND)
+        [reply] = await here.forwarding.submit_all([COMMAND])
+        assert isinstance(reply, Timeout)
+
+
+async def test_what_our_own_log_does_not_have_is_not_told() -> None:
+    async def record_another(here: Here, answer: Answer) -> Answer:
+        other = await here.elsewhere.execute(register("b", "c2"))
+        return Answer(answer.id, "accepted", 0, other.position)
+
+    async with follower_of(record_another) as here:
+        with pytest.raises(Timeout, match="the log of partition 0 does not have it: its outcome is not known"):
+            await here.forwarding.submit(COMMAND)

@@ -230,7 +230,20 @@ class Metrics(Collector):
             failures.add_metric(labels, status.get("snapshot_failures", 0))
             lost.add_metric(labels, status.get("commands_lost", 0))
             refused.add_metric(labels, float(status.get("refused") is not None))
-        found = (window, failing, failures, lost, refused, ahead, state, _conditions(whole.get("conditions", ())))
+        strange = CounterMetricFamily(
+            "muster_strange_signs", "Signs of life of another cluster key", value=whole.get("strange_signs", 0)
+        )
+        found = (
+            window,
+            failing,
+            failures,
+            lost,
+            refused,
+            ahead,
+            state,
+            _conditions(whole.get("conditions", ())),
+            strange,
+        )
         return *found, *_of_clock(whole.get("clock", {}))
 
 

@@ -1,37 +1,69 @@
-"""What controllers ask of each other: to execute a command, or to prove a reign, where the partition is written."""
+"""What controllers ask of each other: to execute a command, or to prove a reign, where the partition is written.
 
-from collections.abc import Mapping
+Only peers may ask it: they have the cluster's key, and prove it with each request. Each answer is proven, too.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Final
 
 import orjson
 
-from muster.wire.error import NotReady
+from muster.wire.error import MusterError, NotReady
 from muster.wire.route import partition_of
-from workers.http.exchange import JSON_OPTIONS, Reply, Request
-from workers.http.routing import Route
+from workers.http.exchange import JSON_OPTIONS, Reply, Request, problem, problem_of
+from workers.http.routing import Handler, Route
+from workers.peers.credentials import PROOF_HEADER, Credentials
 from workers.writer.published import envelope_from, json_from
 from workers.writer.writer import Writer
 
 command_bytes_max: Final = 16_777_216
+_HEADER: Final = PROOF_HEADER.encode()
 
 
-def routes(writers: Mapping[int, Writer]) -> tuple[Route, ...]:
+def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Route, ...]:
     """The routes between controllers; they go to this controller's own writers and nowhere else."""
 
-    async def execute(request: Request) -> Reply:
+    async def execute(_: Request, body: bytes) -> Reply:
         # Between controllers also those commands travel that only a controller gives itself.
-        envelope = envelope_from(json_from(await request.body(command_bytes_max)), inside=True)
+        envelope = envelope_from(json_from(body), inside=True)
         answer = await writers[partition_of(envelope.stream, len(writers))].execute(envelope)
         return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS))
 
-    async def prove(request: Request) -> Reply:
+    async def prove(request: Request, _: bytes) -> Reply:
         partition = request.number("partition")
         if partition not in writers:
             raise NotReady(f"partition {partition} is unknown here")
         return Reply(orjson.dumps({"position": await writers[partition].prove()}))
 
     return (
-        Route("POST", "/v1/peer/execute", execute, documented=False),
-        Route("POST", "/v1/peer/prove/{partition}", prove, documented=False),
+        Route("POST", "/v1/peer/execute", _of_peers(credentials, execute), documented=False),
+        Route("POST", "/v1/peer/prove/{partition}", _of_peers(credentials, prove), documented=False),
     )
+
+
+def _of_peers(credentials: Credentials, handler: Callable[[Request, bytes], Awaitable[Reply]]) -> Handler:
+    """Answers peers alone, with a proof."""
+
+    async def proven(request: Request) -> Reply:
+        said, method, path = request.header(_HEADER), request.scope["method"], request.scope["path"]
+        # Before the body is read: nobody else may send one here.
+        is_body = credentials.admitted(said, method, path)
+        if is_body is None:
+            return _not_a_peer("the request is not by a controller with this cluster's key, for this process, of now")
+        body = await request.body(command_bytes_max)
+        if not is_body(body):
+            return _not_a_peer("the body is not the one that the controller has sent")
+        try:
+            reply = await handler(request, body)
+        except MusterError as error:
+            reply = problem_of(error)
+        proof = credentials.answer(said or "", reply.status, reply.body)
+        reply.headers.append((_HEADER, proof.encode()))
+        return reply
+
+    return proven
+
+
+def _not_a_peer(detail: str) -> Reply:
+    return problem({"name": "NotAPeer", "status": 403, "detail": detail})

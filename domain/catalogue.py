@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from domain import saga
 from domain.decider import Decider
+from domain.groups import group
 from domain.message import Event
 from domain.registry import service
 from domain.shards import cluster, keyspace
@@ -18,6 +19,7 @@ DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (
     service.DECIDER,
     keyspace.DECIDER,
     cluster.DECIDER,
+    group.DECIDER,
     saga.DECIDER,
 )
 """All aggregates."""

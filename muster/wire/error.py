@@ -14,6 +14,9 @@
     │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound        404
     │   ├── SagaNotFound                          404
     │   │   └── MigrationNotFound                 404, it would move a shard
+    │   ├── GroupNotFound, MemberNotFound         404
+    │   ├── NoPrimary, NoHealthyStandby           503, nobody leads, or can take over: with a reason per member
+    │   ├── DataLossRefused                       409, acknowledged writes could be lost: who lacks what
     │   ├── InvalidShardKey                       422
     │   ├── ShardOverflow                         413, a value or a shard over its limit
     │   ├── NoShardsAvailable                     503, no shard of the keyspace has an owner that serves
@@ -26,6 +29,7 @@
     ├── Transient          try again, with backoff
     │   ├── NotReady                              503, why and what to do
     │   ├── Timeout                               504, the outcome is unknown: retry with the same command id
+    │   │   └── FailoverTimeout                   504, a failover was given up: the group is as it was, or without a primary
     │   ├── Unreachable                           no controller answers
     │   ├── DataUnavailable                       503, the shard's owner cannot serve now
     │   ├── ReadFailed, WriteFailed               503, the store failed; nothing was acknowledged
@@ -129,6 +133,26 @@ class MigrationNotFound(SagaNotFound):
     """There is no such migration."""
 
 
+class GroupNotFound(Refused):
+    """There is no such failover group."""
+
+
+class MemberNotFound(Refused):
+    """The failover group has no such member."""
+
+
+class NoPrimary(Refused):
+    """Nobody leads the failover group now; the detail says since when, and why."""
+
+
+class NoHealthyStandby(Refused):
+    """No member can take over; `members` says why of each."""
+
+
+class DataLossRefused(Refused):
+    """Acknowledged writes could be missing at every member that can take over; `missing` says at whom and how much."""
+
+
 class InvalidShardKey(Refused):
     """The key cannot be hashed to a shard."""
 
@@ -142,7 +166,7 @@ class NoShardsAvailable(Refused):
 
 
 class StaleEpoch(Refused):
-    """The caller's epoch of the shard is over; `epoch`, `owner` and `address` are the newer ones."""
+    """The caller's epoch of the shard, or group, is over; `epoch`, `owner` and `address` are the newer ones."""
 
 
 class NotOwner(Refused):
@@ -187,6 +211,10 @@ class NotReady(Transient):
 
 class Timeout(Transient):
     """The outcome is unknown. Retry with the same command id to learn it."""
+
+
+class FailoverTimeout(Timeout):
+    """A failover took too long and was given up; the detail says what it waited for."""
 
 
 class Unreachable(Transient):

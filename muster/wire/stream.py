@@ -3,9 +3,10 @@
     service/<name>                     a service and its instances
     keyspace/<name>                    a keyspace and its shards
     cluster                            the data nodes, and the slots that limit moves
+    group/<name>                       a failover group: its members, and who of them is the primary
     <root stream>/<saga>/<number>      one saga of that root, like keyspace/users/migration/17
 
-The first three are root streams. A saga lives in the partition of its root, so a command for either is routed by the root.
+The first four are root streams. A saga lives in the partition of its root, so a command for either is routed by the root.
 """
 
 from functools import reduce
@@ -20,6 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SERVICE: Final = "service"
 KEYSPACE: Final = "keyspace"
 CLUSTER: Final = "cluster"
+GROUP: Final = "group"
 SAGA: Final = "saga"
 
 NAME: Final = NAME_PATTERN[1:-1]
@@ -28,10 +30,18 @@ NAME: Final = NAME_PATTERN[1:-1]
 MIGRATION: Final = "migration"
 """What the sagas that move a shard are called in their streams."""
 
-SAGA_ROOTS: Final = {MIGRATION: KEYSPACE}
+FAILOVER: Final = "failover"
+"""What the sagas that give a group its next primary are called in their streams."""
+
+SAGA_ROOTS: Final = {MIGRATION: KEYSPACE, FAILOVER: GROUP}
 """What sagas are called in their streams, and the kind of stream that each one's root is."""
 
-_ROOTS: Final = {SERVICE: f"{SERVICE}/<name>", KEYSPACE: f"{KEYSPACE}/<name>", CLUSTER: CLUSTER}
+_ROOTS: Final = {
+    SERVICE: f"{SERVICE}/<name>",
+    KEYSPACE: f"{KEYSPACE}/<name>",
+    CLUSTER: CLUSTER,
+    GROUP: f"{GROUP}/<name>",
+}
 _SAGAS: Final = [f"{_ROOTS[root]}/{saga}/<number>" for saga, root in SAGA_ROOTS.items()]
 FORMS: Final = {**_ROOTS, SAGA: " or ".join(_SAGAS)}
 """What streams are called, by kind, for people."""
@@ -52,6 +62,11 @@ def keyspace_stream(keyspace: str) -> str:
     return f"{KEYSPACE}/{keyspace}"
 
 
+def group_stream(group: str) -> str:
+    """The stream of a failover group."""
+    return f"{GROUP}/{group}"
+
+
 def named_stream(kind: str, name: str) -> str:
     """The root stream of this kind with this name: `keyspace/users` of `keyspace` and `users`."""
     return f"{kind}/{name}"
@@ -63,7 +78,7 @@ def saga_stream(root: str, saga: str, number: int) -> str:
 
 
 def kind_of(stream: str) -> str:
-    """The kind of a stream: `service`, `keyspace`, `cluster`, or `saga`."""
+    """The kind of a stream: `service`, `keyspace`, `cluster`, `group`, or `saga`."""
     first, _, rest = stream.partition("/")
     # The cluster's name is its kind alone, so whatever follows it is a saga's. With the others the first part that
     # follows is the name.

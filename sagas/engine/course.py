@@ -4,7 +4,7 @@ The pivot is the engine's, not the author's: before it a step that fails for goo
 only ever tried again, or blocked until an operator helps. Compensation runs in the order that its first event names.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
@@ -24,7 +24,7 @@ from domain.saga import (
 from domain.stage import Compensated, Compensating, Completed, Forward, StepUnderWay, UnderWay, Unstarted
 from muster.wire.command import Command
 from muster.wire.error import Refused
-from sagas.engine.definition import Apply, Definition, Step, Wait
+from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Wait
 from sagas.engine.wanted import pause_seconds
 
 Decide = Callable[[Any, Any], list[Any]]
@@ -104,6 +104,13 @@ def run(course: Course) -> None:
         actions = step.act(course.saga)
         applied = next((action for action in actions if isinstance(action, Apply)), None)
         if applied is None:
+            heard = _heard_of_root(course, actions)
+            if heard is not None:
+                if heard.error is not None:
+                    fail(course, heard.error, final=True)
+                else:
+                    succeed(course, heard.result or {})
+                continue
             # A wait of no time is over at once. It would otherwise need a timer, and the writer's next tick.
             if not any(isinstance(action, Wait) and action.seconds == 0 for action in actions):
                 return
@@ -117,6 +124,13 @@ def run(course: Course) -> None:
             fail(course, f"{refusal.name}: {refusal.detail}", final=True, tried=False)
         else:
             succeed(course, {})
+
+
+def _heard_of_root(course: Course, actions: Sequence[Action]) -> Heard | None:
+    """What the root's own state says about the step: it is at hand, so nobody has to look at it and report."""
+    asks = (action for action in actions if isinstance(action, Ask) and action.stream == course.root.stream)
+    answers = (ask.heard(course.root.state) for ask in asks if ask.heard is not None)
+    return next((heard for heard in answers if heard is not None), None)
 
 
 def succeed(course: Course, result: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ A step wants one or more of four actions, and is over when the first that decide
 
     Apply     a command to the root stream's own aggregate, decided at once, in the same batch as the saga's event
     Delegate  something that a participant does; it watches its tasks and answers with commands
-    Ask       a command to any other stream, whose effect is seen in that stream's state
+    Ask       a command to any other stream, whose effect is seen in that stream's state; of the root's stream only the state
     Wait      time to pass, or an operator
 
 `Definition` refuses what would break the promise of the pivot: before it only steps that can be undone, or that leave nothing
@@ -51,6 +51,7 @@ class Ask:
     """Send the command (None: only listen) to the stream, until `heard` finds its effect in the stream's state; without
     `heard` the command's answer, accepted or already so, is the effect.
 
+    The root's own state is heard within each decision of the saga; other streams' states by its driver.
     `heard` may conclude from what it finds only, never from what is missing: the state that it sees may be an old one.
     `decisive`: a refusal of the command fails the step; else it is tried again. `waits` says in a few words, from the stream's
     state, what is waited for there.

@@ -28,6 +28,7 @@ from workers.peers.peering import Peering
 from workers.peers.presence import Presence
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
+from workers.sagas.group_keeper import GroupKeeper
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.commands_topic import CommandsTopic
@@ -61,6 +62,7 @@ class ControllerParts:
     snapshotters: dict[int, Snapshotter]
     checker: Checker
     drivers: list[SagaDriver]
+    keepers: list[GroupKeeper]
     topics: list[CommandsTopic]
     guard: LogGuard | None
     presence: Presence | None
@@ -83,8 +85,9 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards, clock=by_partition.clock.now)
         for _ in by_partition.writers
     ]
+    keepers = [GroupKeeper(by_partition.observe, views.registry, by_partition.clock.now) for _ in by_partition.writers]
     topics = _topics(bootstrap, gateway, by_partition.writers, settings.prefix)
-    _connect(views, by_partition.writers, checker, drivers, topics)
+    _connect(views, by_partition.writers, checker, drivers, keepers, topics)
     return ControllerParts(
         gateway=gateway,
         application=_application(settings, gateway, by_partition.writers, resources),
@@ -92,6 +95,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         snapshotters=by_partition.snapshotters,
         checker=checker,
         drivers=drivers,
+        keepers=keepers,
         topics=topics,
         guard=by_partition.guarded(engine),
         presence=_presence(bootstrap, shared, by_partition.writers, settings.prefix),
@@ -105,13 +109,15 @@ def _connect(
     writers: Mapping[int, Writer],
     checker: Checker,
     drivers: Sequence[SagaDriver],
+    keepers: Sequence[GroupKeeper],
     topics: Sequence[CommandsTopic],
 ) -> None:
     """Let those hear of views and writers that work while a partition is written."""
-    for driver in drivers:
+    for driver, keeper in zip(drivers, keepers, strict=True):
         views.listen(driver.instances_changed)
+        views.listen(keeper.instances_changed)
     for number, writer in enumerate(writers.values()):
-        writer.observers += [HealthObserver(checker), drivers[number], *topics[number : number + 1]]
+        writer.observers += [HealthObserver(checker), drivers[number], keepers[number], *topics[number : number + 1]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,7 @@ def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None
     helpers.append(("conditions", parts.conditions.run()))
     helpers += [("commands", topic.run()) for topic in parts.topics]
     helpers += [("sagas", driver.run()) for driver in parts.drivers]
+    helpers += [("groups", keeper.run()) for keeper in parts.keepers]
     if parts.guard is not None:
         helpers.append(("log guard", parts.guard.run()))
     if parts.presence is not None:

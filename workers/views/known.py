@@ -3,24 +3,39 @@
 from collections.abc import Iterable
 from typing import Final
 
-from muster.wire.error import InstanceNotFound, InvalidCommand, KeyspaceNotFound, ServiceNotFound
-from muster.wire.stream import CLUSTER, FORMS, KEYSPACE, SAGA_ROOTS, SERVICE, kind_of, name_of, root_of, saga_parts
+from muster.wire.error import GroupNotFound, InstanceNotFound, InvalidCommand, KeyspaceNotFound, ServiceNotFound
+from muster.wire.stream import (
+    CLUSTER,
+    FORMS,
+    GROUP,
+    KEYSPACE,
+    SAGA_ROOTS,
+    SERVICE,
+    kind_of,
+    name_of,
+    root_of,
+    saga_parts,
+)
 from workers.views.views import Views
 
 named_max: Final = 100
 
 
 def check_stream(name: str, views: Views) -> None:
-    """Raises InvalidCommand when it is no stream's name; ServiceNotFound or KeyspaceNotFound when nobody has had it."""
+    """Raises InvalidCommand when it is no stream's name; ServiceNotFound, KeyspaceNotFound or GroupNotFound when
+    nobody has had it."""
     root = root_of(name)
     kind, whose = kind_of(root), name_of(name)
-    well_formed = kind == CLUSTER or (kind in (SERVICE, KEYSPACE) and whose)
+    well_formed = kind == CLUSTER or (kind in (SERVICE, KEYSPACE, GROUP) and whose)
     if not well_formed or (name != root and not _is_saga(name, kind)):
         raise InvalidCommand(
             f"stream: {name[:140]!r} is no stream; streams are {', '.join(FORMS.values())}", field="stream"
         )
     if kind == KEYSPACE and whose not in views.shards.keyspaces:
         raise KeyspaceNotFound(f"no keyspace is called {whose!r}; {_known(views.shards.keyspaces)}", keyspace=whose)
+    if kind == GROUP and root not in views.shards.groups:
+        known = (name_of(stream) for stream in views.shards.groups)
+        raise GroupNotFound(f"no failover group is called {whose!r}; {_known(known)}", group=whose)
     # By the history, which instances leave behind: what has happened to a service can be read when all have gone.
     if kind == SERVICE and whose not in (services := {key[0] for key in views.history}):
         raise ServiceNotFound(f"no service was ever called {whose!r}; {_known(services)}", service=whose)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from domain.groups import group
 from domain.message import Recorded
 from domain.saga import Saga
 from domain.shards import cluster
@@ -13,7 +14,7 @@ from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRe
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
 from muster.wire.error import KeyspaceNotFound, NodeNotFound
 from muster.wire.sagas import not_found
-from muster.wire.stream import CLUSTER, KEYSPACE, keyspace_stream, kind_of, name_of
+from muster.wire.stream import CLUSTER, GROUP, KEYSPACE, keyspace_stream, kind_of, name_of
 from muster.wire.token import Positions
 from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.catalogue import DEFINITIONS
@@ -44,7 +45,7 @@ ShardListener = Callable[[int, Positions, ShardsChanged], None]
 
 
 class ShardViews:
-    """`keyspaces` by name, `cluster`, `sagas` by id, `tasks` by node and id.
+    """`keyspaces` by name, `cluster`, `groups` by stream, `sagas` by id, `tasks` by node and id.
 
     `migrations` has a row by (id,) of every saga, whatever its root is. `definitions` are those that sagas may have.
     """
@@ -53,6 +54,7 @@ class ShardViews:
         self.definitions = definitions
         self.keyspaces: dict[str, Keyspace] = {}
         self.cluster: cluster.Cluster = cluster.INITIAL
+        self.groups: dict[str, group.Group] = {}
         self.sagas: dict[str, Saga] = {}
         self._migrations = MemoryTable(MIGRATIONS, {} if parked is None else parked)
         self.migrations = self._migrations.rows
@@ -99,6 +101,9 @@ class ShardViews:
                 self._relocated(event.node, changed)
             elif isinstance(event, NodeLost | NodeReturned):
                 self._owns_changed(event.node, changed)
+        elif kind_of(stream) == GROUP:
+            # As with the cluster: the part is often only a member.
+            self.groups[stream] = group.evolve(self.groups.get(stream, group.INITIAL), recorded)
 
     def _saga(self, recorded: Recorded, saga: Saga, changed: ShardsChanged) -> None:
         id_ = recorded.stream
@@ -162,6 +167,8 @@ class ShardViews:
             elif isinstance(state, Saga):
                 self.sagas[stream] = state
                 self._place(stream, list(tasks_of_saga(state, self._step_at(stream, at), self.definitions)), nobody)
+            elif isinstance(state, group.Group):
+                self.groups[stream] = state
             elif isinstance(state, Keyspace):
                 name = name_of(stream)
                 self.keyspaces[name] = state
@@ -169,9 +176,11 @@ class ShardViews:
                     self._standing(name, number, at, nobody)
 
     def state(self, stream: str) -> Any:
-        """The state of the cluster, a keyspace or a saga; None: it is not known here, or is of another kind."""
+        """The state of the cluster, a keyspace, a group or a saga; None: it is not known here, or is of another kind."""
         if stream == CLUSTER:
             return self.cluster
+        if kind_of(stream) == GROUP:
+            return self.groups.get(stream)
         # A service may have the name of a keyspace.
         return self.keyspaces.get(name_of(stream)) if kind_of(stream) == KEYSPACE else self.sagas.get(stream)
 

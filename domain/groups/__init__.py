@@ -1,0 +1,1 @@
+"""Failover groups: one of several members is the primary, and never two."""

@@ -1,0 +1,189 @@
+"""What operators ask of a failover group, and what the steps of a failover do to it. Rules: `domain.groups.group`."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from domain.groups.member import (
+    ChangeInSync,
+    Epoch,
+    ExpireMember,
+    JoinGroup,
+    MemberCommand,
+    Priority,
+    RenewMember,
+    ReportEnded,
+    ReportMember,
+    ReportPosition,
+    ReportServing,
+    SuspectMember,
+    Why,
+)
+from domain.groups.state import (
+    Cause,
+    FailoverId,
+    Fencing,
+    HeartbeatSeconds,
+    Lag,
+    LeaseSeconds,
+    Outcome,
+    Seconds,
+    Threshold,
+)
+from muster.wire.command import Command
+from muster.wire.stream import Name
+from muster.wire.value import value
+
+members_max = 100
+
+
+@value
+class NewMember:
+    """A member that a group begins with. Of those that can take over, the highest priority does."""
+
+    member: Name
+    priority: Priority = 1
+
+
+class CreateGroup(Command):
+    """Have a failover group of these members. See `domain.groups.state.Settings` for the rest."""
+
+    type = "muster.group.create.v1"
+    members: Annotated[tuple[NewMember, ...], Field(max_length=members_max)] = ()
+    threshold: Threshold = 3
+    heartbeat_seconds: HeartbeatSeconds = 0.5
+    lease_seconds: LeaseSeconds = 2.0
+    fencing: Fencing = "lease"
+    max_lag: Lag | None = None
+    synchronous: bool = False
+    preempt: bool = False
+    hold_down_seconds: Seconds = 30.0
+    service: Name | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "CreateGroup":
+        if len({new.member for new in self.members}) < len(self.members):
+            raise ValueError("members: one is named twice")
+        return self
+
+
+class SetGroup(Command):
+    """Change what is given of the group's settings; what is left out stays. A lease's new length holds from the next epoch on."""
+
+    type = "muster.group.set.v1"
+    threshold: Threshold | None = None
+    heartbeat_seconds: HeartbeatSeconds | None = None
+    lease_seconds: LeaseSeconds | None = None
+    fencing: Fencing | None = None
+    max_lag: Lag | None = None
+    synchronous: bool | None = None
+    preempt: bool | None = None
+    hold_down_seconds: Seconds | None = None
+    service: Name | None = None
+
+
+class DeleteGroup(Command):
+    """Have the group no more. While a member runs, that has to be said: `force`; its runner then stops what it runs."""
+
+    type = "muster.group.delete.v1"
+    force: bool = False
+
+
+class PauseGroup(Command):
+    """Let failovers begin only when an operator asks for them."""
+
+    type = "muster.group.pause.v1"
+
+
+class ResumeGroup(Command):
+    """Let failovers begin by themselves again."""
+
+    type = "muster.group.resume.v1"
+
+
+class AddMember(MemberCommand):
+    """Have this member in the group, or give it another priority."""
+
+    type = "muster.group.add_member.v1"
+    priority: Priority = 1
+
+
+class RemoveMember(MemberCommand):
+    """Have the member in the group no more. The primary is refused: fail over first."""
+
+    type = "muster.group.remove_member.v1"
+
+
+class Failover(Command):
+    """Let another member lead: `to`, or whoever comes first. `accept_data_loss`: although acknowledged writes may be missing.
+
+    `automatic`: only if a failover is due by the group's own rules; controllers ask so.
+    """
+
+    type = "muster.group.failover.v1"
+    to: Name | None = None
+    accept_data_loss: bool = False
+    automatic: bool = False
+
+
+class StepOfFailover(Command):
+    """What all steps of a failover carry: `epoch` is the one that it ends."""
+
+    failover: FailoverId
+    epoch: Epoch
+
+
+class StartFailover(StepOfFailover):
+    """Take the group for a failover."""
+
+    type = "muster.group.start_failover.v1"
+    cause: Cause
+    evidence: Why
+    to: Name | None = None
+    accept_data_loss: bool = False
+
+
+class FenceGroup(StepOfFailover):
+    """Refuse the primary's renewals from here on."""
+
+    type = "muster.group.fence.v1"
+
+
+class PromoteMember(StepOfFailover):
+    """Give the group its next primary, if the epoch has ended and nothing else has followed it."""
+
+    type = "muster.group.promote.v1"
+    to: Name | None = None
+    accept_data_loss: bool = False
+
+
+class ReclaimGroup(StepOfFailover):
+    """Let the primary go on, with another epoch, if it has not ended."""
+
+    type = "muster.group.reclaim.v1"
+
+
+class EndFailover(StepOfFailover):
+    """The failover is over."""
+
+    type = "muster.group.end_failover.v1"
+    outcome: Outcome
+    detail: Why = ""
+
+
+RunnerCommands = JoinGroup | RenewMember | ReportMember | ReportEnded | ReportServing | ReportPosition | ChangeInSync
+"""What the runner of a member says."""
+
+Setting = CreateGroup | SetGroup | DeleteGroup | PauseGroup | ResumeGroup | AddMember | RemoveMember
+"""What an operator arranges."""
+
+PublicCommand = Setting | Failover | RunnerCommands
+"""What anyone may ask of a group."""
+
+FailoverStep = StartFailover | FenceGroup | PromoteMember | ReclaimGroup | EndFailover
+"""What a failover does at its group, step by step."""
+
+InternalCommand = FailoverStep | SuspectMember
+"""What only controllers give."""
+
+GroupCommand = PublicCommand | InternalCommand | ExpireMember

@@ -1,0 +1,179 @@
+"""What the runner of a member may say, and what its silence means. Pure."""
+
+from typing import assert_never
+
+from domain.groups.choice import settings_of
+from domain.groups.commands import RunnerCommands
+from domain.groups.member import (
+    ChangeInSync,
+    ExpireMember,
+    GroupServing,
+    InSyncChanged,
+    JoinGroup,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberReady,
+    MemberRecovering,
+    PositionReported,
+    PrimaryEnded,
+    RenewMember,
+    ReportEnded,
+    ReportMember,
+    ReportPosition,
+    ReportServing,
+    RunnerCommand,
+)
+from domain.groups.state import Group, GroupEvent
+from domain.ownership import check_current, check_set_change
+from muster.wire.error import InvalidCommand, MemberNotFound, StaleEpoch, StaleIncarnation
+
+
+def member_of(group: Group, name: str) -> Member:
+    """The member. Raises GroupNotFound, MemberNotFound."""
+    settings_of(group)
+    member = group.members.get(name)
+    if member is None:
+        known = ", ".join(sorted(group.members)) or "it has none"
+        raise MemberNotFound(f"the group has no member {name}; add it first (members: {known})", member=name)
+    return member
+
+
+def said(command: RunnerCommands, group: Group) -> list[GroupEvent]:
+    """What comes of a runner's word. Raises GroupNotFound, MemberNotFound, StaleIncarnation, StaleEpoch, VersionConflict."""
+    member = member_of(group, command.member)
+    if isinstance(command, JoinGroup):
+        return _joined(command, member)
+    # Of two processes that run one member the one that joined first is refused here: it stops when it hears that.
+    if command.incarnation != member.incarnation:
+        raise StaleIncarnation(
+            f"{member.name} is at incarnation {member.incarnation}, not {command.incarnation}: another process has joined",
+            incarnation=member.incarnation,
+        )
+    match command:
+        case RenewMember():
+            return _renewed(command, member, group)
+        case ReportMember():
+            return _reported(command, member, group)
+        case ReportEnded():
+            return _ended(command, group)
+        case ReportServing():
+            _check_primary(command, command.epoch, group)
+            return [] if group.serving else [GroupServing(member=member.name, epoch=command.epoch)]
+        case ReportPosition():
+            return _positioned(command, member, group)
+        case ChangeInSync():
+            return _set_changed(command, group)
+        case _:
+            assert_never(command)
+
+
+def _joined(command: JoinGroup, member: Member) -> list[GroupEvent]:
+    here = member.status in ("active", "recovering") or (member.status == "failed" and member.failure != "silent")
+    if here and (member.process, member.address) == (command.process, command.address):
+        return []
+    return [MemberJoined(member=member.name, process=command.process, address=command.address)]
+
+
+def _renewed(command: RenewMember, member: Member, group: Group) -> list[GroupEvent]:
+    if member.status == "inactive":
+        raise StaleIncarnation(f"{member.name} has left; join again", incarnation=member.incarnation)
+    if command.epoch is not None:
+        _check_primary(command, command.epoch, group)
+    silent = member.status == "failed" and member.failure == "silent"
+    # While all is well the log has nothing to say: the command itself renews the writer's timers (`timers.renews`).
+    return [MemberRecovering(member=member.name)] if silent else []
+
+
+def _reported(command: ReportMember, member: Member, group: Group) -> list[GroupEvent]:
+    match command.outcome:
+        case "ready":
+            return [] if member.status in ("active", "inactive") else [MemberReady(member=member.name)]
+        case "failed":
+            same = (member.status, member.failure, member.why) == ("failed", command.failure, command.why)
+            failed = MemberFailed(member=member.name, failure=command.failure, why=command.why or "it gave no reason")
+            return [] if same or member.status == "inactive" else [failed]
+        case "left":
+            # What it runs as the primary has to end first. A runner that just went would leave its lease to run out.
+            if group.ownership.holder == member.name and group.incarnation == member.incarnation:
+                raise StaleEpoch(
+                    f"{member.name} is the primary: report that it has ended, then leave",
+                    epoch=group.ownership.epoch,
+                    owner=member.name,
+                )
+            return [] if member.status == "inactive" else [MemberLeft(member=member.name)]
+        case _:
+            assert_never(command.outcome)
+
+
+def _ended(command: ReportEnded, group: Group) -> list[GroupEvent]:
+    own = group.ownership
+    if command.epoch > own.epoch:
+        raise StaleEpoch(f"there is no epoch {command.epoch} yet", epoch=own.epoch, owner=own.holder)
+    current = (command.epoch, command.member, command.incarnation) == (own.epoch, own.holder, group.incarnation)
+    # A late word about an epoch that is over: nothing depends on it any more.
+    if not current:
+        return []
+    return [PrimaryEnded(member=command.member, epoch=command.epoch, how=command.how, detail=command.detail)]
+
+
+def _positioned(command: ReportPosition, member: Member, group: Group) -> list[GroupEvent]:
+    if command.epoch != group.ownership.epoch:
+        raise StaleEpoch(
+            f"the epoch is {group.ownership.epoch}, not {command.epoch}",
+            epoch=group.ownership.epoch,
+            owner=group.ownership.holder,
+        )
+    if (member.position, member.position_epoch) == (command.position, command.epoch):
+        return []
+    return [PositionReported(member=member.name, epoch=command.epoch, position=command.position)]
+
+
+def _set_changed(command: ChangeInSync, group: Group) -> list[GroupEvent]:
+    own = group.ownership
+    wanted = tuple(sorted(set(command.in_sync)))
+    # Its own change, heard of twice: the first answer was lost.
+    if own.holder == command.member and (own.version, own.in_sync) == (command.version + 1, wanted):
+        return []
+    check_set_change(own, command.epoch, command.version)
+    _check_primary(command, command.epoch, group)
+    if command.member not in wanted:
+        raise InvalidCommand(f"in_sync: the primary {command.member} holds all that it acknowledges", field="in_sync")
+    for name in wanted:
+        member_of(group, name)
+    if wanted == own.in_sync:
+        return []
+    change = InSyncChanged(
+        member=command.member, epoch=command.epoch, version=own.version + 1, in_sync=wanted, cause=command.cause
+    )
+    return [change]
+
+
+def _check_primary(command: RunnerCommand, epoch: int, group: Group) -> None:
+    """Raises StaleEpoch unless this process is the primary of this epoch, and may go on being it."""
+    check_current(group.ownership, epoch)
+    if (group.ownership.owner, group.incarnation) != (command.member, command.incarnation):
+        raise StaleEpoch(
+            f"{command.member} is not the primary of epoch {epoch}", epoch=epoch, owner=group.ownership.holder
+        )
+
+
+def expired(command: ExpireMember, group: Group) -> list[GroupEvent]:
+    """What comes of a timer that has run out; nothing, if it was of an earlier incarnation or epoch."""
+    member = group.members.get(command.member)
+    if group.settings is None or member is None:
+        return []
+    match command.kind:
+        case "lease":
+            own = group.ownership
+            if (own.holder, own.epoch) != (member.name, command.epoch):
+                return []
+            detail = f"its lease of {group.lease_seconds:g} s was not renewed"
+            return [PrimaryEnded(member=member.name, epoch=own.epoch, how="lease", detail=detail)]
+        case "heartbeat":
+            heard = member.status in ("active", "recovering") and member.incarnation == command.incarnation
+            why = f"it was not heard for {group.settings.silence_seconds:g} s"
+            return [MemberFailed(member=member.name, failure="silent", why=why)] if heard else []
+        case _:
+            assert_never(command.kind)

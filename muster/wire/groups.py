@@ -1,0 +1,68 @@
+"""Failover groups as everyone outside sees them: who leads with which epoch, and how it stands with each member."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from muster.wire.read_model import ReadModel
+
+MemberStatus = Literal["active", "inactive", "failed", "recovering"]
+Role = Literal["primary", "standby"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMember:
+    """A member. `active`: it can take over; `recovering`: it is heard and has not said that it is ready; `failed` and `inactive`
+    (nobody runs it), with `why`. `suspect`: what checks of its instance say against it; `position`: how far its copy reached when
+    it last said so, in units of its own; `since`: when its status last changed.
+    """
+
+    member: str
+    role: Role
+    status: MemberStatus
+    priority: int
+    address: str
+    incarnation: int
+    why: str
+    suspect: str | None
+    position: int | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupState:
+    """A group. `primary`: who leads (None: nobody), with `epoch`, the fencing token, and at `address`; `serving`: it has said so.
+    `fenced`: it is to stop, and a failover waits for that. `since`: since when it leads, or nobody does; `ended`: how the last
+    primary's end was proven (`said`, `seen`, `lease`). `degraded`: what is amiss, in a sentence (None: nothing).
+
+    `failover` is the saga under way; `paused`: failovers begin only when an operator asks. `lease_seconds` is the lease of this
+    epoch's primary. `in_sync`: the members that acknowledgements rest on, where the group keeps such a set.
+    """
+
+    group: str
+    primary: str | None
+    address: str | None
+    epoch: int
+    serving: bool
+    fenced: bool
+    since: datetime | None
+    ended: str | None
+    degraded: str | None
+    paused: bool
+    failover: str | None
+    members: tuple[GroupMember, ...]
+    in_sync: tuple[str, ...]
+    in_sync_version: int
+    threshold: int
+    heartbeat_seconds: float
+    lease_seconds: float
+    fencing: str
+    max_lag: int | None
+    synchronous: bool
+    preempt: bool
+    hold_down_seconds: float
+    service: str | None
+    version: int
+
+
+GROUPS: Final = ReadModel(name="groups", item=GroupState, key=("group",), watched=True)

@@ -1,0 +1,174 @@
+"""The saga that gives a failover group its next primary; stream `group/<name>/failover/<number>`.
+
+All that it waits for is heard in the group's own state, within the decision that brings it: when the primary's end is proven
+already, the whole way from the first step to the promotion is one batch of the log. Runners see what is wanted of them in the
+group, as a level: the primary of a fenced epoch stops, the others say how far their copies reach, the new primary starts.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from domain.groups.choice import due, settings_of, unfit
+from domain.groups.commands import (
+    EndFailover,
+    Failover,
+    FenceGroup,
+    PromoteMember,
+    ReclaimGroup,
+    StartFailover,
+)
+from domain.groups.state import Group
+from domain.saga import Saga
+from muster.wire.error import VerbNotAllowed
+from muster.wire.stream import FAILOVER, GROUP, name_of, root_of
+from sagas.engine.definition import Action, Apply, Ask, Heard, Wait
+from sagas.succession import Succession, succession
+
+NAME: Final = "group_failover"
+compare_seconds: Final = 2.0
+"""How long a candidate may take to say how far its copy reaches; one that is silent is taken to be too far behind."""
+activate_seconds: Final = 60.0
+"""How long the new primary's hook is waited for. It goes on after that, and the group shows that it does not serve yet."""
+
+
+def facts(command: Failover, saga_id: str, group: Group) -> Mapping[str, Any] | None:
+    """What the failover is about; None: the group is led as wanted. Raises a refusal."""
+    settings_of(group)
+    if group.failover is not None:
+        if command.automatic:
+            return None
+        raise VerbNotAllowed(f"{group.failover} is under way; wait for its end, or abort it", allowed="")
+    cause, evidence = "operator", "an operator asked for it"
+    if command.automatic:
+        # Whether enough time has passed was judged by whoever asks, who has a clock; what is due for ever is due here too.
+        wanted = due(group, datetime.max.replace(tzinfo=UTC))
+        if wanted is None:
+            return None
+        cause, evidence = wanted
+    elif command.to is not None and command.to == group.ownership.holder:
+        return None
+    return {
+        "group": name_of(saga_id),
+        "epoch": group.ownership.epoch,
+        "was": group.ownership.holder,
+        "to": command.to,
+        "accept_data_loss": command.accept_data_loss,
+        "cause": cause,
+        "evidence": evidence[:1_024],
+    }
+
+
+def _step(saga: Saga) -> dict[str, Any]:
+    """What all steps at the group carry."""
+    return {"failover": saga.id, "epoch": saga.data["epoch"]}
+
+
+def _wish(saga: Saga) -> dict[str, Any]:
+    return {"to": saga.data["to"], "accept_data_loss": saga.data["accept_data_loss"]}
+
+
+def _take(saga: Saga) -> tuple[Action, ...]:
+    why = {"cause": saga.data["cause"], "evidence": saga.data["evidence"]}
+    return (Apply(StartFailover(**_step(saga), **_wish(saga), **why)),)
+
+
+def _close(saga: Saga) -> tuple[Action, ...]:
+    # The fence is in the log before anybody acts on it: from here on the primary's renewals are refused, so its lease will end.
+    return (Apply(FenceGroup(**_step(saga))),)
+
+
+def _fence(saga: Saga) -> tuple[Action, ...]:
+    def heard(group: Group) -> Heard | None:
+        own = group.ownership
+        unfenced = group.settings is not None and group.settings.fencing == "unfenced"
+        if own.epoch == saga.data["epoch"] and own.holder is not None and not unfenced:
+            return None
+        return Heard(result={"ended": own.ended or "unfenced"})
+
+    return (Ask(root_of(saga.id), heard=heard, waits=_waits_for_end),)
+
+
+def _waits_for_end(group: Group) -> str:
+    return f"{group.ownership.holder} to stop, or for its lease of {group.lease_seconds:g} s to run out"
+
+
+def _compare(saga: Saga) -> tuple[Action, ...]:
+    def heard(group: Group) -> Heard | None:
+        late = _late(group)
+        return Heard(result={"positions": _positions(group)}) if not late else None
+
+    def waits(group: Group) -> str:
+        return f"{', '.join(_late(group))} to say how far their copies reach"
+
+    return Ask(root_of(saga.id), heard=heard, waits=waits), Wait("candidates may be silent", seconds=compare_seconds)
+
+
+def _late(group: Group) -> list[str]:
+    """The candidates that have not said how far their copies reach since the epoch ended."""
+    own = group.ownership
+    if own.owner is None or group.settings is None or not group.settings.compares:
+        return []
+    able = (member for member in group.members.values() if member.name != own.holder and unfit(member) is None)
+    return sorted(member.name for member in able if member.position_epoch != own.epoch)
+
+
+def _positions(group: Group) -> dict[str, int]:
+    return {name: member.position for name, member in group.members.items() if member.position is not None}
+
+
+def _promote(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(PromoteMember(**_step(saga), **_wish(saga))),)
+
+
+def _reclaim(saga: Saga) -> tuple[Action, ...]:
+    return (Apply(ReclaimGroup(**_step(saga))),)
+
+
+def _activate(saga: Saga) -> tuple[Action, ...]:
+    epoch = saga.data["epoch"] + 1
+
+    def heard(group: Group) -> Heard | None:
+        own = group.ownership
+        if own.epoch == epoch and own.holder is not None and not group.serving:
+            return None
+        return Heard(result={"serving": own.epoch == epoch and group.serving})
+
+    def waits(group: Group) -> str:
+        return f"{group.ownership.holder} to serve: its promote hook is not done"
+
+    return Ask(root_of(saga.id), heard=heard, waits=waits), Wait("the promote hook takes its time", activate_seconds)
+
+
+def _complete(saga: Saga) -> tuple[Action, ...]:
+    # Lost: the new primary has ended before it served. The next failover is due by that alone.
+    lost = saga.results.get("activate", {}).get("serving") is False
+    detail = "the new primary ended before it served" if lost else ""
+    return (Apply(EndFailover(**_step(saga), outcome="lost" if lost else "completed", detail=detail)),)
+
+
+def _abandon(saga: Saga) -> tuple[Action, ...]:
+    cause = saga.cause or "it was given up"
+    outcome = "aborted" if cause == "aborted" else "timeout" if "took longer" in cause else "refused"
+    return (Apply(EndFailover(**_step(saga), outcome=outcome, detail=cause[:1_024])),)
+
+
+GROUP_FAILOVER: Final = succession(
+    Succession(
+        name=NAME,
+        saga=FAILOVER,
+        root=GROUP,
+        start=Failover,
+        number=lambda group: group.failovers + 1,
+        facts=facts,
+        take=_take,
+        abandon=_abandon,
+        close=_close,
+        reclaim=_reclaim,
+        fence=_fence,
+        compare=_compare,
+        promote=_promote,
+        activate=_activate,
+        complete=_complete,
+    )
+)

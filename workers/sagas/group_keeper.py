@@ -1,0 +1,111 @@
+"""Begins the failovers that are due in the groups of one partition, while it is written here.
+
+A `ReignObserver` of its writer. What is due is a pure function of a group and the time; a change of a group is looked at at once,
+the passing of time now and then. It also tells the groups what checks say against the instances of their members, which may be
+in other partitions: a suspicion, which proves nothing. Nothing is remembered: the next writer finds the same to do.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from domain.groups.choice import due
+from domain.groups.commands import Failover
+from domain.groups.member import SuspectMember
+from domain.groups.state import Group
+from domain.groups.timers import MemberPart
+from domain.registry.instance import Instance
+from infra.log.port import Cursor
+from muster.wire.stream import service_stream
+from workers.sagas.upkeep import Observe
+from workers.views.registry import Change, RegistryViews
+from workers.writer.observer import ChangedItem
+
+look_seconds: Final = 0.25
+
+
+class GroupKeeper:
+    """The keeper of one partition's groups. `observe` queues a command from inside at its writer; `clock` gives the time by which
+    hold-downs pass, `registry` the instances.
+    """
+
+    def __init__(self, observe: Observe, registry: RegistryViews, clock: Callable[[], datetime]) -> None:
+        self._observe = observe
+        self._registry = registry
+        self._clock = clock
+        self._groups: dict[str, Group] = {}
+        self._of_service: dict[str, set[str]] = {}
+
+    def began(self, streams: dict[str, Any]) -> None:
+        """Take over all groups of the partition."""
+        for stream, state in streams.items():
+            if isinstance(state, Group):
+                self._follow(stream, state)
+
+    def changed(self, items: Sequence[ChangedItem]) -> None:
+        """The aggregates of this partition stand like this now."""
+        for stream, _, part in items:
+            group = part.group if isinstance(part, MemberPart) else part
+            if isinstance(group, Group):
+                self._follow(stream, group)
+
+    def ended(self) -> None:
+        """Forget all groups: another writer carries on."""
+        self._groups.clear()
+        self._of_service.clear()
+
+    async def run(self) -> None:
+        """Look at the time for ever."""
+        while True:
+            await asyncio.sleep(look_seconds)
+            for stream, group in list(self._groups.items()):
+                self._look(stream, group)
+
+    def instances_changed(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
+        """There is news of services."""
+        if self._of_service:
+            for service in self._of_service.keys() & {change.recorded.stream for change in changes}:
+                for stream in self._of_service[service]:
+                    self._suspect(stream, self._groups[stream])
+
+    def _follow(self, stream: str, group: Group) -> None:
+        before = self._groups.get(stream)
+        was = before.settings.service if before is not None and before.settings is not None else None
+        now = group.settings.service if group.settings is not None else None
+        if was != now and was is not None:
+            self._of_service[service_stream(was)].discard(stream)
+        if now is not None:
+            self._of_service.setdefault(service_stream(now), set()).add(stream)
+        if group.settings is None:
+            self._groups.pop(stream, None)
+            return
+        self._groups[stream] = group
+        self._suspect(stream, group)
+        self._look(stream, group)
+
+    def _look(self, stream: str, group: Group) -> None:
+        if due(group, self._clock()) is not None:
+            self._observe(stream, Failover(automatic=True))
+
+    def _suspect(self, stream: str, group: Group) -> None:
+        """Tell the group what checks say of its members, where that has changed."""
+        service = group.settings.service if group.settings is not None else None
+        instances = self._registry.instances.get(service, {}) if service is not None else {}
+        for name, member in group.members.items():
+            evidence = against(instances.get(name))
+            if evidence != member.suspect:
+                self._observe(stream, SuspectMember(member=name, evidence=evidence))
+
+
+def against(instance: Instance | None) -> str | None:
+    """What the registry knows against a member's instance; None: nothing, also of one that is not registered."""
+    if instance is None:
+        return None
+    if instance.maintenance is not None:
+        return "its instance is in maintenance"
+    if instance.draining:
+        return "its instance is being drained"
+    if instance.health == "unhealthy":
+        return f"its instance is unhealthy: {instance.cause or 'no cause was given'}"
+    return None

@@ -29,7 +29,8 @@ _ROOT_OF: Final = {
     "service": "service/<name>",
     "keyspace": "keyspace/<name>",
     "cluster": "cluster",
-    "saga": "keyspace/<name>, also of keyspace/<name>/migration/<number>",
+    "group": "group/<name>",
+    "saga": "keyspace/<name>, also of keyspace/<name>/migration/<number>, and group/<name>",
 }
 _STANDARD_SETTINGS: Final = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes")
 _ABOUT: Final = f"""\

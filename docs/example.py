@@ -7,6 +7,8 @@ from typing import Any, Final
 import orjson
 
 from domain import saga
+from domain.groups import commands as groups
+from domain.groups import member
 from domain.registry import service
 from domain.shards import keyspace, node
 from infra.log.chain import Chain, term_started
@@ -54,6 +56,11 @@ def _node(name: str, host: str) -> dict[str, Any]:
     }
 
 
+def _of(member: str, **data: Any) -> dict[str, Any]:
+    return {"member": member, **data}
+
+
+_GROUP: Final = "group/db"
 _OPS: Final = {"actor": "ops@example.org"}
 _KEYSPACE: Final = "keyspace/users"
 _MIGRATION: Final = "keyspace/users/migration/1"
@@ -103,7 +110,42 @@ _MOVE: Final = (
     _to(_MIGRATION, 36, saga.AbortSaga.type, {}, **_OPS, reason="n2 is needed for something else"),
     _to(_KEYSPACE, 37, keyspace.ReportDropped.type, {"shard": 0, "node": "n2", "migration": _MIGRATION}, actor="n2"),
 )
-COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE)
+_GROUPS: Final = (
+    _to(
+        _GROUP,
+        38,
+        groups.CreateGroup.type,
+        {"members": [{"member": "db1"}, {"member": "db2", "priority": 10}], "max_lag": 1_048_576},
+        **_OPS,
+    ),
+    _to(_GROUP, 39, groups.AddMember.type, {"member": "db3", "priority": 5}, **_OPS),
+    _to(_GROUP, 40, member.JoinGroup.type, _of("db1", process="db1-31f7", address="10.0.0.21:5432"), actor="db1"),
+    _to(_GROUP, 41, member.ReportMember.type, _of("db1", incarnation=4, outcome="ready"), actor="db1"),
+    _to(_GROUP, 42, member.RenewMember.type, _of("db1", incarnation=4), actor="db1"),
+    _to(_GROUP, 43, groups.Failover.type, {"to": "db1"}, **_OPS, reason="the first primary"),
+    _to(_GROUP, 44, member.ReportServing.type, _of("db1", incarnation=4, epoch=1), actor="db1"),
+    _to(_GROUP, 45, member.ReportPosition.type, _of("db1", incarnation=4, epoch=1, position=50_331_648), actor="db1"),
+    _to(
+        _GROUP,
+        46,
+        member.ChangeInSync.type,
+        _of("db1", incarnation=4, epoch=1, version=1, in_sync=["db1", "db2"], cause="caught_up"),
+        actor="db1",
+    ),
+    _to(_GROUP, 47, groups.SetGroup.type, {"hold_down_seconds": 60.0}, **_OPS),
+    _to(_GROUP, 48, groups.PauseGroup.type, {}, **_OPS, reason="the network is being changed"),
+    _to(_GROUP, 49, groups.ResumeGroup.type, {}, **_OPS),
+    _to(
+        _GROUP,
+        50,
+        member.ReportEnded.type,
+        _of("db1", incarnation=4, epoch=1, how="seen", detail="exit code 137"),
+        actor="db1",
+    ),
+    _to(_GROUP, 51, groups.RemoveMember.type, {"member": "db3"}, **_OPS, reason="its host is gone"),
+    _to(_GROUP, 52, groups.DeleteGroup.type, {"force": True}, **_OPS),
+)
+COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS)
 """One after the other on an empty log. Some change nothing (the second heartbeat, a report that comes too early), some are
 refused: the last heartbeat, and the force-complete of a migration that can still turn back.
 """

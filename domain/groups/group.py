@@ -281,4 +281,5 @@ DECIDER: Final[Decider[Group, GroupCommand, GroupEvent]] = Decider(
         expire=expire,
     ),
     state=Group,
+    listener=lambda group: group.failover,
 )

@@ -90,6 +90,13 @@ def decide(command: AnyCommand, saga: Saga, root: Root, definitions: Definitions
     return course.produced
 
 
+def hear(saga: Saga, root: Root, definitions: Definitions) -> list[Produced]:
+    """What the saga makes of what has just happened to its root; empty: it waits for something else."""
+    course = Course(saga, root, definitions[saga.definition, saga.definition_version])
+    run(course)
+    return course.produced
+
+
 def _report(command: ReportStep, course: Course) -> None:
     """A participant's answer. One of another attempt, or of a participant that was not asked, changes nothing."""
     if not _current(command, course.saga) or not _asked(command.node, course):

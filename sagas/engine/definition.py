@@ -51,7 +51,7 @@ class Ask:
     """Send the command (None: only listen) to the stream, until `heard` finds its effect in the stream's state; without
     `heard` the command's answer, accepted or already so, is the effect.
 
-    The root's own state is heard within each decision of the saga; other streams' states by its driver.
+    The root's own state is heard within the decision that changes it (`Decider.listener`), other streams' states by the driver.
     `heard` may conclude from what it finds only, never from what is missing: the state that it sees may be an old one.
     `decisive`: a refusal of the command fails the step; else it is tried again. `waits` says in a few words, from the stream's
     state, what is waited for there.

@@ -17,6 +17,7 @@ from workers.http.controller import operation
 from workers.http.controller.metric import Metrics, Requests
 from workers.http.doors import Doors
 from workers.http.exchange import Headers, Reply, Request, problem, problem_of
+from workers.http.groups import groups
 from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready, always_ready
 from workers.http.registry import reads, writes
@@ -86,6 +87,7 @@ def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
         *nodes.routes(gateway, reader),
         *migrations.routes(gateway, reader),
         *sagas.routes(gateway, reader),
+        *groups.routes(gateway),
     )
 
 

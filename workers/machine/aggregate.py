@@ -5,14 +5,14 @@ A root's events go to its own stream. A saga's commands give events for two stre
 here names the stream of each event. All streams of a root are in its partition, so one batch holds them all.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from domain import saga
 from domain.catalogue import DECIDERS
 from domain.decider import Decider, Parts
-from domain.message import Event, Recorded
+from domain.message import Event, Recorded, foreseen
 from domain.registry.service import ObserveCheck
 from muster.wire.command import Command
 from muster.wire.sagas import not_found
@@ -69,6 +69,22 @@ class Aggregates:
         root = root_of(stream)
         produced = engine.decide(command, state, self._root(root, states), self._definitions)
         return _placed(produced, root, stream)
+
+    def heard(self, stream: str, placed: Sequence[Placed], states: States) -> list[Placed]:
+        """What the saga that listens to this root makes of what a command has just made happen to it."""
+        decider = self.of_stream(stream)
+        if decider.listener is None or not placed:
+            return []
+        after = dict[str, Any]()
+        for whose, event in placed:
+            of = self.of_event[type(event)]
+            state = after.get(whose) or states.get(whose, of.initial)
+            after[whose] = of.evolve(state, foreseen(whose, state.version, event))
+        root = replace(self._root(stream, states), state=after[stream])
+        id_ = decider.listener(root.state)
+        # A saga that is decided on by this very command has heard of it already.
+        found = states.get(id_) if id_ is not None and id_ not in after else None
+        return [] if id_ is None or found is None else _placed(engine.hear(found, root, self._definitions), stream, id_)
 
     def _root(self, stream: str, states: States) -> Root:
         """The root of a saga as it stands: an aggregate of any kind that decides by itself."""

@@ -267,22 +267,23 @@ class Partition:
         if envelope.expected_version is not None:
             part = parts.part(self.streams.get(stream, decider.initial), item)
             check_version(envelope.expected_version, parts.version(part), item or stream)
-        recorded = self._record(envelope, group, content)
+        last = self._record(envelope, group, content)
         # After the decision: a command that was refused, or did not fit, renews nothing.
         renewed = parts.renews(command)
         if renewed is not None:
             group.renewed.append(((stream, item), renewed))
-        if not recorded:
+        if last is None:
             part = parts.part(self.streams.get(stream, decider.initial), item)
             return unchanged(envelope, self.number, group.head, decider, part)
-        last, part = group.folded[-1]
-        return accepted(envelope, self.number, last, seen_incarnation(self._aggregates, last, part))
+        return accepted(envelope, self.number, last[0], seen_incarnation(self._aggregates, *last))
 
-    def _record(self, envelope: Envelope, group: Group, content: str | None) -> bool:
-        """Decide, check the size, evolve, draft; whether anything is to be recorded. Raises a `Refused`, or GroupFull: nothing
-        has changed then.
+    def _record(self, envelope: Envelope, group: Group, content: str | None) -> Folded | None:
+        """Decide, check the size, evolve, draft. Returns the last event of the command itself, which its answer tells of; None:
+        nothing is to be recorded. Raises a `Refused`, or GroupFull: nothing has changed then.
         """
         placed = self._aggregates.decide(envelope.command, envelope.stream, self.streams)
+        own = len(placed)
+        placed += self._aggregates.heard(envelope.stream, placed, self.streams)
         data = [self._mapper.transcoder.encode(event) for _, event in placed]
         self._make_room(group, sum(map(len, data)) + record_overhead_bytes * len(data), len(data))
         for index, (stream, event) in enumerate(placed):
@@ -301,14 +302,15 @@ class Partition:
                 envelope.actor,
                 envelope.reason,
             )
-            group.drafts.append(Draft(recorded, content, data[index]))
+            # What a saga makes of it is no answer to the command: a repeat is answered by the command's own events.
+            group.drafts.append(Draft(recorded, content if index < own else None, data[index]))
             decider, item, part = self._evolve(recorded)
             subject = stream, item
             group.touched[subject] = decider, part
             if part is None or not decider.parts.keeps_timers(event, part):
                 group.timed[subject] = None
             group.folded.append((recorded, part))
-        return bool(placed)
+        return group.folded[own - len(placed) - 1] if own else None
 
     def _make_room(self, group: Group, size: int, records: int) -> None:
         # This would not fit into an empty group either, so it is refused. In the other case, below, it only has to wait.

@@ -71,6 +71,9 @@ class GroupKeeper:
 
     def _follow(self, stream: str, group: Group) -> None:
         before = self._groups.get(stream)
+        # Of one batch the parts come in any order, each with the group as it was at that part's last event.
+        if before is not None and group.version < before.version:
+            return
         was = before.settings.service if before is not None and before.settings is not None else None
         now = group.settings.service if group.settings is not None else None
         if was != now and was is not None:

@@ -1,0 +1,1 @@
+"""Failover groups over HTTP."""

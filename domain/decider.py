@@ -83,8 +83,8 @@ class Decider(Generic[S, C, E]):
     Anyone may publish `commands`; `internal` ones only controllers give to each other; `own` ones only the writer of the
     partition, for what it has seen itself. `decide` raises a `Refused`, and returns no events when all is so already; a saga
     has none of its own, since it decides together with its root (`sagas.engine`). `state` is the type of the state, for
-    snapshots; None: the state is kept otherwise, as a service's is, by its instances. `listener` gives the stream of the saga that
-    waits for what happens to the root itself, if there is one: it goes on in the same batch.
+    snapshots; None: the state is kept otherwise, as a service's is, by its instances. `listener` gives the stream of the saga
+    that waits for what happens to this root, if there is one: it goes on in the same batch.
     """
 
     stream: str

@@ -5,11 +5,11 @@ from typing import Final
 
 from domain.groups.choice import candidates
 from domain.groups.group import DECIDER
-from domain.groups.member import Member
-from domain.groups.state import INITIAL, Group, GroupEvent, evolve
+from domain.groups.member import GroupMember
+from domain.groups.state import INITIAL, FailoverGroup, GroupEvent, evolve
 from domain.message import Recorded
-from muster.wire import groups as answers
 from muster.wire.error import GroupNotFound
+from muster.wire.groups import answers
 from muster.wire.stream import name_of
 from muster.wire.value import value
 from projections.projection import Key, Projection
@@ -20,11 +20,11 @@ class GroupRow:
     """A group as the decider knows it, and what readers see of it."""
 
     group: str
-    state: Group
+    state: FailoverGroup
     shown: answers.GroupState
 
 
-def degraded(group: Group) -> str | None:
+def degraded(group: FailoverGroup) -> str | None:
     """What is amiss with the group, in a sentence; None: it is led, and somebody could take over."""
     primary = group.primary
     able, unfit, lack = candidates(group)
@@ -42,7 +42,7 @@ def degraded(group: Group) -> str | None:
     return None if able else f"nobody can take over: {nobody}"
 
 
-def shown(name: str, group: Group) -> answers.GroupState:
+def shown(name: str, group: FailoverGroup) -> answers.GroupState:
     """What readers see of the group, which is there."""
     own, settings, primary = group.ownership, group.settings, group.primary
     assert settings is not None, f"{name} has been deleted"
@@ -75,8 +75,8 @@ def shown(name: str, group: Group) -> answers.GroupState:
     )
 
 
-def _member(member: Member, primary: str | None) -> answers.GroupMember:
-    return answers.GroupMember(
+def _member(member: GroupMember, primary: str | None) -> answers.MemberState:
+    return answers.MemberState(
         member=member.name,
         role="primary" if member.name == primary else "standby",
         status=member.status,

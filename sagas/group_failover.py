@@ -5,9 +5,8 @@ already, the whole way from the first step to the promotion is one batch of the 
 group, as a level: the primary of a fenced epoch stops, the others say how far their copies reach, the new primary starts.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from domain.groups.choice import due, settings_of, unfit
 from domain.groups.commands import (
@@ -18,8 +17,8 @@ from domain.groups.commands import (
     ReclaimGroup,
     StartFailover,
 )
-from domain.groups.state import Group
-from domain.saga import Saga
+from domain.groups.state import FailoverGroup
+from domain.saga import Facts, Saga
 from muster.wire.error import VerbNotAllowed
 from muster.wire.stream import FAILOVER, GROUP, name_of, root_of
 from sagas.engine.definition import Action, Apply, Ask, Heard, Wait
@@ -32,7 +31,7 @@ activate_seconds: Final = 60.0
 """How long the new primary's hook is waited for. It goes on after that, and the group shows that it does not serve yet."""
 
 
-def facts(command: Failover, saga_id: str, group: Group) -> Mapping[str, Any] | None:
+def facts(command: Failover, saga_id: str, group: FailoverGroup) -> Facts | None:
     """What the failover is about; None: the group is led as wanted. Raises a refusal."""
     settings_of(group)
     if group.failover is not None:
@@ -59,12 +58,12 @@ def facts(command: Failover, saga_id: str, group: Group) -> Mapping[str, Any] | 
     }
 
 
-def _step(saga: Saga) -> dict[str, Any]:
+def _step(saga: Saga) -> Facts:
     """What all steps at the group carry."""
     return {"failover": saga.id, "epoch": saga.data["epoch"]}
 
 
-def _wish(saga: Saga) -> dict[str, Any]:
+def _wish(saga: Saga) -> Facts:
     return {"to": saga.data["to"], "accept_data_loss": saga.data["accept_data_loss"]}
 
 
@@ -79,7 +78,7 @@ def _close(saga: Saga) -> tuple[Action, ...]:
 
 
 def _fence(saga: Saga) -> tuple[Action, ...]:
-    def heard(group: Group) -> Heard | None:
+    def heard(group: FailoverGroup) -> Heard | None:
         own = group.ownership
         unfenced = group.settings is not None and group.settings.fencing == "unfenced"
         if own.epoch == saga.data["epoch"] and own.holder is not None and not unfenced:
@@ -89,22 +88,22 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
     return (Ask(root_of(saga.id), heard=heard, waits=_waits_for_end),)
 
 
-def _waits_for_end(group: Group) -> str:
+def _waits_for_end(group: FailoverGroup) -> str:
     return f"{group.ownership.holder} to stop, or for its lease of {group.lease_seconds:g} s to run out"
 
 
 def _compare(saga: Saga) -> tuple[Action, ...]:
-    def heard(group: Group) -> Heard | None:
+    def heard(group: FailoverGroup) -> Heard | None:
         late = _late(group)
         return Heard(result={"positions": _positions(group)}) if not late else None
 
-    def waits(group: Group) -> str:
+    def waits(group: FailoverGroup) -> str:
         return f"{', '.join(_late(group))} to say how far their copies reach"
 
     return Ask(root_of(saga.id), heard=heard, waits=waits), Wait("candidates may be silent", seconds=compare_seconds)
 
 
-def _late(group: Group) -> list[str]:
+def _late(group: FailoverGroup) -> list[str]:
     """The candidates that have not said how far their copies reach since the epoch ended."""
     own = group.ownership
     if own.owner is None or group.settings is None or not group.settings.compares:
@@ -113,7 +112,7 @@ def _late(group: Group) -> list[str]:
     return sorted(member.name for member in able if member.position_epoch != own.epoch)
 
 
-def _positions(group: Group) -> dict[str, int]:
+def _positions(group: FailoverGroup) -> dict[str, int]:
     return {name: member.position for name, member in group.members.items() if member.position is not None}
 
 
@@ -128,13 +127,13 @@ def _reclaim(saga: Saga) -> tuple[Action, ...]:
 def _activate(saga: Saga) -> tuple[Action, ...]:
     epoch = saga.data["epoch"] + 1
 
-    def heard(group: Group) -> Heard | None:
+    def heard(group: FailoverGroup) -> Heard | None:
         own = group.ownership
         if own.epoch == epoch and own.holder is not None and not group.serving:
             return None
         return Heard(result={"serving": own.epoch == epoch and group.serving})
 
-    def waits(group: Group) -> str:
+    def waits(group: FailoverGroup) -> str:
         return f"{group.ownership.holder} to serve: its promote hook is not done"
 
     return Ask(root_of(saga.id), heard=heard, waits=waits), Wait("the promote hook takes its time", activate_seconds)

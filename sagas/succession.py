@@ -7,11 +7,11 @@ anything, so that stretch is bounded. `fence` waits for the proof that the epoch
 copies reach, once they cannot grow any more. PROMOTE is a compare-and-set on the epoch, as is `reclaim`: not both can win.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from domain.saga import Saga
+from domain.saga import Facts, Saga
 from muster.wire.command import Command
 from sagas.engine.definition import Action, Definition, Step
 
@@ -34,8 +34,8 @@ class Succession:
     saga: str
     root: str
     start: type[Command]
-    number: Callable[[Any], int]
-    facts: Callable[[Any, str, Any], Mapping[str, Any] | None]
+    number: Callable[..., int]
+    facts: Callable[..., Facts | None]
     take: Act
     abandon: Act
     close: Act
@@ -53,6 +53,7 @@ def succession(of: Succession) -> Definition:
         of.name,
         1,
         (
+            # Taking it first: whoever has taken it is the only one who may close it, so two failovers cannot cross.
             Step("take", of.take, undo=(Step("abandon", of.abandon),)),
             Step("close", of.close, undo=(Step("reclaim", of.reclaim),), pausable=False),
             Step("fence", of.fence, harmless=_NOTHING, pausable=False, timeout_seconds=None, stalled_seconds=5.0),

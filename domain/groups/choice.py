@@ -8,8 +8,8 @@ leads, then the longest copy, then the one that has been active for longest, the
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from domain.groups.member import Member, PassedOver
-from domain.groups.state import Cause, Group, Settings
+from domain.groups.member import GroupMember, PassedOver
+from domain.groups.state import Cause, FailoverGroup, GroupRules
 from muster.wire.error import DataLossRefused, GroupNotFound, MemberNotFound, NoHealthyStandby
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -18,26 +18,26 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 class Choice(NamedTuple):
     """Who leads next, and who does not, and why. `lossy`: acknowledged writes may be missing there, which was accepted."""
 
-    member: Member
+    member: GroupMember
     passed_over: tuple[PassedOver, ...]
     lossy: bool
 
 
-def settings_of(group: Group) -> Settings:
+def settings_of(group: FailoverGroup) -> GroupRules:
     """The group's settings. Raises GroupNotFound."""
     if group.settings is None:
         raise GroupNotFound("there is no such group; create it first")
     return group.settings
 
 
-def unfit(member: Member) -> str | None:
+def unfit(member: GroupMember) -> str | None:
     """Why the member cannot lead, whatever its copy holds; None: it can."""
     if member.status != "active":
         return f"{member.status}: {member.why}" if member.why else member.status
     return f"suspected: {member.suspect}" if member.suspect is not None else None
 
 
-def missing(group: Group, member: Member, *, compared: bool) -> str | None:
+def missing(group: FailoverGroup, member: GroupMember, *, compared: bool) -> str | None:
     """What the member's copy may lack of what was acknowledged; None: nothing that the group minds.
 
     `compared`: the members have said how far their copies reach since the epoch was fenced; before that a position that is
@@ -63,14 +63,14 @@ def missing(group: Group, member: Member, *, compared: bool) -> str | None:
 class Candidates(NamedTuple):
     """The members that can take over, and why the others cannot: whatever their copies hold, or for what these `lack`."""
 
-    able: list[Member]
+    able: list[GroupMember]
     unfit: dict[str, str]
     lack: dict[str, str]
 
 
-def candidates(group: Group, *, to: str | None = None, compared: bool = False) -> Candidates:
+def candidates(group: FailoverGroup, *, to: str | None = None, compared: bool = False) -> Candidates:
     """Who can take over, by name; only `to`, if somebody is asked for."""
-    able, why, lack = list[Member](), dict[str, str](), dict[str, str]()
+    able, why, lack = list[GroupMember](), dict[str, str](), dict[str, str]()
     for name, member in sorted(group.members.items()):
         # The primary steps down, as long as it is one; after its end it is a member like all others.
         reason = "it is the primary that steps down" if name == group.ownership.holder else unfit(member)
@@ -85,7 +85,9 @@ def candidates(group: Group, *, to: str | None = None, compared: bool = False) -
     return Candidates(able, why, lack)
 
 
-def choose(group: Group, *, to: str | None = None, accept_data_loss: bool = False, compared: bool = False) -> Choice:
+def choose(
+    group: FailoverGroup, *, to: str | None = None, accept_data_loss: bool = False, compared: bool = False
+) -> Choice:
     """Who leads next: `to`, if it can. Raises MemberNotFound, NoHealthyStandby (with a reason per member), DataLossRefused."""
     if to is not None and to not in group.members:
         raise MemberNotFound(f"the group has no member {to}", member=to)
@@ -114,15 +116,15 @@ def _refuse(why: dict[str, str], lacks: dict[str, str]) -> None:
     raise NoHealthyStandby(f"no member can take over: {reasons}", members=reasons)
 
 
-def _preferred_first(member: Member) -> tuple[int, int, datetime, str]:
+def _preferred_first(member: GroupMember) -> tuple[int, int, datetime, str]:
     return -member.priority, -(member.position or 0), member.since or _NEVER, member.name
 
 
-def _most_data_first(member: Member) -> tuple[int, int, datetime, str]:
+def _most_data_first(member: GroupMember) -> tuple[int, int, datetime, str]:
     return -(member.position or 0), -member.priority, member.since or _NEVER, member.name
 
 
-def _rank(member: Member, chosen: Member) -> str:
+def _rank(member: GroupMember, chosen: GroupMember) -> str:
     if member.priority != chosen.priority:
         return f"priority {chosen.priority}, not {member.priority}"
     if (member.position or 0) != (chosen.position or 0):
@@ -137,7 +139,7 @@ class Due(NamedTuple):
     evidence: str
 
 
-def due(group: Group, now: datetime) -> Due | None:
+def due(group: FailoverGroup, now: datetime) -> Due | None:
     """Whether a failover is to begin by itself now.
 
     A proven end, or the primary's own word that it has failed, is acted on at once. Suspicion needs two kinds of observers,
@@ -157,7 +159,7 @@ def due(group: Group, now: datetime) -> Due | None:
     return _of_suspicion(group, primary, now) or _of_preference(group, primary, able, now)
 
 
-def _of_none(group: Group, able: list[Member], now: datetime) -> Due | None:
+def _of_none(group: FailoverGroup, able: list[GroupMember], now: datetime) -> Due | None:
     if not able:
         return None
     if group.ownership.owner is not None:
@@ -172,17 +174,17 @@ def _of_none(group: Group, able: list[Member], now: datetime) -> Due | None:
     )
 
 
-def _settle_seconds(group: Group) -> float:
+def _settle_seconds(group: FailoverGroup) -> float:
     return settings_of(group).silence_seconds
 
 
-def _of_suspicion(group: Group, primary: Member, now: datetime) -> Due | None:
+def _of_suspicion(group: FailoverGroup, primary: GroupMember, now: datetime) -> Due | None:
     if primary.status != "failed" or primary.suspect is None or _held_down(group, now):
         return None
     return Due("suspected", f"its runner: {primary.why}; its checks: {primary.suspect}")
 
 
-def _of_preference(group: Group, primary: Member, able: list[Member], now: datetime) -> Due | None:
+def _of_preference(group: FailoverGroup, primary: GroupMember, able: list[GroupMember], now: datetime) -> Due | None:
     settings = settings_of(group)
     best = min(able, key=_preferred_first)
     if not (settings.preempt and group.serving) or best.priority <= primary.priority:
@@ -192,7 +194,7 @@ def _of_preference(group: Group, primary: Member, able: list[Member], now: datet
     return Due("preferred", f"{best.name} has priority {best.priority}, {primary.name} has {primary.priority}")
 
 
-def _held_down(group: Group, now: datetime) -> bool:
+def _held_down(group: FailoverGroup, now: datetime) -> bool:
     return group.promoted_for == "suspected" and not _past(group.since, settings_of(group).hold_down_seconds, now)
 
 

@@ -46,7 +46,7 @@ class NewMember:
 
 
 class CreateGroup(Command):
-    """Have a failover group of these members. See `domain.groups.state.Settings` for the rest."""
+    """Have a failover group of these members. See `domain.groups.state.GroupRules` for the rest."""
 
     type = "muster.group.create.v1"
     members: Annotated[tuple[NewMember, ...], Field(max_length=members_max)] = ()

@@ -4,7 +4,7 @@ Commands   CreateGroup · SetGroup · DeleteGroup · PauseGroup · ResumeGroup �
            JoinGroup · RenewMember · ReportMember · ReportEnded · ReportServing · ReportPosition · ChangeInSync; from a failover:
            StartFailover · FenceGroup · PromoteMember · ReclaimGroup · EndFailover; from inside: SuspectMember · ExpireMember
 Events     see `domain.groups.state`
-State      `Group`
+State      `FailoverGroup`
 
 `Failover` is answered by the saga that it starts (`sagas.group_failover`); the commands from a failover are its steps here.
 A member that is the primary keeps a lease by its renewals: they are no events, losing the lease is. Nobody is promoted before
@@ -52,26 +52,26 @@ from domain.groups.running import expired, said
 from domain.groups.state import (
     INITIAL,
     FailoverEnded,
+    FailoverGroup,
     FailoverStarted,
-    Group,
     GroupCreated,
     GroupDeleted,
     GroupEvent,
     GroupFenced,
     GroupPaused,
     GroupResumed,
+    GroupRules,
     GroupSet,
-    Settings,
     evolve,
 )
 from domain.groups.timers import MemberPart, expire, part_of, renews, timers
 from muster.wire.error import StaleEpoch, TooLarge, VerbNotAllowed, VersionConflict
 from muster.wire.stream import GROUP
 
-__all__ = ["DECIDER", "INITIAL", "Group", "decide", "evolve"]
+__all__ = ["DECIDER", "INITIAL", "FailoverGroup", "decide", "evolve"]
 
 
-def decide(command: GroupCommand, state: Group) -> list[GroupEvent]:
+def decide(command: GroupCommand, state: FailoverGroup) -> list[GroupEvent]:
     """What the command makes happen. Raises a `Refused`; an empty list: already so."""
     if isinstance(command, RunnerCommands):
         return said(command, state)
@@ -89,7 +89,7 @@ def decide(command: GroupCommand, state: Group) -> list[GroupEvent]:
             return _asked(command, state)
 
 
-def _suspected(command: SuspectMember, state: Group) -> list[GroupEvent]:
+def _suspected(command: SuspectMember, state: FailoverGroup) -> list[GroupEvent]:
     member = state.members.get(command.member)
     if state.settings is None or member is None or member.suspect == command.evidence:
         return []
@@ -98,7 +98,7 @@ def _suspected(command: SuspectMember, state: Group) -> list[GroupEvent]:
     return [MemberSuspected(member=member.name, evidence=command.evidence)]
 
 
-def _asked(command: Setting, state: Group) -> list[GroupEvent]:
+def _asked(command: Setting, state: FailoverGroup) -> list[GroupEvent]:
     match command:
         case CreateGroup():
             return _create(command, state)
@@ -122,8 +122,8 @@ def _asked(command: Setting, state: Group) -> list[GroupEvent]:
             assert_never(command)
 
 
-def _create(command: CreateGroup, state: Group) -> list[GroupEvent]:
-    wanted = Settings(**command.model_dump(exclude={"members"}))
+def _create(command: CreateGroup, state: FailoverGroup) -> list[GroupEvent]:
+    wanted = GroupRules(**command.model_dump(exclude={"members"}))
     if state.settings is not None:
         # Members are not compared: they come and go, and a repeat of the creation is no wish to have the first ones again.
         if state.settings == wanted:
@@ -135,7 +135,7 @@ def _create(command: CreateGroup, state: Group) -> list[GroupEvent]:
     return [created, *members]
 
 
-def _delete(command: DeleteGroup, state: Group) -> list[GroupEvent]:
+def _delete(command: DeleteGroup, state: FailoverGroup) -> list[GroupEvent]:
     if state.settings is None:
         return []
     here = sorted(member.name for member in state.members.values() if member.status != "inactive")
@@ -148,7 +148,7 @@ def _delete(command: DeleteGroup, state: Group) -> list[GroupEvent]:
     return [GroupDeleted()]
 
 
-def _add(command: AddMember, state: Group) -> list[GroupEvent]:
+def _add(command: AddMember, state: FailoverGroup) -> list[GroupEvent]:
     settings_of(state)
     known = state.members.get(command.member)
     if known is not None and known.priority == command.priority:
@@ -158,7 +158,7 @@ def _add(command: AddMember, state: Group) -> list[GroupEvent]:
     return [MemberAdded(member=command.member, priority=command.priority)]
 
 
-def _remove(command: RemoveMember, state: Group) -> list[GroupEvent]:
+def _remove(command: RemoveMember, state: FailoverGroup) -> list[GroupEvent]:
     settings_of(state)
     if command.member not in state.members:
         return []
@@ -171,7 +171,7 @@ def _remove(command: RemoveMember, state: Group) -> list[GroupEvent]:
     return [MemberRemoved(member=command.member)]
 
 
-def _stepped(command: FailoverStep, state: Group) -> list[GroupEvent]:
+def _stepped(command: FailoverStep, state: FailoverGroup) -> list[GroupEvent]:
     settings_of(state)
     if isinstance(command, StartFailover):
         return _start(command, state)
@@ -196,7 +196,7 @@ def _stepped(command: FailoverStep, state: Group) -> list[GroupEvent]:
             assert_never(command)
 
 
-def _start(command: StartFailover, state: Group) -> list[GroupEvent]:
+def _start(command: StartFailover, state: FailoverGroup) -> list[GroupEvent]:
     if state.failover is not None:
         raise VerbNotAllowed(f"{state.failover} is under way; wait for its end, or abort it", allowed="")
     _check_epoch(command, state)
@@ -214,7 +214,7 @@ def _start(command: StartFailover, state: Group) -> list[GroupEvent]:
     return [started]
 
 
-def _promote(command: PromoteMember, state: Group) -> list[GroupEvent]:
+def _promote(command: PromoteMember, state: FailoverGroup) -> list[GroupEvent]:
     own, settings = state.ownership, settings_of(state)
     # A repeat: the next epoch is this failover's own.
     if own.epoch == command.epoch + 1:
@@ -241,7 +241,7 @@ def _promote(command: PromoteMember, state: Group) -> list[GroupEvent]:
     return [promoted]
 
 
-def _reclaim(command: ReclaimGroup, state: Group) -> list[GroupEvent]:
+def _reclaim(command: ReclaimGroup, state: FailoverGroup) -> list[GroupEvent]:
     own = state.ownership
     # It has ended, or this has lifted the fence already: the group stands as it is, with or without a primary.
     if own.holder is None or not own.fenced:
@@ -253,13 +253,13 @@ def _reclaim(command: ReclaimGroup, state: Group) -> list[GroupEvent]:
     return [reclaimed]
 
 
-def _check_epoch(command: FailoverStep, state: Group) -> None:
+def _check_epoch(command: FailoverStep, state: FailoverGroup) -> None:
     own = state.ownership
     if command.epoch != own.epoch:
         raise StaleEpoch(f"the epoch is {own.epoch}, not {command.epoch}", epoch=own.epoch, owner=own.holder)
 
 
-DECIDER: Final[Decider[Group, GroupCommand, GroupEvent]] = Decider(
+DECIDER: Final[Decider[FailoverGroup, GroupCommand, GroupEvent]] = Decider(
     stream=GROUP,
     commands=get_args(PublicCommand),
     internal=get_args(InternalCommand),
@@ -280,6 +280,6 @@ DECIDER: Final[Decider[Group, GroupCommand, GroupEvent]] = Decider(
         renews=renews,
         expire=expire,
     ),
-    state=Group,
+    state=FailoverGroup,
     listener=lambda group: group.failover,
 )

@@ -8,11 +8,11 @@ inactive ──────────────────────▶ r
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, StringConstraints
 
-from domain.message import Event, Recorded, Text, event
+from domain.message import Event, Text, event
 from domain.ownership import EndedBy
 from muster.wire.command import Command
 from muster.wire.stream import Name
@@ -30,7 +30,7 @@ Why = Annotated[str, StringConstraints(max_length=1_024)]
 
 
 @value
-class Member:
+class GroupMember:
     """A member. `incarnation` is the version of the stream at which its runner's process joined, 0 before the first one;
     `since`: when its status last changed; `position`: how far its copy reached when it last said so, in units of its own;
     `suspect`: why checks of its instance say that it is ill.
@@ -295,22 +295,22 @@ ReportEvent = StatusEvent | MemberSuspected | MemberTrusted | PositionReported
 """What changes a member, and nothing else of its group."""
 
 
-def changed(member: Member, recorded: Recorded[Any]) -> Member:
-    """The member after a `ReportEvent`."""
-    event: ReportEvent = recorded.event
+def changed(member: GroupMember, event: ReportEvent, version: int, at: datetime) -> GroupMember:
+    """The member after the event, which has this version in its stream."""
     match event:
         case MemberJoined():
-            joined = replace(member, incarnation=recorded.version, process=event.process, address=event.address)
-            return _stands(joined, recorded, "recovering", "its runner has joined and has not said that it is ready")
+            joined = replace(member, incarnation=version, process=event.process, address=event.address)
+            return _stands(joined, at, "recovering", "its runner has joined and has not said that it is ready")
         case MemberReady():
-            return _stands(member, recorded, "active", "")
+            return _stands(member, at, "active", "")
         case MemberFailed():
-            return replace(_stands(member, recorded, "failed", event.why), failure=event.failure)
+            return replace(_stands(member, at, "failed", event.why), failure=event.failure)
         case MemberRecovering():
-            return _stands(member, recorded, "recovering", "it is heard again and has not said that it is ready")
+            return _stands(member, at, "recovering", "it is heard again and has not said that it is ready")
         case MemberLeft():
-            return _stands(member, recorded, "inactive", "its runner has stopped")
+            return _stands(member, at, "inactive", "its runner has stopped")
         case MemberSuspected():
+            # Beside the status and not part of it: runners speak for themselves, checks from outside, and both are shown.
             return replace(member, suspect=event.evidence)
         case MemberTrusted():
             return replace(member, suspect=None)
@@ -320,12 +320,13 @@ def changed(member: Member, recorded: Recorded[Any]) -> Member:
             assert_never(event)
 
 
-def stopped(member: Member, recorded: Recorded[Any]) -> Member:
+def stopped(member: GroupMember, at: datetime) -> GroupMember:
     """The member after the end of what it ran as the primary: its runner has yet to say that it is ready for another time."""
+    # One that has failed stays so: it is the better reason not to choose it.
     if member.status != "active":
         return member
-    return _stands(member, recorded, "recovering", "it was the primary and has stopped")
+    return _stands(member, at, "recovering", "it was the primary and has stopped")
 
 
-def _stands(member: Member, recorded: Recorded[Any], status: Status, why: str) -> Member:
-    return replace(member, status=status, why=why, failure=None, since=recorded.at)
+def _stands(member: GroupMember, at: datetime, status: Status, why: str) -> GroupMember:
+    return replace(member, status=status, why=why, failure=None, since=at)

@@ -7,10 +7,10 @@ from domain.groups.commands import RunnerCommands
 from domain.groups.member import (
     ChangeInSync,
     ExpireMember,
+    GroupMember,
     GroupServing,
     InSyncChanged,
     JoinGroup,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
@@ -25,12 +25,12 @@ from domain.groups.member import (
     ReportServing,
     RunnerCommand,
 )
-from domain.groups.state import Group, GroupEvent
+from domain.groups.state import FailoverGroup, GroupEvent
 from domain.ownership import check_current, check_set_change
 from muster.wire.error import InvalidCommand, MemberNotFound, StaleEpoch, StaleIncarnation
 
 
-def member_of(group: Group, name: str) -> Member:
+def member_of(group: FailoverGroup, name: str) -> GroupMember:
     """The member. Raises GroupNotFound, MemberNotFound."""
     settings_of(group)
     member = group.members.get(name)
@@ -40,7 +40,7 @@ def member_of(group: Group, name: str) -> Member:
     return member
 
 
-def said(command: RunnerCommands, group: Group) -> list[GroupEvent]:
+def said(command: RunnerCommands, group: FailoverGroup) -> list[GroupEvent]:
     """What comes of a runner's word. Raises GroupNotFound, MemberNotFound, StaleIncarnation, StaleEpoch, VersionConflict."""
     member = member_of(group, command.member)
     if isinstance(command, JoinGroup):
@@ -69,14 +69,14 @@ def said(command: RunnerCommands, group: Group) -> list[GroupEvent]:
             assert_never(command)
 
 
-def _joined(command: JoinGroup, member: Member) -> list[GroupEvent]:
+def _joined(command: JoinGroup, member: GroupMember) -> list[GroupEvent]:
     here = member.status in ("active", "recovering") or (member.status == "failed" and member.failure != "silent")
     if here and (member.process, member.address) == (command.process, command.address):
         return []
     return [MemberJoined(member=member.name, process=command.process, address=command.address)]
 
 
-def _renewed(command: RenewMember, member: Member, group: Group) -> list[GroupEvent]:
+def _renewed(command: RenewMember, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
     if member.status == "inactive":
         raise StaleIncarnation(f"{member.name} has left; join again", incarnation=member.incarnation)
     if command.epoch is not None:
@@ -86,7 +86,7 @@ def _renewed(command: RenewMember, member: Member, group: Group) -> list[GroupEv
     return [MemberRecovering(member=member.name)] if silent else []
 
 
-def _reported(command: ReportMember, member: Member, group: Group) -> list[GroupEvent]:
+def _reported(command: ReportMember, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
     match command.outcome:
         case "ready":
             return [] if member.status in ("active", "inactive") else [MemberReady(member=member.name)]
@@ -107,7 +107,7 @@ def _reported(command: ReportMember, member: Member, group: Group) -> list[Group
             assert_never(command.outcome)
 
 
-def _ended(command: ReportEnded, group: Group) -> list[GroupEvent]:
+def _ended(command: ReportEnded, group: FailoverGroup) -> list[GroupEvent]:
     own = group.ownership
     if command.epoch > own.epoch:
         raise StaleEpoch(f"there is no epoch {command.epoch} yet", epoch=own.epoch, owner=own.holder)
@@ -118,7 +118,7 @@ def _ended(command: ReportEnded, group: Group) -> list[GroupEvent]:
     return [PrimaryEnded(member=command.member, epoch=command.epoch, how=command.how, detail=command.detail)]
 
 
-def _positioned(command: ReportPosition, member: Member, group: Group) -> list[GroupEvent]:
+def _positioned(command: ReportPosition, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
     if command.epoch != group.ownership.epoch:
         raise StaleEpoch(
             f"the epoch is {group.ownership.epoch}, not {command.epoch}",
@@ -130,7 +130,7 @@ def _positioned(command: ReportPosition, member: Member, group: Group) -> list[G
     return [PositionReported(member=member.name, epoch=command.epoch, position=command.position)]
 
 
-def _set_changed(command: ChangeInSync, group: Group) -> list[GroupEvent]:
+def _set_changed(command: ChangeInSync, group: FailoverGroup) -> list[GroupEvent]:
     own = group.ownership
     wanted = tuple(sorted(set(command.in_sync)))
     # Its own change, heard of twice: the first answer was lost.
@@ -150,7 +150,7 @@ def _set_changed(command: ChangeInSync, group: Group) -> list[GroupEvent]:
     return [change]
 
 
-def _check_primary(command: RunnerCommand, epoch: int, group: Group) -> None:
+def _check_primary(command: RunnerCommand, epoch: int, group: FailoverGroup) -> None:
     """Raises StaleEpoch unless this process is the primary of this epoch, and may go on being it."""
     check_current(group.ownership, epoch)
     if (group.ownership.owner, group.incarnation) != (command.member, command.incarnation):
@@ -159,7 +159,7 @@ def _check_primary(command: RunnerCommand, epoch: int, group: Group) -> None:
         )
 
 
-def expired(command: ExpireMember, group: Group) -> list[GroupEvent]:
+def expired(command: ExpireMember, group: FailoverGroup) -> list[GroupEvent]:
     """What comes of a timer that has run out; nothing, if it was of an earlier incarnation or epoch."""
     member = group.members.get(command.member)
     if group.settings is None or member is None:

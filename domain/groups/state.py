@@ -16,10 +16,10 @@ from pydantic import Field, StringConstraints
 
 from domain.decider import AsPairs
 from domain.groups.member import (
+    GroupMember,
     GroupReclaimed,
     GroupServing,
     InSyncChanged,
-    Member,
     MemberAdded,
     MemberFailed,
     MemberJoined,
@@ -57,7 +57,7 @@ Lag = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 
 
 @value(kw_only=True)
-class Settings:
+class GroupRules:
     """How a group fails over.
 
     A member that misses `threshold` heartbeats of `heartbeat_seconds` counts as failed. The primary's lease lasts for
@@ -90,15 +90,15 @@ class Settings:
 
 
 @value
-class Group:
+class FailoverGroup:
     """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, `lease_seconds` the lease
     that it was given; `serving`: its promote hook is done; `since`: since when it is the primary, or nobody is. `failover`: the
     one under way, of `failovers` so far. `gave_up`: why the last one turned back; nothing is tried again until a member changes.
     """
 
     version: int = 0
-    settings: Settings | None = None
-    members: Annotated[Map[str, Member], AsPairs] = field(default_factory=Map)
+    settings: GroupRules | None = None
+    members: Annotated[Map[str, GroupMember], AsPairs] = field(default_factory=Map)
     ownership: Ownership = field(default_factory=Ownership)
     incarnation: int = 0
     lease_seconds: float = 0.0
@@ -113,13 +113,13 @@ class Group:
     ended_detail: str = ""
 
     @property
-    def primary(self) -> Member | None:
+    def primary(self) -> GroupMember | None:
         """The member that is the primary: its epoch has not ended."""
         holder = self.ownership.holder
         return None if holder is None else self.members.get(holder)
 
 
-INITIAL: Final = Group()
+INITIAL: Final = FailoverGroup()
 
 
 @event
@@ -129,7 +129,7 @@ class GroupCreated(Event):
     """
 
     type = "muster.group.created.v1"
-    settings: Settings
+    settings: GroupRules
     epoch: int
     failovers: int
     set_version: int
@@ -140,7 +140,7 @@ class GroupSet(Event):
     """The group fails over by other rules. A new length of leases holds from the next epoch on."""
 
     type = "muster.group.set.v1"
-    settings: Settings
+    settings: GroupRules
 
 
 @event
@@ -197,7 +197,6 @@ class FailoverEnded(Event):
     detail: Text
 
 
-OfMember = ReportEvent | MemberAdded | MemberRemoved | InSyncChanged | PrimaryEnded
 OfOwnership = MemberPromoted | GroupReclaimed | GroupFenced | InSyncChanged | PrimaryEnded
 GroupEvent = (
     GroupCreated
@@ -238,7 +237,7 @@ Chances = (
 )
 
 
-def evolve(state: Group, recorded: Recorded[GroupEvent]) -> Group:
+def evolve(state: FailoverGroup, recorded: Recorded[GroupEvent]) -> FailoverGroup:
     """The group after the event."""
     event = recorded.event
     # What a failover had given up for may have changed: the next one may find somebody.
@@ -246,55 +245,55 @@ def evolve(state: Group, recorded: Recorded[GroupEvent]) -> Group:
     return replace(_evolved(tried, recorded), version=recorded.version + 1)
 
 
-def _evolved(state: Group, recorded: Recorded[GroupEvent]) -> Group:
+def _evolved(state: FailoverGroup, recorded: Recorded[GroupEvent]) -> FailoverGroup:
     event = recorded.event
+    if isinstance(event, ReportEvent):
+        return _with(state, changed(_member(state, event.member), event, recorded.version, recorded.at))
+    if isinstance(event, OfOwnership):
+        return _owned(state, recorded.at, event)
     match event:
         case GroupCreated():
             assert state.settings is None, "the group was created twice"
             own = Ownership(event.epoch, version=event.set_version)
-            return Group(settings=event.settings, ownership=own, failovers=event.failovers, since=recorded.at)
+            return FailoverGroup(settings=event.settings, ownership=own, failovers=event.failovers, since=recorded.at)
         case GroupSet():
             return replace(state, settings=event.settings)
         case GroupDeleted():
+            # What a group of the same name goes on from: without it a token of before could be higher than a new one.
             left = Ownership(state.ownership.epoch, version=state.ownership.version)
-            return Group(ownership=left, failovers=state.failovers)
+            return FailoverGroup(ownership=left, failovers=state.failovers)
         case GroupPaused() | GroupResumed():
             return replace(state, paused=isinstance(event, GroupPaused))
         case MemberAdded():
-            known = state.members.get(event.member)
-            member = Member(event.member, event.priority) if known is None else replace(known, priority=event.priority)
-            return _with(state, member)
+            known = state.members.get(event.member) or GroupMember(event.member, event.priority)
+            return _with(state, replace(known, priority=event.priority))
         case MemberRemoved():
             return replace(state, members=state.members.delete(event.member))
+        case FailoverStarted() | FailoverEnded():
+            return _failing_over(state, event)
+        case GroupServing():
+            assert event.epoch == state.ownership.epoch, f"epoch {event.epoch} serves at {state.ownership.epoch}"
+            return replace(state, serving=True)
+        case _:
+            assert_never(event)
+
+
+def _failing_over(state: FailoverGroup, event: FailoverStarted | FailoverEnded) -> FailoverGroup:
+    match event:
         case FailoverStarted():
             assert state.failover is None, f"{event.failover} started while {state.failover} was under way"
+            # The count gives the next failover its number, and with that a stream of its own.
             count = state.failovers + 1
             return replace(state, failover=event.failover, failover_cause=event.cause, failovers=count)
         case FailoverEnded():
             assert state.failover == event.failover, f"{event.failover} ended, but {state.failover} is under way"
             gave_up = None if event.outcome in ("completed", "lost") else event.detail
             return replace(state, failover=None, failover_cause=None, gave_up=gave_up)
-        case GroupServing():
-            assert event.epoch == state.ownership.epoch, f"epoch {event.epoch} serves at {state.ownership.epoch}"
-            return replace(state, serving=True)
-        case MemberPromoted() | GroupReclaimed() | GroupFenced() | InSyncChanged() | PrimaryEnded():
-            return _owned(state, recorded, event)
-        case (
-            MemberJoined()
-            | MemberReady()
-            | MemberFailed()
-            | MemberRecovering()
-            | MemberLeft()
-            | MemberSuspected()
-            | MemberTrusted()
-            | PositionReported()
-        ):
-            return _with(state, changed(_member(state, event.member), recorded))
         case _:
             assert_never(event)
 
 
-def _owned(state: Group, recorded: Recorded[GroupEvent], event: OfOwnership) -> Group:
+def _owned(state: FailoverGroup, at: datetime, event: OfOwnership) -> FailoverGroup:
     ownership = state.ownership
     match event:
         case InSyncChanged():
@@ -305,9 +304,9 @@ def _owned(state: Group, recorded: Recorded[GroupEvent], event: OfOwnership) -> 
             return replace(state, ownership=fence(ownership))
         case PrimaryEnded():
             assert (event.epoch, event.member) == (ownership.epoch, ownership.owner), "an epoch ended that is none"
-            ended = replace(state, ownership=end(ownership, event.how), serving=False, since=recorded.at)
+            ended = replace(state, ownership=end(ownership, event.how), serving=False, since=at)
             # It is no candidate until its runner says that it is ready again: what has just ended may end again.
-            return _with(replace(ended, ended_detail=event.detail), stopped(_member(state, event.member), recorded))
+            return _with(replace(ended, ended_detail=event.detail), stopped(_member(state, event.member), at))
         case MemberPromoted():
             assert ownership.holder is None or state.failover_cause is not None, "promoted without a failover"
             own = pass_on(ownership, event.epoch, event.member, event.in_sync)
@@ -317,26 +316,26 @@ def _owned(state: Group, recorded: Recorded[GroupEvent], event: OfOwnership) -> 
                 incarnation=event.incarnation,
                 lease_seconds=event.lease_seconds,
                 serving=False,
-                since=recorded.at,
+                since=at,
                 promoted_for=state.failover_cause,
                 ended_detail="",
             )
         case GroupReclaimed():
             own = pass_on(ownership, event.epoch, event.member, ownership.in_sync)
             # It may have stopped already: it says again that it serves, with the new epoch.
-            return replace(state, ownership=own, incarnation=event.incarnation, serving=False, since=recorded.at)
+            return replace(state, ownership=own, incarnation=event.incarnation, serving=False, since=at)
         case _:
             assert_never(event)
 
 
-def _member(state: Group, name: str) -> Member:
+def _member(state: FailoverGroup, name: str) -> GroupMember:
     member = state.members.get(name)
     assert member is not None, f"{name} is no member of the group"
     return member
 
 
-def _with(state: Group, member: Member) -> Group:
+def _with(state: FailoverGroup, member: GroupMember) -> FailoverGroup:
     return replace(state, members=state.members.set(member.name, member))
 
 
-__all__ = ["INITIAL", "Group", "PassedOver", "Settings", "evolve"]
+__all__ = ["INITIAL", "FailoverGroup", "GroupRules", "PassedOver", "evolve"]

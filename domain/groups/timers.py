@@ -1,10 +1,10 @@
 """What runs out for a member of a group: the primary's lease, and a member's silence."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from domain.decider import Renewed
-from domain.groups.member import ExpireMember, JoinGroup, Member, RenewMember
-from domain.groups.state import Group
+from domain.groups.member import ExpireMember, GroupMember, JoinGroup, RenewMember
+from domain.groups.state import FailoverGroup
 from muster.wire.command import Command
 
 
@@ -22,11 +22,11 @@ class MemberTimer(NamedTuple):
 class MemberPart(NamedTuple):
     """A member as it stands in its group, which knows the primary's lease and how many heartbeats may be missed."""
 
-    member: Member
-    group: Group
+    member: GroupMember
+    group: FailoverGroup
 
 
-def part_of(group: Group, name: str) -> Any:
+def part_of(group: FailoverGroup, name: str) -> MemberPart | FailoverGroup | None:
     """The member in its group; the group as a whole without a name; None: it is no member."""
     if not name:
         return group
@@ -34,7 +34,7 @@ def part_of(group: Group, name: str) -> Any:
     return None if member is None or group.settings is None else MemberPart(member, group)
 
 
-def timers(part: MemberPart | Group) -> tuple[MemberTimer, ...]:
+def timers(part: MemberPart | FailoverGroup) -> tuple[MemberTimer, ...]:
     """All that can run out for the member now; for the group as a whole, nothing."""
     if not isinstance(part, MemberPart):
         return ()

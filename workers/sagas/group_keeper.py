@@ -13,7 +13,7 @@ from typing import Any, Final
 from domain.groups.choice import due
 from domain.groups.commands import Failover
 from domain.groups.member import SuspectMember
-from domain.groups.state import Group
+from domain.groups.state import FailoverGroup
 from domain.groups.timers import MemberPart
 from domain.registry.instance import Instance
 from infra.log.port import Cursor
@@ -34,20 +34,20 @@ class GroupKeeper:
         self._observe = observe
         self._registry = registry
         self._clock = clock
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, FailoverGroup] = {}
         self._of_service: dict[str, set[str]] = {}
 
     def began(self, streams: dict[str, Any]) -> None:
         """Take over all groups of the partition."""
         for stream, state in streams.items():
-            if isinstance(state, Group):
+            if isinstance(state, FailoverGroup):
                 self._follow(stream, state)
 
     def changed(self, items: Sequence[ChangedItem]) -> None:
         """The aggregates of this partition stand like this now."""
         for stream, _, part in items:
             group = part.group if isinstance(part, MemberPart) else part
-            if isinstance(group, Group):
+            if isinstance(group, FailoverGroup):
                 self._follow(stream, group)
 
     def ended(self) -> None:
@@ -69,7 +69,7 @@ class GroupKeeper:
                 for stream in self._of_service[service]:
                     self._suspect(stream, self._groups[stream])
 
-    def _follow(self, stream: str, group: Group) -> None:
+    def _follow(self, stream: str, group: FailoverGroup) -> None:
         before = self._groups.get(stream)
         # Of one batch the parts come in any order, each with the group as it was at that part's last event.
         if before is not None and group.version < before.version:
@@ -87,11 +87,11 @@ class GroupKeeper:
         self._suspect(stream, group)
         self._look(stream, group)
 
-    def _look(self, stream: str, group: Group) -> None:
+    def _look(self, stream: str, group: FailoverGroup) -> None:
         if due(group, self._clock()) is not None:
             self._observe(stream, Failover(automatic=True))
 
-    def _suspect(self, stream: str, group: Group) -> None:
+    def _suspect(self, stream: str, group: FailoverGroup) -> None:
         """Tell the group what checks say of its members, where that has changed."""
         service = group.settings.service if group.settings is not None else None
         instances = self._registry.instances.get(service, {}) if service is not None else {}

@@ -54,7 +54,7 @@ class ShardViews:
         self.definitions = definitions
         self.keyspaces: dict[str, Keyspace] = {}
         self.cluster: cluster.Cluster = cluster.INITIAL
-        self.groups: dict[str, group.Group] = {}
+        self.groups: dict[str, group.FailoverGroup] = {}
         self.sagas: dict[str, Saga] = {}
         self._migrations = MemoryTable(MIGRATIONS, {} if parked is None else parked)
         self.migrations = self._migrations.rows
@@ -167,7 +167,7 @@ class ShardViews:
             elif isinstance(state, Saga):
                 self.sagas[stream] = state
                 self._place(stream, list(tasks_of_saga(state, self._step_at(stream, at), self.definitions)), nobody)
-            elif isinstance(state, group.Group):
+            elif isinstance(state, group.FailoverGroup):
                 self.groups[stream] = state
             elif isinstance(state, Keyspace):
                 name = name_of(stream)

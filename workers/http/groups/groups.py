@@ -49,6 +49,7 @@ _OF_OPERATORS: Final[tuple[tuple[str, str, type[Command], str], ...]] = (
     ("PUT", _MEMBER, AddMember, "Have a member, or give it another priority"),
     ("DELETE", _MEMBER, RemoveMember, "Have the member no more"),
 )
+# No reasons: what a runner says it has seen itself, many times a minute.
 _OF_RUNNERS: Final[tuple[tuple[str, type[Command], str], ...]] = (
     ("join", JoinGroup, "Run the member from now on"),
     ("renew", RenewMember, "Say that the member is still here"),
@@ -86,6 +87,7 @@ class Groups:
         """Have the group no more."""
         stream, query = group_stream(request.name("group")), request.asked(DeleteQuery)
         write, fields = await begun(request, reasoned=True, seconds=query.timeout_seconds)
+        # In the query as with nodes, or in the body, which is the command's.
         fields.setdefault("force", query.force)
         command = DeleteGroup.model_validate(fields)
         return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)

@@ -11,7 +11,7 @@ Role = Literal["primary", "standby"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupMember:
+class MemberState:
     """A member. `active`: it can take over; `recovering`: it is heard and has not said that it is ready; `failed` and `inactive`
     (nobody runs it), with `why`. `suspect`: what checks of its instance say against it; `position`: how far its copy reached when
     it last said so, in units of its own; `since`: when its status last changed.
@@ -50,7 +50,7 @@ class GroupState:
     degraded: str | None
     paused: bool
     failover: str | None
-    members: tuple[GroupMember, ...]
+    members: tuple[MemberState, ...]
     in_sync: tuple[str, ...]
     in_sync_version: int
     threshold: int

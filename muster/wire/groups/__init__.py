@@ -1,0 +1,1 @@
+"""Failover groups as everyone outside sees them."""

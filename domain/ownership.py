@@ -49,6 +49,7 @@ def check_current(ownership: Ownership, epoch: int) -> None:
 def check_set_change(ownership: Ownership, epoch: int, version: int) -> None:
     """Raises StaleEpoch or VersionConflict, if the set of this epoch and version is not the current one any more."""
     check_current(ownership, epoch)
+    # Not the sets: a late duplicate of an older change may find an equal one.
     if version != ownership.version:
         raise VersionConflict(
             f"the in-sync set is at version {ownership.version}, not {version}", actual=ownership.version

@@ -45,13 +45,16 @@ def missing(group: FailoverGroup, member: GroupMember, *, compared: bool) -> str
     """
     settings = settings_of(group)
     in_sync = group.ownership.in_sync
+    # An empty set: nobody has been the primary yet, so nothing was acknowledged that could be missing.
     if settings.synchronous and in_sync and member.name not in in_sync:
         return f"it is not in the in-sync set {', '.join(in_sync)}"
     if settings.max_lag is None or not compared:
         return None
+    # The old primary's own last word counts too: it may have acknowledged what no other copy holds.
     known = max((other.position for other in group.members.values() if other.position is not None), default=None)
     if known is None:
         return None
+    # What a copy held in an earlier epoch says little: it may have followed another primary since, or none.
     if member.position is None or member.position_epoch != group.ownership.epoch:
         return "how far its copy reaches is not known"
     lag = known - member.position
@@ -92,6 +95,7 @@ def choose(
     if to is not None and to not in group.members:
         raise MemberNotFound(f"the group has no member {to}", member=to)
     able, why, lacks = candidates(group, to=to, compared=compared)
+    # Accepting a loss is the last resort, and no wish for it: whoever lacks nothing still comes first.
     lossy = not able and bool(lacks) and accept_data_loss
     if lossy:
         able = [group.members[name] for name in lacks]
@@ -106,6 +110,7 @@ def choose(
 
 
 def _refuse(why: dict[str, str], lacks: dict[str, str]) -> None:
+    # Every member is named, with its reason: who reads this has to decide which of them to mend.
     every = {**why, **lacks}
     reasons = "; ".join(f"{name}: {every[name]}" for name in sorted(every)) or "the group has no other member"
     if lacks:
@@ -152,8 +157,10 @@ def due(group: FailoverGroup, now: datetime) -> Due | None:
     if primary is None:
         return _of_none(group, able, now)
     able = [member for member in able if member is not primary]
+    # Without anybody to take over, a primary that is ill is better than none.
     if not able or group.ownership.fenced:
         return None
+    # Its own word is no suspicion, so it is not held down: that would only keep what is known to be broken.
     if primary.status == "failed" and primary.failure != "silent":
         return Due("failed", f"{primary.name} says that it has failed: {primary.why}")
     return _of_suspicion(group, primary, now) or _of_preference(group, primary, able, now)
@@ -179,6 +186,7 @@ def _settle_seconds(group: FailoverGroup) -> float:
 
 
 def _of_suspicion(group: FailoverGroup, primary: GroupMember, now: datetime) -> Due | None:
+    # Two kinds of observers see it from different places. One alone may be the one that is cut off.
     if primary.status != "failed" or primary.suspect is None or _held_down(group, now):
         return None
     return Due("suspected", f"its runner: {primary.why}; its checks: {primary.suspect}")
@@ -187,6 +195,7 @@ def _of_suspicion(group: FailoverGroup, primary: GroupMember, now: datetime) -> 
 def _of_preference(group: FailoverGroup, primary: GroupMember, able: list[GroupMember], now: datetime) -> Due | None:
     settings = settings_of(group)
     best = min(able, key=_preferred_first)
+    # Not before the present primary serves: a group would else go back and forth between two that never come up.
     if not (settings.preempt and group.serving) or best.priority <= primary.priority:
         return None
     if not _past(best.since, settings.hold_down_seconds, now) or missing(group, best, compared=False) is not None:

@@ -71,6 +71,7 @@ class SetGroup(Command):
     """Change what is given of the group's settings; what is left out stays. A lease's new length holds from the next epoch on."""
 
     type = "muster.group.set.v1"
+    # None: as it is. So a limit of lag, or the service, can be changed, and not taken away.
     threshold: Threshold | None = None
     heartbeat_seconds: HeartbeatSeconds | None = None
     lease_seconds: LeaseSeconds | None = None
@@ -123,9 +124,11 @@ class Failover(Command):
     type = "muster.group.failover.v1"
     to: Name | None = None
     accept_data_loss: bool = False
+    # A published command may say so too: it only makes the group look whether one is due.
     automatic: bool = False
 
 
+# The wish of whoever asked stands in the saga's facts, and comes again with each step that needs it.
 class StepOfFailover(Command):
     """What all steps of a failover carry: `epoch` is the one that it ends."""
 

@@ -104,6 +104,7 @@ def _asked(command: Setting, state: FailoverGroup) -> list[GroupEvent]:
             return _create(command, state)
         case SetGroup():
             settings = settings_of(state)
+            # Only what is given: two operators who set different things do not undo each other's.
             changed = replace(settings, **command.model_dump(exclude_none=True))
             return [] if changed == settings else [GroupSet(settings=changed)]
         case DeleteGroup():
@@ -143,6 +144,7 @@ def _delete(command: DeleteGroup, state: FailoverGroup) -> list[GroupEvent]:
         raise VerbNotAllowed(
             f"members run: {', '.join(here)}; stop them first, or delete by force (`--force`)", allowed=""
         )
+    # A failover without its group could neither go on nor turn back.
     if state.failover is not None:
         raise VerbNotAllowed(f"{state.failover} is under way; wait for its end, or abort it", allowed="")
     return [GroupDeleted()]

@@ -74,6 +74,7 @@ class RenewMember(RunnerCommand):
     """Still here. `epoch`: I am the primary of this epoch, and count my lease anew from when I sent this. Never recorded."""
 
     type = "muster.group.renew.v1"
+    # Without it a process that runs the primary could renew a lease of which it does not know that it is over.
     epoch: Epoch | None = None
 
 
@@ -133,6 +134,7 @@ class ExpireMember(MemberCommand):
     """The primary's lease has run out, or too many renewals of a member were missed."""
 
     type = "muster.group.expire_member.v1"
+    # What the timer was armed for: one that runs out late says nothing about what has come since.
     kind: Literal["lease", "heartbeat"]
     incarnation: int
     epoch: int
@@ -262,6 +264,7 @@ class MemberPromoted(MemberEvent):
     failover: Text
     epoch: int
     incarnation: int
+    # In the event, since the primary counts by it: a length that is set later must not hold for a lease that is running.
     lease_seconds: float
     was: Name | None
     ended: EndedBy | None

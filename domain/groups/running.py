@@ -70,6 +70,7 @@ def said(command: RunnerCommands, group: FailoverGroup) -> list[GroupEvent]:
 
 
 def _joined(command: JoinGroup, member: GroupMember) -> list[GroupEvent]:
+    # A process that is known already joins again when it did not see the answer. A silent one begins anew.
     here = member.status in ("active", "recovering") or (member.status == "failed" and member.failure != "silent")
     if here and (member.process, member.address) == (command.process, command.address):
         return []
@@ -109,6 +110,7 @@ def _reported(command: ReportMember, member: GroupMember, group: FailoverGroup) 
 
 def _ended(command: ReportEnded, group: FailoverGroup) -> list[GroupEvent]:
     own = group.ownership
+    # An epoch that is yet to come cannot have ended; the caller mixes up two groups, or two clusters.
     if command.epoch > own.epoch:
         raise StaleEpoch(f"there is no epoch {command.epoch} yet", epoch=own.epoch, owner=own.holder)
     current = (command.epoch, command.member, command.incarnation) == (own.epoch, own.holder, group.incarnation)
@@ -132,6 +134,7 @@ def _positioned(command: ReportPosition, member: GroupMember, group: FailoverGro
 
 def _set_changed(command: ChangeInSync, group: FailoverGroup) -> list[GroupEvent]:
     own = group.ownership
+    # In one order, so that the same set is the same text, whoever names it.
     wanted = tuple(sorted(set(command.in_sync)))
     # Its own change, heard of twice: the first answer was lost.
     if own.holder == command.member and (own.version, own.in_sync) == (command.version + 1, wanted):
@@ -167,6 +170,7 @@ def expired(command: ExpireMember, group: FailoverGroup) -> list[GroupEvent]:
     match command.kind:
         case "lease":
             own = group.ownership
+            # The process is not compared: whichever has joined since, the lease is the epoch's, and it has not been renewed.
             if (own.holder, own.epoch) != (member.name, command.epoch):
                 return []
             detail = f"its lease of {group.lease_seconds:g} s was not renewed"

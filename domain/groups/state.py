@@ -287,6 +287,7 @@ def _failing_over(state: FailoverGroup, event: FailoverStarted | FailoverEnded) 
             return replace(state, failover=event.failover, failover_cause=event.cause, failovers=count)
         case FailoverEnded():
             assert state.failover == event.failover, f"{event.failover} ended, but {state.failover} is under way"
+            # Lost: the chosen one has ended, which makes the next failover due by itself. The rest would only recur.
             gave_up = None if event.outcome in ("completed", "lost") else event.detail
             return replace(state, failover=None, failover_cause=None, gave_up=gave_up)
         case _:
@@ -308,6 +309,7 @@ def _owned(state: FailoverGroup, at: datetime, event: OfOwnership) -> FailoverGr
             # It is no candidate until its runner says that it is ready again: what has just ended may end again.
             return _with(replace(ended, ended_detail=event.detail), stopped(_member(state, event.member), at))
         case MemberPromoted():
+            # A promotion over a primary that has not ended is only for groups that were set so; the decider judges it.
             assert ownership.holder is None or state.failover_cause is not None, "promoted without a failover"
             own = pass_on(ownership, event.epoch, event.member, event.in_sync)
             return replace(
@@ -321,6 +323,7 @@ def _owned(state: FailoverGroup, at: datetime, event: OfOwnership) -> FailoverGr
                 ended_detail="",
             )
         case GroupReclaimed():
+            # The epoch grows although the primary stays: a promotion of the same failover that comes too late finds another one.
             own = pass_on(ownership, event.epoch, event.member, ownership.in_sync)
             # It may have stopped already: it says again that it serves, with the new epoch.
             return replace(state, ownership=own, incarnation=event.incarnation, serving=False, since=at)

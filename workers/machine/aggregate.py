@@ -75,16 +75,15 @@ class Aggregates:
         decider = self.of_stream(stream)
         if decider.listener is None or not placed:
             return []
-        after = dict[str, Any]()
+        root = self._root(stream, states)
         for whose, event in placed:
-            of = self.of_event[type(event)]
-            state = after.get(whose) or states.get(whose, of.initial)
-            after[whose] = of.evolve(state, foreseen(whose, state.version, event))
-        root = replace(self._root(stream, states), state=after[stream])
+            if whose == stream:
+                root.state = root.evolve(root.state, foreseen(stream, root.state.version, event))
         id_ = decider.listener(root.state)
-        # A saga that is decided on by this very command has heard of it already.
-        found = states.get(id_) if id_ is not None and id_ not in after else None
-        return [] if id_ is None or found is None else _placed(engine.hear(found, root, self._definitions), stream, id_)
+        # A saga whose own events are among these was decided on by this very command, and has heard of it already.
+        if id_ is None or id_ not in states or any(whose == id_ for whose, _ in placed):
+            return []
+        return _placed(engine.hear(states[id_], root, self._definitions), stream, id_)
 
     def _root(self, stream: str, states: States) -> Root:
         """The root of a saga as it stands: an aggregate of any kind that decides by itself."""

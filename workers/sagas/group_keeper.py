@@ -6,9 +6,9 @@ in other partitions: a suspicion, which proves nothing. Nothing is remembered: t
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from domain.groups.choice import due
 from domain.groups.commands import Failover
@@ -37,7 +37,7 @@ class GroupKeeper:
         self._groups: dict[str, FailoverGroup] = {}
         self._of_service: dict[str, set[str]] = {}
 
-    def began(self, streams: dict[str, Any]) -> None:
+    def began(self, streams: Mapping[str, object]) -> None:
         """Take over all groups of the partition."""
         for stream, state in streams.items():
             if isinstance(state, FailoverGroup):

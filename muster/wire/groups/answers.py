@@ -26,6 +26,7 @@ class MemberState:
     why: str
     suspect: str | None
     position: int | None
+    # None: it has not been seen yet.
     since: datetime | None
 
 
@@ -44,6 +45,7 @@ class GroupState:
     address: str | None
     epoch: int
     serving: bool
+    # Flat, and not `primary` with parts: rows of a watch are compared and filtered by fields.
     fenced: bool
     since: datetime | None
     ended: str | None

@@ -61,7 +61,7 @@ from domain.groups.state import (
     GroupPaused,
     GroupResumed,
     GroupRules,
-    GroupSet,
+    GroupSettingsChanged,
     evolve,
 )
 from domain.groups.timers import MemberPart, expire, part_of, renews, timers
@@ -106,7 +106,7 @@ def _asked(command: Setting, state: FailoverGroup) -> list[GroupEvent]:
             settings = settings_of(state)
             # Only what is given: two operators who set different things do not undo each other's.
             changed = replace(settings, **command.model_dump(exclude_none=True))
-            return [] if changed == settings else [GroupSet(settings=changed)]
+            return [] if changed == settings else [GroupSettingsChanged(settings=changed)]
         case DeleteGroup():
             return _delete(command, state)
         case PauseGroup():

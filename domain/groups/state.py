@@ -136,10 +136,10 @@ class GroupCreated(Event):
 
 
 @event
-class GroupSet(Event):
+class GroupSettingsChanged(Event):
     """The group fails over by other rules. A new length of leases holds from the next epoch on."""
 
-    type = "muster.group.set.v1"
+    type = "muster.group.settings_changed.v1"
     settings: GroupRules
 
 
@@ -200,7 +200,7 @@ class FailoverEnded(Event):
 OfOwnership = MemberPromoted | GroupReclaimed | GroupFenced | InSyncChanged | PrimaryEnded
 GroupEvent = (
     GroupCreated
-    | GroupSet
+    | GroupSettingsChanged
     | GroupDeleted
     | GroupPaused
     | GroupResumed
@@ -232,7 +232,7 @@ Chances = (
     | MemberAdded
     | InSyncChanged
     | PositionReported
-    | GroupSet
+    | GroupSettingsChanged
     | GroupResumed
 )
 
@@ -256,7 +256,7 @@ def _evolved(state: FailoverGroup, recorded: Recorded[GroupEvent]) -> FailoverGr
             assert state.settings is None, "the group was created twice"
             own = Ownership(event.epoch, version=event.set_version)
             return FailoverGroup(settings=event.settings, ownership=own, failovers=event.failovers, since=recorded.at)
-        case GroupSet():
+        case GroupSettingsChanged():
             return replace(state, settings=event.settings)
         case GroupDeleted():
             # What a group of the same name goes on from: without it a token of before could be higher than a new one.

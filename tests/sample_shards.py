@@ -1,11 +1,9 @@
-"""One plausible message of every kind about keyspaces, data nodes and sagas, in the order of the catalogue."""
+"""One plausible message of every kind about keyspaces and data nodes, in the order of the catalogue."""
 
 from datetime import UTC, datetime
 from typing import Final
 
-from domain import saga as s
 from domain.message import Event
-from domain.shards import cluster as c
 from domain.shards import keyspace as k
 from domain.shards import node as n
 from domain.shards import shard as m
@@ -20,7 +18,6 @@ _FACTS: Final = {
     "process": "p-1",
     "store": "s-1",
 }
-_EXTENT: Final = {"position": 12, "digest": "00ff", "records": 3, "bytes": 30}
 _STEP: Final = {"shard": 17, "migration": MOVE, "epoch": 4}
 
 EVENTS: Final[tuple[Event, ...]] = (
@@ -51,28 +48,6 @@ EVENTS: Final[tuple[Event, ...]] = (
     n.SlotsGranted(saga=MOVE, source="n1", target="n2"),
     n.SlotsReleased(saga=MOVE),
     n.NodeSilenceAttested(node="n1", saga=MOVE),
-    s.SagaStarted(
-        saga=MOVE,
-        definition="shard_migration",
-        version=1,
-        data={"keyspace": "users", "shard": 17, "epoch": 4, "source": "n1", "target": "n2", "hold": False},
-        step="plan",
-    ),
-    s.StepSucceeded(step="fence", attempt=2, result={"extent": _EXTENT}, next="drain"),
-    s.StepFailed(step="copy", attempt=1, error="ReadFailed: n1 does not answer", retry_seconds=0.173),
-    s.StepRetried(step="copy", attempt=2, by_hand=False),
-    s.StepSkipped(step="gate", next="close"),
-    s.StepStalled(step="copy", attempt=1, seconds=3600.0),
-    s.CompensationStarted(
-        step="drain", cause="aborted", undo=("reclaim", "reactivate", "discard", "unreserve", "abandon")
-    ),
-    s.SagaBlocked(step="discard", attempt=5, error="no answer within 30 s"),
-    s.SagaPaused(),
-    s.SagaResumed(),
-    s.SagaForced(),
-    s.SagaUpgraded(version=2),
-    s.SagaCompleted(),
-    s.SagaCompensated(cause="aborted"),
 )
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -91,15 +66,6 @@ COMMANDS: Final[tuple[Command, ...]] = (
     n.DrainNode(node="n1"),
     n.UndrainNode(node="n1"),
     n.SetMoveLimits(node_moves_max=2, cluster_moves_max=8),
-    s.ReportStep(step="fence", attempt=2, node="n1", outcome="done", result={"extent": _EXTENT}),
-    s.ReportProgress(step="copy", attempt=1, node="n2", progress={"bytes": 12}),
-    s.PauseSaga(),
-    s.ResumeSaga(),
-    s.RetryStep(),
-    s.SkipStep(step="gate"),
-    s.AbortSaga(),
-    s.ForceComplete(),
-    s.UpgradeSaga(version=2),
 )
 
 INTERNAL_COMMANDS: Final[tuple[Command, ...]] = (
@@ -116,12 +82,3 @@ INTERNAL_COMMANDS: Final[tuple[Command, ...]] = (
     n.ExpireNode(node="n1", incarnation=3),
 )
 """Those that one controller may give to another; `ExpireStep` never leaves its partition."""
-
-
-def stream_of(event: Event) -> str:
-    """The stream that an event of this kind is for."""
-    if isinstance(event, k.DECIDER.events):
-        return "keyspace/users"
-    if isinstance(event, c.DECIDER.events):
-        return "cluster"
-    return MOVE if isinstance(event, s.DECIDER.events) else "service/orders"

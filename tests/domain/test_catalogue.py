@@ -4,6 +4,10 @@ import pytest
 
 from domain import saga
 from domain.catalogue import COMMANDS, EVENTS, INTERNAL_COMMANDS, KIND_OF, command_from, command_from_json
+from domain.groups import group
+from domain.groups import member as members
+from domain.groups import state as groups
+from domain.groups.member import ExpireMember
 from domain.message import Event, schema_of, to_json, to_plain
 from domain.registry import instance, service
 from domain.shards import node as nodes
@@ -11,12 +15,11 @@ from domain.shards import shard as shard_map
 from infra.log.codec import event_from
 from muster.wire import error
 from muster.wire.error import InvalidCommand, InvalidInstance
-from tests import sample_shards
 from tests.sample import COMMANDS as INSTANCE_COMMANDS
-from tests.sample import EVENTS as INSTANCE_EVENTS
+from tests.sample_catalogue import COMMANDS as SAMPLE_COMMANDS
+from tests.sample_catalogue import EVENTS as SAMPLE_EVENTS
+from tests.sample_catalogue import INTERNAL_COMMANDS as INTERNAL
 
-SAMPLE_EVENTS = (*INSTANCE_EVENTS, *sample_shards.EVENTS)
-SAMPLE_COMMANDS = (*INSTANCE_COMMANDS, *sample_shards.COMMANDS)
 PUBLIC = [command for command in SAMPLE_COMMANDS if command.type in COMMANDS]
 
 
@@ -31,10 +34,12 @@ def test_every_event_has_a_sample():
 def test_every_command_has_a_sample():
     assert [type(command) for command in INSTANCE_COMMANDS] == list(service.DECIDER.all_commands)
     assert [command.type for command in PUBLIC] == list(COMMANDS)
-    assert [command.type for command in sample_shards.INTERNAL_COMMANDS] == list(INTERNAL_COMMANDS)
+    assert [command.type for command in INTERNAL] == list(INTERNAL_COMMANDS)
 
 
-@pytest.mark.parametrize("module", [instance, shard_map, nodes, saga], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [instance, shard_map, nodes, members, groups, saga], ids=lambda module: module.__name__
+)
 def test_every_event_class_is_in_the_catalogue(module):
     """A class with a type of its own is an event that can be recorded."""
     found = {told for told in vars(module).values() if isinstance(told, type) and issubclass(told, Event)}
@@ -42,10 +47,10 @@ def test_every_event_class_is_in_the_catalogue(module):
 
 
 def test_names_on_the_wire_are_unique_and_end_in_a_revision():
-    inside = (*service.DECIDER.own, *saga.DECIDER.own)
+    inside = (*service.DECIDER.own, *group.DECIDER.own, *saga.DECIDER.own)
     names = [*COMMANDS, *INTERNAL_COMMANDS, *EVENTS, *(command.type for command in inside)]
     assert len(set(names)) == len(names)
-    subjects = {"instance", "keyspace", "shard", "node", "cluster", "saga"}
+    subjects = {"instance", "keyspace", "shard", "node", "cluster", "group", "saga"}
     assert {name.split(".")[1] for name in names} == subjects
     assert all(name.startswith("muster.") and name.rpartition(".v")[2].isdigit() for name in names)
 
@@ -75,8 +80,8 @@ def test_an_unknown_field_is_refused_in_every_command(command):
 
 NAMED = [(command, "instance") for command in PUBLIC if hasattr(command, "instance")] + [
     (command, field)
-    for command in sample_shards.COMMANDS
-    for field in ("node", "target", "step")
+    for command in PUBLIC
+    for field in ("node", "target", "member", "to", "step")
     if getattr(command, field, None) is not None
 ]
 
@@ -89,15 +94,15 @@ def test_a_bad_name_is_refused_in_every_command(command, field, name):
     assert refused.value.context == {"field": field}
 
 
-@pytest.mark.parametrize("command", [*sample_shards.INTERNAL_COMMANDS, saga.ExpireStep], ids=lambda told: told.type)
-def test_commands_of_a_move_cannot_be_published(command):
+@pytest.mark.parametrize("command", [*INTERNAL, ExpireMember, saga.ExpireStep], ids=lambda told: told.type)
+def test_commands_from_controllers_cannot_be_published(command):
     with pytest.raises(InvalidCommand) as refused:
         command_from(command.type, {})
     assert refused.value.context == {"field": "type"}
 
 
-@pytest.mark.parametrize("command", sample_shards.INTERNAL_COMMANDS, ids=kind)
-def test_controllers_give_each_other_the_commands_of_a_move(command):
+@pytest.mark.parametrize("command", INTERNAL, ids=kind)
+def test_controllers_give_each_other_what_a_saga_asks_for(command):
     assert command_from(command.type, command.model_dump(mode="json"), inside=True) == command
 
 

@@ -21,11 +21,11 @@ from infra.log.codec import CloudEventMapper, Draft, event_from
 from infra.log.port import Cursor
 from muster.wire.error import Corrupt
 from muster.wire.stream import root_of
-from tests import sample_shards
 from tests.sample import EVENTS as INSTANCE_EVENTS
 from tests.sample import NOON, recorded
+from tests.sample_catalogue import EVENTS as SAMPLES
+from tests.sample_catalogue import stream_of
 
-SAMPLES = (*INSTANCE_EVENTS, *sample_shards.EVENTS)
 GOLDEN = Path(__file__).parents[2] / "golden" / "events"
 FILES = sorted(GOLDEN.glob("*.json"))
 BEHIND = Cursor(position=6, head_position=6, head=bytes(range(32)), term=3, writer="w1")
@@ -34,7 +34,7 @@ KEY = b"service/orders"
 
 def placed(event):
     """The event with its place in its kind of stream."""
-    return recorded(event, 7, 4)._replace(stream=sample_shards.stream_of(event))
+    return recorded(event, 7, 4)._replace(stream=stream_of(event))
 
 
 def seal(event, mapper=None, offset=None) -> bytes:

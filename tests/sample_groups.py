@@ -10,13 +10,13 @@ from muster.wire.command import Command
 
 GROUP: Final = "group/db"
 FAILOVER: Final = "group/db/failover/3"
-SETTINGS: Final = s.Settings(max_lag=16_777_216, synchronous=True, service="postgres")
+SETTINGS: Final = s.GroupRules(max_lag=16_777_216, synchronous=True, service="postgres")
 _STEP: Final = {"failover": FAILOVER, "epoch": 4}
 _MEMBER: Final = {"member": "db1", "incarnation": 7}
 
 EVENTS: Final[tuple[Event, ...]] = (
     s.GroupCreated(settings=SETTINGS, epoch=3, failovers=2, set_version=6),
-    s.GroupSettingsChanged(settings=s.Settings(threshold=5, lease_seconds=4.0, fencing="unfenced", preempt=True)),
+    s.GroupSettingsChanged(settings=s.GroupRules(threshold=5, lease_seconds=4.0, fencing="unfenced", preempt=True)),
     s.GroupDeleted(),
     s.GroupPaused(),
     s.GroupResumed(),

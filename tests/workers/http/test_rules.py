@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from docs.example import COMMANDS as EXAMPLES
 from domain.catalogue import COMMANDS, KIND_OF
+from domain.groups.commands import CreateGroup, Failover, NewMember
+from domain.groups.member import JoinGroup, ReportMember
 from domain.registry.service import DeregisterInstance, Heartbeat, RegisterInstance, SetMaintenance
 from domain.saga import PauseSaga, ReportProgress, ReportStep
 from domain.shards.keyspace import CreateKeyspace, MoveShard, PinShard, ReportDropped, ReportOpened
@@ -32,8 +34,22 @@ REPORTED = {ReportOpened, ReportDropped, ReportStep, ReportProgress}
 """Commands that `POST /v1/tasks` makes of the reports of data nodes; none has a route of its own."""
 
 NODES = ("n1", "n2", "n3")
-STREAM_OF = {"service": "service/s", "keyspace": "keyspace/k", "cluster": "cluster", "saga": "keyspace/k/migration/1"}
-PATH = {"service": "s", "keyspace": "k", "number": "1", "kind": "keyspace", "root": "k", "saga": "migration"}
+STREAM_OF = {
+    "service": "service/s",
+    "keyspace": "keyspace/k",
+    "cluster": "cluster",
+    "group": "group/g",
+    "saga": "keyspace/k/migration/1",
+}
+PATH = {
+    "service": "s",
+    "keyspace": "k",
+    "group": "g",
+    "number": "1",
+    "kind": "keyspace",
+    "root": "k",
+    "saga": "migration",
+}
 CHANGED: dict[str, st.SearchStrategy[Any]] = {
     "node": st.sampled_from((*NODES, "n9")),
     "target": st.sampled_from((*NODES, "n9")),
@@ -41,7 +57,9 @@ CHANGED: dict[str, st.SearchStrategy[Any]] = {
     "instance": st.sampled_from(("a", "z")),
     "shards": st.sampled_from((2, 3)),
     "nodes": st.sampled_from((["n1"], ["n2", "n1"])),
-    "incarnation": st.sampled_from((0, 5)),
+    "incarnation": st.sampled_from((0, 4, 5)),
+    "member": st.sampled_from(("db1", "db9")),
+    "epoch": st.sampled_from((0, 1)),
     "step": st.sampled_from(("prepare", "reserve", "nope")),
 }
 """What is drawn for a field, where an example has only one value."""
@@ -65,6 +83,10 @@ POSSIBLE: tuple[Command, ...] = (
     *(PinShard(shard=shard) for shard in (0, 1)),
     *(MoveShard(shard=0, target=node) for node in NODES),
     PauseSaga(),
+    CreateGroup(members=(NewMember("db1"), NewMember("db2"))),
+    JoinGroup(member="db1", process="p"),
+    *(ReportMember(member="db1", incarnation=incarnation, outcome="ready") for incarnation in (3, 4)),
+    Failover(),
 )
 SERVED = (
     joined("n1"),

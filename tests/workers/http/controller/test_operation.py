@@ -20,6 +20,17 @@ from workers.http.model import ProblemShape
 
 KEYSPACE, NODE, MIGRATION = "/v1/keyspaces/{keyspace}", "/v1/nodes/{node}", "/v1/migrations/{keyspace}/{number}"
 SAGA = "/v1/sagas/{kind}/{root}/{saga}/{number}"
+_GROUP, _MEMBER = "/v1/groups/{group}", "/v1/groups/{group}/members/{member}"
+GROUP_ROUTES = {
+    ("get", "/v1/groups"),
+    ("get", "/v1/watch/groups"),
+    *((method, _GROUP) for method in ("get", "put", "delete")),
+    *((method, f"{_GROUP}/pause") for method in ("put", "delete")),
+    ("put", f"{_GROUP}/settings"),
+    ("post", f"{_GROUP}/failover"),
+    *((method, _MEMBER) for method in ("put", "delete")),
+    *(("post", f"{_MEMBER}/{verb}") for verb in ("join", "renew", "report", "ended", "serving", "position", "in-sync")),
+}
 SHARD_ROUTES = {
     *(("get", f"/v1/{what}") for what in ("keyspaces", "nodes", "cluster", "migrations", "sagas", "tasks")),
     *(("get", f"/v1/watch/{what}") for what in ("shards", "tasks", "migrations")),
@@ -200,6 +211,7 @@ async def test_the_document_has_every_route_with_its_models(api: Api) -> None:
         ("get", "/readyz"),
         ("get", "/metrics"),
         *SHARD_ROUTES,
+        *GROUP_ROUTES,
     }
     register = served["paths"][instance]["put"]
     body = register["requestBody"]["content"]["application/json"]["schema"]

@@ -92,7 +92,8 @@ class Groups:
         # In the query as with nodes, or in the body, which is the command's.
         fields.setdefault("force", query.force)
         command = command_from(DeleteGroup.type, fields)
-        return answered(await execute(self.gateway, write.envelope(stream, command), write.seconds), write.known)
+        answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
+        return answered(answer, write.known, self.gateway.views)
 
 
 def routes(gateway: Gateway) -> tuple[Route, ...]:

@@ -30,7 +30,7 @@ from domain.groups.state import (
     Seconds,
     Threshold,
 )
-from muster.wire.command import Command
+from muster.wire.command import Command, Flag
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -55,8 +55,8 @@ class CreateGroup(Command):
     lease_seconds: LeaseSeconds = 2.0
     fencing: Fencing = "lease"
     max_lag: Lag | None = None
-    synchronous: bool = False
-    preempt: bool = False
+    synchronous: Flag = False
+    preempt: Flag = False
     hold_down_seconds: Seconds = 30.0
     service: Name | None = None
 
@@ -77,8 +77,8 @@ class SetGroup(Command):
     lease_seconds: LeaseSeconds | None = None
     fencing: Fencing | None = None
     max_lag: Lag | None = None
-    synchronous: bool | None = None
-    preempt: bool | None = None
+    synchronous: Flag | None = None
+    preempt: Flag | None = None
     hold_down_seconds: Seconds | None = None
     service: Name | None = None
 
@@ -87,7 +87,7 @@ class DeleteGroup(Command):
     """Have the group no more. While a member runs, that has to be said: `force`; its runner then stops what it runs."""
 
     type = "muster.group.delete.v1"
-    force: bool = False
+    force: Flag = False
 
 
 class PauseGroup(Command):
@@ -123,9 +123,9 @@ class Failover(Command):
 
     type = "muster.group.failover.v1"
     to: Name | None = None
-    accept_data_loss: bool = False
+    accept_data_loss: Flag = False
     # A published command may say so too: it only makes the group look whether one is due.
-    automatic: bool = False
+    automatic: Flag = False
 
 
 # The wish of whoever asked stands in the saga's facts, and comes again with each step that needs it.
@@ -143,7 +143,7 @@ class StartFailover(StepOfFailover):
     cause: Cause
     evidence: Why
     to: Name | None = None
-    accept_data_loss: bool = False
+    accept_data_loss: Flag = False
 
 
 class FenceGroup(StepOfFailover):
@@ -157,7 +157,7 @@ class PromoteMember(StepOfFailover):
 
     type = "muster.group.promote.v1"
     to: Name | None = None
-    accept_data_loss: bool = False
+    accept_data_loss: Flag = False
 
 
 class ReclaimGroup(StepOfFailover):

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 
 from domain.message import Event, Text, event
 from domain.ownership import EndedBy
-from muster.wire.command import Command
+from muster.wire.command import Command, Whole
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -136,8 +136,8 @@ class ExpireMember(MemberCommand):
     type = "muster.group.expire_member.v1"
     # What the timer was armed for: one that runs out late says nothing about what has come since.
     kind: Literal["lease", "heartbeat"]
-    incarnation: int
-    epoch: int
+    incarnation: Whole
+    epoch: Whole
 
 
 @event

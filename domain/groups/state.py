@@ -50,9 +50,9 @@ Outcome = Literal["completed", "lost", "timeout", "aborted", "refused"]
 Fencing = Literal["lease", "unfenced"]
 FailoverId = Annotated[str, StringConstraints(max_length=400)]
 Threshold = Annotated[int, Field(strict=True, ge=1, le=100)]
-HeartbeatSeconds = Annotated[float, Field(ge=0.1, le=600)]
-LeaseSeconds = Annotated[float, Field(ge=0.5, le=3_600)]
-Seconds = Annotated[float, Field(ge=0, le=86_400)]
+HeartbeatSeconds = Annotated[float, Field(strict=True, ge=0.1, le=600)]
+LeaseSeconds = Annotated[float, Field(strict=True, ge=0.5, le=3_600)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=86_400)]
 Lag = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 
 

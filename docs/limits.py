@@ -34,6 +34,9 @@ OTHERS: Final = {
     "domain/registry/admission.py headers_max": "headers of a check: the registration is refused",
     "domain/registry/versions.py names_kept_max": "names of a service that are gone and still known with their marks: the oldest are forgotten",
     "infra/cluster_key.py text_bytes_max": "of the file with the cluster's key: the controller does not start",
+    "infra/deadline.py stop_seconds_max": "from SIGTERM to the end of a process: what has not ended by then is left, and the code is 0",
+    "infra/flood.py kinds_max": "classes of lines of a log that are counted: the one heard of least recently begins anew",
+    "infra/local/server.py pause_seconds_max": "between two attempts to start a local server again",
     "infra/log/snapshot.py chunk_bytes_max": "of one record of a snapshot: it goes on in the next",
     "infra/shards/commits.py group_bytes_max": "written to a shard's disk at once: the next go with the next fsync",
     "infra/shards/commits.py group_writes_max": "writes that share an fsync: the next share the next one",
@@ -60,8 +63,11 @@ OTHERS: Final = {
     "sagas/drain.py error_chars_max": "of the error that a draining keeps of a move: the rest is left out",
     "sagas/drain.py node_drain_moves_max": "moves that the draining of a node has under way: the others wait",
     "sagas/waited_slot.py shown_moves_max": "moves that are named as those that another one waits for",
+    "workers/controller/conditions.py told_at_once_max": "conditions of a kind that have a line of the log each when they begin together: the others are counted",
     "workers/controller/http_server.py connections_waiting_max": "connections that wait to be accepted: the system refuses them",
     "workers/controller/http_server.py drain_seconds_max": "for answers under way when a controller stops: they are cut off",
+    "workers/controller/process.py answer_seconds_max": "for what waits at the writers when a controller stops: it has no answer, and is asked again under its id",
+    "workers/controller/process.py snapshot_seconds_max": "for the last snapshot when a controller stops: it is left out, and the next start reads more of the log",
     "workers/gateway.py catch_up_seconds_max": "for the view to reach what a command is judged by: it is judged by the view as it is",
     "workers/http/audit/asked.py events_max": "events of one answer: ask for the next page",
     "workers/http/audit/scan.py fetch_records_max": "records that are read at once for a page of events",
@@ -130,14 +136,14 @@ OTHERS: Final = {
 
 
 def text() -> str:
-    """The document. Raises SystemExit for a sentence about a limit that is none any more."""
+    """The document. Raises SystemExit for a sentence about a limit that is none any more, and for a limit without one."""
     found = list(_constants())
     if gone := set(OTHERS) - {place for place, _ in found}:
         raise SystemExit(f"docs/limits.py: there are no such limits: {sorted(gone)}")
+    if silent := {place for place, _ in found} - set(OTHERS):
+        raise SystemExit(f"docs/limits.py: say what lies beyond {sorted(silent)}")
     clients = [_row(field.name, field.default, CLIENTS[field.name]) for field in fields(ClientLimits)]
-    others = [
-        _row(place.split()[1], value, f"{OTHERS.get(place, '')} | `{place.split()[0]}`") for place, value in found
-    ]
+    others = [_row(place.split()[1], value, f"{OTHERS[place]} | `{place.split()[0]}`") for place, value in found]
     return "\n".join((_HEAD, *clients, _MIDDLE, *others, ""))
 
 

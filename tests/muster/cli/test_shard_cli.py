@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -295,6 +298,24 @@ def test_a_cluster_goes_on_when_each_of_its_processes_was_killed_and_started_aga
         assert "n1 stops" in cluster.nodes["n1"].log.read_text()
     finally:
         cluster.kill()
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(cluster: Cluster):
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    snippets = [text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "8740" in text]
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", text.replace("http://127.0.0.1:8740", cluster.controller.url)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        for text in snippets
+    ]
+    assert [(one.returncode, one.stderr) for one in told] == [(0, "")] * 2
+    assert told[0].stdout == "10.0.0.7:8080\n"
+    assert "first value" in told[1].stdout
 
 
 @pytest.mark.process

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from infra.log.codec import CloudEventMapper
@@ -107,9 +107,7 @@ class Application:
         self._doors = doors
         self.metrics = metrics
         self._watches = watches
-        self._table: Table[tuple[Handler, Requests]] = Table(
-            (route.method, route.path, (route.handler, metrics.of(route.path, route.method))) for route in routes
-        )
+        self._table: Table[tuple[Handler, Requests]] = Table(_rows(routes, metrics))
 
     def restored(self) -> None:
         """Say that the views were filled from snapshots, before the log is replayed onto them."""
@@ -146,7 +144,7 @@ class Application:
         except MusterError as error:
             reply = problem_of(error)
             # "There is no such service" is an answer, too: from a view that stands still it may be wrong.
-            if scope["method"] == "GET" and isinstance(error, Refused):
+            if scope["method"] in ("GET", "HEAD") and isinstance(error, Refused):
                 reply.headers += self._staleness()
         except Exception as error:  # noqa: BLE001 the rim: one request's fault is logged and answered, the others go on
             reply = _unexpected(error)
@@ -178,6 +176,15 @@ class Application:
         finally:
             self.metrics.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _rows(routes: Sequence[Route], metrics: Metrics) -> Iterator[tuple[str, str, tuple[Handler, Requests]]]:
+    for route in routes:
+        found = route.handler, metrics.of(route.path, route.method)
+        yield route.method, route.path, found
+        # Whoever wants only the head is answered as by GET; the server leaves out the body. A stream has no end to wait for.
+        if route.method == "GET" and route.answer is not None:
+            yield "HEAD", route.path, found
 
 
 def _path_of(scope: Scope) -> str:

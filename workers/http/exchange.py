@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
 from muster.wire.problem import facts_of, problem_from
 from workers.http.asgi import Receive, Scope, Send
-from workers.writer.published import check_name, check_nul, parsed_json
+from workers.writer.published import check_name, check_nul, field_chars_max, parsed_json
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]
@@ -62,9 +62,15 @@ class Request:
             return value.decode("latin-1")
 
     def query(self) -> dict[str, str]:
-        """The query's parameters."""
+        """The query's parameters. Raises InvalidCommand for one that is given twice: nobody can know which is meant."""
         # Latin-1 takes any byte. What follows percent signs is read as UTF-8 by parse_qsl.
-        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            name = next(name for name in names if names.count(name) > 1)[:field_chars_max]
+            raise InvalidCommand(f"{name}: it stands in the query more than once", field=name)
+        return found
 
     def reading(self) -> Reading:
         """The reading that the query asks for. Raises InvalidCommand, also for unknown parameters."""

@@ -50,7 +50,7 @@ class Api:
         async with self.session.request(method, self.url + path, data=data, headers=named) as response:
             text = await response.read()
             is_json = "json" in response.headers.get("content-type", "")
-            return Told(response.status, response.headers, json.loads(text) if is_json else text)
+            return Told(response.status, response.headers, json.loads(text) if is_json and text else text)
 
     async def put(self, path: str, body: Any = None, **headers: str) -> Told:
         return await self.ask("PUT", path, body, **headers)

@@ -66,3 +66,17 @@ async def test_an_empty_name_is_no_name(api: Api, path: str) -> None:
 def test_a_route_stands_in_the_metrics_from_the_start() -> None:
     app: Application = application(GATEWAY)
     assert set(app.metrics.requests) == {(route.path, route.method) for route in app.routes}
+
+
+async def test_head_is_answered_as_get_without_the_body(api: Api) -> None:
+    await api.register()
+    for path in ("/healthz", "/v1/services", "/v1/discover/orders", "/v1/services/orders/instances/b"):
+        head, whole = await api.ask("HEAD", path), await api.get(path)
+        assert (head.status, head.headers["content-type"]) == (whole.status, whole.headers["content-type"]), path
+        assert head.body in (b"", "", None)
+    assert (await api.ask("HEAD", "/v1/watch")).status == 405
+
+
+async def test_a_parameter_that_is_given_twice_is_refused_with_its_name(api: Api) -> None:
+    told = await api.get("/v1/events?limit=1&limit=2")
+    assert (told.problem, told.body["field"]) == ((422, "InvalidCommand"), "limit")

@@ -116,10 +116,10 @@ async def test_what_is_not_there_is_a_problem(api: Api, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PATCH", INSTANCE, "DELETE, GET, PUT"),
+        ("PATCH", INSTANCE, "DELETE, GET, HEAD, PUT"),
         ("GET", f"{INSTANCE}/health", "PUT"),
         ("PUT", "/v1/commands", "POST"),
-        ("POST", "/v1/services", "GET"),
+        ("POST", "/v1/services", "GET, HEAD"),
         ("DELETE", "/metrics", "GET"),
     ],
 )

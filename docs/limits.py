@@ -38,6 +38,8 @@ OTHERS: Final = {
     "infra/flood.py kinds_max": "classes of lines of a log that are counted: the one heard of least recently begins anew",
     "infra/local/server.py pause_seconds_max": "between two attempts to start a local server again",
     "infra/log/snapshot.py chunk_bytes_max": "of one record of a snapshot: it goes on in the next",
+    "infra/option.py prefix_chars_max": "characters of `--prefix`: the command line is refused",
+    "infra/option.py schema_chars_max": "characters of a schema of PostgreSQL, so also of `--prefix` with `--postgres`: the command line is refused",
     "infra/shards/commits.py group_bytes_max": "written to a shard's disk at once: the next go with the next fsync",
     "infra/shards/commits.py group_writes_max": "writes that share an fsync: the next share the next one",
     "infra/shards/commits.py queue_bytes_max": "of writes that wait at a data node: `DataUnavailable`",

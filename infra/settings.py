@@ -7,11 +7,17 @@ from socket import gethostname
 from typing import Final
 from urllib.parse import urlsplit
 
+from infra import option
 from infra.limits import ClientLimits
 from muster.wire.error import NotReady
 
-LOCAL: Final = "local"
-"""The value of `kafka` and `postgres` that starts real servers from packages, under the data folder."""
+_CHECKS: Final = {
+    "kafka": option.kafka_address,
+    "postgres": option.postgres_address,
+    "prefix": option.topic_prefix,
+    "cluster": option.cluster_name,
+    "advertise": option.web_address,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,12 @@ class Settings:
         """Raises NotReady when the settings must not be run."""
         _ = self.port
         check_loopback("--http", self.http, insecure=self.insecure)
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            try:
+                _ = value is None or check(value)
+            except ValueError as error:
+                raise NotReady(f"--{name}: {error}") from None
 
 
 def check_loopback(option: str, listen: str, *, insecure: bool) -> None:

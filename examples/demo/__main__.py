@@ -22,7 +22,7 @@ from examples.demo.story import Servers, play
 from infra.local.child import LocalServerFailed
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
-from infra.settings import LOCAL
+from infra.option import LOCAL
 
 STORY_SECONDS_MAX: Final = 240.0
 

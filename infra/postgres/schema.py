@@ -60,7 +60,7 @@ async def take(connection: Any, schema: str, purpose: Purpose, *, overwrite: boo
         raise SchemaTaken(
             f"schema {schema} is filled by {found or 'something else'}, not by a {purpose}; choose another one"
             + (", or --overwrite" if purpose == "replay" else ""),
-            schema=schema,
+            schema=schema.strip('"'),
         )
     if used and purpose == "replay":
         # In our caller's transaction: when the preparation fails, the old schema is still there.

@@ -4,7 +4,6 @@ Rows and cursor move in one transaction that begins with a compare-and-set of th
 once, and of two projectors one is refused before it has changed anything.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from infra.log.port import START, Cursor
+from infra.option import schema_name
 from infra.postgres.connections import Connections
 from infra.postgres.schema import Purpose, drop_older, show, show_further, take
 from infra.postgres.table import AnyTable, ReadTable
@@ -53,9 +53,9 @@ class ReadStore:
         connections_max: int = 4,
         statement_timeout_seconds: float = 60.0,
     ) -> None:
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
-            raise ValueError(f"{schema!r} is no schema name: lower-case letters, digits and underscores")
-        self.schema = schema
+        self.schema = schema_name(schema)
+        # In quotes, since a name may be a word of SQL, or begin with a digit.
+        self._quoted = f'"{schema}"'
         self._connections = Connections(dsn, connections_max, statement_timeout_seconds)
         self._tables: dict[tuple[str, int], AnyTable] = {}
 
@@ -77,8 +77,8 @@ class ReadStore:
             # Controllers that start together would otherwise create the same tables at the same time, and all but one
             # fail.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"muster.read_store.{self.schema}")
-            await take(connection, self.schema, purpose, overwrite=overwrite)
-            live = dict(await connection.fetch(f"SELECT projection, revision FROM {self.schema}.live"))
+            await take(connection, self._quoted, purpose, overwrite=overwrite)
+            live = dict(await connection.fetch(f"SELECT projection, revision FROM {self._quoted}.live"))
             for projection in projections:
                 await self._prepare(connection, projection, live.get(projection.name))
         return [
@@ -96,16 +96,16 @@ class ReadStore:
         table = self.table(projection)
         await connection.execute(table.create)
         if live is None:
-            await show(connection, self.schema, table)
+            await show(connection, self._quoted, table)
         if live == projection.revision:
             await show_further(connection, self.schema, table)
-            await drop_older(connection, self.schema, projection)
+            await drop_older(connection, self._quoted, projection)
 
     def table(self, projection: AnyProjection) -> AnyTable:
         """The projection's table."""
         known = self._tables.get((projection.name, projection.revision))
         if known is None or known.projection is not projection:
-            known = self._tables[projection.name, projection.revision] = ReadTable(projection, self.schema)
+            known = self._tables[projection.name, projection.revision] = ReadTable(projection, self._quoted)
         return known
 
     async def cursors(self, partition: int, projections: Sequence[AnyProjection]) -> dict[str, Cursor]:
@@ -114,13 +114,13 @@ class ReadStore:
         async with self._connections.transaction() as connection:
             await connection.execute(
                 # A commit only moves a cursor, so those that are missing are made here.
-                f"INSERT INTO {self.schema}.checkpoint SELECT name, revision, $3, $4, $5, $6, $7, $8 "
+                f"INSERT INTO {self._quoted}.checkpoint SELECT name, revision, $3, $4, $5, $6, $7, $8 "
                 "FROM unnest($1::text[], $2::integer[]) AS new(name, revision) ON CONFLICT DO NOTHING",
                 *(names, revisions, partition, *_fields(START)),
             )
             found = await connection.fetch(
                 "SELECT projection, position, head_position, head, term, writer "
-                f"FROM {self.schema}.checkpoint WHERE partition = $3 "
+                f"FROM {self._quoted}.checkpoint WHERE partition = $3 "
                 "AND (projection, revision) IN (SELECT * FROM unnest($1::text[], $2::integer[]))",
                 *(names, revisions, partition),
             )
@@ -129,7 +129,7 @@ class ReadStore:
     async def parked(self, partition: int, projection: AnyProjection) -> list[ParkedKey]:
         """The projection's parked keys in the partition."""
         found = await self._connections.fetch(
-            f"SELECT key, position, reason FROM {self.schema}.parked "
+            f"SELECT key, position, reason FROM {self._quoted}.parked "
             "WHERE projection = $1 AND revision = $2 AND partition = $3",
             *(projection.name, projection.revision, partition),
         )
@@ -162,7 +162,7 @@ class ReadStore:
         self, connection: Any, partition: int, projections: Sequence[AnyProjection], old: Cursor, new: Cursor
     ) -> None:
         moved = await connection.execute(
-            f"UPDATE {self.schema}.checkpoint "
+            f"UPDATE {self._quoted}.checkpoint "
             "SET position = $4, head_position = $5, head = $6, term = $7, writer = $8 "
             "WHERE partition = $3 AND position = $9 AND head = $10 "
             "AND (projection, revision) IN (SELECT * FROM unnest($1::text[], $2::integer[]))",
@@ -191,7 +191,7 @@ class ReadStore:
             await connection.execute(table.delete, *table.key_arrays(changes.removed))
         for parked in changes.parked:
             await connection.execute(
-                f"INSERT INTO {self.schema}.parked VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                f"INSERT INTO {self._quoted}.parked VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
                 *(table.projection.name, table.projection.revision, list(parked.key), partition),
                 *(parked.position, parked.reason.replace("\x00", "\ufffd")),
             )
@@ -205,12 +205,12 @@ class ReadStore:
         table = self.table(projection)
         async with self._connections.transaction() as connection:
             try:
-                await show(connection, self.schema, table)
+                await show(connection, self._quoted, table)
             except asyncpg.DependentObjectsStillExistError as error:
                 raise NotReady(f"{table.view} cannot show revision {projection.revision}: {error.detail}") from None
         async with self._connections.transaction() as connection:
             # In a transaction of its own, so that a table that cannot be dropped does not undo the switch.
-            await drop_older(connection, self.schema, projection)
+            await drop_older(connection, self._quoted, projection)
 
     async def reset(self, partition: int, projections: Sequence[AnyProjection]) -> None:
         """Forget the partition: its rows, parked keys and cursors, in one transaction. What follows is a rebuild."""
@@ -219,11 +219,11 @@ class ReadStore:
                 identity = (projection.name, projection.revision, partition)
                 mine = "projection = $1 AND revision = $2 AND partition = $3"
                 await connection.execute(
-                    f"UPDATE {self.schema}.checkpoint SET position = $4, head_position = $5, head = $6, term = $7, "
+                    f"UPDATE {self._quoted}.checkpoint SET position = $4, head_position = $5, head = $6, term = $7, "
                     f"writer = $8 WHERE {mine}",
                     *(*identity, *_fields(START)),
                 )
-                await connection.execute(f"DELETE FROM {self.schema}.parked WHERE {mine}", *identity)
+                await connection.execute(f"DELETE FROM {self._quoted}.parked WHERE {mine}", *identity)
                 await connection.execute(
                     f"DELETE FROM {self.table(projection).full_name} WHERE partition = $1", partition
                 )

@@ -210,7 +210,7 @@ async def test_a_data_node_and_its_writers_learn_of_the_other_controller_and_no_
             putting = [asyncio.create_task(put_for(users, 1.5 * LEASE_SECONDS, writer)) for writer in range(4)]
             await users.put("first", b"value")
             one.signal(signal.SIGKILL)
-            assert sum(await asyncio.gather(*putting)) > 100
+            assert min(await asyncio.gather(*putting)) > 0
             assert await users.get("key-0-0") == b"value"
         [row] = (await client.shards.nodes(consistency="strong")).items
         assert (row.node, row.alive, row.incarnation) == ("n1", True, 0)

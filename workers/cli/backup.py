@@ -9,6 +9,7 @@ import click
 
 from muster.cli.outcome import REFUSED, json_option, run, say, show
 from muster.wire.error import Corrupt
+from workers.cli.option import readable
 from workers.cli.place import LogPlace
 from workers.cli.server import data_option
 from workers.cli.verification import report_document, verdict, verified
@@ -39,6 +40,7 @@ def backup(target: Path, data: Path, kafka: str | None, json: bool) -> None:
         else:
             say(ON_KAFKA, err=True)
         sys.exit(REFUSED)
+    readable("--data", data)
     reports = run(lambda: _backed_up(data, target, quiet=json), json=json)
     told = verdict(reports, None, kafka=False)
     if json:

@@ -5,8 +5,10 @@ import sys
 import click
 
 from muster.cli.outcome import REFUSED, json_option, run, say, show
+from workers.cli.option import Checked
 from workers.cli.place import LogPlace, place_options
 from workers.cli.replaying import point_of, projections_of, replayed, replayed_document, show_replayed
+from workers.cli.server import postgres_type
 from workers.cli.verification import report_document, show_moves, show_reports, verdict, verified, verified_moves
 
 
@@ -39,8 +41,14 @@ def verify(place: LogPlace, fold: bool, moves: bool, json: bool) -> None:
 @click.command()
 @place_options
 @click.option("--to", metavar="POSITION|TIME", help="Up to this position (0:120,1:77 for several partitions) or time.")
-@click.option("--into", metavar="DSN", help="Also write the rows into this database.")
-@click.option("--schema", default="muster", show_default=True, help="With --into: the schema to write.")
+@click.option("--into", metavar="DSN", type=postgres_type, help="Also write the rows into this database.")
+@click.option(
+    "--schema",
+    type=Checked("schema_name"),
+    default="muster",
+    show_default=True,
+    help="With --into: the schema to write.",
+)
 @click.option("--overwrite", is_flag=True, help="With --into: whatever the schema holds now.")
 @click.option("--projection", "names", multiple=True, metavar="NAME", help="Only these; their rows are shown.")
 @json_option

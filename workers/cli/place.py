@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from rich.console import Console
 
-from workers.cli.server import data_option, prefix_option
+from workers.cli.option import readable
+from workers.cli.server import data_option, kafka_type, prefix_option
 
 if TYPE_CHECKING:
     from infra.log.engine import PartitionLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_kafka_option: Final = click.option("--kafka", metavar="HOST:PORT", help="Read the log on Kafka, not the data folder.")
+_kafka_option: Final = click.option(
+    "--kafka", metavar="HOST:PORT", type=kafka_type, help="Read the log on Kafka, not the data folder."
+)
 _partitions_option: Final = click.option(
     "--partitions", type=click.IntRange(min=1), help="Of the log.  [default: 1, on Kafka 8]"
 )
@@ -38,6 +41,8 @@ def place_options(command: F) -> F:
 
     @wraps(command)
     def wrapped(*args: Any, data: Path, kafka: str | None, partitions: int | None, prefix: str, **kwargs: Any) -> Any:
+        if kafka is None:
+            readable("--data", data)
         return command(*args, place=LogPlace(data, kafka, partitions, prefix), **kwargs)
 
     # click shows first what is added last.

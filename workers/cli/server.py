@@ -10,6 +10,7 @@ import click
 
 from muster.cli.outcome import REFUSED, json_option, run, say, show
 from muster.wire.error import MusterError
+from workers.cli.option import Above, Checked, writable
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -23,16 +24,46 @@ data_option: Final = click.option(
     show_default=True,
     help="The data folder.",
 )
-prefix_option: Final = click.option("--prefix", default="muster", show_default=True, help="Of the topics on Kafka.")
+prefix_option: Final = click.option(
+    "--prefix",
+    type=Checked("topic_prefix"),
+    default="muster",
+    show_default=True,
+    help="Of the topics on Kafka.",
+)
+postgres_type: Final = Checked("postgres_address")
+kafka_type: Final = Checked("kafka_address")
 
 
 @click.command()
 @data_option
-@click.option("--http", default="127.0.0.1:8740", envvar="MUSTER_HTTP", show_default=True, help="Where to listen.")
-@click.option("--kafka", metavar="local|HOST:PORT", envvar="MUSTER_KAFKA", help="Log and commands on Kafka.")
-@click.option("--postgres", metavar="local|DSN", envvar="MUSTER_POSTGRES", help="Also fill tables in PostgreSQL.")
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    type=Checked("listen_address"),
+    default="127.0.0.1:8740",
+    envvar="MUSTER_HTTP",
+    show_default=True,
+    help="Where to listen.",
+)
+@click.option(
+    "--kafka", metavar="local|HOST:PORT", type=kafka_type, envvar="MUSTER_KAFKA", help="Log and commands on Kafka."
+)
+@click.option(
+    "--postgres",
+    metavar="local|DSN",
+    type=postgres_type,
+    envvar="MUSTER_POSTGRES",
+    help="Also fill tables in PostgreSQL.",
+)
 @click.option("--partitions", type=click.IntRange(min=1), help="Of a new log.  [default: 1, on Kafka 8]")
-@click.option("--cluster", default="default", show_default=True, help="The cluster's name in the events.")
+@click.option(
+    "--cluster",
+    type=Checked("cluster_name"),
+    default="default",
+    show_default=True,
+    help="The cluster's name in the events.",
+)
 @prefix_option
 @click.option(
     "--cluster-key",
@@ -41,10 +72,15 @@ prefix_option: Final = click.option("--prefix", default="muster", show_default=T
     envvar="MUSTER_CLUSTER_KEY",
     help="The key that all controllers on one Kafka share.  [default: cluster.key in the data folder, made if missing]",
 )
-@click.option("--advertise", metavar="URL", help="Where other controllers reach this one.  [default: where it listens]")
+@click.option(
+    "--advertise",
+    metavar="URL",
+    type=Checked("web_address"),
+    help="Where other controllers reach this one.  [default: where it listens]",
+)
 @click.option(
     "--check-interval-min",
-    type=click.FloatRange(min=0.1),
+    type=Above(0.1),
     default=0.1,
     envvar="MUSTER_CHECK_INTERVAL_MIN",
     show_default=True,
@@ -74,6 +110,10 @@ def up(limits: tuple[str, ...], **options: Any) -> None:
     from infra.local.child import LocalServerFailed, LocalServerUnavailable
     from infra.settings import Settings
 
+    if options["postgres"] is not None:
+        _check_schema(options["prefix"])
+    # After all options were read: a command line that is wrong in another place leaves no empty folder.
+    writable("--data", options["data"])
     try:
         _serve(Settings(limits=limits_from(limits), **options))
     except (LocalServerUnavailable, LocalServerFailed) as error:
@@ -82,6 +122,16 @@ def up(limits: tuple[str, ...], **options: Any) -> None:
     except MusterError as error:
         say(f"{error.name}: {error.detail}", err=True)
         sys.exit(REFUSED)
+
+
+def _check_schema(prefix: str) -> None:
+    # The tables' schema has the prefix's name, which Kafka lets be longer than PostgreSQL does.
+    from infra.option import schema_of
+
+    try:
+        schema_of(prefix)
+    except ValueError as error:
+        raise click.BadParameter(f"with --postgres it names a schema: {error}", param_hint="--prefix") from None
 
 
 def _serve(settings: "Settings") -> None:
@@ -100,8 +150,8 @@ def _serve(settings: "Settings") -> None:
 
 
 @click.command()
-@click.option("--kafka", metavar="HOST:PORT", help="The broker to examine.")
-@click.option("--postgres", metavar="DSN", help="The database to examine.")
+@click.option("--kafka", metavar="HOST:PORT", type=kafka_type, help="The broker to examine.")
+@click.option("--postgres", metavar="DSN", type=postgres_type, help="The database to examine.")
 @click.option(
     "--cluster-key",
     type=click.Path(path_type=Path),

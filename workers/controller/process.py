@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine
@@ -26,8 +25,9 @@ from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 from infra.log.codec import CloudEventMapper
 from infra.log.engine import Engine
+from infra.option import LOCAL, schema_of
 from infra.postgres.store import ReadStore
-from infra.settings import LOCAL, Settings
+from infra.settings import Settings
 from infra.sqlite.engine import open_embedded
 from workers.collector import COLLECTOR
 from workers.controller.assembly import ControllerParts, Resources, assembled
@@ -142,8 +142,7 @@ async def _projector(
     """The projector into PostgreSQL; None: no tables are wanted."""
     if dsn is None:
         return None
-    schema = re.sub(r"[^a-z0-9_]", "_", settings.prefix.lower())
-    store = await stack.enter_async_context(ReadStore(dsn, schema=schema))
+    store = await stack.enter_async_context(ReadStore(dsn, schema=schema_of(settings.prefix)))
     return Projector(list(engine.logs.values()), store, mapper)
 
 

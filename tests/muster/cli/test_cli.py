@@ -277,7 +277,7 @@ def test_verify_names_the_position_of_the_damage(tmp_path: Path):
 
 def test_without_a_log_there_is_nothing_to_verify(tmp_path: Path):
     missing = CliRunner().invoke(main, ["verify", "--data", str(tmp_path)])
-    assert missing.exit_code == 3
+    assert missing.exit_code == 2
     assert "holds no log" in missing.stderr
 
 

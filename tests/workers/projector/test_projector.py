@@ -108,6 +108,14 @@ async def test_the_rows_are_those_of_a_replay(database: str) -> None:
         assert await stored(store, database) == (await replay([history.log], MAPPER)).rows
 
 
+@pytest.mark.parametrize("schema", ["order", "user", "default", "2fast", "_", "a" * 63])
+async def test_a_schema_may_be_any_word(database: str, schema: str) -> None:
+    history = await some_history()
+    async with ReadStore(database, schema=schema) as store:
+        await caught_up(store, history)
+    assert await sql(database, f'SELECT instances FROM "{schema}".services') == [(3,)]
+
+
 async def test_what_comes_later_is_written_as_it_comes(database: str) -> None:
     history = await some_history()
     async with ReadStore(database) as store, projecting(store, history.log) as (projector, task):

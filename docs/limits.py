@@ -54,6 +54,7 @@ OTHERS: Final = {
     "infra/shards/store.py log_records_max": "changes that a shard keeps for copies: the oldest are trimmed",
     "infra/shards/store.py wipe_records_max": "pairs that are deleted at once of a shard that goes: the others follow",
     "infra/sqlite/folder.py partitions_max": "of the log in a data folder: the start is refused",
+    "workers/audit/verify_snapshots.py differences_max": "of a snapshot from the log that `muster verify` tells: the others are left out",
     "muster/agent/reports.py error_chars_max": "of the error in a data node's report: the rest is left out",
     "muster/agent/reports.py reports_max": "reports of a data node in one request: the others follow",
     "muster/client/past.py followed_events_max": "events that the client asks for at once while it follows: the others next",

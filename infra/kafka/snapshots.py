@@ -1,7 +1,7 @@
 """Snapshots in a compacted Kafka topic: a partition's chunks under `<generation>/<number>`, its manifests last."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,10 +25,20 @@ class KafkaSnapshots:
 
     async def load(self, partition: int) -> PartitionSnapshot | None:
         """See `SnapshotStore.load`."""
+        return next(self._whole(partition, await self._read(partition)), None)
+
+    async def kept(self, partition: int) -> list[PartitionSnapshot]:
+        """See `SnapshotArchive.kept`."""
+        return list(self._whole(partition, await self._read(partition)))
+
+    async def _read(self, partition: int) -> dict[str, bytes]:
         try:
-            records = await self._records(partition)
+            return await self._records(partition)
         except KafkaError as error:
             raise NotReady(f"the snapshots on Kafka cannot be read: {error}") from error
+
+    def _whole(self, partition: int, records: Mapping[str, bytes]) -> Iterator[PartitionSnapshot]:
+        """The whole snapshots among the records, the newest first."""
         found = []
         for key, value in records.items():
             generation, _, kind = key.partition("/")
@@ -40,8 +50,7 @@ class KafkaSnapshots:
             count = len(document["chunks"])
             snapshot = assembled(document, [records.get(f"{generation}/{number}") for number in range(count)])
             if snapshot is not None:
-                return snapshot
-        return None
+                yield snapshot
 
     async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""

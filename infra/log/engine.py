@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from infra.log.port import Archive, EventLog
-from infra.log.snapshot import SnapshotStore
+from infra.log.snapshot import SnapshotArchive
 
 
 class PartitionLog(EventLog, Archive, Protocol):
@@ -20,5 +20,5 @@ class Engine:
 
     description: str
     logs: Mapping[int, PartitionLog]
-    snapshots: SnapshotStore
+    snapshots: SnapshotArchive
     faults: Callable[[], Awaitable[Mapping[int, str]]] | None = None

@@ -37,6 +37,13 @@ class SnapshotStore(Protocol):
         """Keep the snapshot in place of the older generation."""
 
 
+class SnapshotArchive(SnapshotStore, Protocol):
+    """A store whose older generations can be looked at, too."""
+
+    async def kept(self, partition: int) -> list[PartitionSnapshot]:
+        """All whole snapshots of the partition, the newest first. Nothing is written, and no file is made."""
+
+
 def manifest(snapshot: PartitionSnapshot, number: int) -> bytes:
     """The snapshot's manifest as JSON; `number` grows from snapshot to snapshot."""
     cursor = snapshot.cursor

@@ -2,9 +2,11 @@
 
 import logging
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from infra.log.call_thread import CallThread
 from infra.log.snapshot import PartitionSnapshot, assembled, manifest, opened
@@ -12,6 +14,7 @@ from infra.sqlite.failure import is_damage, reason
 from muster.wire.error import NotReady
 
 _LOG: Final = logging.getLogger("muster.log")
+T = TypeVar("T")
 
 
 class SqliteSnapshots:
@@ -23,13 +26,20 @@ class SqliteSnapshots:
 
     async def load(self, partition: int) -> PartitionSnapshot | None:
         """See `SnapshotStore.load`."""
+        return await self._read(partition, partial(self._load, partition), None)
+
+    async def kept(self, partition: int) -> list[PartitionSnapshot]:
+        """See `SnapshotArchive.kept`."""
+        return await self._read(partition, partial(self._kept, partition), [])
+
+    async def _read(self, partition: int, read: Callable[[], T], without: T) -> T:
         try:
-            return await self._thread.call(partial(self._load, partition))
+            return await self._thread.call(read)
         except sqlite3.Error as error:
             # It only makes a start faster: without one the log is read from its beginning.
             facts = {"partition": partition, "reason": reason(error), "file": str(self._path)}
             _LOG.warning("no snapshot can be read: the log is read from its beginning", extra=facts)
-            return None
+            return without
 
     async def save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         """See `SnapshotStore.save`."""
@@ -63,21 +73,15 @@ class SqliteSnapshots:
         return connection
 
     def _load(self, partition: int) -> PartitionSnapshot | None:
-        connection = self._connect()
-        try:
-            rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
-            found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
-            # The newest one is refused if a chunk of it is missing or damaged; then the older generation serves.
-            for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
-                chunks = connection.execute(
-                    "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
-                )
-                snapshot = assembled(document, [data for (data,) in chunks])
-                if snapshot is not None:
-                    return snapshot
-            return None
-        finally:
-            connection.close()
+        with closing(self._connect()) as connection:
+            return next(_whole(connection, partition), None)
+
+    def _kept(self, partition: int) -> list[PartitionSnapshot]:
+        # Whoever only looks makes no file, and no tables in one.
+        if not self._path.exists():
+            return []
+        with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return list(_whole(connection, partition))
 
     def _save(self, partition: int, snapshot: PartitionSnapshot) -> None:
         connection = self._connect()
@@ -100,3 +104,16 @@ class SqliteSnapshots:
                 connection.execute("INSERT INTO snapshot VALUES (?,?,?)", (*where, manifest(snapshot, number)))
         finally:
             connection.close()
+
+
+def _whole(connection: sqlite3.Connection, partition: int) -> Iterator[PartitionSnapshot]:
+    """The whole snapshots, the newest first. One of which a chunk is missing or damaged is refused; then the older one serves."""
+    rows = connection.execute("SELECT generation, manifest FROM snapshot WHERE partition=?", (partition,))
+    found = [(document, generation) for generation, kept in rows if (document := opened(kept)) is not None]
+    for document, generation in sorted(found, key=lambda pair: pair[0]["number"], reverse=True):
+        chunks = connection.execute(
+            "SELECT data FROM chunk WHERE partition=? AND generation=? ORDER BY number", (partition, generation)
+        )
+        snapshot = assembled(document, [data for (data,) in chunks])
+        if snapshot is not None:
+            yield snapshot

@@ -9,7 +9,16 @@ from workers.cli.option import Checked
 from workers.cli.place import LogPlace, place_options
 from workers.cli.replaying import point_of, projections_of, replayed, replayed_document, show_replayed
 from workers.cli.server import postgres_type
-from workers.cli.verification import report_document, show_moves, show_reports, verdict, verified, verified_moves
+from workers.cli.verification import (
+    report_document,
+    show_moves,
+    show_reports,
+    show_snapshots,
+    verdict,
+    verified,
+    verified_moves,
+    verified_snapshots,
+)
 
 
 @click.command()
@@ -18,18 +27,22 @@ from workers.cli.verification import report_document, show_moves, show_reports, 
 @click.option("--moves", is_flag=True, help="Also hold every move of a shard against the invariants of moves.")
 @json_option
 def verify(place: LogPlace, fold: bool, moves: bool, json: bool) -> None:
-    """Walk the whole log: chain, terms, stream versions, decoding. Exit code 1: damaged, at the position that is shown."""
+    """Walk the whole log: chain, terms, stream versions, decoding; then compare each snapshot with a fold of it. Exit code 1:
+    damaged, at the position that is shown, or a snapshot that is not true.
+    """
     reports = run(lambda: verified(place, fold=fold, quiet=json), json=json)
     broken = any(report.breach is not None for report in reports)
-    # Moves are judged in a sound log only: what follows the damage cannot be read, and would seem missing.
+    # The rest is judged in a sound log only: what follows the damage cannot be read, and would seem missing.
+    snapshots = [] if broken else run(lambda: verified_snapshots(place, quiet=json), json=json)
     moved = run(lambda: verified_moves(place), json=json) if moves and not broken else None
-    broken = broken or (moved is not None and bool(moved.breaches))
-    told = verdict(reports, moved, kafka=place.kafka is not None)
+    told = verdict(reports, moved, snapshots, kafka=place.kafka is not None)
+    broken = broken or (moved is not None and bool(moved.breaches)) or any(one.differences for one in snapshots)
     if json:
         partitions = [report_document(report) for report in reports]
-        show({"ok": not broken, "verdict": told, "partitions": partitions, "moves": moved})
+        show({"ok": not broken, "verdict": told, "partitions": partitions, "moves": moved, "snapshots": snapshots})
     else:
         show_reports(reports)
+        show_snapshots(snapshots)
         if moved is not None:
             show_moves(moved)
         say("")

@@ -14,7 +14,7 @@ from workers.cli.option import readable
 from workers.cli.server import data_option, kafka_type, prefix_option
 
 if TYPE_CHECKING:
-    from infra.log.engine import PartitionLog
+    from infra.log.engine import Engine, PartitionLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,17 +54,24 @@ def place_options(command: F) -> F:
 @asynccontextmanager
 async def opened(place: LogPlace, *, alone: bool = False) -> "AsyncIterator[Sequence[PartitionLog]]":
     """The log's partitions, for reading only. `alone`: without a child process that reads ahead; the caller has its own."""
+    async with opened_engine(place, alone=alone) as engine:
+        yield list(engine.logs.values())
+
+
+@asynccontextmanager
+async def opened_engine(place: LogPlace, *, alone: bool = False) -> "AsyncIterator[Engine]":
+    """The log and its snapshots, for reading only; see `opened`."""
     from infra.kafka.engine import open_kafka
     from infra.sqlite.engine import open_embedded
 
     if place.kafka is not None:
         # A command that reads makes no topics: with a misspelt prefix it would leave empty ones.
         async with open_kafka(place.kafka, partitions=place.partitions, prefix=place.prefix, create=False) as engine:
-            yield list(engine.logs.values())
+            yield engine
     else:
         # Read-only takes no lock, so that a controller may run on the folder meanwhile.
         async with open_embedded(place.data, partitions=place.partitions, read_only=True, alone=alone) as engine:
-            yield list(engine.logs.values())
+            yield engine
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
 from projections.history import HistoryRow
 from projections.migrations import MigrationRow
+from projections.projection import Key
 from projections.services import ServiceRow
 from workers.machine.command_ids import Piece
 from workers.machine.partition import Partition
@@ -49,6 +50,12 @@ built_max: Final = 1_024
 _SERVICES: Final = TypeAdapter(list[ServiceRow])
 _MIGRATIONS: Final = TypeAdapter(list[MigrationRow])
 T = TypeVar("T")
+Plain = dict[str, Any]
+"""A JSON object."""
+
+KeptRow = tuple[str, Key, object]
+"""A row of a snapshot: which kind of row it is, its key, and what it says."""
+
 Names = tuple[str, str, str | None, Kept | None]
 """A service's stream, the name of an instance, and who holds it; or which marks are kept for it, when it is gone."""
 
@@ -97,8 +104,12 @@ def _beside(names: Iterable[Sequence[Any]]) -> tuple[Map[str, str], Map[str, Kep
         if marks is None:
             holders[name] = holder
         else:
-            kept[name] = Kept(_mark(marks["maintenance"]), _mark(marks["draining"]), marks["version"])
+            kept[name] = _kept(marks)
     return Map(holders), Map(kept)
+
+
+def _kept(marks: Plain) -> Kept:
+    return Kept(_mark(marks["maintenance"]), _mark(marks["draining"]), marks["version"])
 
 
 _service: Final = attrgetter("service")
@@ -115,7 +126,7 @@ def _status(status: Health, cause: str | None, since: str) -> CheckStatus:
     return CheckStatus(status, cause, _at(since))
 
 
-def _instance(plain: dict[str, Any]) -> Instance:
+def _instance(plain: Plain) -> Instance:
     """The instance of its JSON object. The hashes in the manifest vouch for it, so it is built and not validated: 100,000
     in one second instead of two.
     """
@@ -131,7 +142,7 @@ def _instance(plain: dict[str, Any]) -> Instance:
     )
 
 
-def _mark(plain: dict[str, Any] | None) -> Mark | None:
+def _mark(plain: Plain | None) -> Mark | None:
     return None if plain is None else Mark(plain["actor"], plain["reason"], datetime.fromisoformat(plain["since"]))
 
 
@@ -144,7 +155,7 @@ def is_due(events: int, seconds: float, *, recovered: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Copies:
+class Copies:
     """What a snapshot holds, all of it as of one cursor; rows and states by reference."""
 
     facts: dict[str, object]
@@ -159,7 +170,7 @@ class _Copies:
     instances: list[Instance]
 
 
-def _encoded(copies: _Copies) -> Iterator[bytes]:
+def _encoded(copies: Copies) -> Iterator[bytes]:
     """The chunks, each encoded when it is asked for. A restore takes the kinds in any order."""
     for kind, listed in (("versions", copies.versions), ("history", copies.history), ("ids", copies.ids)):
         for piece in _pieces(listed, small_rows_chunk_max):
@@ -178,6 +189,83 @@ def _encoded(copies: _Copies) -> Iterator[bytes]:
         yield b'{"kind":"migrations","rows":%b}' % _MIGRATIONS.dump_json(migrations)
     for instances in _pieces(copies.instances, rows_chunk_max):
         yield from _sized(b"instances", instances)
+
+
+def copied(partition: Partition, views: Views) -> Copies:
+    """What a snapshot of now would hold: all copies are taken at this one cursor."""
+    number = partition.number
+    assert partition.cursor == views.cursors[number], "views and partition move together"
+    # The states of services are not among the copies: while a snapshot is encoded, an older version of a service would
+    # keep all that has replaced it since.
+    streams = partition.committed()
+    views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
+    services = [name_of(stream) for stream in streams if kind_of(stream) == SERVICE]
+    states = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
+    moved = views.shards.migrations
+    return Copies(
+        facts={
+            "last_at": partition.last_at.isoformat(),
+            "ids_since": (partition.ids.since() or partition.last_at).isoformat(),
+            "commands_offset": partition.commands_offset,
+            "commands_topic": partition.commands_topic,
+            "voids": views.voids[number],
+            "terms": list(map(tuple, views.terms[number].known)),
+        },
+        versions=[(stream, streams[stream].version) for stream in map(service_stream, services)],
+        names=[names for stream in map(service_stream, services) for names in _names(stream, streams[stream])],
+        history=[
+            (service, instance, row.events, row.positions)
+            for (service, instance), row in views.history.items()
+            if service_stream(service) in streams
+        ],
+        ids=list(partition.ids.recorded()),
+        services=[row for name in services if (row := views.services.get((name,))) is not None],
+        states=states,
+        tables=[(table, list(table.rows.items())) for table in views.tables[number]],
+        migrations=[moved[stream,] for stream, _ in states if (stream,) in moved],
+        instances=[row for name in services for row in views.instances.get(name, {}).values()],
+    )
+
+
+def rows_of(copies: Copies) -> Iterator[KeptRow]:
+    """All that is in the copies, row by row."""
+    yield from (("versions", (stream,), version) for stream, version in copies.versions)
+    for stream, name, holder, marks in copies.names:
+        yield ("holders", (stream, name), holder) if marks is None else ("marks", (stream, name), marks)
+    for service, instance, count, positions in copies.history:
+        yield "history", (service, instance), HistoryRow(count, positions)
+    yield from (("ids", (id_,), packed) for id_, packed in copies.ids)
+    yield from (("services", (row.service,), row) for row in copies.services)
+    yield from (("states", (stream,), state) for stream, state in copies.states)
+    for table, rows in copies.tables:
+        yield from ((table.projection.name, key, row) for key, row in rows)
+    yield from (("migrations", (row.migration,), row) for row in copies.migrations)
+    yield from (("instances", (row.service, row.id), row) for row in copies.instances)
+
+
+def rows_in(snapshot: PartitionSnapshot, tables: Iterable[MemoryTable[Any]]) -> Iterator[KeptRow]:
+    """All that is in the snapshot, row by row: what `rows_of` gives of the copies that it was made of."""
+    named = {table.projection.name: table for table in tables}
+    for packed in snapshot.chunks:
+        chunk = orjson.loads(_unpacked(packed))
+        kind, rows = chunk["kind"], chunk["rows"]
+        if kind == "names":
+            for stream, name, holder, marks in rows:
+                yield ("holders", (stream, name), holder) if marks is None else ("marks", (stream, name), _kept(marks))
+        elif kind == "history":
+            yield from ((kind, (service, id_), HistoryRow(count, tuple(at))) for service, id_, count, at in rows)
+        elif kind == "services":
+            yield from ((kind, (row.service,), row) for row in _SERVICES.validate_python(rows))
+        elif kind == "states":
+            yield from ((kind, (stream,), loaded(stream, state)) for stream, state in rows)
+        elif kind == "rows":
+            yield from ((rows[0], key, row) for key, row in named[rows[0]].read(rows[1]))
+        elif kind == "migrations":
+            yield from ((kind, (row.migration,), row) for row in _MIGRATIONS.validate_python(rows))
+        elif kind == "instances":
+            yield from ((kind, (row.service, row.id), row) for row in map(_instance, rows))
+        else:
+            yield from ((kind, (key,), value) for key, value in rows)
 
 
 class Snapshotter:
@@ -217,10 +305,10 @@ class Snapshotter:
         if self._partition.cursor.position == self._taken_at or self._views.parked:
             return  # A row that stands still must not be taken for the truth at a later start.
         began = time.monotonic()
-        # From here to the end of `_copied` there is no await: all copies are taken at this one cursor, though encoded
+        # From here to the end of `copied` there is no await: all copies are taken at this one cursor, though encoded
         # later.
         number, cursor = self._partition.number, self._partition.cursor
-        copies = self._copied()
+        copies = copied(self._partition, self._views)
         chunks: list[bytes] = []
         for chunk in _encoded(copies):
             chunks.append(_packed(chunk))
@@ -229,40 +317,6 @@ class Snapshotter:
         # Only now: one that could not be saved does not count as taken.
         self._taken_at, self._since = cursor.position, time.monotonic()
         self.last_seconds = self._since - began
-
-    def _copied(self) -> _Copies:
-        partition, views, number = self._partition, self._views, self._partition.number
-        assert partition.cursor == views.cursors[number], "views and partition move together"
-        # The states of services are not among the copies: while a snapshot is encoded, an older version of a service would
-        # keep all that has replaced it since.
-        streams = partition.committed()
-        views.complete(number, streams)  # In the middle of a long recovery they may only have skimmed the log.
-        services = [name_of(stream) for stream in streams if kind_of(stream) == SERVICE]
-        states = [(stream, state) for stream, state in streams.items() if kind_of(stream) != SERVICE]
-        moved = views.shards.migrations
-        return _Copies(
-            facts={
-                "last_at": partition.last_at.isoformat(),
-                "ids_since": (partition.ids.since() or partition.last_at).isoformat(),
-                "commands_offset": partition.commands_offset,
-                "commands_topic": partition.commands_topic,
-                "voids": views.voids[number],
-                "terms": list(map(tuple, views.terms[number].known)),
-            },
-            versions=[(stream, streams[stream].version) for stream in map(service_stream, services)],
-            names=[names for stream in map(service_stream, services) for names in _names(stream, streams[stream])],
-            history=[
-                (service, instance, row.events, row.positions)
-                for (service, instance), row in views.history.items()
-                if service_stream(service) in streams
-            ],
-            ids=list(partition.ids.recorded()),
-            services=[row for name in services if (row := views.services.get((name,))) is not None],
-            states=states,
-            tables=[(table, list(table.rows.items())) for table in views.tables[number]],
-            migrations=[moved[stream,] for stream, _ in states if (stream,) in moved],
-            instances=[row for name in services for row in views.instances.get(name, {}).values()],
-        )
 
     def _restore(self, snapshot: PartitionSnapshot) -> None:
         partition, views = self._partition, self._views

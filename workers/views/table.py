@@ -48,8 +48,13 @@ class MemoryTable(Generic[Row]):
     def load(self, name: str, rows: object) -> None:
         """Take over the rows of what `dump` gave, if it was a table of this name that gave them."""
         if name == self.projection.name:
-            _, found = self._adapter.validate_python((name, rows))
-            self.rows.update(found)
+            self.rows.update(self.read(rows))
+
+    def read(self, rows: object) -> list[tuple[Key, Row]]:
+        """The rows with their keys, of what `dump` gave."""
+        _, found = self._adapter.validate_python((self.projection.name, rows))
+        read: list[tuple[Key, Row]] = found
+        return read
 
 
 def _fold_into(projection: Projection[Row], rows: dict[Key, Row], parked: AllParked) -> Callable[[Key, Recorded], None]:

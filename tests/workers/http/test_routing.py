@@ -70,7 +70,7 @@ def test_a_route_stands_in_the_metrics_from_the_start() -> None:
 
 async def test_head_is_answered_as_get_without_the_body(api: Api) -> None:
     await api.register()
-    for path in ("/healthz", "/v1/services", "/v1/discover/orders", "/v1/services/orders/instances/b"):
+    for path in ("/healthz", "/metrics", "/v1/services", "/v1/discover/orders", "/v1/services/orders/instances/b"):
         head, whole = await api.ask("HEAD", path), await api.get(path)
         assert (head.status, head.headers["content-type"]) == (whole.status, whole.headers["content-type"]), path
         assert head.body in (b"", "", None)

@@ -83,6 +83,7 @@ def routes(
             description="Prometheus' text exposition.",
             tag="operation",
         ),
+        Route("HEAD", "/metrics", exposition, documented=False),
         Route("GET", "/openapi.json", openapi, documented=False),
         Route("HEAD", "/openapi.json", openapi, documented=False),
     )

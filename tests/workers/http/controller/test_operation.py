@@ -120,7 +120,7 @@ async def test_what_is_not_there_is_a_problem(api: Api, path: str) -> None:
         ("GET", f"{INSTANCE}/health", "PUT"),
         ("PUT", "/v1/commands", "POST"),
         ("POST", "/v1/services", "GET, HEAD"),
-        ("DELETE", "/metrics", "GET"),
+        ("DELETE", "/metrics", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_method_is_a_problem_that_names_the_right_ones(

@@ -50,7 +50,7 @@ def parse_token(text: str) -> Token:
     if not text:
         return {}
     # Python's `int` takes signs, underscores and the digits of all scripts, and as many as there are.
-    if not _TOKEN.fullmatch(text):
+    if not is_token(text):
         raise InvalidCommand(f"{text[:200]!r} is no token; it looks like 0:1234@9f3a01bc,3:17", field="token")
     token: Token = {}
     for part in text.split(","):
@@ -58,6 +58,11 @@ def parse_token(text: str) -> Token:
         position, _, term = place.partition("@")
         token[int(partition)] = TokenPlace(int(position), term)
     return token
+
+
+def is_token(text: str) -> bool:
+    """Whether the text has the form of a token that has seen something."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def positions_of(token: Token) -> Positions:

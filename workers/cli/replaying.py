@@ -27,15 +27,15 @@ def projections_of(names: Sequence[str]) -> list[Any]:
 
 
 def point_of(to: str | None) -> dict[str, Any]:
-    """`120` is a position, `0:120,1:77` one per partition, anything else must be a time."""
-    from muster.wire.token import parse_token, positions_of
+    """`120` is a position, `0:120,1:77` one per partition, as in a token, anything else must be a time."""
+    from muster.wire.token import is_token, parse_token, positions_of
 
     if to is None:
         return {}
     if to.isdigit():
         return {"to_position": int(to)}
-    # No time gets in here: its date and hour are not made of digits and colons alone.
-    if all(part.replace(":", "").isdigit() for part in to.split(",")) and ":" in to and "-" not in to:
+    # No time gets in here: its date has dashes.
+    if is_token(to):
         return {"to_position": positions_of(parse_token(to))}
     try:
         at = datetime.fromisoformat(to)

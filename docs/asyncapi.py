@@ -174,7 +174,9 @@ def _outcome(outcomes: Sequence[Json]) -> Json:
             "`<topic>/<partition>/<offset>` for one. `unknown` does not occur here, only over HTTP."
         ),
         "correlationId": {"location": "$message.payload#/id"},
-        "bindings": _key("The command's key; the command's id when the outcome is published again"),
+        "bindings": _key(
+            "The command's key; the command's id if that is over 1,024 bytes, and when the outcome is published again"
+        ),
         "payload": _ref("Outcome"),
         "examples": [_example(status, one) for status, one in first.items()],
     }

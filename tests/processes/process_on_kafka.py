@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,12 @@ class MusterProcess:
     def ended(self) -> bool:
         """Whether it has ended by itself."""
         return self._process.poll() is not None
+
+    def peak_bytes(self) -> int:
+        """The most memory that the process has had."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
+        assert found is not None, "the process is gone"
+        return int(found[1]) * 1024
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

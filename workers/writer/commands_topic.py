@@ -3,7 +3,8 @@
 A reign resumes at the offset in the newest batch of events, and publishes the outcomes of the log's newest commands again:
 a crash between an append and its outcomes loses none. Outcomes come at least once, never different, in the commands' order.
 That the topic is still the one which was read, and that nothing unread is gone from it, is looked at when a reign begins, and
-now and then during it (`workers.writer.commands_start`).
+now and then during it (`workers.writer.commands_start`). Batches that are too large once they are inflated are refused unread
+(`infra.kafka.bounded`).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from domain.catalogue import Answer
+from infra.kafka.bounded import RefusedBatch, bound
 from infra.kafka.topic import COMMANDS, OUTCOMES, PREFIX, topic_name
 from infra.kafka.topic_id import topic_id
 from muster.wire.command import Envelope
@@ -34,6 +36,9 @@ from workers.writer.writer import Writer
 log = logging.getLogger(__name__)
 unanswered_reads_max: Final = 4
 records_per_read_max: Final = 1_000
+commands_batch_bytes_max: Final = 16 << 20
+key_bytes_max: Final = 1_024
+claimed_bytes_max: Final = 1 << 20
 read_ms_max: Final = 100
 retry_seconds: Final = 1.0
 look_every_seconds: Final = 30.0
@@ -67,6 +72,7 @@ class CommandsTopic:
         self._here = TopicPartition(topic_name(COMMANDS, prefix), writer.number)
         self._outcomes = topic_name(OUTCOMES, prefix)
         self._reigning = asyncio.Event()
+        self._too_large: list[RefusedBatch] = []
         self.position = -1
         self.lag = 0
 
@@ -149,11 +155,25 @@ class CommandsTopic:
     async def _read(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> None:
         found = await consumer.getmany(self._here, timeout_ms=read_ms_max, max_records=records_per_read_max)
         records = found.get(self._here)
+        while self._too_large and self._reigning.is_set():
+            await reads.put(self._unread(self._too_large.pop(0)))
         if records and self._reigning.is_set():
             await reads.put(await self._submitted(records))
             self.position = records[-1].offset
         # Not the last record's offset: the markers of transactions have offsets too, and no reader gets them.
         self.lag = max(0, (consumer.highwater(self._here) or 0) - await consumer.position(self._here))
+
+    def _unread(self, batch: RefusedBatch) -> _Read:
+        """Tell of commands that nobody will read. Their ids are not known: the outcome has the place of the first."""
+        self._writer.commands_lost += batch.records
+        self._writer.commands_detail = batch.error.detail
+        log.error(
+            "commands of partition %d: %s",
+            self._here.partition,
+            batch.error.detail,
+            extra={"partition": self._here.partition, "offset": batch.first, "lost": batch.records},
+        )
+        return _Read([None], [self._refused(self._place(batch.first), batch.error)])
 
     async def _submitted(self, records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> _Read:
         """Queue the commands at the writer as one list: with a future for each, a tenth of all work would be theirs."""
@@ -163,7 +183,7 @@ class CommandsTopic:
         taken = [(one, record.offset) for one, record in zip(judged, records, strict=True) if isinstance(one, Envelope)]
         answers = self._writer.submit_all([one for one, _ in taken], [offset for _, offset in taken])
         outcomes = [None if isinstance(one, Envelope) else one for one in judged]
-        return _Read([record.key for record in records], outcomes, answers)
+        return _Read([_kept(record.key) for record in records], outcomes, answers)
 
     def _parsed(self, record: "ConsumerRecord[bytes | None, bytes | None]") -> Envelope | dict[str, Any]:
         """The command, or the outcome of a malformed one."""
@@ -178,11 +198,15 @@ class CommandsTopic:
 
     def _malformed(self, value: bytes, offset: int, error: MusterError) -> dict[str, Any]:
         with contextlib.suppress(MusterError):
-            # Also of one that holds a NUL: its sender looks for the outcome under its id.
-            id_ = claimed_id(parsed_json(value)[0])
+            # Also of one that holds a NUL: its sender looks for the outcome under its id. Much more than a command may have is
+            # not looked into: as JSON it would take twenty times its bytes.
+            id_ = claimed_id(parsed_json(value)[0]) if len(value) <= claimed_bytes_max else ""
             if id_:
                 return self._refused(id_, error)
-        return self._refused(f"{self._here.topic}/{self._here.partition}/{offset}", error)
+        return self._refused(self._place(offset), error)
+
+    def _place(self, offset: int) -> str:
+        return f"{self._here.topic}/{self._here.partition}/{offset}"
 
     def _refused(self, id_: str, error: MusterError) -> dict[str, Any]:
         number = self._writer.number
@@ -234,6 +258,8 @@ class CommandsTopic:
             fetch_max_wait_ms=500,
             max_poll_records=records_per_read_max,
         )
+        self._too_large.clear()
+        bound(consumer, commands_batch_bytes_max, self._too_large.append)
         await consumer.start()
         try:
             yield consumer
@@ -254,3 +280,8 @@ class CommandsTopic:
             yield producer
         finally:
             await producer.stop()
+
+
+def _kept(key: bytes | None) -> bytes | None:
+    """The key, for the outcome; a huge one could make the outcome larger than the topic allows."""
+    return key if key is None or len(key) <= key_bytes_max else None

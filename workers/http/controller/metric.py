@@ -214,7 +214,7 @@ class Metrics(Collector):
         failing = GaugeMetricFamily("muster_storage_failing", "Writes are refused: no disk", labels=["partition"])
         ahead = GaugeMetricFamily("muster_log_ahead_seconds", "The newest instant is ahead", labels=["partition"])
         failures = CounterMetricFamily("muster_snapshot_failures", "Snapshots that failed", labels=["partition"])
-        lost = CounterMetricFamily("muster_commands_lost", "Commands that were gone unread", labels=["partition"])
+        lost = CounterMetricFamily("muster_commands_lost", "Commands gone or refused unread", labels=["partition"])
         state = GaugeMetricFamily(
             "muster_partition_state", "1: the state of the partition", labels=["partition", "state"]
         )

@@ -72,6 +72,8 @@ OTHERS: Final = {
     "workers/controller/process.py answer_seconds_max": "for what waits at the writers when a controller stops: it has no answer, and is asked again under its id",
     "workers/controller/process.py snapshot_seconds_max": "for the last snapshot when a controller stops: it is left out, and the next start reads more of the log",
     "workers/gateway.py catch_up_seconds_max": "for the view to reach what a command is judged by: it is judged by the view as it is",
+    "workers/health/streak.py falls_max": "falls of a check from healthy within a minute: at the next one, and as long as it goes on, its recoveries are held",
+    "workers/health/streak.py hold_seconds_max": "for which the recovery of a check that flaps is held: it is told then, if it still stands",
     "workers/http/audit/asked.py events_max": "events of one answer: ask for the next page",
     "workers/http/audit/scan.py fetch_records_max": "records that are read at once for a page of events",
     "workers/http/audit/events.py scanned_records_max": "records that are looked at for one page: it ends early and says where",

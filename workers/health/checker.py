@@ -111,7 +111,7 @@ class Checker:
                 continue
             job = before.get(check.name)
             if job is not None and job.is_for(instance, check):
-                job.known, job.address = instance.checks[check.name].status, instance.spec.address
+                job.learn(instance)
                 del before[check.name]
             else:
                 job = self._add(Job(stream, instance, check), job)

@@ -12,7 +12,7 @@ from domain.registry.instance import Instance
 from domain.registry.service import ObserveCheck
 from muster.wire.registry.check import Health, HttpCheck, TcpCheck, asks_the_same, timeout_seconds_max
 from workers.health.probe import ProbeResult
-from workers.health.streak import Streak, after
+from workers.health.streak import Flaps, Streak, after, fallen, hold_seconds_max
 
 OVERDUE_GRACE_SECONDS: Final = 1.0
 
@@ -32,7 +32,7 @@ class Job:
 
     `known` is the status in the log; `kept`: it may keep its connection; `postponed`: it missed its turn after a stop;
     `target` is who is asked, host and port; `quick`: its last run was; `heard_at` is the monotonic instant since when nothing
-    was found out.
+    was found out. `flaps` are its falls, with the newest one if it is `falling`: told, and not in the log yet.
     """
 
     __slots__ = (
@@ -41,8 +41,11 @@ class Job:
         "check",
         "due",
         "duration_seconds",
+        "falling",
+        "flaps",
         "gone",
         "heard_at",
+        "hold_seconds_max",
         "incarnation",
         "instance_id",
         "kept",
@@ -63,8 +66,9 @@ class Job:
         self.instance_id = instance.id
         self.incarnation = instance.incarnation
         self.check = check
-        self.address = instance.spec.address
-        self.known: Health = instance.checks[check.name].status
+        self.flaps, self.falling = Flaps(), False
+        self.known = _status(instance, check)
+        self.learn(instance)
         self.streak = Streak(self.known)
         self.target = intern(
             f"{check.host}:{check.port}" if isinstance(check, TcpCheck) else urlsplit(check.url).netloc
@@ -87,6 +91,16 @@ class Job:
         """Whether this job runs the check for this incarnation of the instance."""
         return self.incarnation == instance.incarnation and (self.check is check or self.check == check)
 
+    def learn(self, instance: Instance) -> None:
+        """Take over what the log says of the instance now."""
+        self.address = instance.spec.address
+        known = _status(instance, self.check)
+        if known != self.known:
+            self.known, self.falling = known, False
+        # Who is removed after so long an illness must not be removed because its recovery was held.
+        removed_after = instance.spec.deregister_after_seconds
+        self.hold_seconds_max = hold_seconds_max if removed_after is None else removed_after / 2
+
     def asks_as(self, before: "Job") -> bool:
         """Whether the job before asked the same of the same incarnation, with other settings."""
         return self.incarnation == before.incarnation and asks_the_same(self.check, before.check)
@@ -96,6 +110,7 @@ class Job:
         self.streak, self.text, self.at = before.streak, before.text, before.at
         self.duration_seconds, self.success = before.duration_seconds, before.success
         self.quick, self.heard_at = before.quick, before.heard_at
+        self.flaps, self.falling = before.flaps, before.falling
 
     def take(self, result: ProbeResult, duration_seconds: float) -> None:
         """Keep the output, and add the result to the streak. The result must say something about the instance."""
@@ -111,15 +126,25 @@ class Job:
         )
 
     def news(self) -> ObserveCheck | None:
-        """The status to be recorded; None when the log has it already, or when the newest result disagrees with it."""
+        """The status to be recorded; None when the log has it already, when the newest result disagrees with it, or while it is
+        the recovery of a check that flaps.
+        """
+        now, cause = time.monotonic(), self.text
         if self.streak.status == self.known or self.success != (self.streak.status == "healthy"):
             return None
+        if self.streak.status == "healthy" and self.flaps.holds(now):
+            return None
+        if self.streak.status == "unhealthy" and self.known == "healthy":
+            # It is told again at each result until the log has it, and counts once.
+            if not self.falling:
+                self.flaps, self.falling = fallen(self.flaps, now, self.hold_seconds_max), True
+            cause = self.flaps.told(cause)
         return ObserveCheck(
             instance=self.instance_id,
             incarnation=self.incarnation,
             check=self.check.name,
             status=self.streak.status,
-            cause=self.text,
+            cause=cause,
         )
 
     @property
@@ -134,3 +159,7 @@ class Job:
         if self.text is None:
             return None
         return CheckOutput(self.text, datetime.fromtimestamp(self.at, UTC), self.duration_seconds, self.success)
+
+
+def _status(instance: Instance, check: HttpCheck | TcpCheck) -> Health:
+    return instance.checks[check.name].status

@@ -76,6 +76,7 @@ OTHERS: Final = {
     "workers/health/streak.py hold_seconds_max": "for which the recovery of a check that flaps is held: it is told then, if it still stands",
     "workers/http/audit/asked.py events_max": "events of one answer: ask for the next page",
     "workers/http/audit/scan.py fetch_records_max": "records that are read at once for a page of events",
+    "workers/http/audit/events.py page_bytes_max": "of the events of one page, or of one instance's history, as the log has them: it ends with the event that reaches that",
     "workers/http/audit/events.py scanned_records_max": "records that are looked at for one page: it ends early and says where",
     "workers/http/commands.py batch_bytes_max": "of the body of `/v1/commands`: `TooLarge`",
     "workers/http/commands.py batch_commands_max": "commands of one request: `TooLarge`",

@@ -1,6 +1,7 @@
 """Answers and watches that nobody reads: they take little, hold nobody up, and are cut off."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import orjson
@@ -29,6 +30,25 @@ async def test_what_nobody_reads_takes_little_holds_nobody_up_and_is_cut_off(tmp
                 await until(controller, b"muster_http_connections 42.0")
                 await until(controller, b"muster_http_connections 2.0")
         assert "limit=unread_seconds_max" in controller.log
+
+
+@pytest.mark.parametrize("path", ["/v1/events?limit=1000", "/v1/events?newest=true&limit=1000", "/v1/history/big/i0"])
+async def test_pages_of_the_past_that_nobody_reads_take_little(tmp_path: Path, path: str) -> None:
+    """They are made for each who asks: of 1,000 events they had 4 MB, and a history has 64 events of 250 KB."""
+    async with attacked(tmp_path) as controller:
+        await controller.register("big", BIG, NOTE_BYTES)
+        notes = {f"n{number}": "x" * 4_000 for number in range(60)}
+        for port in range(1, 65):
+            spec = {"address": "10.0.0.7", "port": port, "metadata": {**notes, "port": str(port)}}
+            status, _ = await controller.ask("PUT", "/v1/services/big/instances/i0", spec)
+            assert status == 200
+        async with bystander(controller):
+            with controller.sockets(40, receive_bytes=4_096) as sockets:
+                for one in sockets:
+                    one.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path.encode())
+                for one in sockets:
+                    # The first bytes of the answer are there, and stay there.
+                    assert await asyncio.to_thread(one.recv, 13, socket.MSG_PEEK) == b"HTTP/1.1 200 "
 
 
 async def test_a_long_answer_is_whole(tmp_path: Path) -> None:

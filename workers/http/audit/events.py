@@ -17,7 +17,7 @@ from muster.wire.stream import service_stream
 from muster.wire.token import Positions, format_positions, format_token
 from workers.http.audit.asked import Asked, EventsQuery, asked
 from workers.http.audit.page import FoundEvents, MergedPage, newest, oldest
-from workers.http.audit.scan import Scan
+from workers.http.audit.scan import Scan, size_of
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import EventList, HistoryList
 from workers.http.reading import Reader
@@ -25,6 +25,7 @@ from workers.http.routing import Route
 from workers.views.views import Views
 
 scanned_records_max: Final = 20_000
+page_bytes_max: Final = 524_288
 _OURS: Final = frozenset(("type", "term", "time", "subject"))
 
 
@@ -40,7 +41,7 @@ class Past:
     mapper: CloudEventMapper
 
     async def history(self, request: Request) -> Reply:
-        """The newest events of the instance, also of one that has gone."""
+        """The newest events of the instance, also of one that has gone; as many as first have `page_bytes_max` together."""
         service, instance = request.name("service"), request.name("instance")
         gateway = self.reader.gateway
         partition = gateway.partition_of(service_stream(service))
@@ -50,14 +51,15 @@ class Past:
         runs = (archive.fetch(first - 1, count) for first, count in _runs(row.positions))
         wanted = set(row.positions)
         records = [record for run in await asyncio.gather(*runs) for record in run if record[0] in wanted]
-        items = [self._item(partition, position, found) for position, found in records if found is not None]
+        found = _newest([(position, document) for position, document in records if document is not None])
+        items = [self._item(partition, position, document) for position, document in found]
         token, age, headers = self.reader.marks((partition,))
         return Reply(
             orjson.dumps({"items": items, "count": row.events, "token": token, "age_seconds": age}), 200, headers
         )
 
     async def events(self, request: Request) -> Reply:
-        """Events in order, the newest last: up to `limit`, of at most `scanned_records_max` records looked at."""
+        """Events in order, the newest last: up to `limit` or `page_bytes_max`, of at most `scanned_records_max` looked at."""
         query = request.asked(EventsQuery)
         self.reader.ready()
         gateway = self.reader.gateway
@@ -85,6 +87,8 @@ class Past:
             limit=query.limit,
             # A filter that nothing matches would read the whole log in one request.
             records_max=scanned_records_max // of,
+            # The answer is made whole, and each client that does not read it would hold one.
+            bytes_max=page_bytes_max // of,
         )
         # Only as far as the views have come: by their terms it is known which records are history.
         end = views.cursors[partition].position
@@ -147,6 +151,15 @@ class Past:
             return document["data"]
         event = self.mapper.recorded(partition, position, document).event
         return to_plain(event)
+
+
+def _newest(records: Sequence[tuple[int, Document]]) -> Sequence[tuple[int, Document]]:
+    size = 0
+    for left, (_, document) in reversed(tuple(enumerate(records))):
+        size += size_of(document)
+        if size >= page_bytes_max:
+            return records[left:]
+    return records
 
 
 def is_history(views: Views, partition: int, position: int, document: Document) -> bool:

@@ -1,9 +1,11 @@
 """Reading a partition for a page of events: forwards or backwards, between times, up to a bound."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+import orjson
 
 from infra.log.port import Archive, Document
 from workers.http.audit.page import FoundEvents, Place
@@ -20,7 +22,8 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 class Scan:
     """One partition of the log. `is_history` judges a record by its position: rivals' records are none.
 
-    `wants` says whether an event is one of those asked for. `limit` of them are enough, and `records_max` are read at most.
+    `wants` says whether an event is one of those asked for. `limit` of them are enough, or those that first have `bytes_max`
+    together, as JSON; `records_max` are read at most.
     """
 
     partition: int
@@ -29,13 +32,14 @@ class Scan:
     wants: Callable[[int, Document, datetime], bool]
     limit: int
     records_max: int
+    bytes_max: int
 
     async def forwards(self, after: int, end: int) -> FoundEvents:
         """The oldest behind position `after`, up to `end`."""
         events: list[tuple[Place, Document]] = []
-        position, last = after, _EARLIEST
+        position, last, size = after, _EARLIEST, 0
         stop = min(end, after + self.records_max)
-        while position < stop and len(events) < self.limit:
+        while position < stop and not self._full(events, size):
             found = await self.archive.fetch(position, min(fetch_records_max, stop - position))
             if not found:
                 break
@@ -45,7 +49,8 @@ class Scan:
                     last = _time(document)
                     if self.wants(position, document, last):
                         events.append(((last, self.partition, position), document))
-                        if len(events) == self.limit:
+                        size += size_of(document)
+                        if self._full(events, size):
                             break
         edge = (last, self.partition, position) if position < end else None
         return FoundEvents(self.partition, events, position, edge)
@@ -53,11 +58,11 @@ class Scan:
     async def backwards(self, after: int, end: int) -> FoundEvents:
         """The newest up to position `end`, behind `after`."""
         events: list[tuple[Place, Document]] = []
-        position, last = end + 1, _LATEST
+        position, last, size = end + 1, _LATEST, 0
         stop = max(after, end - self.records_max)
         # Few at first: most who ask for the newest are answered by the end of the log.
         step = fetch_records_first
-        while position > stop + 1 and len(events) < self.limit:
+        while position > stop + 1 and not self._full(events, size):
             first = max(stop, position - 1 - step)
             found = await self.archive.fetch(first, position - 1 - first)
             for at, document in reversed(found):
@@ -66,12 +71,16 @@ class Scan:
                 last = _time(document)
                 if self.wants(at, document, last):
                     events.append(((last, self.partition, at), document))
-                    if len(events) == self.limit:
+                    size += size_of(document)
+                    if self._full(events, size):
                         first = at - 1
                         break
             position, step = first + 1, fetch_records_max
         edge = (last, self.partition, position) if position > after + 1 else None
         return FoundEvents(self.partition, events[::-1], position, edge)
+
+    def _full(self, events: Sequence[object], size: int) -> bool:
+        return len(events) >= self.limit or size >= self.bytes_max
 
     async def between(self, since: datetime | None, until: datetime | None, after: int, end: int) -> tuple[int, int]:
         """(after, end) of the smallest stretch within these that surely holds all events of these times."""
@@ -106,3 +115,8 @@ class Scan:
 
 def _time(document: Document) -> datetime:
     return datetime.fromisoformat(document["time"])
+
+
+def size_of(document: Document) -> int:
+    """Its bytes as JSON: about what it adds to an answer."""
+    return len(orjson.dumps(document))

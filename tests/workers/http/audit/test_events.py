@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from infra.log.chain import TERM_STARTED
 from infra.log.port import Term
 from tests.workers.http.conftest import INSTANCE, Api, controller
+from workers.http.audit import events
 from workers.http.audit.events import is_history
 from workers.http.model import EventList, HistoryList
 from workers.views.terms import Terms
@@ -34,6 +37,20 @@ async def test_the_history_keeps_the_newest_events(api: Api) -> None:
     told = HistoryList.model_validate((await api.get("/v1/history/orders/a")).body)
     assert told.count == 70
     assert [item.data["port"] for item in told.items] == list(range(7, 71))
+
+
+async def test_a_history_of_huge_events_has_the_newest_that_make_it_long_enough(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for port in range(1, 8):
+        await api.register(port=port)
+    monkeypatch.setattr(events, "page_bytes_max", 1_100)
+    told = HistoryList.model_validate((await api.get("/v1/history/orders/a")).body)
+    assert told.count == 7
+    assert [item.data["port"] for item in told.items] in ([6, 7], [5, 6, 7])
+    monkeypatch.setattr(events, "page_bytes_max", 1)
+    told = HistoryList.model_validate((await api.get("/v1/history/orders/a")).body)
+    assert [item.data["port"] for item in told.items] == [7]
 
 
 async def test_an_instance_that_never_was_has_no_history(api: Api) -> None:

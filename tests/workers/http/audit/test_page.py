@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,8 @@ def at_second(seconds: int) -> datetime:
 
 def scan(number: int, archive: MemoryArchive, limit: int = 1_000, records_max: int = 1_000, **more: Any) -> Scan:
     wants: Callable[..., bool] = more.get("wants", lambda position, document, at: True)
-    return Scan(number, archive, lambda position, document: True, wants, limit, records_max)
+    bytes_max: int = more.get("bytes_max", 1 << 20)
+    return Scan(number, archive, lambda position, document: True, wants, limit, records_max, bytes_max)
 
 
 LOGS = st.lists(
@@ -62,15 +64,16 @@ def every(logs: list[list[int | None]], wanted: Callable[[int], bool]) -> list[t
     )
 
 
-def paged(logs: list[list[int | None]], limit: int, records_max: int, odd: bool, *, backwards: bool) -> list[Any]:
+def paged(
+    logs: list[list[int | None]], limit: int, records_max: int, bytes_max: int, odd: bool, *, backwards: bool
+) -> list[Any]:
     """All pages of the logs, put together."""
 
     async def page(places: dict[int, int]) -> tuple[MergedPage, list[FoundEvents]]:
         parts = []
         for number, log in enumerate(logs):
-            here = scan(
-                number, MemoryArchive(log), limit, records_max, wants=lambda at, _document, _at: not odd or at % 2
-            )
+            wants: Callable[..., bool] = lambda at, _document, _at: not odd or at % 2  # noqa: E731
+            here = scan(number, MemoryArchive(log), limit, records_max, wants=wants, bytes_max=bytes_max)
             if backwards:
                 parts.append(await here.backwards(-1, places[number] - 1))
             else:
@@ -89,11 +92,11 @@ def paged(logs: list[list[int | None]], limit: int, records_max: int, odd: bool,
     return found
 
 
-@given(LOGS, st.integers(1, 6), st.integers(1, 9), st.booleans(), st.booleans())
+@given(LOGS, st.integers(1, 6), st.integers(1, 9), st.sampled_from((1, 90, 1_000)), st.booleans(), st.booleans())
 def test_pages_are_the_whole_once_and_in_order(
-    logs: list[list[int | None]], limit: int, records_max: int, odd: bool, backwards: bool
+    logs: list[list[int | None]], limit: int, records_max: int, bytes_max: int, odd: bool, backwards: bool
 ):
-    found = paged(logs, limit, records_max, odd, backwards=backwards)
+    found = paged(logs, limit, records_max, bytes_max, odd, backwards=backwards)
     assert found == every(logs, lambda at: not odd or at % 2 == 1)
 
 
@@ -119,3 +122,12 @@ async def test_the_newest_are_read_from_the_end():
     found = await scan(0, archive, limit=10, records_max=20_000).backwards(-1, 199_999)
     assert [place[2] for place, _ in found.events] == list(range(199_990, 200_000))
     assert archive.fetched <= 200
+
+
+async def test_a_page_ends_with_the_event_that_makes_it_long_enough():
+    archive = MemoryArchive(list(range(100)))
+    size = len(orjson.dumps({"time": at_second(0).isoformat()}))
+    forwards = await scan(0, archive, bytes_max=3 * size).forwards(-1, 99)
+    assert ([place[2] for place, _ in forwards.events], forwards.reached) == ([0, 1, 2], 2)
+    backwards = await scan(0, archive, bytes_max=3 * size - 1).backwards(-1, 99)
+    assert ([place[2] for place, _ in backwards.events], backwards.reached) == ([97, 98, 99], 97)

@@ -19,6 +19,7 @@ _COMMANDS_OF: Final = {
     "muster.cli.shards.data": ("put", "get", "delete", "scan"),
     "muster.cli.shards.node": ("node", "nodes", "limits"),
     "muster.cli.shards.migration": ("move", "migrations", "migration"),
+    "muster.cli.groups.group": ("group", "groups"),
     "muster.cli.sagas": ("saga", "sagas"),
 }
 _MODULE_OF: Final = {command: module for module, commands in _COMMANDS_OF.items() for command in commands}

@@ -52,6 +52,7 @@ from muster.wire.registry.check import Health
 from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
 
 if TYPE_CHECKING:
+    from muster.client.groups import GroupControl
     from muster.client.sagas import SagaControl
     from muster.client.shards import ShardControl
 
@@ -65,7 +66,7 @@ class Client:
 
     `actor` is recorded with every write. `timeout_seconds` limits each call with all its retries. Raises the refusals
     of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` is for
-    keyspaces, data nodes and migrations, `sagas` for sagas of all kinds.
+    keyspaces, data nodes and migrations, `groups` for failover groups, `sagas` for sagas of all kinds.
     """
 
     def __init__(
@@ -85,6 +86,13 @@ class Client:
         from muster.client.shards import ShardControl  # here: its types cost a tenth of a start, and few use them
 
         return ShardControl(self._transport)
+
+    @cached_property
+    def groups(self) -> "GroupControl":
+        """Failover groups."""
+        from muster.client.groups import GroupControl
+
+        return GroupControl(self._transport)
 
     @cached_property
     def sagas(self) -> "SagaControl":

@@ -1,0 +1,113 @@
+"""Failover groups for operators, as `Client.groups`: who leads them, and what is to become of them.
+
+    async with Client(actor="ops") as client:
+        await client.groups.create("db", {"db1": 1, "db2": 10}, lease_seconds=2.0)
+        await client.groups.failover("db", to="db2", reason="db1's host is replaced")
+        print((await client.groups.one("db")).primary)
+
+Whoever runs a member uses `muster.Membership`; whoever calls the primary, `muster.Group`.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from muster.client.rows import RowsChanged, changes_of, page_of, row_of
+from muster.client.transport import Consistency, Transport, path_of
+from muster.client.writing import write
+from muster.wire.groups.answers import GROUPS, GroupState
+from muster.wire.read_model import Page
+from muster.wire.registry.answers import WRITTEN, Written
+from muster.wire.stream import FAILOVER, group_stream, saga_stream
+
+
+class GroupControl:
+    """Reads failover groups and arranges them. Raises the refusals of `muster.wire.error`, as `Client`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def all(self, *, consistency: Consistency = "session") -> Page[GroupState]:
+        """All groups, by name."""
+        return await page_of(self._transport, GROUPS, {}, consistency)
+
+    async def one(self, group: str, *, consistency: Consistency = "session") -> GroupState:
+        """One group. Raises GroupNotFound."""
+        return await row_of(self._transport, GROUPS, (group,), consistency)
+
+    async def watch(self, group: str, *, reconnect_seconds_max: float = 5.0) -> AsyncGenerator[GroupState | None, None]:
+        """The group as it is, then as often as it changes; None: it is not there, or not any more."""
+        changes: AsyncGenerator[RowsChanged[GroupState], None]
+        first = True
+        async with aclosing(changes_of(self._transport, GROUPS, {}, reconnect_seconds_max)) as changes:
+            async for changed in changes:
+                found = next((row for row in changed.changed if row.group == group), None)
+                if found is not None or group in changed.gone or first:
+                    yield found
+                first = False
+
+    async def create(
+        self,
+        group: str,
+        members: Mapping[str, int],
+        *,
+        reason: str | None = None,
+        command_id: str | None = None,
+        **settings: Any,
+    ) -> Written:
+        """Have the group, with these members and their priorities; `settings` as in `GroupState`, from `threshold` on."""
+        named = [{"member": member, "priority": priority} for member, priority in members.items()]
+        body = {"members": named, **settings}
+        return await self._write("PUT", (group,), body, reason, command_id)
+
+    async def set(self, group: str, *, reason: str | None = None, **settings: Any) -> Written:
+        """Change what is given of the group's settings."""
+        return await self._write("PUT", (group, "settings"), settings, reason)
+
+    async def delete(self, group: str, *, force: bool = False, reason: str | None = None) -> Written:
+        """Have the group no more. Raises VerbNotAllowed while members run, unless `force`."""
+        return await self._write("DELETE", (group,), {"force": force}, reason)
+
+    async def pause(self, group: str, *, reason: str | None = None) -> Written:
+        """Let failovers begin only when somebody asks for them."""
+        return await self._write("PUT", (group, "pause"), {}, reason)
+
+    async def resume(self, group: str, *, reason: str | None = None) -> Written:
+        """Let failovers begin by themselves again."""
+        return await self._write("DELETE", (group, "pause"), {}, reason)
+
+    async def add(self, group: str, member: str, *, priority: int = 1, reason: str | None = None) -> Written:
+        """Have a member, or give it another priority."""
+        return await self._write("PUT", (group, "members", member), {"priority": priority}, reason)
+
+    async def remove(self, group: str, member: str, *, reason: str | None = None) -> Written:
+        """Have the member no more. Raises VerbNotAllowed of the primary."""
+        return await self._write("DELETE", (group, "members", member), {}, reason)
+
+    async def failover(
+        self,
+        group: str,
+        *,
+        to: str | None = None,
+        accept_data_loss: bool = False,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> "Written":
+        """Let another member lead: `to`, or whoever comes first. The saga is `Written.incarnation`, as `failover_id` says.
+
+        Raises GroupNotFound, MemberNotFound, NoHealthyStandby (a reason per member), DataLossRefused (who lacks what), or
+        VerbNotAllowed (another failover is under way).
+        """
+        body = {"to": to, "accept_data_loss": accept_data_loss}
+        return await self._write("POST", (group, "failover"), body, reason, command_id)
+
+    async def _write(
+        self, method: str, parts: tuple[str, ...], body: object, reason: str | None, command_id: str | None = None
+    ) -> Written:
+        path = path_of("groups", *parts)
+        return await write(self._transport, WRITTEN, method, path, body, reason=reason, command_id=command_id)
+
+
+def failover_id(group: str, number: int) -> str:
+    """The saga of the group's failover with this number."""
+    return saga_stream(group_stream(group), FAILOVER, number)

@@ -30,6 +30,7 @@ CLIENTS: Final = {
 """What lies beyond the limits of clients, which `muster up --limit` sets."""
 
 OTHERS: Final = {
+    "domain/groups/commands.py members_max": "members of a failover group: `InvalidCommand`, or `TooLarge` when one is added",
     "domain/registry/admission.py header_bytes_max": "of the headers of a check: the registration is refused",
     "domain/registry/admission.py headers_max": "headers of a check: the registration is refused",
     "domain/registry/versions.py names_kept_max": "names of a service that are gone and still known with their marks: the oldest are forgotten",
@@ -57,6 +58,7 @@ OTHERS: Final = {
     "workers/audit/verify_snapshots.py differences_max": "of a snapshot from the log that `muster verify` tells: the others are left out",
     "muster/agent/reports.py error_chars_max": "of the error in a data node's report: the rest is left out",
     "muster/agent/reports.py reports_max": "reports of a data node in one request: the others follow",
+    "muster/cli/groups/group.py wait_seconds_max": "that `muster group failover --wait` waits: `FailoverTimeout`; the failover goes on",
     "muster/client/past.py followed_events_max": "events that the client asks for at once while it follows: the others next",
     "muster/wire/controllers.py controllers_max": "addresses of controllers that a client is given: `InvalidCommand`",
     "muster/wire/shards/key.py key_bytes_max": "of a key: `InvalidShardKey`",

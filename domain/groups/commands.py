@@ -1,6 +1,6 @@
 """What operators ask of a failover group, and what the steps of a failover do to it. Rules: `domain.groups.group`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,7 @@ from muster.wire.command import Command, Flag
 from muster.wire.stream import Name
 from muster.wire.value import value
 
-members_max = 100
+members_max: Final = 100
 
 
 @value

@@ -21,10 +21,10 @@ from muster.agent.membership import Membership
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
+from muster.client.control.shards import ShardControl
 from muster.client.controllers.known import backoff_seconds
 from muster.client.event_stream import follow
 from muster.client.rows import Keyed
-from muster.client.shards import ShardControl
 from muster.client.transport import Transport, path_of
 from muster.wire import DEFAULT_URL
 from muster.wire.error import Refused, Transient

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
+from muster.client.control.shards import ShardControl
 from muster.client.controllers.known import backoff_seconds
-from muster.client.shards import ShardControl
 from muster.wire.error import Refused, Transient
 from muster.wire.shards.answers import Shard
 from muster.wire.shards.driver import Location, ShardDriver, ShardId, ShardLimits

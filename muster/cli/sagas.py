@@ -10,7 +10,7 @@ from muster.cli.outcome import show
 from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.shards.story import overview_of_sagas, story
 from muster.cli.table import console
-from muster.client.sagas import VERBS, SagaState, SagaVerb, parts_of
+from muster.client.control.sagas import VERBS, SagaState, SagaVerb, parts_of
 from muster.wire.error import MusterError
 from muster.wire.registry.answers import Written
 

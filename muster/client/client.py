@@ -52,9 +52,9 @@ from muster.wire.registry.check import Health
 from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
 
 if TYPE_CHECKING:
-    from muster.client.groups import GroupControl
-    from muster.client.sagas import SagaControl
-    from muster.client.shards import ShardControl
+    from muster.client.control.groups import GroupControl
+    from muster.client.control.sagas import SagaControl
+    from muster.client.control.shards import ShardControl
 
 
 class Client:
@@ -83,21 +83,22 @@ class Client:
     @cached_property
     def shards(self) -> "ShardControl":
         """Keyspaces, data nodes and migrations."""
-        from muster.client.shards import ShardControl  # here: its types cost a tenth of a start, and few use them
+        # Here, as below: its types cost a tenth of a start, and few use them.
+        from muster.client.control.shards import ShardControl
 
         return ShardControl(self._transport)
 
     @cached_property
     def groups(self) -> "GroupControl":
         """Failover groups."""
-        from muster.client.groups import GroupControl
+        from muster.client.control.groups import GroupControl
 
         return GroupControl(self._transport)
 
     @cached_property
     def sagas(self) -> "SagaControl":
         """Sagas of all kinds."""
-        from muster.client.sagas import SagaControl
+        from muster.client.control.sagas import SagaControl
 
         return SagaControl(self._transport)
 
@@ -140,13 +141,12 @@ class Client:
         **fields: Unpack[SpecFields],
     ) -> Written:
         """Register the instance, or change its registration; with the same fields again, its lease is renewed."""
-        spec = spec_of(address, port, fields)
         # Who changes what a registration of this client holds is no successor to it.
         held = self._held.get((service, instance))
         return await self.register_spec(
             service,
             instance,
-            spec,
+            spec_of(address, port, fields),
             reason=reason,
             expected_version=expected_version,
             command_id=command_id,
@@ -265,10 +265,8 @@ class Client:
         return await self._mark("DELETE", (service, instance, "drain"), reason, command_id)
 
     async def commands(self, envelopes: Sequence[Envelope | PublishedCommand]) -> list[Outcome]:
-        """Run commands in batches of 1,000. Returns their outcomes in the same order, refusals among them.
-
-        Commands that no writer has answered are sent again with the same ids, as long as the time allows; then their
-        outcome is `unknown`. See `Outcome.written`.
+        """Run commands in batches of 1,000. Returns their outcomes in the same order, refusals among them. Those that no writer
+        has answered are sent again with the same ids, as long as the time allows; then their outcome is `unknown`.
         """
         return await run_commands(self._transport, envelopes)
 
@@ -337,8 +335,7 @@ class Client:
 
     async def status(self) -> dict[str, Any]:
         """What the controller reports about itself: role, log, partitions with term, positions and lags."""
-        body: dict[str, Any] = orjson.loads(await self._transport.read(path_of("status"), {}, "eventual"))
-        return body
+        return dict(orjson.loads(await self._transport.read(path_of("status"), {}, "eventual")))
 
     def watch(
         self, service: str | None = None, *, reconnect_seconds_max: float = math.inf
@@ -353,12 +350,7 @@ class Client:
 
     @asynccontextmanager
     async def registered(
-        self,
-        service: str,
-        instance: str,
-        address: str,
-        port: int,
-        **fields: Unpack[SpecFields],
+        self, service: str, instance: str, address: str, port: int, **fields: Unpack[SpecFields]
     ) -> AsyncIterator[Registration]:
         """Stay registered for the length of the block: heartbeats at a third of the lease (30 s unless given otherwise),
         deregistered at the end.
@@ -391,12 +383,12 @@ class Client:
         query: Mapping[str, object] | None = None,
     ) -> Written:
         service, *rest = parts
-        asked = f"?{urlencode(query)}" if query else ""
+        path = path_of("services", service, "instances", *rest) + (f"?{urlencode(query)}" if query else "")
         return await write(
             self._transport,
             WRITTEN,
             method,
-            path_of("services", service, "instances", *rest) + asked,
+            path,
             body,
             reason=reason,
             expected_version=expected_version,

@@ -42,7 +42,7 @@ MANY_PARAMETERS: Final[frozenset[str]] = frozenset(
         "infra/kafka/log.py __init__",
         "infra/log/recorder.py __init__",
         "muster/agent/agent.py __init__",
-        "muster/client/shards.py move",
+        "muster/client/control/shards.py move",
     }
 )
 """What takes more than 8 parameters: calls whose options are keywords, and constructors that are given their limits."""
@@ -51,7 +51,7 @@ CUT_AT_SLASHES: Final[frozenset[str]] = frozenset(
     {
         "infra/kafka/snapshots.py",
         "infra/local/jars.py",
-        "muster/client/shards.py",
+        "muster/client/control/shards.py",
         "workers/http/routing.py",
     }
 )

@@ -1,10 +1,9 @@
 """The commands about failover groups: groups, and group create|set|delete|show|watch|history|failover|pause|resume|add|leave."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import aclosing
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -12,7 +11,7 @@ from muster.cli.groups.story import GROUPS as TABLE
 from muster.cli.groups.story import MEMBERS, about, line, sentence
 from muster.cli.listing import listing
 from muster.cli.outcome import REFUSED, say, show
-from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.remote import F, Remote, reason_option, remote, tell
 from muster.cli.table import show_rows
 from muster.cli.text import instant
 from muster.wire.error import FailoverTimeout
@@ -21,9 +20,10 @@ from muster.wire.stream import group_stream
 
 if TYPE_CHECKING:
     from muster.client.client import Client
+    from muster.client.control.groups import GroupSettings
+    from muster.wire.registry.answers import Written
     from muster.wire.sagas import Saga
 
-F = TypeVar("F", bound=Callable[..., Any])
 wait_seconds_max: Final = 120.0
 
 groups: Final = listing(GROUPS, "List the failover groups.", TABLE)
@@ -35,6 +35,7 @@ def group() -> None:
 
 
 def _members(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
+    # Without a priority a member has that of all others, so that none is preferred by accident.
     found: dict[str, int] = {}
     for text in texts:
         name, _, priority = text.partition(":")
@@ -63,13 +64,15 @@ def _settings(command: F) -> F:
         click.option("--hold-down-seconds", type=float, help="Pause between failovers on suspicion.  [default: 30]"),
         click.option("--service", help="Where members are registered as instances, whose checks count."),
     )
+    # Reversed, because each one stands before those that were there: the help has them in the order of this list.
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
+def _given(settings: Mapping[str, object]) -> "GroupSettings":
+    # The options are named like the settings, and click has judged their types.
+    return cast("GroupSettings", {name: value for name, value in settings.items() if value is not None})
 
 
 @group.command()
@@ -78,14 +81,10 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 @_settings
 @reason_option
 @remote
-def create(remote: Remote, group: str, members: dict[str, int], reason: str | None, **settings: Any) -> None:
+def create(remote: Remote, group: str, members: dict[str, int], reason: str | None, **settings: object) -> None:
     """Have failover group GROUP. Of the members that can lead, the highest priority does."""
-    work = partial(_create, group=group, members=members, reason=reason, settings=_given(settings))
-    tell(remote, f"create {group}", work)
-
-
-async def _create(client: "Client", group: str, members: dict[str, int], reason: str | None, settings: Any) -> Any:
-    return await client.groups.create(group, members, reason=reason, **settings)
+    given = _given(settings)
+    tell(remote, f"create {group}", lambda client: client.groups.create(group, members, reason=reason, **given))
 
 
 @group.command("set")
@@ -93,9 +92,10 @@ async def _create(client: "Client", group: str, members: dict[str, int], reason:
 @_settings
 @reason_option
 @remote
-def set_(remote: Remote, group: str, reason: str | None, **settings: Any) -> None:
+def set_(remote: Remote, group: str, reason: str | None, **settings: object) -> None:
     """Change how GROUP fails over: what is given, and nothing else."""
     given = _given(settings)
+    # The server would answer `unchanged`, and whoever mistyped an option would think that it was taken.
     if not given:
         raise click.UsageError("nothing is to be changed: give an option, like --lease-seconds 4")
     tell(remote, f"set {group}", lambda client: client.groups.set(group, reason=reason, **given))
@@ -150,6 +150,7 @@ def watch(remote: Remote, group: str) -> None:
 @remote
 def history(remote: Remote, group: str, limit: int) -> None:
     """Tell the history of GROUP: who led, how that ended, who was passed over, and why."""
+    # The newest, since the oldest of a long history are rarely what somebody looks for; the newest stands last.
     page = remote.call(lambda client: client.newest_events(stream=group_stream(group), limit=limit))
     if remote.json:
         show(page)
@@ -170,7 +171,7 @@ def failover(
 ) -> None:
     """Let another member lead GROUP: the primary stops, and nobody leads before it has."""
 
-    async def work(client: "Client") -> "tuple[Any, Saga | None]":
+    async def work(client: "Client") -> "tuple[Written, Saga | None]":
         written = await client.groups.failover(group, to=to, accept_data_loss=accept_data_loss, reason=reason)
         # Without a number of its own nothing was begun: the member leads already.
         if not wait or written.status != "accepted":
@@ -190,10 +191,10 @@ def failover(
 
 async def _over(client: "Client", group: str, number: int | None) -> "Saga":
     """The failover once it is over. Raises FailoverTimeout."""
-    import asyncio
+    import asyncio  # here, as below: `--help` needs none of them
     import time
 
-    from muster.client.groups import failover_id
+    from muster.client.control.groups import failover_id
 
     until = time.monotonic() + wait_seconds_max
     while True:

@@ -1,10 +1,11 @@
 """A failover group for people: one line, one picture, and its history as sentences. Pure, but for the ages."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from muster.cli.table import TableColumn, coloured, columns
 from muster.cli.text import age, instant, short_type
+from muster.client.rows import Row as Data
 from muster.wire.groups.answers import GroupState, MemberState
 from muster.wire.registry.answers import Event
 
@@ -61,6 +62,7 @@ def about(row: GroupState) -> list[str]:
     """What there is to say of the group beside its members."""
     leads = f"{row.primary} leads with epoch {row.epoch}" if row.primary else f"nobody leads, after epoch {row.epoch}"
     since = f" since {instant(row.since)}" if row.since else ""
+    # What decides the next failover, in one line: it is read when something goes wrong.
     rules = [
         f"failed after {row.threshold} missed heartbeats of {row.heartbeat_seconds:g} s",
         f"lease {row.lease_seconds:g} s",
@@ -86,11 +88,13 @@ def about(row: GroupState) -> list[str]:
 def sentence(event: Event) -> str:
     """What has happened, as one would tell it."""
     told = _TOLD.get(short_type(event.type))
+    # Without the controllers' own name: the story is about members, and whoever else has done something stands out.
     by = f" (by {event.actor}{f': {event.reason}' if event.reason else ''})" if event.actor != "muster" else ""
     return f"{told(event.data) if told is not None else short_type(event.type)}{by}"
 
 
-def _promoted(data: Mapping[str, Any]) -> str:
+# Facts of the events by their names on the wire: a newer controller's event that is not known here is told by its type.
+def _promoted(data: Data) -> str:
     over = "; ".join(f"{other['member']}: {other['why']}" for other in data["passed_over"])
     after = f" after {data['was']} ({data['ended'] or 'not proven to have ended'})" if data["was"] else ""
     lossy = ", though acknowledged writes may be missing there" if data["lossy"] else ""
@@ -99,12 +103,12 @@ def _promoted(data: Mapping[str, Any]) -> str:
     )
 
 
-def _started(data: Mapping[str, Any]) -> str:
+def _started(data: Data) -> str:
     wanted = f", to {data['to']}" if data["to"] else ""
     return f"a failover begins{wanted} ({data['cause']}): {data['evidence']}"
 
 
-def _ended(data: Mapping[str, Any]) -> str:
+def _ended(data: Data) -> str:
     detail = f": {data['detail']}" if data["detail"] else ""
     return f"the failover is {'over' if data['outcome'] == 'completed' else data['outcome']}{detail}"
 
@@ -112,12 +116,12 @@ def _ended(data: Mapping[str, Any]) -> str:
 _HOW: Final = {"said": "it said so", "seen": "its end was seen", "lease": "its lease is over", "hook": "it was fenced"}
 
 
-def _over(data: Mapping[str, Any]) -> str:
+def _over(data: Data) -> str:
     detail = f": {data['detail']}" if data["detail"] else ""
     return f"{data['member']} leads no more, {_HOW[data['how']]}{detail}"
 
 
-_TOLD: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+_TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "group.created": lambda data: f"the group is there, with a lease of {data['settings']['lease_seconds']:g} s",
     "group.settings_changed": lambda data: (
         "other rules hold: " + ", ".join(f"{k} {v}" for k, v in data["settings"].items())

@@ -16,8 +16,8 @@ from muster.cli.remote import Remote, reason_option, remote
 from muster.cli.sagas import verb_command
 from muster.cli.shards.story import line, overview, story
 from muster.cli.table import console
-from muster.client.sagas import SagaState, SagaVerb
-from muster.client.shards import parts_of
+from muster.client.control.sagas import SagaState, SagaVerb
+from muster.client.control.shards import parts_of
 from muster.wire.error import MusterError
 from muster.wire.shards.answers import Migration
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from muster.client.client import Client
-    from muster.client.shards import NodeMark
+    from muster.client.control.shards import NodeMark
 
 
 def _state(node: Node) -> "Text":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muster import Client, Keyspace
-from muster.client.shards import parts_of
+from muster.client.control.shards import parts_of
 from muster.wire.error import (
     InvalidCommand,
     KeyspaceNotFound,

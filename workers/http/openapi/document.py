@@ -58,16 +58,27 @@ def document(routes: Sequence[Route]) -> Schema:
     """The document of these routes."""
     documented = [route for route in routes if route.documented]
     paths: dict[str, Schema] = {}
+    schemas = _schemas(documented)
     for route in documented:
         made = older.operation(route) if route.description is not None else _operation(route)
         made["responses"]["default"] = _response("ProblemShape", "A problem", "application/problem+json")
+        schemas |= _parts_of_body(made)
         paths.setdefault(route.path, {})[route.method.lower()] = made
     return {
         "openapi": "3.1.0",
         "info": {"title": "muster", "version": "1"},
         "paths": paths,
-        "components": {"schemas": dict(sorted(_schemas(documented).items()))},
+        "components": {"schemas": dict(sorted(schemas.items()))},
     }
+
+
+def _parts_of_body(operation: Schema) -> Schema:
+    """Takes the schemas of a body's parts out of it: references lead to the document's components, and to nowhere else."""
+    content = operation.get("requestBody", {"content": {}})["content"]
+    parts: Schema = {}
+    for body in content.values():
+        parts |= body["schema"].pop("$defs", {})
+    return parts
 
 
 def _schemas(routes: Sequence[Route]) -> Schema:

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
+from muster.client.control.sagas import SagaState, SagaVerb
 from muster.client.rows import changes_of, page_of, query_of, row_of
-from muster.client.sagas import SagaState, SagaVerb
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
 from muster.wire.error import InvalidCommand

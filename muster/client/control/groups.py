@@ -10,7 +10,9 @@ Whoever runs a member uses `muster.Membership`; whoever calls the primary, `must
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Literal, TypedDict
+
+from typing_extensions import Unpack
 
 from muster.client.rows import RowsChanged, changes_of, page_of, row_of
 from muster.client.transport import Consistency, Transport, path_of
@@ -19,6 +21,20 @@ from muster.wire.groups.answers import GROUPS, GroupState
 from muster.wire.read_model import Page
 from muster.wire.registry.answers import WRITTEN, Written
 from muster.wire.stream import FAILOVER, group_stream, saga_stream
+
+
+class GroupSettings(TypedDict, total=False):
+    """How a group fails over; see `GroupState`."""
+
+    threshold: int
+    heartbeat_seconds: float
+    lease_seconds: float
+    fencing: Literal["lease", "unfenced"]
+    max_lag: int
+    synchronous: bool
+    preempt: bool
+    hold_down_seconds: float
+    service: str
 
 
 class GroupControl:
@@ -38,6 +54,7 @@ class GroupControl:
     async def watch(self, group: str, *, reconnect_seconds_max: float = 5.0) -> AsyncGenerator[GroupState | None, None]:
         """The group as it is, then as often as it changes; None: it is not there, or not any more."""
         changes: AsyncGenerator[RowsChanged[GroupState], None]
+        # The group's own absence is an answer too, but only the first picture tells of it.
         first = True
         async with aclosing(changes_of(self._transport, GROUPS, {}, reconnect_seconds_max)) as changes:
             async for changed in changes:
@@ -53,14 +70,14 @@ class GroupControl:
         *,
         reason: str | None = None,
         command_id: str | None = None,
-        **settings: Any,
+        **settings: Unpack[GroupSettings],
     ) -> Written:
-        """Have the group, with these members and their priorities; `settings` as in `GroupState`, from `threshold` on."""
+        """Have the group, with these members and their priorities. Raises VersionConflict: it is there, with other settings."""
         named = [{"member": member, "priority": priority} for member, priority in members.items()]
         body = {"members": named, **settings}
         return await self._write("PUT", (group,), body, reason, command_id)
 
-    async def set(self, group: str, *, reason: str | None = None, **settings: Any) -> Written:
+    async def set(self, group: str, *, reason: str | None = None, **settings: Unpack[GroupSettings]) -> Written:
         """Change what is given of the group's settings."""
         return await self._write("PUT", (group, "settings"), settings, reason)
 
@@ -98,6 +115,7 @@ class GroupControl:
         Raises GroupNotFound, MemberNotFound, NoHealthyStandby (a reason per member), DataLossRefused (who lacks what), or
         VerbNotAllowed (another failover is under way).
         """
+        # Always both: with the same command id a repeat has to ask for the same.
         body = {"to": to, "accept_data_loss": accept_data_loss}
         return await self._write("POST", (group, "failover"), body, reason, command_id)
 

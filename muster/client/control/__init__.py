@@ -1,0 +1,1 @@
+"""What operators do through a client: keyspaces and data nodes, sagas, failover groups."""

@@ -49,7 +49,7 @@ def shown(name: str, group: FailoverGroup) -> answers.GroupState:
     return answers.GroupState(
         group=name,
         primary=own.holder,
-        address=None if primary is None else primary.address,
+        address=None if primary is None else group.address,
         epoch=own.epoch,
         serving=group.serving,
         fenced=own.fenced and primary is not None,

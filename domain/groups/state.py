@@ -91,8 +91,8 @@ class GroupRules:
 
 @value
 class FailoverGroup:
-    """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, `lease_seconds` the lease
-    that it was given; `serving`: its promote hook is done; `since`: since when it is the primary, or nobody is. `failover`: the
+    """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, which is at `address`,
+    `lease_seconds` the lease that it was given; `serving`: its promote hook is done; `since`: since when it is the primary, or nobody is. `failover`: the
     one under way, of `failovers` so far. `gave_up`: why the last one turned back; nothing is tried again until a member changes.
     """
 
@@ -101,6 +101,7 @@ class FailoverGroup:
     members: Annotated[Map[str, GroupMember], AsPairs] = field(default_factory=Map)
     ownership: Ownership = field(default_factory=Ownership)
     incarnation: int = 0
+    address: str = ""
     lease_seconds: float = 0.0
     serving: bool = False
     since: datetime | None = None
@@ -316,6 +317,8 @@ def _owned(state: FailoverGroup, at: datetime, event: OfOwnership) -> FailoverGr
                 state,
                 ownership=own,
                 incarnation=event.incarnation,
+                # As it is now: another process that joins as this member later is not the primary.
+                address=_member(state, event.member).address,
                 lease_seconds=event.lease_seconds,
                 serving=False,
                 since=at,

@@ -73,6 +73,7 @@ class GroupControl:
         **settings: Unpack[GroupSettings],
     ) -> Written:
         """Have the group, with these members and their priorities. Raises VersionConflict: it is there, with other settings."""
+        # In the order that was given: it is the order of the group's first events.
         named = [{"member": member, "priority": priority} for member, priority in members.items()]
         body = {"members": named, **settings}
         return await self._write("PUT", (group,), body, reason, command_id)
@@ -119,6 +120,7 @@ class GroupControl:
         body = {"to": to, "accept_data_loss": accept_data_loss}
         return await self._write("POST", (group, "failover"), body, reason, command_id)
 
+    # All writes of a group are alike: a path below it, and the command's fields.
     async def _write(
         self, method: str, parts: tuple[str, ...], body: object, reason: str | None, command_id: str | None = None
     ) -> Written:

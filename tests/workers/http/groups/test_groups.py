@@ -123,3 +123,14 @@ async def test_a_member_in_maintenance_is_passed_over(api: Api) -> None:
     await runs(api, "db2")
     asked = await api.ask("POST", "/v1/groups/db/failover", {})
     assert "db2: suspected: its instance is in maintenance" in asked.body["members"]
+
+
+async def test_a_second_process_of_the_primarys_member_is_not_given_to_clients(api: Api) -> None:
+    await created(api)
+    first = await says(api, "db2", "join", process="p-db2", address="10.0.0.2:5432")
+    await says(api, "db2", "report", incarnation=first["incarnation"], outcome="ready")
+    await runs(api, "db1")
+    assert (await led(api, 1))["address"] == "10.0.0.2:5432"
+    await says(api, "db2", "join", process="another", address="10.0.0.9:5432")
+    row = (await api.get("/v1/groups/db")).body
+    assert (row["primary"], row["epoch"], row["address"]) == ("db2", 1, "10.0.0.2:5432")

@@ -91,9 +91,10 @@ class GroupRules:
 
 @value
 class FailoverGroup:
-    """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, which is at `address`,
-    `lease_seconds` the lease that it was given; `serving`: its promote hook is done; `since`: since when it is the primary, or nobody is. `failover`: the
-    one under way, of `failovers` so far. `gave_up`: why the last one turned back; nothing is tried again until a member changes.
+    """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, which is at `address`, and
+    `lease_seconds` the lease that it was given; `serving`: its promote hook is done; `since`: since when it is the primary, or
+    nobody is. `failover`: the one under way, of `failovers` so far. `gave_up`: why the last one turned back; nothing is tried
+    again until a member changes.
     """
 
     version: int = 0

@@ -49,6 +49,7 @@ class GroupControl:
 
     async def one(self, group: str, *, consistency: Consistency = "session") -> GroupState:
         """One group. Raises GroupNotFound."""
+        # By its name alone: the list would grow with all the others.
         return await row_of(self._transport, GROUPS, (group,), consistency)
 
     async def watch(self, group: str, *, reconnect_seconds_max: float = 5.0) -> AsyncGenerator[GroupState | None, None]:

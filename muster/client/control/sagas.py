@@ -40,6 +40,7 @@ class SagaControl:
         consistency: Consistency = "session",
     ) -> Page[Saga]:
         """The newest sagas that match: of this name (`migration`), of this root (`keyspace/users`), in this state."""
+        # By the names of the list's filters, so that one left out is no filter.
         asked = {"saga": saga, "root": root, "state": state, "limit": limit}
         return await page_of(self._transport, SAGAS, asked, consistency)
 
@@ -57,6 +58,7 @@ class SagaControl:
         command_id: str | None = None,
     ) -> Written:
         """Apply a verb to the saga; `skip` names the step. Raises VerbNotAllowed, which lists the allowed verbs."""
+        # Without a step the controller leaves out the one under way, and a repeat of that would leave out the next one too.
         body: dict[str, Any] = {} if step is None else {"step": step}
         path = path_of("sagas", *parts_of(saga), verb)
         return await write(self._transport, WRITTEN, "POST", path, body, reason=reason, command_id=command_id)

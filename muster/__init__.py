@@ -1,5 +1,5 @@
-"""muster: what users import. The clients of a controller and of a keyspace, a publisher of commands for Kafka, and the
-agent that drives a store through moves.
+"""muster: what users import. The clients of a controller, of a keyspace and of a failover group, a publisher of commands for
+Kafka, the guard of what primaries write to, and the agent that drives a store through moves.
 
 A name is loaded when it is first used, so that the import itself is fast, and a program that only handles errors never
 loads aiohttp, aiokafka or gRPC.
@@ -8,12 +8,14 @@ loads aiohttp, aiokafka or gRPC.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+# Each name stands three times: here for type checkers, in `__all__`, and with its module in `_NAMES_OF`.
 if TYPE_CHECKING:
     from muster.agent.agent import Agent
     from muster.agent.settle import LocalShard
     from muster.client.client import Client
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
+    from muster.group.guard import Guard
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
     from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
     from muster.wire.error import (
         ChecksumMismatch,
         Corrupt,
+        DataLossRefused,
         DataUnavailable,
+        FailoverTimeout,
+        GroupNotFound,
         IdempotencyConflict,
         InstanceNotFound,
         InvalidCommand,
         InvalidInstance,
         InvalidShardKey,
         KeyspaceNotFound,
+        MemberNotFound,
         MigrationNotFound,
         MoveInProgress,
         MusterError,
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
         NodeNotFound,
         NodeTaken,
         NoHealthyInstances,
+        NoHealthyStandby,
+        NoPrimary,
         NoShardsAvailable,
         NotOwner,
         NotReady,
@@ -99,11 +107,15 @@ __all__ = [
     "Client",
     "ClusterState",
     "Corrupt",
+    "DataLossRefused",
     "DataUnavailable",
     "Delete",
     "Event",
     "EventPage",
+    "FailoverTimeout",
     "Get",
+    "GroupNotFound",
+    "Guard",
     "History",
     "HistoryEntry",
     "HttpCheck",
@@ -121,6 +133,7 @@ __all__ = [
     "KeyspaceStatistics",
     "LocalShard",
     "Mark",
+    "MemberNotFound",
     "Migration",
     "MigrationNotFound",
     "MigrationStep",
@@ -130,6 +143,8 @@ __all__ = [
     "MoveStarted",
     "MusterError",
     "NoHealthyInstances",
+    "NoHealthyStandby",
+    "NoPrimary",
     "NoShardsAvailable",
     "Node",
     "NodeCordoned",
@@ -187,6 +202,7 @@ _NAMES_OF: Final = {
         "Removed",
         "Snapshot",
     ),
+    "muster.group.guard": ("Guard",),
     "muster.kafka_commands": ("KafkaCommands",),
     "muster.keyspace.keyspace": ("Keyspace",),
     "muster.keyspace.operation": (
@@ -206,17 +222,23 @@ _NAMES_OF: Final = {
     "muster.wire.error": (
         "ChecksumMismatch",
         "Corrupt",
+        "DataLossRefused",
         "DataUnavailable",
+        "FailoverTimeout",
+        "GroupNotFound",
         "IdempotencyConflict",
         "InstanceNotFound",
         "InvalidCommand",
         "InvalidInstance",
         "InvalidShardKey",
         "KeyspaceNotFound",
+        "MemberNotFound",
         "MigrationNotFound",
         "MoveInProgress",
         "MusterError",
         "NoHealthyInstances",
+        "NoHealthyStandby",
+        "NoPrimary",
         "NoShardsAvailable",
         "NodeCordoned",
         "NodeNotFound",
@@ -274,6 +296,7 @@ _HOME_OF: Final = {name: module for module, names in _NAMES_OF.items() for name 
 
 
 def __getattr__(name: str) -> Any:
+    # Also how Python asks whether there is a module of this name, so it must be this kind of error.
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Kept among the module's names, so that the next use does not come here again.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
     from muster.group.guard import Guard
+    from muster.group.middleware import GuardMiddleware
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
     from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
@@ -116,6 +117,7 @@ __all__ = [
     "Get",
     "GroupNotFound",
     "Guard",
+    "GuardMiddleware",
     "History",
     "HistoryEntry",
     "HttpCheck",
@@ -203,6 +205,7 @@ _NAMES_OF: Final = {
         "Snapshot",
     ),
     "muster.group.guard": ("Guard",),
+    "muster.group.middleware": ("GuardMiddleware",),
     "muster.kafka_commands": ("KafkaCommands",),
     "muster.keyspace.keyspace": ("Keyspace",),
     "muster.keyspace.operation": (

@@ -68,3 +68,6 @@ class GroupState:
 
 
 GROUPS: Final = ReadModel(name="groups", item=GroupState, key=("group",), watched=True)
+
+EPOCH_HEADER: Final = "Muster-Epoch"
+"""The header that tells a primary, and what it writes to, of which epoch the primary is that is meant."""

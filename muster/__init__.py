@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from muster.client.client import Client
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
+    from muster.group.group import Group, Primary
     from muster.group.guard import Guard
     from muster.group.middleware import GuardMiddleware
     from muster.kafka_commands import KafkaCommands
@@ -115,6 +116,7 @@ __all__ = [
     "EventPage",
     "FailoverTimeout",
     "Get",
+    "Group",
     "GroupNotFound",
     "Guard",
     "GuardMiddleware",
@@ -157,6 +159,7 @@ __all__ = [
     "OtherLog",
     "Outcome",
     "Page",
+    "Primary",
     "PublishedCommand",
     "Put",
     "ReadFailed",
@@ -204,6 +207,7 @@ _NAMES_OF: Final = {
         "Removed",
         "Snapshot",
     ),
+    "muster.group.group": ("Group", "Primary"),
     "muster.group.guard": ("Guard",),
     "muster.group.middleware": ("GuardMiddleware",),
     "muster.kafka_commands": ("KafkaCommands",),

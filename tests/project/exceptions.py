@@ -62,6 +62,7 @@ OPEN_ENDED: Final[frozenset[str]] = frozenset()
 
 SHARED_CLASS_NAMES: Final[dict[str, str]] = {
     "Event": "muster's is an event of the log as HTTP answers it; domain's is what all events derive from",
+    "Group": "muster's is the client of a failover group; the machine's is what one append holds",
     "Instance": "muster's is what HTTP answers; domain's is what commands decide on",
     "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",
     "Mark": "muster's is what HTTP answers; domain's stands in the state of an instance, and so in snapshots",

@@ -84,7 +84,7 @@ class SetGroup(Command):
 
 
 class DeleteGroup(Command):
-    """Have the group no more. While a member runs, that has to be said: `force`; its runner then stops what it runs."""
+    """Have the group no more, once its primary has ended. While members run, that has to be said: `force`; they then stop."""
 
     type = "muster.group.delete.v1"
     force: Flag = False

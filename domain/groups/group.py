@@ -147,6 +147,9 @@ def _delete(command: DeleteGroup, state: FailoverGroup) -> list[GroupEvent]:
     # A failover without its group could neither go on nor turn back.
     if state.failover is not None:
         raise VerbNotAllowed(f"{state.failover} is under way; wait for its end, or abort it", allowed="")
+    # Also by force: a group made anew has no primary and would elect one, while the lease of this one still runs.
+    if (holder := state.ownership.holder) is not None:
+        raise VerbNotAllowed(f"{holder} is the primary; pause the group, stop {holder}, and delete it then", allowed="")
     return [GroupDeleted()]
 
 

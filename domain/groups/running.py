@@ -92,8 +92,8 @@ def _reported(command: ReportMember, member: GroupMember, group: FailoverGroup) 
         case "ready":
             return [] if member.status in ("active", "inactive") else [MemberReady(member=member.name)]
         case "failed":
-            same = (member.status, member.failure, member.why) == ("failed", command.failure, command.why)
             failed = MemberFailed(member=member.name, failure=command.failure, why=command.why or "it gave no reason")
+            same = (member.status, member.failure, member.why) == ("failed", failed.failure, failed.why)
             return [] if same or member.status == "inactive" else [failed]
         case "left":
             # What it runs as the primary has to end first. A runner that just went would leave its lease to run out.

@@ -230,6 +230,8 @@ GroupEvent = (
 Chances = (
     MemberJoined
     | MemberReady
+    | MemberFailed
+    | PrimaryEnded
     | MemberTrusted
     | MemberAdded
     | InSyncChanged
@@ -237,6 +239,7 @@ Chances = (
     | GroupSettingsChanged
     | GroupResumed
 )
+"""What may make a failover possible, or needed, that was given up before."""
 
 
 def evolve(state: FailoverGroup, recorded: Recorded[GroupEvent]) -> FailoverGroup:

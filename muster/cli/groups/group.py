@@ -103,7 +103,7 @@ def set_(remote: Remote, group: str, reason: str | None, **settings: object) -> 
 
 @group.command()
 @click.argument("group")
-@click.option("--force", is_flag=True, help="Though members run: their runners stop what they run.")
+@click.option("--force", is_flag=True, help="Though members run: their runners stop. The primary has to have ended.")
 @reason_option
 @remote
 def delete(remote: Remote, group: str, force: bool, reason: str | None) -> None:

@@ -65,7 +65,9 @@ _OF_RUNNERS: Final[tuple[tuple[str, type[Command], str], ...]] = (
 class DeleteQuery(Reading):
     """Whether the group is deleted although members run."""
 
-    force: Annotated[bool, Field(description="Although members run: their runners stop what they run")] = False
+    force: Annotated[
+        bool, Field(description="Although members run: their runners stop. The primary has to have ended")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)

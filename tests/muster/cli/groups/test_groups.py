@@ -57,6 +57,9 @@ def test_a_group_from_its_creation_to_a_switch_and_its_end(server: ControllerPro
     refused = muster(server, "group", "leave", "db", "db1")
     assert (refused.exit_code, refused.stderr.partition(":")[0]) == (1, "VerbNotAllowed")
     assert shown(server, "group", "leave", "db", "db2").startswith("accepted")
+    assert shown(server, "group", "pause", "db").startswith("accepted")
+    assert "db1 is the primary" in muster(server, "group", "delete", "db", "--force").stderr
+    says(server, "db", "db1", "ended", incarnation=db1, epoch=2, how="said")
     assert muster(server, "group", "delete", "db").exit_code == 1
     assert shown(server, "group", "delete", "db", "--force").startswith("accepted")
     assert muster(server, "group", "show", "db").stderr.startswith("GroupNotFound")

@@ -7,7 +7,7 @@ value. The binary format, as asyncpg makes it, would cost more here than it spar
 import re
 import types
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
@@ -137,8 +137,13 @@ _SQL_TYPES: Final[dict[Any, SqlType]] = {
 
 
 def sql_type(hint: Any) -> SqlType:
-    """PostgreSQL's type for values of this one, whatever narrows it. Raises KeyError: there is none."""
-    return _SQL_TYPES[_plain(without_none(hint))]
+    """PostgreSQL's type for values of this one, whatever narrows it: of several parts of a row, JSON. Raises KeyError: there is
+    none.
+    """
+    kind = _plain(without_none(hint))
+    if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
+        return SqlType("jsonb", _objects, TypeAdapter[Any](kind).validate_json)
+    return _SQL_TYPES[kind]
 
 
 def _plain(hint: Any) -> Any:
@@ -176,5 +181,7 @@ def without_nul(value: Any) -> Any:
             return {without_nul(name): without_nul(item) for name, item in value.items()}
         case list() | tuple():
             return type(value)(map(without_nul, value))
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{field.name: without_nul(getattr(value, field.name)) for field in fields(value)})
         case _:
             return value

@@ -111,7 +111,7 @@ def _comments(schema: str, view: str, columns: Iterable[str]) -> Iterator[str]:
         yield f"COMMENT ON VIEW {schema}.{view} IS '{COMMENTS[view]}'"
     for column in columns:
         if (about := COMMENTS.get(f"{view}.{column}")) is not None:
-            yield f"COMMENT ON COLUMN {schema}.{view}.{column} IS '{about}'"
+            yield f"""COMMENT ON COLUMN {schema}.{view}."{column}" IS '{about}'"""
 
 
 async def show_further(connection: Any, schema: str, table: AnyTable) -> None:

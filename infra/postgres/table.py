@@ -37,6 +37,11 @@ Row = TypeVar("Row")
 _ROWS_PER_YIELD: Final = 256
 
 
+def quoted(names: Iterable[str]) -> str:
+    """The columns of these names, in a statement: fields may be called what is a word of SQL, as `group` is."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
 class ReadTable(Generic[Row]):
     """The table of one projection's revision in `schema`, with the statements on it. Holds no connection."""
 
@@ -58,28 +63,28 @@ class ReadTable(Generic[Row]):
         self.columns = (*self.visible, "rest")
         self.create = (
             f"CREATE TABLE IF NOT EXISTS {self.full_name} ("
-            + "".join(f'{name} text COLLATE "C" NOT NULL, ' for name in keys)
+            + "".join(f'"{name}" text COLLATE "C" NOT NULL, ' for name in keys)
             + "partition integer NOT NULL, "
-            + "".join(f"{name} {kind.name}, " for name, kind in kinds.items())
-            + f"rest text NOT NULL, PRIMARY KEY ({', '.join(keys)}))"
+            + "".join(f'"{name}" {kind.name}, ' for name, kind in kinds.items())
+            + f"rest text NOT NULL, PRIMARY KEY ({quoted(keys)}))"
         )
         # It belongs to the connection, is made at its first use, and is emptied by every commit.
         self.create_incoming = (
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.incoming} (LIKE {self.full_name}) ON COMMIT DELETE ROWS"
         )
-        changed = ", ".join(f"{name} = excluded.{name}" for name in self.columns if name not in keys)
+        changed = ", ".join(f'"{name}" = excluded."{name}"' for name in self.columns if name not in keys)
         # ON CONFLICT probes the index row by row; a join could choose to scan the whole table.
         self.merge = (
-            f"INSERT INTO {self.full_name} SELECT * FROM {self.incoming} ON CONFLICT ({', '.join(keys)}) "
+            f"INSERT INTO {self.full_name} SELECT * FROM {self.incoming} ON CONFLICT ({quoted(keys)}) "
             f"DO UPDATE SET {changed}"
         )
         wanted = f"unnest({', '.join(f'${number}::text[]' for number in range(1, len(keys) + 1))})"
-        same = " AND ".join(f"t.{name} = w.{name}" for name in keys)
+        same = " AND ".join(f't."{name}" = w."{name}"' for name in keys)
         self.select = (
-            f"SELECT found.* FROM {wanted} AS w({', '.join(keys)}) "
-            f"CROSS JOIN LATERAL (SELECT {', '.join(self.columns)} FROM {self.full_name} t WHERE {same} LIMIT 1) AS found"
+            f"SELECT found.* FROM {wanted} AS w({quoted(keys)}) "
+            f"CROSS JOIN LATERAL (SELECT {quoted(self.columns)} FROM {self.full_name} t WHERE {same} LIMIT 1) AS found"
         )
-        self.delete = f"DELETE FROM {self.full_name} t USING {wanted} AS w({', '.join(keys)}) WHERE {same}"
+        self.delete = f"DELETE FROM {self.full_name} t USING {wanted} AS w({quoted(keys)}) WHERE {same}"
 
     @property
     def rest(self) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ COMMENTS: Final[Mapping[str, str]] = {
     "shards.unavailable": "Whether nobody serves it though it was opened: its owner has lost its lease, or has left the cluster",
     "shards.cause": "Why its owner serves nothing",
     "shards.shard_number": "The shard as a number, as migrations have it",
+    "groups": "Failover groups; SQL keeps the words group and primary for itself, so these columns are to be quoted",
+    "groups.epoch": "The fencing token: it grows with each primary",
+    "groups.degraded": "What is amiss, in a sentence; null: nothing",
+    "groups.since": "Since when it is led by its primary, or by nobody",
     "migrations": "Moves of shards and other sagas, each with where it stands",
     "migrations.cause": "Why it turned back",
     "migrations.error": "What the step under way has failed with last",
@@ -51,13 +55,13 @@ class View:
 
     def query(self, condition: str = "TRUE") -> str:
         """What it selects, where the condition holds."""
-        shown = ", ".join(f"{source} AS {name}" for name, source in self.columns.items())
+        shown = ", ".join(f'{source} AS "{name}"' for name, source in self.columns.items())
         return f"SELECT {shown} FROM {self.table} s{self.join} WHERE {condition}"
 
 
 def view_of(table: AnyTable, live: Mapping[str, int]) -> View:
     """The view over the table; `live` has the revisions, by projection, of the tables that are shown now."""
-    own = {name: f"s.{name}" for name in table.visible}
+    own = {name: f's."{name}"' for name in table.visible}
     if table.projection is SHARDS:
         return _of_shards(table, own, live.get(DATA_NODES.name))
     marks = _marks(table) if table.projection is INSTANCES else {}

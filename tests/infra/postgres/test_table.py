@@ -17,6 +17,15 @@ pytestmark = pytest.mark.postgres
 
 
 @value
+class Part:
+    """One of several parts of a row."""
+
+    text: str
+    nullable: int | None
+    at: datetime | None
+
+
+@value
 class EverythingRow:
     """A row with a column of each kind."""
 
@@ -29,6 +38,7 @@ class EverythingRow:
     texts: tuple[str, ...]
     numbers: tuple[int, ...]
     texts_by_name: dict[str, str]
+    parts: tuple[Part, ...]
 
 
 EVERYTHING: Projection[EverythingRow] = Projection(
@@ -48,6 +58,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00")) | st.sa
     ["\\N", "null", "\\.", '"', "\t\r\n"]
 )
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
+INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 in UTC by `timezones`
 ROWS = st.builds(
     EverythingRow,
     TEXTS,
@@ -55,10 +66,11 @@ ROWS = st.builds(
     st.none() | NUMBERS,
     st.floats(allow_nan=False, allow_infinity=False),
     st.booleans(),
-    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 in UTC by `timezones`
+    INSTANTS,
     st.lists(TEXTS).map(tuple),
     st.lists(NUMBERS).map(tuple),
     st.dictionaries(TEXTS, TEXTS),
+    st.lists(st.builds(Part, TEXTS, st.none() | NUMBERS, st.none() | INSTANTS), max_size=3).map(tuple),
 )
 
 

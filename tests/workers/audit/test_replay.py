@@ -13,7 +13,7 @@ from muster.wire.error import Corrupt, InvalidCommand
 from projections.catalogue import PROJECTIONS
 from tests.sample import NOON, registered
 from tests.servers import run
-from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, batches
+from tests.workers.writer.history import ALL_HISTORIES, MAPPER, History, Told, batches
 from workers.audit.replay import Replayed, replay
 from workers.machine.partition import Partition
 from workers.views.views import Views
@@ -110,7 +110,7 @@ async def test_progress_is_told() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(HISTORIES)
+@given(ALL_HISTORIES)
 def test_a_replay_gives_what_the_views_show(told: list[list[Told]]) -> None:
     async def check() -> None:
         history = History()

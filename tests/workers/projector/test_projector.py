@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 from hypothesis import given, settings
 
+from domain.groups.member import MemberAdded, MemberJoined
+from domain.groups.state import GroupCreated, GroupRules
 from domain.message import Recorded
 from domain.registry.instance import (
     InstanceDeregistered,
@@ -24,6 +26,7 @@ from infra.log.port import START, Batch, Cursor
 from infra.log.recorder import RecorderLog
 from infra.postgres.schema import SchemaTaken
 from infra.postgres.store import Changes, Overtaken, ReadStore
+from infra.postgres.table import quoted
 from infra.postgres.view import COMMENTS
 from muster.wire.error import NotReady
 from projections.catalogue import PROJECTIONS
@@ -31,7 +34,7 @@ from projections.instances import INSTANCES
 from projections.projection import Key, Projection
 from tests.sample import FULL, registered
 from tests.servers import SharedPostgres, create_database, run
-from tests.workers.writer.history import HISTORIES, MAPPER, History, Told, until
+from tests.workers.writer.history import ALL_HISTORIES, MAPPER, History, Told, until
 from workers.audit.replay import replay
 from workers.collector import Collector
 from workers.projector import pipeline as lane
@@ -84,7 +87,7 @@ async def stored(store: ReadStore, dsn: str, projections: Any = PROJECTIONS) -> 
     """All stored rows, by projection."""
     found = {}
     for projection in projections:
-        names = ", ".join(projection.key)
+        names = quoted(projection.key)
         keys = await sql(dsn, f"SELECT {names} FROM {store.table(projection).full_name}")
         found[projection.name] = await store.rows(projection, keys) if keys else {}
     return found
@@ -430,6 +433,17 @@ async def test_what_postgres_cannot_hold_is_replaced(database: str) -> None:
     assert await sql(database, "SELECT metadata ->> 'n', zone FROM muster.instances") == [("a\ufffdb", "z\ufffd")]
 
 
+async def test_the_members_of_a_group_are_json_that_postgres_can_hold(database: str) -> None:
+    history = History()
+    joined = MemberJoined(member="db1", process="p\x00", address="10.0.0.7:\x00")
+    created = GroupCreated(settings=GroupRules(), epoch=0, failovers=0, set_version=0)
+    await history.add(*(("group/db", told) for told in (created, MemberAdded(member="db1", priority=7), joined)))
+    async with ReadStore(database) as store:
+        await caught_up(store, history)
+    asked = "SELECT m ->> 'member', (m ->> 'priority')::int, m ->> 'address' FROM muster.groups, jsonb_array_elements(members) m"
+    assert await sql(database, asked) == [("db1", 7, "10.0.0.7:\ufffd")]
+
+
 async def test_a_replay_goes_into_a_schema_of_its_own(database: str) -> None:
     history = await some_history()
     await history.add(drain(0))
@@ -474,7 +488,7 @@ async def test_partitions_are_told_apart(database: str) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(HISTORIES)
+@given(ALL_HISTORIES)
 def test_any_history_gives_the_rows_of_a_replay(postgres: SharedPostgres, told: list[list[Told]]) -> None:
     async def check() -> None:
         history = History()

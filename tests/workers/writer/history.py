@@ -12,6 +12,7 @@ from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from hypothesis import strategies as st
 
+from domain.groups import group as g
 from domain.message import Event, Recorded
 from domain.registry import service as s
 from infra.log.codec import CloudEventMapper, Draft
@@ -22,7 +23,10 @@ from infra.sqlite.engine import open_embedded
 from infra.sqlite.folder import LOG_FILE
 from muster.wire.command import Command
 from muster.wire.error import Refused
-from tests.sample import FULL, NOON, PLAIN, evolved
+from muster.wire.stream import kind_of
+from tests.domain.groups.strategies import OF_GROUPS
+from tests.given import after
+from tests.sample import FULL, NOON, PLAIN
 
 ORIGINATOR = "muster.events/0"
 MAPPER = CloudEventMapper()
@@ -139,24 +143,26 @@ def _commands(instance: str) -> st.SearchStrategy[Command]:
 
 
 def _decided(commands: Sequence[tuple[str, Command]]) -> list[list[Told]]:
-    states: dict[str, s.Service] = {}
+    states: dict[str, Any] = {}
     told = []
     for stream, command in commands:
-        state = states.get(stream, s.INITIAL)
+        decider = {"service": s, "group": g}[kind_of(stream)]
+        state = states.get(stream, decider.INITIAL)
         try:
-            events = s.decide(command, state)
+            events = decider.decide(command, state)
         except Refused:
             continue
-        for event in events:
-            state = evolved(state, event)
-        states[stream] = state
+        states[stream] = after(decider, state, *events)
         if events:
             told.append([(stream, event) for event in events])
     return told
 
 
-HISTORIES: st.SearchStrategy[list[list[Told]]] = st.lists(
-    st.tuples(st.sampled_from(["service/orders", "service/users"]), st.sampled_from(_NAMES).flatmap(_commands)),
-    max_size=40,
-).map(_decided)
-"""Batches of events with their streams, as the domain decided them."""
+_of_services = st.tuples(
+    st.sampled_from(["service/orders", "service/users"]), st.sampled_from(_NAMES).flatmap(_commands)
+)
+HISTORIES: st.SearchStrategy[list[list[Told]]] = st.lists(_of_services, max_size=40).map(_decided)
+"""Batches of events of services with their streams, as the domain decided them."""
+
+ALL_HISTORIES: st.SearchStrategy[list[list[Told]]] = st.lists(_of_services | OF_GROUPS, max_size=40).map(_decided)
+"""The same, of services and failover groups."""

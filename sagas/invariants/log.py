@@ -1,16 +1,22 @@
-"""The invariants of moves, checked on the log: a walk over its events that says what each of them breaks.
+"""The invariants of moves and failovers, checked on the log: a walk over its events that says what each of them breaks.
 
 The books are kept apart from the folds that they check, and believe no event. The numbers are the design's.
 
     I1   a shard has one owner per epoch, and epochs grow one by one
     I4   a target comes to own a shard by its move's commit only, which is recorded together with the saga's own event
     I5   no commit without the fence's answer, or an attested silence of the node that did not answer
-    I6   a saga ends, or stands blocked; no shard stays fenced
+    I6   a saga ends, or stands blocked; no shard and no primary stays fenced
     I7   no way back after the pivot, and no step forward on the way back
     I8   what was done is undone in reverse order
-    I9   a shard has one move at a time, and slots stay within their limits
+    I9   a shard has one move at a time, a group one failover; slots stay within their limits
     I11  what is made on a node has an intent to clean it up before, and nothing is called clean that was not cleaned
     I14  nothing counts twice
+    I15  a group's in-sync set changes by its epoch's primary only, version by version; who is promoted is of it, or somebody has
+         accepted that writes are lost
+    I16  a promotion names every other member and stands with the saga's own event; where copies are compared, the promoted one
+         has said at the epoch that ended that it reaches far enough
+    I18  a group has one primary per epoch, and epochs grow one by one; one begins behind the proven end of the one before (said,
+         seen, lease), or as the same primary's
 
 Events are taken in the order of their partition. What spans partitions can only be owed, and `owed` says it.
 """
@@ -19,11 +25,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from domain import saga as s
+from domain.groups import group as g
 from domain.message import Recorded
 from domain.shards import node as n
 from domain.shards import shard as k
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Definitions
+from sagas.group_failover import NAME as FAILOVER
+from sagas.invariants.groups import GroupBooks
 from sagas.invariants.sagas import SagaBooks
 from sagas.invariants.shards import ShardBooks
 from sagas.invariants.slots import SlotBooks
@@ -41,6 +50,7 @@ class Invariants:
         self._sagas = SagaBooks(definitions)
         self._shards = ShardBooks(self._sagas.live)
         self._slots = SlotBooks()
+        self._groups = GroupBooks(self._sagas.live)
 
     def take(self, recorded: Recorded) -> list[str]:
         """What the event breaks; an empty list, as it should be."""
@@ -70,9 +80,13 @@ class Invariants:
             yield from self._shards.take(recorded)
         elif isinstance(event, _CLUSTER_EVENTS):
             yield from self._slots.take(event)
+        elif isinstance(event, g.DECIDER.events):
+            yield from self._groups.take(recorded)
         elif isinstance(event, s.DECIDER.events):
             # The saga's books forget it when it ends; what it means for its shard is checked with what they knew.
             saga = self._sagas.live.get(stream)
             yield from self._sagas.take(stream, event)
             if saga is not None and saga.name == MIGRATION:
                 yield from self._shards.migration_went_on(saga, event, recorded)
+            if saga is not None and saga.name == FAILOVER:
+                yield from self._groups.failover_went_on(event, stream)

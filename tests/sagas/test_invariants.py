@@ -1,12 +1,11 @@
 """The checker of a log of moves: it is content with what happens, and names what cannot have happened."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from domain.message import Event, Recorded
+from domain.message import Recorded
 from domain.saga import (
     AbortSaga,
     CompensationStarted,
@@ -30,12 +29,11 @@ from domain.shards.shard import (
     ShardReclaimed,
     ShardsAssigned,
 )
-from sagas.invariants.log import Invariants
+from tests.sagas.tampered import breaches, changed, followed_by, owed, renumbered, tampered, without
 from tests.simulation.faults import play
 from tests.simulation.moves import Moves
 
 MOVE = "keyspace/users/migration/1"
-Tamper = Callable[[Recorded], list[Recorded] | None]
 
 
 @cache
@@ -62,53 +60,6 @@ def silent() -> tuple[Recorded, ...]:
     """The source did not answer its fence; its lease ran out."""
     world, _ = play("fence", "source's lease lost")
     return tuple(world.history)
-
-
-def renumbered(history: list[Recorded]) -> list[Recorded]:
-    """The history with versions that have no gaps: what is wrong with it is not that."""
-    versions: dict[str, int] = {}
-    told = []
-    for recorded in history:
-        versions[recorded.stream] = versions.get(recorded.stream, -1) + 1
-        told.append(recorded._replace(version=versions[recorded.stream]))
-    return told
-
-
-def breaches(history: list[Recorded] | tuple[Recorded, ...]) -> list[str]:
-    invariants = Invariants()
-    return [breach for recorded in history for breach in invariants.take(recorded)]
-
-
-def owed(history: list[Recorded] | tuple[Recorded, ...]) -> list[str]:
-    invariants = Invariants()
-    assert [breach for recorded in history for breach in invariants.take(recorded)] == []
-    return invariants.owed()
-
-
-def tampered(history: tuple[Recorded, ...], kind: type[Event], tamper: Tamper, step: str | None = None) -> list[str]:
-    """What the checker says when the first event of the kind (and step) has been replaced."""
-    at = next(
-        index
-        for index, recorded in enumerate(history)
-        if isinstance(recorded.event, kind) and (step is None or getattr(recorded.event, "step", None) == step)
-    )
-    instead = tamper(history[at]) or []
-    return breaches(renumbered([*history[:at], *instead, *history[at + 1 :]]))
-
-
-def without(_: Recorded) -> None:
-    return None
-
-
-def changed(**fields: object) -> Tamper:
-    return lambda recorded: [recorded._replace(event=replace(recorded.event, **fields))]
-
-
-def followed_by(*events: Event, stream: str | None = None) -> Tamper:
-    def tamper(recorded: Recorded) -> list[Recorded]:
-        return [recorded, *(recorded._replace(event=event, stream=stream or recorded.stream) for event in events)]
-
-    return tamper
 
 
 @pytest.mark.parametrize("history", [completed, aborted, silent], ids=lambda history: history.__name__)

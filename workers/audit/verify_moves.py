@@ -1,4 +1,4 @@
-"""Checks the log's moves of shards against their invariants (`sagas.invariants`), over all partitions."""
+"""Checks the log's moves of shards and failovers of groups against their invariants (`sagas.invariants`), over all partitions."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ BREACHES_MAX: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MovesReport:
-    """What was found: `events` about keyspaces, data nodes and sagas; `breaches`, each with its place (`BREACHES_MAX` at
+    """What was found: `events` about keyspaces, data nodes, groups and sagas; `breaches`, each with its place (`BREACHES_MAX` at
     most); `owed`: what is still to come, as of the log's end (moves under way, clean-ups), which is no breach.
     """
 

@@ -9,6 +9,7 @@ from domain import saga as saga_decider
 from domain.registry import service
 from domain.registry.instance import (
     InstanceDeregistered,
+    InstanceDrainStarted,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
     InstanceMetadataChanged,
@@ -43,7 +44,7 @@ from domain.stage import Blocked, StepUnderWay
 from muster.wire.error import VerbNotAllowed
 from sagas.engine import timers
 from sagas.engine.decide import start
-from sagas.engine.definition import Delegate, Wait, newest, table
+from sagas.engine.definition import Ask, Definition, Delegate, Heard, Step, Wait, newest, table
 from sagas.engine.timers import renews
 from sagas.engine.wanted import pause_seconds, pending, task_id
 from tests.given import after
@@ -413,6 +414,66 @@ class TestPausing:
         paused = reverting().when(PauseSaga())
         after = paused.when(SkipStep(step="revert"))
         assert (after.step, after.saga.paused) == ("settle", False)
+
+
+def _quiet(service):
+    """Whether the root says that nobody calls the instance any more; without the instance nobody can ever say so."""
+    found = service.instances.get("a")
+    if found is None:
+        return Heard(error="a is gone")
+    return Heard(result={"quiet": True}) if found.draining else None
+
+
+LISTENING = Definition(
+    saga.NAME,
+    1,
+    (
+        Step("listen", lambda _: (Ask("service/orders", heard=_quiet),), harmless="it only listens", attempts_max=1),
+        Step("announce", saga.V1.steps[2].act, pivot=True),
+    ),
+)
+"""A saga that waits for what its own root's state says."""
+
+
+class TestListeningToItsRoot:
+    def listening(self, *before):
+        root = saga.root_of(reduce(evolved, [registered("a"), *before], service.INITIAL))
+        told = start(ID, {"instance": "a"}, root, LISTENING)
+        states = reduce(evolved, [registered("a"), *before], service.INITIAL)
+        return Story(INITIAL, states, service, table(LISTENING)).after(told)
+
+    def goes_on(self, story, *events):
+        return replace(story, root=reduce(evolved, events, story.root))
+
+    def test_what_the_root_says_already_is_heard_in_the_decision_that_begins_it(self):
+        story = self.listening(InstanceDrainStarted(instance="a"))
+        [_, heard, *_] = story.events()
+        assert (heard, story.saga.phase) == (done("listen", next="announce", quiet=True), "completed")
+        assert story.events(of_root=True) == [OUT]
+
+    def test_what_it_does_not_say_yet_is_waited_for(self):
+        story = self.listening()
+        assert (story.step, story.saga.standing) == ("listen", "running")
+
+    def test_what_it_says_later_is_heard_in_any_decision_of_the_saga(self):
+        story = self.goes_on(self.listening(), InstanceDrainStarted(instance="a"))
+        assert story.when(expire("wait", "elsewhere")).saga.phase == "completed"
+        paused = self.listening().when(PauseSaga())
+        assert self.goes_on(paused, InstanceDrainStarted(instance="a")).when(ResumeSaga()).saga.phase == "completed"
+
+    def test_an_error_that_it_tells_is_final(self):
+        gone = InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy")
+        story = self.goes_on(self.listening().when(PauseSaga()), gone).when(ResumeSaga())
+        story.then(
+            SagaResumed(),
+            failed(story, "listen", "a is gone", again=False),
+            CompensationStarted(step="listen", cause="listen: a is gone", undo=()),
+            SagaCompensated(cause="listen: a is gone"),
+        )
+
+    def test_while_it_is_paused_nothing_is_heard(self):
+        story = self.goes_on(self.listening().when(PauseSaga()), InstanceDrainStarted(instance="a"))
+        story.nothing(expire("wait", "listen"))
 
 
 class TestVerbs:

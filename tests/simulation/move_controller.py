@@ -25,6 +25,7 @@ from workers.machine.group import Folded, Group
 from workers.machine.partition import Partition
 from workers.sagas.driver import SagaDriver
 from workers.views.shards import ShardViews
+from workers.writer.observer import ChangedItem
 
 Told = Callable[[Answer], None]
 Post = Callable[[Envelope, Told], None]
@@ -146,13 +147,17 @@ class MoveController:
             self.start()
             raise Crashed
         self.log += [(root_of(str(record.originator_id)).encode(), record.state) for record in group.batch]
-        self._driver.changed(self.partition.commit(group))
+        self._changed(self.partition.commit(group))
         self._show(group.folded)
         for each in recorded:
             self._told(each)
         if fate == "die":
             self.start()
             raise Crashed
+
+    def _changed(self, items: list[ChangedItem]) -> None:
+        """The aggregates stand like this now."""
+        self._driver.changed(items)
 
     def drive(self, seconds: float) -> None:
         """The driver works for so long; what it tells its sagas is recorded. Raises Crashed."""

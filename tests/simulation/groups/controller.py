@@ -1,0 +1,35 @@
+"""The controller in the simulation of groups: that of moves, with the keeper that begins the failovers that are due."""
+
+import asyncio
+
+from tests.simulation.move_controller import MoveController
+from workers.sagas.group_keeper import GroupKeeper
+from workers.views.registry import RegistryViews
+from workers.views.table import AllParked
+from workers.writer.observer import ChangedItem
+
+
+class GroupController(MoveController):
+    """`MoveController`, which runs the driver of all sagas, and a keeper of groups beside it."""
+
+    _keeping: "asyncio.Task[None] | None" = None
+
+    def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeper.ended()
+            self._keeping.cancel()
+        super().stop()
+
+    def _drive_anew(self) -> None:
+        super()._drive_anew()
+        self._keeper = GroupKeeper(
+            lambda stream, command: self._observed.append((stream, command)),
+            RegistryViews(AllParked()),
+            lambda: self.now,
+        )
+        self._keeper.began(self.partition.streams)
+        self._keeping = self._loop.create_task(self._keeper.run())
+
+    def _changed(self, items: list[ChangedItem]) -> None:
+        super()._changed(items)
+        self._keeper.changed(items)

@@ -167,7 +167,7 @@ def _outcome(outcomes: Sequence[Json]) -> Json:
     return {
         "name": "outcome",
         "title": "Outcome",
-        "summary": "What became of a command. Published at least once, never different; read again by id",
+        "summary": "What became of a command. Published at least once; take the first of its id",
         "description": (
             "`position` is that of its last event, or the head that the decision saw. `error` has `name` "
             f"({refusals}), `detail`, `status` and facts like `field`. A command without a readable id gets "

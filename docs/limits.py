@@ -72,6 +72,7 @@ OTHERS: Final = {
     "workers/controller/http_server.py connections_waiting_max": "connections that wait to be accepted: the system refuses them",
     "workers/controller/http_server.py drain_seconds_max": "for answers under way when a controller stops: they are cut off",
     "workers/controller/process.py answer_seconds_max": "for what waits at the writers when a controller stops: it has no answer, and is asked again under its id",
+    "workers/controller/process.py publish_seconds_max": "for outcomes when a controller stops: those of what changed nothing are lost",
     "workers/controller/process.py snapshot_seconds_max": "for the last snapshot when a controller stops: it is left out, and the next start reads more of the log",
     "workers/gateway.py catch_up_seconds_max": "for the view to reach what a command is judged by: it is judged by the view as it is",
     "workers/health/streak.py falls_max": "falls of a check from healthy within a minute: at the next one, and as long as it goes on, its recoveries are held",

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 answer_seconds_max: Final = 1.5
 """How long the writers may take to answer what waits when the controller stops; behind it comes what else stops within 5 s."""
 
+publish_seconds_max: Final = 0.5
+"""How long the outcomes of what they have answered may then take to be on their topic."""
+
 snapshot_seconds_max: Final = 1.5
 
 KAFKA_PORT: Final = 9092
@@ -175,7 +178,10 @@ async def _working(parts: ControllerParts) -> AsyncIterator[None]:
                 writer.stop()
             # The helpers still run while the writers answer what waits: outcomes are published, forwarded, projected.
             await asyncio.wait(writing, timeout=answer_seconds_max)
-            for task in (*helping, *writing):
+            publishing = [tasks.create_task(topic.published()) for topic in parts.topics]
+            if publishing:
+                await asyncio.wait(publishing, timeout=publish_seconds_max)
+            for task in (*helping, *writing, *publishing):
                 task.cancel()
             # After the writers, so that a snapshot holds all that was answered; a crash before it costs a longer start.
             with contextlib.suppress(TimeoutError):

@@ -1,7 +1,8 @@
 """The commands topic: while a partition is written here, its commands are decided and their outcomes published.
 
 A reign resumes at the offset in the newest batch of events, and publishes the outcomes of the log's newest commands again:
-a crash between an append and its outcomes loses none. Outcomes come at least once, never different, in the commands' order.
+a crash between an append and its outcomes loses none of what was accepted. What changed nothing is in no log: its outcomes are
+published before a reign is left in order, and lost in a crash. Outcomes come in the commands' order.
 That the topic is still the one which was read, and that nothing unread is gone from it, is looked at when a reign begins, and
 now and then during it (`workers.writer.commands_start`). Batches that are too large once they are inflated are refused unread
 (`infra.kafka.bounded`).
@@ -47,6 +48,19 @@ Refusals = Callable[[Sequence[Envelope]], Awaitable[list[Refused | None]]]
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaClients:
+    """How Kafka is spoken to: aiokafka's clients, or others that are made and asked as they are."""
+
+    consumer: Callable[..., AIOKafkaConsumer] = AIOKafkaConsumer
+    producer: Callable[..., AIOKafkaProducer] = AIOKafkaProducer
+    topic_id: Callable[[str, str], Awaitable[str | None]] = topic_id
+    bound: Callable[[AIOKafkaConsumer, int, Callable[[RefusedBatch], None]], None] = bound
+
+
+AIOKAFKA: Final = KafkaClients()
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     """Commands that were read together: for each its key, and its outcome or None, when the writer is to answer it."""
 
@@ -63,16 +77,27 @@ class _Read:
 
 
 class CommandsTopic:
-    """One partition's commands; a `ReignObserver` of its writer. `refusals` is what the rules refuse; see `workers.gateway`."""
+    """One partition's commands; a `ReignObserver` of its writer. `refusals` is what the rules refuse (see `workers.gateway`),
+    `clients` how Kafka is spoken to.
+    """
 
-    def __init__(self, bootstrap: str, writer: Writer, refusals: Refusals, prefix: str = PREFIX) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        writer: Writer,
+        refusals: Refusals,
+        prefix: str = PREFIX,
+        clients: KafkaClients = AIOKAFKA,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._clients = clients
         self._writer = writer
         self._refusals = refusals
         self._here = TopicPartition(topic_name(COMMANDS, prefix), writer.number)
         self._outcomes = topic_name(OUTCOMES, prefix)
         self._reigning = asyncio.Event()
         self._too_large: list[RefusedBatch] = []
+        self._consuming: asyncio.Task[None] | None = None
         self.position = -1
         self.lag = 0
 
@@ -92,7 +117,7 @@ class CommandsTopic:
         while True:
             await self._reigning.wait()
             # In a task of its own: a Kafka client that is being stopped swallows a cancellation, which would be ours.
-            consuming = asyncio.create_task(self._consume())
+            consuming = self._consuming = asyncio.create_task(self._consume())
             try:
                 await asyncio.wait([consuming])
             finally:
@@ -100,6 +125,11 @@ class CommandsTopic:
                 await asyncio.wait([consuming])
             consuming.result()
             await asyncio.sleep(0.05)
+
+    async def published(self) -> None:
+        """Return once the outcomes of a reign that has ended are published: of what changed nothing, nobody else knows them."""
+        if self._consuming is not None:
+            await asyncio.wait([self._consuming])
 
     async def _consume(self) -> None:
         """Return when the reign has ended and all that was read is answered: by the writer, by the log or by the next reign."""
@@ -112,21 +142,23 @@ class CommandsTopic:
                 looking = tasks.create_task(self._look(topic))
                 tasks.create_task(self._publish(producer, reads))
                 await reads.put(_Read([None] * len(recent), recent))
-                while self._reigning.is_set():
-                    await self._read(consumer, reads)
+                ended = await self._read_on(consumer, reads)
                 looking.cancel()
+                # Also when the writer takes no more: what it has answered until then is published.
                 await reads.put(None)
+            if ended is not None:
+                await asyncio.sleep(retry_seconds)
         except* (KafkaError, OSError) as errors:
             log.warning("commands of partition %d: %s", self._writer.number, errors.exceptions[0])
             await asyncio.sleep(retry_seconds)
         except* Transient:
-            # The reign is over, or the writer's queue is full: what was not decided is read again, here or by the next writer.
+            # The reign is over, or it is another topic: what was not decided is read again, here or by the next writer.
             await asyncio.sleep(retry_seconds)
 
     async def _seek(self, consumer: AIOKafkaConsumer, read: Read) -> str | None:
         """Go to where this reign begins to read, and tell what was missed. Returns the topic's id."""
         consumer.assign([self._here])
-        topic = await topic_id(self._bootstrap, self._here.topic)
+        topic = await self._clients.topic_id(self._bootstrap, self._here.topic)
         first = (await consumer.beginning_offsets([self._here]))[self._here]
         end = (await consumer.end_offsets([self._here]))[self._here]
         start = start_of(read, FoundTopic(topic, first, end))
@@ -149,8 +181,17 @@ class CommandsTopic:
         """See now and then whether it is still the same topic. Raises NotReady when it is not: it is to be begun anew."""
         while topic is not None:
             await asyncio.sleep(look_every_seconds)
-            if await topic_id(self._bootstrap, self._here.topic) != topic:
+            if await self._clients.topic_id(self._bootstrap, self._here.topic) != topic:
                 raise NotReady(f"{self._here.topic} was created anew", partition=self._here.partition)
+
+    async def _read_on(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> Transient | None:
+        """Read until the reign is over. Returns what has ended it before: the writer's queue is full, or takes no more."""
+        try:
+            while self._reigning.is_set():
+                await self._read(consumer, reads)
+        except Transient as error:
+            return error
+        return None
 
     async def _read(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> None:
         found = await consumer.getmany(self._here, timeout_ms=read_ms_max, max_records=records_per_read_max)
@@ -247,7 +288,7 @@ class CommandsTopic:
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = AIOKafkaConsumer(
+        consumer = self._clients.consumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,  # The offset is in the batches of events, so it is durable together with their effect.
             # Where the offset is not there any more, it is not chosen for us: `_seek` looks at what has happened, and tells.
@@ -259,7 +300,7 @@ class CommandsTopic:
             max_poll_records=records_per_read_max,
         )
         self._too_large.clear()
-        bound(consumer, commands_batch_bytes_max, self._too_large.append)
+        self._clients.bound(consumer, commands_batch_bytes_max, self._too_large.append)
         await consumer.start()
         try:
             yield consumer
@@ -268,7 +309,7 @@ class CommandsTopic:
 
     @asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        producer = AIOKafkaProducer(
+        producer = self._clients.producer(
             bootstrap_servers=self._bootstrap,
             acks="all",
             enable_idempotence=True,

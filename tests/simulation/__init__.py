@@ -1,12 +1,12 @@
-"""A seeded simulation: clients, rival controllers, crashes, late ticks, and a broker that behaves badly.
+"""A seeded simulation: clients, rival controllers, crashes, late ticks, a broker that behaves badly, and full disks.
 
-The controllers are real down to where `KafkaLog` asks the broker: writer, log, partition machine, views, snapshots, all on one
-event loop whose clock moves only when everybody waits. Everything is drawn from one seed, so that a seed is a history:
-`make sim SEED=123` runs it again, step by step.
+The controllers are real down to where `KafkaLog` asks the broker (embedded: down to SQLite's file): writer, log, partition
+machine, views, snapshots, all on one event loop whose clock moves only when everybody waits. Everything is drawn from one seed,
+so that a seed is a history: `make sim SEED=123` runs it again, step by step.
 
 After each step: one history for all; an answer that left is true, and so is a proof; a command id is applied at most once, and
-not at all if it was not taken; whoever is at the log's end knows what a replay from zero knows. At the end the world calms
-down, and whoever asks is answered.
+not at all if it was not taken, as by who has a full disk; whoever is at the log's end knows what a replay from zero knows. At
+the end the world calms down, and whoever asks is answered.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError, NotReady, Refused
 from muster.wire.registry.check import TtlCheck
 from muster.wire.registry.spec import Spec
+from tests.infra.sqlite.simulated import Disk
 from tests.machine import facts
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store
@@ -50,7 +51,9 @@ KINDS = {
     "snapshot": 1,
     "broker dies": 0.3,
     "broker forgets": 0.3,
+    "disk fills": 0.5,
 }
+EMBEDDED_KINDS = {kind: often for kind, often in KINDS.items() if not kind.startswith("broker")}
 
 
 @dataclass(eq=False)
@@ -62,13 +65,14 @@ class Asked:
 
 
 class Simulation:
-    """One history. `run` plays it and returns its hash; `counts` says what happened in it."""
+    """One history, on Kafka or `embedded`. `run` plays it and returns its hash; `counts` says what happened in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, embedded: bool = False) -> None:
+        self.kinds = EMBEDDED_KINDS if embedded else KINDS
         self.chance = Random(seed)
         self.loop = VirtualLoop()
-        self.broker = Broker(self.chance, self.loop.time)
-        store, fence = Store(), seed % 2 == 0
+        self.broker = (Disk if embedded else Broker)(self.chance, self.loop.time)
+        store, fence = Store(lambda: self.broker.full), seed % 2 == 0
         self.controllers = [Controller(name, self.broker, store, self.chance, fence=fence) for name in ("a", "b", "c")]
         self.asked: dict[str, Envelope] = {}
         self.times: Counter[str] = Counter()
@@ -87,8 +91,10 @@ class Simulation:
         """Play the history; its hash over the log and all answers. Raises AssertionError where an invariant breaks."""
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             runner.run(self._run(steps))
-        for key, value in self.broker.log:
-            self.digest.update(key + value)
+        for _, key, value in self.broker.records():
+            self.digest.update((key or b"") + value)
+        if isinstance(self.broker, Disk):
+            self.broker.remove()
         return self.digest.hexdigest()[:16]
 
     async def _run(self, steps: int) -> None:
@@ -101,7 +107,7 @@ class Simulation:
 
     async def _step(self) -> None:
         controller = self.chance.choice(self.controllers)
-        [kind] = self.chance.choices(list(KINDS), list(KINDS.values()))
+        [kind] = self.chance.choices(list(self.kinds), list(self.kinds.values()))
         self.counts[kind] += 1
         match kind:
             case "ask":
@@ -123,11 +129,27 @@ class Simulation:
                 await controller.stop()
                 await controller.start(from_snapshot=self.chance.random() < 0.7)
             case "snapshot":
-                await controller.snapshotter.take()
-            case "broker dies":
-                self.broker.dies(self.chance.uniform(0.1, 8.0))
-            case "broker forgets":
-                self.broker.forgets()
+                await self._snapshot(controller)
+            case _:
+                self._harm(kind, self.broker)
+
+    def _harm(self, kind: str, broker: Broker | Disk) -> None:
+        match kind, broker:
+            case "broker dies", Broker():
+                broker.dies(self.chance.uniform(0.1, 8.0))
+            case "broker forgets", Broker():
+                broker.forgets()
+            case "disk fills", _:
+                broker.fills(self.chance.uniform(0.1, 8.0))
+
+    async def _snapshot(self, controller: Controller) -> None:
+        """On a full disk it fails, and ends nothing."""
+        full = self.broker.full
+        try:
+            await controller.snapshotter.take()
+        except NotReady:
+            assert full
+            self.counts["no snapshot"] += 1
 
     def _want(self, controller: Controller) -> None:
         """Another one is to write; now and then the one before has not heard of it yet."""
@@ -205,9 +227,7 @@ class Simulation:
 
     def _read(self) -> None:
         """The outside reader goes on: it sees what anybody would see, and folds it."""
-        start = self.reader.cursor.position + 1
-        rest = [(position, *self.broker.log[position]) for position in range(start, len(self.broker.log))]
-        for batch in self.reader.follow(rest):
+        for batch in self.reader.follow(self.broker.records(self.reader.cursor.position + 1)):
             folded = self.replayed.fold(batch)
             self.views.apply(0, folded, batch.cursor, batch.voids)
             self.heads[batch.cursor.head_position] = batch.cursor.head

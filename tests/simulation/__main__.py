@@ -1,19 +1,42 @@
-"""`python -m tests.simulation [moves|groups] [SEED]`: one history again, or new ones until interrupted or broken.
+"""`python -m tests.simulation [KIND] [SEED]`: one history again, or new ones until interrupted or broken.
 
-With `moves` they are histories of moves of shards (`tests.simulation.chaos`), with `groups` of failovers
-(`tests.simulation.groups`), else of services.
+Without a kind they are histories of services on Kafka. `embedded`: of services in SQLite; `commands`: of commands that anybody
+publishes (`tests.simulation.commands`); `moves`: of moves of shards (`tests.simulation.chaos`); `groups`: of failovers
+(`tests.simulation.groups`).
 """
 
 import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import SystemRandom
-from typing import Final
+from typing import Final, Protocol
 
 from tests.simulation import Simulation
 from tests.simulation.chaos import Chaos
+from tests.simulation.commands import Commands
 from tests.simulation.groups.world import Groups
 
-KINDS: Final[dict[str, type[Simulation | Chaos | Groups]]] = {"": Simulation, "moves": Chaos, "groups": Groups}
+
+class History(Protocol):
+    """What a seed gives."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What has happened."""
+
+    def run(self) -> str:
+        """Play; a hash of the history. Raises AssertionError where an invariant breaks."""
+
+
+KINDS: Final[dict[str, Callable[[int], History]]] = {
+    "": Simulation,
+    "embedded": partial(Simulation, embedded=True),
+    "commands": Commands,
+    "moves": Chaos,
+    "groups": Groups,
+}
 
 
 def main() -> int:

@@ -2,12 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
-from eventsourcing.persistence import PersistenceError, StoredEvent
 
 from domain.registry.instance import InstanceWeightChanged
 from infra.log.call_thread import CallThread
@@ -17,31 +14,9 @@ from infra.sqlite.engine import open_embedded
 from infra.sqlite.log import LogRecorder, SqliteLog
 from infra.sqlite.snapshots import SqliteSnapshots
 from muster.wire.error import Corrupt, Fenced, NotReady
+from tests.infra.sqlite.disk import Disk
 from tests.sample import register, sealed_batch
 from tests.workers.writer.test_writer import Running, known, running
-
-
-@dataclass
-class Disk:
-    """The file of a log, on a disk that can be filled."""
-
-    recorder: LogRecorder
-
-    def fill(self) -> None:
-        """No page may be added to the file, and those that the log has get full."""
-        connection = self.recorder._appending()
-        [pages] = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(PersistenceError, match="the disk is full"):
-            self._pour()
-
-    def _pour(self) -> None:
-        for position in count():
-            self.recorder.insert_records("filler", [StoredEvent("", position, "t", b"x" * 100)])
-
-    def empty(self) -> None:
-        """There is room again."""
-        self.recorder._appending().execute("PRAGMA max_page_count=1000000")
 
 
 @asynccontextmanager

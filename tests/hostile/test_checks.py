@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from domain.registry.service import INITIAL, ObserveCheck, RegisterInstance, Service, decide
+from infra.settings import Settings
 from muster.wire.registry.check import HttpCheck, TcpCheck
 from muster.wire.registry.spec import Spec
 from tests.sample import evolved
+from tests.servers import SharedKafka
 from tests.workers.health.test_checker import Target, until
+from workers.controller.process import running
 from workers.health import job as jobs
 from workers.health.checker import Checker
 
@@ -124,3 +130,27 @@ async def test_what_is_not_checked_in_time_is_told(
             target.answers.set()
             await until(lambda: registries.checker.stats.done > 0)
             await until(lambda: registries.checker.not_checked_since("service/web", "w1", "http") is None)
+
+
+@pytest.mark.kafka
+async def test_a_check_of_the_controllers_kafka_or_postgresql_is_refused(kafka: SharedKafka, tmp_path: Path) -> None:
+    """They trust whoever reaches them, and a check comes from where they are reached."""
+    prefix, dsn = f"checks-{secrets.token_hex(4)}", "postgresql://127.0.0.1:1/nobody"
+    settings = Settings(
+        data=tmp_path, http="127.0.0.1:0", kafka=kafka.bootstrap, prefix=prefix, partitions=1, postgres=dsn
+    )
+    async with running(settings) as found, aiohttp.ClientSession(found.url) as session:
+        for port in (int(kafka.bootstrap.rpartition(":")[2]), 1):
+            asked = {"kind": "tcp", "host": "127.0.0.1", "port": port}
+            spec = {"address": "127.0.0.1", "port": 80, "checks": [asked]}
+            assert await refusal(session, spec) == (422, "checks.0.host")
+
+
+async def refusal(session: aiohttp.ClientSession, spec: dict[str, Any]) -> tuple[int, str | None]:
+    """How the registration is refused, once the partition is written."""
+    async with asyncio.timeout(30):
+        while True:
+            async with session.put("/v1/services/orders/instances/a", json=spec) as told:
+                if told.status != 503:
+                    return told.status, (await told.json()).get("field")
+            await asyncio.sleep(0.05)

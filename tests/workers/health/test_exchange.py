@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from muster.wire.registry.check import HttpCheck
-from workers.health.probe import Asker, Prober, ProbeResult
+from workers.health.probe import Asker, Prober, ProbeResult, line
 
 AUTHORITY = trustme.CA()
 ASKER = Asker("127.0.0.1", "service/orders")
@@ -108,3 +108,7 @@ async def test_what_was_wanted_is_shown_in_one_line_whatever_it_is():
     told = await asked(OK + b"\r\n", "http", body_match="\x1b[31m\n" * 200)
     assert told.text.isprintable()
     assert len(told.text) <= 1024
+
+
+def test_a_cause_of_which_nothing_can_be_shown_is_not_empty():
+    assert line("\x1b \n\t", "OSError") == "OSError"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -204,3 +205,22 @@ async def test_a_name_server_that_is_silent_holds_up_only_those_who_ask_it(
         released.set()
         texts = {(await one).text for one in silent}
     assert texts == {crowded, "HTTP 200"}
+
+
+async def test_a_name_that_many_ask_for_is_looked_up_once_at_a_time(target: Target, monkeypatch: pytest.MonkeyPatch):
+    released, asked = threading.Event(), []
+
+    def resolve(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        assert released.wait(20), "nobody has let it go on"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    async with Prober() as prober:
+        asker = Asker("127.0.0.1", "service/orders")
+        runs = [asyncio.create_task(prober.run(check(target, "many.test"), asker)) for _ in range(5)]
+        for _ in range(5):
+            await asyncio.sleep(0)  # Each of them has come to ask.
+        released.set()
+        assert {(await run).text for run in runs} == {"HTTP 200"}
+    assert asked == ["many.test"]

@@ -2,13 +2,14 @@
 
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trustme
 
 from muster.wire.registry.check import HttpsCheck
 from tests.workers.health.test_checker import Registry, Target, until
-from workers.health.connect import fault_of_authority
+from workers.health.connect import context_of, fault_of_authority
 
 AUTHORITY, STRANGER = trustme.CA(), trustme.CA()
 PEM, STRANGERS_PEM = (ca.cert_pem.bytes().decode() for ca in (AUTHORITY, STRANGER))
@@ -56,3 +57,12 @@ def test_what_holds_no_certificates_is_found_out_at_once():
     assert fault_of_authority(PEM + STRANGERS_PEM) is None
     for text in ("nonsense", PEM[:200], PEM.replace("M", "!")):
         assert (fault_of_authority(text) or "").startswith("no certificates in PEM: ")
+
+
+def test_with_certificates_of_its_own_a_check_trusts_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    system, own = tmp_path / "system.pem", trustme.CA().cert_pem.bytes().decode()
+    system.write_text(STRANGERS_PEM)
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    context = context_of(HttpsCheck(url="https://127.0.0.1:1/", ca_pem=own), None)
+    [trusted] = context.get_ca_certs(binary_form=True)
+    assert ssl.DER_cert_to_PEM_cert(trusted).split() == own.split()

@@ -60,6 +60,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
         if servers.postgres is not None:
             await outside.join_by_sql(stage, servers.postgres)
         await shards.play(stage, several=servers.kafka is not None)
+        await LedgerGroup(stage).play()
         await leave_in_order(stage)
         await audit.replay(stage, flipped_at)
         await audit.verify(stage)

@@ -5,10 +5,11 @@ no correction of the clock mends that; one that is stamped behind does no harm. 
 """
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from muster.clock import elapsed_seconds
 
 _LOG: Final = logging.getLogger("muster.clock")
 
@@ -23,16 +24,11 @@ def _system() -> datetime:
     return datetime.now(UTC)
 
 
-def _unset_seconds() -> float:
-    """Seconds on a clock that is never set, and goes on while the machine sleeps where there is such a one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
 class SteadyClock:
     """Gives instants for events. `jumps` counts the jumps so far, `last_jump_seconds` is the newest one."""
 
     def __init__(
-        self, system: Callable[[], datetime] = _system, unset_seconds: Callable[[], float] = _unset_seconds
+        self, system: Callable[[], datetime] = _system, unset_seconds: Callable[[], float] = elapsed_seconds
     ) -> None:
         self._system, self._unset = system, unset_seconds
         # What the system's clock said at a reading, as long as it was believed; in between the other clock counts on.

@@ -6,7 +6,6 @@ under load a group is what arrived during one fsync. A group is answered in one 
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Final
 
 from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
+from muster.clock import elapsed_seconds
 from muster.wire.error import DataUnavailable, MusterError, Timeout, WriteFailed
 
 group_writes_max: Final = 1_000
@@ -41,8 +41,8 @@ class _Request:
 class Commits:
     """The asyncio side of a store's writes; `async with` runs its thread, and ends when all that waits is answered.
 
-    `acknowledge_until`: until when (time.monotonic()) the node's lease lets it acknowledge; asked before each group, in
-    the writer thread, and again after its fsync. Belongs to the event loop that enters it.
+    `acknowledge_until`: until when (muster.clock.elapsed_seconds()) the node's lease lets it acknowledge; asked
+    before each group, in the writer thread, and again after its fsync. Belongs to the event loop that enters it.
     """
 
     def __init__(self, store: ShardStore, *, acknowledge_until: Callable[[], float] = lambda: inf) -> None:
@@ -132,7 +132,7 @@ class Commits:
             return WriteFailed(f"the store failed: {error!r}")
 
     def _lease_is_over(self) -> bool:
-        return time.monotonic() >= self._acknowledge_until()
+        return elapsed_seconds() >= self._acknowledge_until()
 
     def _answer(self, group: list[_Request], outcome: Results | MusterError) -> None:
         self._loop.call_soon_threadsafe(self._settle, group, outcome)

@@ -4,8 +4,8 @@
     await agent.run()
 
 For another store, write a `muster.wire.shards.driver.ShardDriver`. Its server has to keep two more promises:
-* it acknowledges writes and answers reads only before the instant (in time.monotonic()) that `on_lease` was last called
-  with; -inf: not at all. It looks at the clock after a write has become durable;
+* it acknowledges writes and answers reads only before the instant (in `muster.clock.elapsed_seconds()`) that `on_lease` was
+  last called with; -inf: not at all. It looks at the clock after a write has become durable;
 * `store` stays the same as long as its data does: one process at a time can hold it.
 """
 
@@ -17,7 +17,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from muster.agent.lease import Lease
-from muster.agent.membership import Membership
+from muster.agent.membership import NodeMembership
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
 from muster.agent.tasks import TaskRunner
@@ -66,7 +66,7 @@ class Agent:
         self._shards = ShardControl(self._transport)
         self._lease = Lease(on_lease)
         about = {"address": address, "zone": zone, "capacity": capacity, "store": store}
-        self._membership = Membership(self._transport, node, self._lease, lease_seconds, about)
+        self._membership = NodeMembership(self._transport, node, self._lease, lease_seconds, about)
         self._reports = Reports(self._transport, node)
         self._tasks = TaskRunner(
             driver,

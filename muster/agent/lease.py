@@ -10,18 +10,19 @@ has compared its copies with the shard map, read after the renewal was answered 
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from typing import Final
+
+from muster.clock import elapsed_seconds
 
 LEASE_SHARE: Final = 0.9
 """How much of its lease a node uses: clocks may run at different rates, and the last answer takes time to leave."""
 
 
 class Lease:
-    """Calls `announce` with the instant until which the node may acknowledge, in time.monotonic(); -inf: not at all."""
+    """Calls `announce` with the instant (muster.clock.elapsed_seconds()) until which the node may acknowledge; -inf: not at all."""
 
-    def __init__(self, announce: Callable[[float], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, announce: Callable[[float], None], *, clock: Callable[[], float] = elapsed_seconds) -> None:
         self.lapses = 0
         self._announce = announce
         self._clock = clock

@@ -6,7 +6,6 @@ join ──joined──▶ renew every quarter of the lease ──NodeNotFound: 
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
@@ -15,6 +14,7 @@ from muster.agent.lease import Lease
 from muster.client.controllers.known import backoff_seconds
 from muster.client.transport import Transport, path_of
 from muster.client.writing import written_of
+from muster.clock import elapsed_seconds
 from muster.wire.command import new_id
 from muster.wire.error import NodeNotFound, StaleIncarnation, Transient
 from muster.wire.registry.answers import WRITTEN, Written
@@ -22,7 +22,7 @@ from muster.wire.registry.answers import WRITTEN, Written
 _LOG: Final = logging.getLogger("muster.agent")
 
 
-class Membership:
+class NodeMembership:
     """The membership of one process. `about` describes the node and its store to the controller; `lease` counts here."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Membership:
         """Join, if the node is no member now; a controller that is away is waited for. Raises the refusal to let it join."""
         tries = 0
         while self._incarnation is None:
-            sent_at = time.monotonic()
+            sent_at = elapsed_seconds()
             try:
                 written = await self._write("PUT", "", self._about)
             except Transient as error:
@@ -63,7 +63,7 @@ class Membership:
             self._lease.end()
 
     async def _renew(self) -> None:
-        sent_at = time.monotonic()
+        sent_at = elapsed_seconds()
         try:
             # A third of the lease: within it a controller that hangs leaves time for another one, and all of it for the next
             # renewal.

@@ -75,9 +75,9 @@ class NodeServer:
         """The node and its address."""
         return Location(self.name, self.address)
 
-    def serve_until(self, monotonic: float) -> None:
-        """Answer reads and writes until this instant, in time.monotonic(). A later call may move it either way."""
-        self._served_until = monotonic
+    def serve_until(self, instant: float) -> None:
+        """Answer reads and writes until this instant, in muster.clock.elapsed_seconds(). A later call may move it either way."""
+        self._served_until = instant
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

@@ -1,6 +1,5 @@
 """The gRPC service of a data node: clients' reads and writes, and copies for other nodes; `muster/wire/rpc/node.proto`."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Final, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, Final, TypeVar
 from infra.shards.commits import Commits
 from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
+from muster.clock import elapsed_seconds
 from muster.wire.error import DataUnavailable, InvalidCommand, MusterError, ShardNotFound, TooLarge
 from muster.wire.rpc import node_pb2, node_pb2_grpc
 from muster.wire.rpc.problem import problem, refuse
@@ -33,8 +33,8 @@ def _refusing(method: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[An
 
 
 class NodeService(node_pb2_grpc.ShardNodeServicer):
-    """Serves the store's shards. From the instant `serve_until()` on, in time.monotonic(), reads and writes are refused
-    (DataUnavailable). Copies for other nodes need no lease.
+    """Serves the store's shards. From the instant `serve_until()` on (muster.clock.elapsed_seconds()), reads and writes are
+    refused (DataUnavailable). Copies for other nodes need no lease.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         )
 
     def _check_lease(self) -> None:
-        if time.monotonic() >= self._serve_until():
+        if elapsed_seconds() >= self._serve_until():
             raise DataUnavailable("the node's lease is over; ask again, or the node that owns the shard by then")
 
     async def _write(self, write: ShardWrite) -> node_pb2.Written:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from muster.clock import elapsed_seconds
 from muster.wire.error import (
     ChecksumMismatch,
     DataUnavailable,
@@ -103,7 +104,7 @@ class TestLease:
     async def test_a_lease_that_is_renewed_serves_on(self, started: Started) -> None:
         node = await started()
         await opened(node, 1)
-        node.node.serve_until(time.monotonic() + 60)
+        node.node.serve_until(elapsed_seconds() + 60)
 
         assert await node.get(SHARD, "key-0000") is not None
 

@@ -20,7 +20,7 @@ LEASE_SHARE: Final = 0.9
 
 
 class Lease:
-    """Calls `announce` with the instant (muster.clock.elapsed_seconds()) until which the node may acknowledge; -inf: not at all."""
+    """Calls `announce` with the instant (elapsed_seconds()) until which the node may acknowledge; -inf: not at all."""
 
     def __init__(self, announce: Callable[[float], None], *, clock: Callable[[], float] = elapsed_seconds) -> None:
         self.lapses = 0

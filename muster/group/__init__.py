@@ -1,1 +1,1 @@
-"""Failover groups for those who use them: who the primary is, and how a resource refuses one that is none any more."""
+"""Failover groups: what runs a member and makes sure that it stops, who the primary is, and how a resource refuses a stale one."""

@@ -1,4 +1,4 @@
-"""The commands about failover groups: groups, and group create|set|delete|show|watch|history|failover|pause|resume|add|leave."""
+"""The commands about failover groups: groups, and group run|create|set|delete|show|watch|history|failover|pause|resume|add|leave."""
 
 import sys
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
+from muster.cli.groups.run import run
 from muster.cli.groups.story import GROUPS as TABLE
 from muster.cli.groups.story import MEMBERS, about, line, sentence
 from muster.cli.listing import listing
@@ -32,6 +33,9 @@ groups: Final = listing(GROUPS, "List the failover groups.", TABLE)
 @click.group()
 def group() -> None:
     """Run a member of a failover group, look at a group, or say what is to become of it."""
+
+
+group.add_command(run)
 
 
 def _members(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:

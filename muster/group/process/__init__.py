@@ -1,0 +1,1 @@
+"""What a runner starts: processes, of which none outlives the right to run."""

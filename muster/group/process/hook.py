@@ -1,0 +1,118 @@
+"""A hook: a command of the operator's that is run at a turn of the member, waited for, and understood by its exit code.
+
+It is given to `/bin/sh -c`, with JSON about the group on its standard input. The end of what it puts out, on both streams, is
+kept for whoever has to find out why it failed. One that takes too long, or that is not wanted any more, is asked to end, and
+killed with all that it has started.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from muster.clock import elapsed_seconds
+from muster.group.process.child import Child, told_of
+from muster.group.process.tree import kill_below
+from muster.group.progress import LOG
+from muster.wire import printable
+from muster.wire.error import MusterError
+
+output_bytes_max: Final = 4_096
+"""How much of the end of its output is kept."""
+grace_seconds: Final = 1.0
+"""How long it has to end by itself after it was asked to."""
+
+
+class HookError(MusterError):
+    """A hook has failed: its exit code was not 0, it took too long, or it could not be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A hook by its `name`; `seconds`: how long it may take. `quiet`: one that runs so often that only its failures are told."""
+
+    name: str
+    command: str
+    seconds: float
+    quiet: bool = False
+
+    async def run(
+        self, environment: Mapping[str, str], document: bytes, *, until: float, spared: set[int] | None = None
+    ) -> str:
+        """Run it to its end, if it is not `until` yet. Returns its output. Meanwhile it is `spared`. Raises HookError."""
+        began = elapsed_seconds()
+        if not self.quiet:
+            LOG.info("%s hook started", self.name)
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(document)
+            stdin.seek(0)
+            reading, writing = os.pipe()
+            try:
+                child = Child(["/bin/sh", "-c", self.command], environment, until=until, stdin=stdin, output=writing)
+            except OSError as error:
+                os.close(reading)
+                raise HookError(f"{self.name} hook: it could not be started: {error}") from error
+            finally:
+                os.close(writing)
+        output = _Output(reading)
+        safe = set[int]() if spared is None else spared
+        safe.add(child.pid)
+        try:
+            code = await self._ended(child)
+        finally:
+            safe.discard(child.pid)
+            text = output.close()
+        if code != 0:
+            said = f": {printable(text.strip())}" if text.strip() else ""
+            raise HookError(f"{self.name} hook: {code if isinstance(code, str) else told_of(code)}{said}")
+        if not self.quiet:
+            LOG.info("%s hook done in %.2f s", self.name, elapsed_seconds() - began)
+        return text
+
+    async def _ended(self, child: Child) -> int | str:
+        """Its exit code; or in words that it had to be ended."""
+        try:
+            await asyncio.wait([child.ended], timeout=self.seconds)
+            if child.ended.done():
+                return child.ended.result()
+        except asyncio.CancelledError:
+            await self._end(child)
+            raise
+        await self._end(child)
+        return f"it took longer than {self.seconds:g} s"
+
+    async def _end(self, child: Child) -> None:
+        # Shielded: whoever cancels this a second time must not leave it half-ended.
+        if not await asyncio.shield(child.stopped(grace_seconds)):
+            kill_below(child.pid)
+            await asyncio.wait([child.ended])
+
+
+class _Output:
+    """The end of what is written into a pipe. A process that the hook leaves behind may hold it open; nobody waits for that."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept = b""
+        os.set_blocking(descriptor, False)
+        asyncio.get_running_loop().add_reader(descriptor, self._read)
+
+    def close(self) -> str:
+        """All that has come by now."""
+        while self._read():
+            pass
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        return self._kept.decode(errors="replace")
+
+    def _read(self) -> bool:
+        try:
+            read = os.read(self._descriptor, 65_536)
+        except BlockingIOError:
+            return False
+        if not read:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._kept = (self._kept + read)[-output_bytes_max:]
+        return bool(read)

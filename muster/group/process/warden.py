@@ -1,0 +1,55 @@
+"""The warden: a tiny process beside a runner that kills what the runner has started, if the runner itself does not.
+
+    the runner writes:  "<instant>\\n"   until when what it runs may run (muster.clock.elapsed_seconds; inf: there is no limit)
+    the instant passes:  the runner hangs. All that it has started is killed
+    the pipe ends:       the runner is dead. The same, and the warden ends
+
+It knows nothing else: no group, no controller, no reason. A host that is frozen as a whole thaws with both of them; against
+that only whoever is written to can guard, by the epoch.
+"""
+
+import math
+import os
+import select
+import sys
+import time
+from typing import Final
+
+from muster.clock import elapsed_seconds
+from muster.group.process.tree import kill_tree
+
+look_seconds_max: Final = 0.1
+"""How long it sleeps at most: a timer of the system may stand still while the machine is suspended, its clock does not."""
+again_seconds: Final = 0.002
+
+
+def watch(runner: int, mark: str, pipe: int) -> None:
+    """Be the warden of this runner, until the pipe ends."""
+    until, rest = math.inf, b""
+    while True:
+        left = until - elapsed_seconds()
+        if left <= 0:
+            kill_all(runner, mark)
+            until = math.inf
+            continue
+        readable, _, _ = select.select([pipe], [], [], None if left == math.inf else min(left, look_seconds_max))
+        if not readable:
+            continue
+        read = os.read(pipe, 65_536)
+        if not read:
+            return kill_all(runner, mark)
+        *lines, rest = (rest + read).split(b"\n")
+        if lines:
+            until = float(lines[-1])
+
+
+def kill_all(runner: int, mark: str) -> None:
+    """Kill until nobody is left: one that is killed may just have started another."""
+    pause = again_seconds
+    while kill_tree(runner, mark):
+        time.sleep(pause)
+        pause = min(2 * pause, look_seconds_max)
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), sys.argv[2], sys.stdin.fileno())

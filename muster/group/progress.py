@@ -1,0 +1,65 @@
+"""What has happened to a member so far, and whoever waits for the next thing."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Final
+
+from muster.clock import elapsed_seconds
+from muster.group.standing import Gone, Happening, Standing, evolve
+from muster.wire.error import GroupNotFound, MemberNotFound, MusterError, StaleIncarnation
+
+LOG: Final = logging.getLogger("muster.group")
+why_letters_max: Final = 1_024
+
+DISMISSED: Final = (StaleIncarnation, GroupNotFound, MemberNotFound)
+"""The refusals that end a membership."""
+
+
+class Progress:
+    """The member's standing as the loops of its process share it. Belongs to one event loop."""
+
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
+        self.dismissal: MusterError | None = None
+        self._rung = asyncio.Event()
+
+    def happened(self, happening: Happening) -> None:
+        """It has happened: all who wait look again, each by itself."""
+        self.standing = evolve(self.standing, happening)
+        rung, self._rung = self._rung, asyncio.Event()
+        rung.set()
+
+    async def ring(self, until: float = math.inf) -> None:
+        """Wait until something happens, or until the instant."""
+        seconds = until - elapsed_seconds()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else max(0.0, seconds)):
+                await self._rung.wait()
+
+    def dismiss(self, error: MusterError) -> None:
+        """The group has refused the member itself: the membership ends with that."""
+        if self.dismissal is None:
+            LOG.error("%s is no member any more: %s", self.standing.member, error.detail)
+            self.dismissal = error
+            self.happened(Gone(error.detail))
+
+
+async def problem_of(call: Awaitable[None]) -> str | None:
+    """What the service's own code raised, in words; None: nothing."""
+    try:
+        await call
+    except MusterError as error:
+        return shortened(error.detail)
+    # Whatever it is: it means that the service is not what it was to become.
+    except Exception as error:
+        LOG.debug("it raised", exc_info=error)
+        return shortened(f"{type(error).__name__}: {error}")
+    return None
+
+
+def shortened(text: str) -> str:
+    """The text as the group may keep it: its end, if it is long."""
+    return text if len(text) <= why_letters_max else f"…{text[1 - why_letters_max :]}"

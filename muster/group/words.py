@@ -1,0 +1,55 @@
+"""What a member's process says to the group: one request each, over one pool of connections that stays open."""
+
+from typing import Any
+
+from muster.client.transport import Transport, path_of
+from muster.client.writing import written_of
+from muster.wire.command import new_id
+from muster.wire.registry.answers import WRITTEN, Written
+
+
+class Words:
+    """The words of one member. All raise what the group refuses: StaleIncarnation, StaleEpoch, GroupNotFound, MemberNotFound;
+    and a Transient when no controller answers in time. `incarnation` is that of the join.
+    """
+
+    def __init__(self, transport: Transport, group: str, member: str) -> None:
+        self._transport = transport
+        self._path = ("groups", group, "members", member)
+        self.incarnation = 0
+
+    async def join(self, process: str, address: str) -> None:
+        """This process runs the member from now on."""
+        written = await self._write("join", {"process": process, "address": address})
+        assert written.incarnation is not None, "a join without an incarnation"
+        self.incarnation = written.incarnation
+
+    async def renew(self, epoch: int | None, seconds: float) -> Written:
+        """Still here; as the primary of the epoch, if there is one."""
+        return await self._say("renew", {} if epoch is None else {"epoch": epoch}, seconds)
+
+    async def report(
+        self, outcome: str, *, failure: str = "check", why: str = "", seconds: float | None = None
+    ) -> Written:
+        """Ready, failed, or left."""
+        return await self._say("report", {"outcome": outcome, "failure": failure, "why": why}, seconds)
+
+    async def ended(self, epoch: int, how: str, detail: str) -> Written:
+        """What was the primary of the epoch acknowledges nothing any more: it was stopped (`said`), or its end was `seen`."""
+        return await self._say("ended", {"epoch": epoch, "how": how, "detail": detail})
+
+    async def serving(self, epoch: int) -> Written:
+        """The primary of the epoch serves."""
+        return await self._say("serving", {"epoch": epoch})
+
+    async def position(self, epoch: int, position: int) -> Written:
+        """How far the member's copy reaches, at this epoch of the group."""
+        return await self._say("position", {"epoch": epoch, "position": position})
+
+    async def _say(self, verb: str, fields: dict[str, Any], seconds: float | None = None) -> Written:
+        return await self._write(verb, {"incarnation": self.incarnation, **fields}, seconds)
+
+    async def _write(self, verb: str, body: dict[str, Any], seconds: float | None = None) -> Written:
+        path = path_of(*self._path, verb)
+        reply = await self._transport.write("POST", path, body, command_id=new_id(), timeout_seconds=seconds)
+        return written_of(self._transport, WRITTEN, reply)

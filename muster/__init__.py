@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
     from muster.group.group import Group, Primary
     from muster.group.guard import Guard
+    from muster.group.membership import Membership
     from muster.group.middleware import GuardMiddleware
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
@@ -138,6 +139,7 @@ __all__ = [
     "LocalShard",
     "Mark",
     "MemberNotFound",
+    "Membership",
     "Migration",
     "MigrationNotFound",
     "MigrationStep",
@@ -209,6 +211,7 @@ _NAMES_OF: Final = {
     ),
     "muster.group.group": ("Group", "Primary"),
     "muster.group.guard": ("Guard",),
+    "muster.group.membership": ("Membership",),
     "muster.group.middleware": ("GuardMiddleware",),
     "muster.kafka_commands": ("KafkaCommands",),
     "muster.keyspace.keyspace": ("Keyspace",),

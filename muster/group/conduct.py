@@ -228,12 +228,12 @@ def next_word(standing: Standing, now: float) -> SayMember | SayServing | None:
 
 
 def _rests(standing: Standing, now: float) -> bool:
-    """Whether it leaves the lead to others for a while, after a failure of its own."""
+    """Whether it leaves the lead to others for a while: it has failed, or was to stop."""
     if now >= standing.rests_until or standing.phase == "primary":
         return False
-    # After a first end the others have had their turn as soon as there is another epoch.
+    # The others have had their turn as soon as there is another epoch; who ends again and again waits all the same.
     moved_on = standing.row is not None and standing.row.epoch > standing.epoch
-    return not (standing.ill is None and standing.falls == 1 and moved_on)
+    return not (standing.ill is None and standing.falls <= 1 and moved_on)
 
 
 def position_due(standing: Standing, now: float) -> int | None:

@@ -276,4 +276,4 @@ class Membership:
             progress.happened(HookFailed(problem, elapsed_seconds()))
         elif not fell and progress.standing.gone is None:
             self._reports.ended(epoch, "said", shortened(why))
-        progress.happened(Demoted())
+        progress.happened(Demoted(elapsed_seconds()))

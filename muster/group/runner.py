@@ -123,6 +123,7 @@ class Runner:
 
     async def _settle(self) -> None:
         await self._clean()
+        self._was = "standby"
         if self._always:
             self._start("standby")
 

@@ -32,7 +32,8 @@ class Standing:
     accepted; `renewed_at`: when the newest of those was sent; `lease_seconds`: how long it counts from then on. Epochs up to
     `over` are none of this process's any more. `fit`: what the check said last (None: not asked since the last demotion).
 
-    `ill`: why a hook has failed; `fell`: what ended by itself, as the primary of `epoch`; after either it `rests_until` then.
+    `ill`: why a hook has failed; `fell`: what ended by itself, as the primary of `epoch`. It `rests_until` then, before it says
+    that it is ready again, after either of them and after any demotion: others come first.
     `gone`: why the membership is over. `told`: the version of the group at which its newest word was heard.
     """
 
@@ -141,6 +142,8 @@ class DemotionBegan:
 class Demoted:
     """It is the primary no more, or has given up to be."""
 
+    at: float
+
 
 @value
 class Told:
@@ -237,11 +240,12 @@ def _phased(standing: Standing, happening: Settled | PromotionBegan | Promoted |
             return replace(standing, phase="primary", primary_since=at)
         case DemotionBegan():
             return replace(standing, phase="demoting")
-        case Demoted():
-            # It has been changed by the demotion: whether it is fit has to be asked again.
-            return replace(
-                standing, phase="standby", over=max(standing.over, standing.epoch), fit=None, primary_since=math.inf
-            )
+        case Demoted(at):
+            # It has been changed by the demotion: whether it is fit, and how far it reaches, has to be asked again.
+            over = max(standing.over, standing.epoch)
+            rests = max(standing.rests_until, at + rest_first_seconds)
+            standby = replace(standing, phase="standby", fit=None, positioned=0, primary_since=math.inf)
+            return replace(standby, over=over, rests_until=rests)
         case _:
             assert_never(happening)
 

@@ -120,10 +120,10 @@ class TestGivingTheLeadUp:
     def test_it_stops_when_another_process_runs_it_and_then_ends(self) -> None:
         gone = primary(Gone("another process has joined"), at=NOW)
         assert next_step(gone, NOW) == Demote(1, "another process has joined")
-        assert next_step(after(DemotionBegan(), Demoted(), standing=gone), NOW) == End("another process has joined")
+        assert next_step(after(DemotionBegan(), Demoted(NOW), standing=gone), NOW) == End("another process has joined")
 
     def test_what_was_given_up_is_never_claimed_again(self) -> None:
-        given_up = primary(DemotionBegan(), Demoted(), at=NOW)
+        given_up = primary(DemotionBegan(), Demoted(NOW), at=NOW)
         assert next_step(given_up, NOW) == Wait()
         late = after(Renewed(1, NOW + 1, LEASE_SECONDS), Seen(row("db1", 1, version=12)), standing=given_up)
         assert next_step(late, NOW + 1) == Wait()
@@ -137,7 +137,7 @@ class TestGivingTheLeadUp:
     def test_it_leaves_after_it_has_stopped(self) -> None:
         leaving = primary(Leaving(), at=NOW)
         assert next_step(leaving, NOW) == Demote(1, "its runner stops")
-        assert next_step(after(DemotionBegan(), Demoted(), standing=leaving), NOW) == Leave()
+        assert next_step(after(DemotionBegan(), Demoted(NOW), standing=leaving), NOW) == Leave()
         assert next_step(standby(Leaving()), NOW) == Leave()
         assert next_step(after(Leaving()), NOW) == Leave()
 
@@ -168,7 +168,7 @@ class TestTheLease:
         assert not leads(primary(Seen(row("db1", 1, fenced=True, version=11)), at=NOW), NOW)
         assert not leads(primary(Refused(1, "over"), at=NOW), NOW)
         assert not leads(primary(Fell("exit code 1", NOW), at=NOW), NOW)
-        assert not leads(primary(DemotionBegan(), Demoted(), at=NOW), NOW)
+        assert not leads(primary(DemotionBegan(), Demoted(NOW), at=NOW), NOW)
 
     def test_a_standby_does_not_lead_though_its_claim_was_accepted(self) -> None:
         claimed = standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS))
@@ -183,7 +183,7 @@ class TestTheLease:
     def test_it_does_not_renew_an_epoch_that_is_fenced_or_over(self) -> None:
         assert renewal_epoch(primary(Seen(row("db1", 1, fenced=True, version=11)), at=NOW)) is None
         assert renewal_epoch(primary(Fell("exit code 1", NOW), at=NOW)) is None
-        assert renewal_epoch(primary(DemotionBegan(), Demoted(), at=NOW)) is None
+        assert renewal_epoch(primary(DemotionBegan(), Demoted(NOW), at=NOW)) is None
 
     def test_it_renews_at_each_heartbeat_and_four_times_in_a_lease(self) -> None:
         assert renewal_seconds(standby(Seen(row(heartbeat_seconds=0.2)))) == 0.2
@@ -227,21 +227,30 @@ class TestWhatItSays:
             assert next_word(standing, NOW) == SayMember("failed", "hook", "exit code 1")
             pauses.append(standing.rests_until - NOW)
             over = replace(FAILED, epoch=epoch, version=10 * epoch + 5)
-            standing = after(DemotionBegan(), Demoted(), Checked(True), Seen(over), standing=standing)
+            standing = after(DemotionBegan(), Demoted(NOW), Checked(True), Seen(over), standing=standing)
             assert next_word(standing, standing.rests_until - 0.01) is None
             assert next_word(standing, standing.rests_until) == SayMember("ready")
         assert pauses == [1, 2, 4, 8, 16, 32, rest_max_seconds, rest_max_seconds, rest_max_seconds]
 
     def test_after_a_first_end_it_is_ready_as_soon_as_there_is_another_epoch(self) -> None:
-        fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(), Checked(True), at=NOW)
+        fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
         alone = after(Seen(replace(RECOVERING, epoch=1, version=15)), standing=fell)
         assert next_word(alone, NOW) is None
         assert next_word(alone, alone.rests_until) == SayMember("ready")
         passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=fell)
         assert next_word(passed_on, NOW) == SayMember("ready")
 
+    def test_who_was_to_stop_for_a_failover_lets_the_others_come_first(self) -> None:
+        fenced = Seen(row("db1", 1, fenced=True, version=11))
+        stopped = primary(fenced, DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
+        ended = after(Seen(replace(RECOVERING, epoch=1, version=15)), standing=stopped)
+        assert next_word(ended, NOW) is None
+        assert next_word(ended, NOW + 1) == SayMember("ready")
+        passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=stopped)
+        assert next_word(passed_on, NOW) == SayMember("ready")
+
     def test_what_ends_again_and_again_leaves_the_lead_to_others_for_longer(self) -> None:
-        once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(), at=NOW)
+        once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), at=NOW)
         again = (
             Seen(row("db1", 3)),
             Renewed(3, NOW, LEASE_SECONDS),
@@ -249,18 +258,18 @@ class TestWhatItSays:
             Promoted(NOW),
             Fell("exit code 1", NOW),
         )
-        twice = after(*again, DemotionBegan(), Demoted(), Checked(True), standing=once)
+        twice = after(*again, DemotionBegan(), Demoted(NOW), Checked(True), standing=once)
         passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=4, version=45)), standing=twice)
         assert next_word(passed_on, NOW) is None
         assert next_word(passed_on, NOW + 2) == SayMember("ready")
 
     def test_an_end_after_a_long_time_is_a_first_one(self) -> None:
-        once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(), at=NOW)
+        once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), at=NOW)
         again = (Seen(row("db1", 3)), Renewed(3, NOW, LEASE_SECONDS), PromotionBegan(3), Promoted(NOW))
         assert after(*again, Fell("exit code 1", NOW + steady_seconds), standing=once).falls == 1
 
     def test_whether_it_is_fit_is_asked_again_after_a_demotion(self) -> None:
-        assert primary(DemotionBegan(), Demoted(), at=NOW).fit is None
+        assert primary(DemotionBegan(), Demoted(NOW), at=NOW).fit is None
 
     def test_who_leaves_says_nothing_more_of_itself(self) -> None:
         assert next_word(standby(Seen(RECOVERING), Leaving()), NOW) is None

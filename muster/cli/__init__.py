@@ -21,7 +21,6 @@ _COMMANDS_OF: Final = {
     "muster.cli.shards.migration": ("move", "migrations", "migration"),
     "muster.cli.groups.group": ("group", "groups"),
     "muster.cli.sagas": ("saga", "sagas"),
-    "muster.cli.groups.group": ("group",),
 }
 _MODULE_OF: Final = {command: module for module, commands in _COMMANDS_OF.items() for command in commands}
 _JSON: Final = "muster.json"

@@ -11,7 +11,7 @@ changes does the same as one that has seen them all. Three rules make two primar
 import math
 from typing import Final, Literal, assert_never
 
-from muster.group.standing import Standing
+from muster.group.standing import MemberStanding
 from muster.wire.groups.answers import Role
 from muster.wire.value import value
 
@@ -70,16 +70,16 @@ class End:
 
 
 @value
-class Wait:
+class Idle:
     """There is nothing to do until something happens, or until this instant."""
 
     until: float = math.inf
 
 
-Step = Settle | Claim | Promote | Demote | Leave | End | Wait
+Step = Settle | Claim | Promote | Demote | Leave | End | Idle
 
 
-def next_step(standing: Standing, now: float) -> Step:
+def next_step(standing: MemberStanding, now: float) -> Step:
     """What to do next. While the member is promoted or demoted, `interruption` is to be asked instead."""
     match standing.phase:
         case "starting":
@@ -88,34 +88,34 @@ def next_step(standing: Standing, now: float) -> Step:
             return _standby(standing, now)
         case "promoting" | "primary":
             why = gives_up(standing, now)
-            return Demote(standing.epoch, why) if why is not None else Wait(stops_at(standing))
+            return Demote(standing.epoch, why) if why is not None else Idle(stops_at(standing))
         case "demoting":
-            return Wait()
+            return Idle()
         case _:
             assert_never(standing.phase)
 
 
-def _starting(standing: Standing) -> Step:
+def _starting(standing: MemberStanding) -> Step:
     if standing.gone is not None:
         return End(standing.gone)
     # What is put away depends on how the group stands: whether there is a primary, and where.
-    return Leave() if standing.leaving else Settle() if standing.me is not None else Wait()
+    return Leave() if standing.leaving else Settle() if standing.me is not None else Idle()
 
 
-def _standby(standing: Standing, now: float) -> Step:
+def _standby(standing: MemberStanding, now: float) -> Step:
     if standing.gone is not None:
         return End(standing.gone)
     if standing.leaving:
         return Leave()
     epoch = given(standing)
     if epoch is None:
-        return Wait()
+        return Idle()
     # Half of the lease must be left to begin with, or there would be no time to stop in order.
     held = standing.epoch == epoch and now < stops_at(standing)
     return Promote(epoch) if held else Claim(epoch)
 
 
-def given(standing: Standing) -> int | None:
+def given(standing: MemberStanding) -> int | None:
     """The epoch that the group has given to this process, and that it has not given up; None: there is none."""
     row = standing.row
     if row is None or row.fenced or row.primary != standing.member or row.epoch <= standing.over or standing.me is None:
@@ -123,12 +123,12 @@ def given(standing: Standing) -> int | None:
     return row.epoch
 
 
-def stops_at(standing: Standing) -> float:
+def stops_at(standing: MemberStanding) -> float:
     """When it begins to stop, if no further renewal is accepted."""
     return standing.renewed_at + standing.lease_seconds * STOP_SHARE
 
 
-def interruption(standing: Standing, now: float) -> str | None:
+def interruption(standing: MemberStanding, now: float) -> str | None:
     """Why a promotion under way is broken off; None: it goes on.
 
     A fence alone does not: the hook is let come to its end, as long as the lease lasts, for one that was stopped halfway has
@@ -139,7 +139,7 @@ def interruption(standing: Standing, now: float) -> str | None:
     return None
 
 
-def gives_up(standing: Standing, now: float) -> str | None:
+def gives_up(standing: MemberStanding, now: float) -> str | None:
     """Why it is to stop being the primary of its epoch; None: it goes on."""
     row, epoch = standing.row, standing.epoch
     if standing.gone is not None:
@@ -162,7 +162,7 @@ def gives_up(standing: Standing, now: float) -> str | None:
     return None
 
 
-def renewal_epoch(standing: Standing) -> int | None:
+def renewal_epoch(standing: MemberStanding) -> int | None:
     """The epoch to renew as its primary; None: only that the member is there.
 
     Also while it stops, as long as the group knows nothing of that: the lease is what gives it the time to stop in order.
@@ -174,18 +174,18 @@ def renewal_epoch(standing: Standing) -> int | None:
     return None if ended else standing.epoch
 
 
-def renewal_seconds(standing: Standing) -> float:
+def renewal_seconds(standing: MemberStanding) -> float:
     """How long to wait between renewals."""
     row = standing.row
     return 0.5 if row is None else min(row.heartbeat_seconds, row.lease_seconds / 4)
 
 
-def role(standing: Standing) -> Role:
+def role(standing: MemberStanding) -> Role:
     """What it is, also while it is just becoming or stopping to be it."""
     return "standby" if standing.phase in ("starting", "standby") else "primary"
 
 
-def leads(standing: Standing, now: float) -> bool:
+def leads(standing: MemberStanding, now: float) -> bool:
     """Whether it may act as the primary now: its lease is not over by its own count, and nobody has taken the epoch from it."""
     if role(standing) != "primary" or standing.epoch <= standing.over or renewal_epoch(standing) is None:
         return False
@@ -211,7 +211,7 @@ class SayServing:
     epoch: int
 
 
-def next_word(standing: Standing, now: float) -> SayMember | SayServing | None:
+def next_word(standing: MemberStanding, now: float) -> SayMember | SayServing | None:
     """What the group should be told and does not know yet; None: nothing."""
     row, me = standing.row, standing.me
     # What was said is not in this row yet, if the row is older.
@@ -227,7 +227,7 @@ def next_word(standing: Standing, now: float) -> SayMember | SayServing | None:
     return SayMember("ready") if ready and me.status in ("recovering", "failed") else None
 
 
-def _rests(standing: Standing, now: float) -> bool:
+def _rests(standing: MemberStanding, now: float) -> bool:
     """Whether it leaves the lead to others for a while: it has failed, or was to stop."""
     if now >= standing.rests_until or standing.phase == "primary":
         return False
@@ -236,7 +236,7 @@ def _rests(standing: Standing, now: float) -> bool:
     return not (standing.ill is None and standing.falls <= 1 and moved_on)
 
 
-def position_due(standing: Standing, now: float) -> int | None:
+def position_due(standing: MemberStanding, now: float) -> int | None:
     """The epoch for which the group wants to know how far the member's copy reaches; None: it does not ask now."""
     row = standing.row
     if row is None or row.max_lag is None or standing.me is None or now < standing.positioned_at + _again(standing):
@@ -248,5 +248,5 @@ def position_due(standing: Standing, now: float) -> int | None:
     return row.epoch if asked else None
 
 
-def _again(standing: Standing) -> float:
+def _again(standing: MemberStanding) -> float:
     return position_every_seconds if standing.phase == "primary" else position_again_seconds

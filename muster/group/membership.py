@@ -25,22 +25,22 @@ from muster.client.event_stream import follow
 from muster.client.transport import Transport, path_of
 from muster.clock import elapsed_seconds
 from muster.group import conduct
-from muster.group.conduct import Claim, Demote, End, Leave, Promote, Settle, Wait
+from muster.group.conduct import Claim, Demote, End, Idle, Leave, Promote, Settle
 from muster.group.probes import Check, Position, Probes
-from muster.group.progress import LOG, Progress, problem_of, shortened
+from muster.group.progress import LOG, MemberProgress, problem_of, shortened
 from muster.group.renewals import OnLease, Renewals
 from muster.group.reports import MemberReports
 from muster.group.standing import (
     Demoted,
     DemotionBegan,
     Fell,
+    GroupSeen,
     HookFailed,
     Leaving,
+    MemberStanding,
     Promoted,
     PromotionBegan,
-    Seen,
     Settled,
-    Standing,
 )
 from muster.group.words import Words
 from muster.wire import DEFAULT_URL
@@ -83,7 +83,7 @@ class Membership:
             self.url, actor=f"member {self.group}/{self.member}", timeout_seconds=10.0, cluster=self.cluster
         )
         self._words = Words(self._transport, self.group, self.member)
-        self._progress = Progress(Standing(member=self.member, incarnation=0))
+        self._progress = MemberProgress(MemberStanding(member=self.member, incarnation=0))
         self._renewals = Renewals(self._progress, self._words, self.on_lease)
         self._reports = MemberReports(self._progress, self._words)
         self._probes = Probes(self._progress, self._words, self.check, self.position)
@@ -135,7 +135,7 @@ class Membership:
         return self._progress.standing.incarnation
 
     async def ended(self) -> None:
-        """Wait for the end of the membership. Raises what has ended it: StaleIncarnation (another process runs this member),
+        """Idle for the end of the membership. Raises what has ended it: StaleIncarnation (another process runs this member),
         GroupNotFound, MemberNotFound.
         """
         assert self._running is not None, "it has not joined yet"
@@ -165,7 +165,7 @@ class Membership:
                 tries += 1
             else:
                 break
-        self._progress.standing = Standing(member=self.member, incarnation=self._words.incarnation)
+        self._progress.standing = MemberStanding(member=self.member, incarnation=self._words.incarnation)
         LOG.info("%s of %s has joined, incarnation %s", self.member, self.group, self._words.incarnation)
 
     async def _run(self) -> None:
@@ -188,7 +188,7 @@ class Membership:
                 async with aclosing(follow(self._transport, path, {}, self._rows, math.inf)) as rows:
                     async for row in rows:
                         tries = 0
-                        self._progress.happened(Seen(row))
+                        self._progress.happened(GroupSeen(row))
             except MusterError as error:
                 LOG.warning("%s does not see its group: %s: %s", self.member, error.name, error.detail)
                 await asyncio.sleep(backoff_seconds(tries))
@@ -204,7 +204,7 @@ class Membership:
         progress = self._progress
         while True:
             match conduct.next_step(progress.standing, elapsed_seconds()):
-                case Wait(until):
+                case Idle(until):
                     await progress.ring(until)
                 case Settle():
                     await self._settle()
@@ -251,7 +251,7 @@ class Membership:
         return progress.happened(Promoted(elapsed_seconds()))
 
     async def _interrupted(self, promoting: "asyncio.Task[str | None]") -> str | None:
-        """Wait for the promotion's end; why it was broken off, if it was."""
+        """Idle for the promotion's end; why it was broken off, if it was."""
         progress = self._progress
         while not promoting.done():
             if (why := conduct.interruption(progress.standing, elapsed_seconds())) is not None:

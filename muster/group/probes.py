@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from muster.clock import elapsed_seconds
 from muster.group import conduct
-from muster.group.progress import DISMISSED, LOG, Progress, problem_of
+from muster.group.progress import DISMISSED, LOG, MemberProgress, problem_of
 from muster.group.standing import Checked, Positioned
 from muster.group.words import Words
 from muster.wire.error import StaleEpoch, Transient
@@ -15,7 +15,7 @@ Check = Callable[[], Awaitable[None]]
 Position = Callable[[], Awaitable[int]]
 
 
-class Answer(NamedTuple):
+class ProbeAnswer(NamedTuple):
     """What a question came to; `problem`: None, if there is none."""
 
     problem: str | None
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 class Probes:
     """The questions to the service; without a check it is always fit. A question that is in the way of more is broken off."""
 
-    def __init__(self, progress: Progress, words: Words, check: Check | None, position: Position | None) -> None:
+    def __init__(self, progress: MemberProgress, words: Words, check: Check | None, position: Position | None) -> None:
         self._progress = progress
         self._words = words
         self._check = check
@@ -44,7 +44,7 @@ class Probes:
         while True:
             standing = progress.standing
             asks = standing.phase in ("standby", "primary") and (self._asking is None or self._asking.done())
-            if asks and (answer := await self._asked(problem_of(self._check())) if self._check else Answer(None)):
+            if asks and (answer := await self._asked(problem_of(self._check())) if self._check else ProbeAnswer(None)):
                 fit, why = answer.problem is None, answer.problem or ""
                 if (progress.standing.fit, progress.standing.unfit_why) != (fit, why):
                     progress.happened(Checked(fit, why))
@@ -92,7 +92,7 @@ class Probes:
             return False
         return True
 
-    async def _asked(self, question: Awaitable[str | None]) -> Answer | None:
+    async def _asked(self, question: Awaitable[str | None]) -> ProbeAnswer | None:
         """The answer; None: the question was broken off."""
         self._asking = asking = asyncio.ensure_future(question)
         try:
@@ -100,8 +100,8 @@ class Probes:
             await asyncio.wait([asking])
         finally:
             asking.cancel()
-        return None if asking.cancelled() else Answer(asking.result())
+        return None if asking.cancelled() else ProbeAnswer(asking.result())
 
 
-def _anew(progress: Progress) -> bool:
+def _anew(progress: MemberProgress) -> bool:
     return progress.standing.fit is None and progress.standing.phase == "standby"

@@ -8,20 +8,20 @@ from contextlib import suppress
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.standing import Gone, Happening, Standing, evolve
+from muster.group.standing import Gone, Happening, MemberStanding, evolve
 from muster.wire.error import GroupNotFound, MemberNotFound, MusterError, StaleIncarnation
 
 LOG: Final = logging.getLogger("muster.group")
-why_letters_max: Final = 1_024
+why_chars_max: Final = 1_024
 
 DISMISSED: Final = (StaleIncarnation, GroupNotFound, MemberNotFound)
 """The refusals that end a membership."""
 
 
-class Progress:
+class MemberProgress:
     """The member's standing as the loops of its process share it. Belongs to one event loop."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: MemberStanding) -> None:
         self.standing = standing
         self.dismissal: MusterError | None = None
         self._rung = asyncio.Event()
@@ -62,4 +62,4 @@ async def problem_of(call: Awaitable[None]) -> str | None:
 
 def shortened(text: str) -> str:
     """The text as the group may keep it: its end, if it is long."""
-    return text if len(text) <= why_letters_max else f"…{text[1 - why_letters_max :]}"
+    return text if len(text) <= why_chars_max else f"…{text[1 - why_chars_max :]}"

@@ -7,8 +7,8 @@ from typing import Final
 from muster.client.controllers.known import backoff_seconds
 from muster.clock import elapsed_seconds
 from muster.group import conduct
-from muster.group.progress import DISMISSED, LOG, Progress
-from muster.group.standing import Refused, Renewed
+from muster.group.progress import DISMISSED, LOG, MemberProgress
+from muster.group.standing import RenewalRefused, Renewed
 from muster.group.words import Words
 from muster.wire.error import StaleEpoch, Transient
 
@@ -21,7 +21,7 @@ class Renewals:
     accepted.
     """
 
-    def __init__(self, progress: Progress, words: Words, on_lease: OnLease | None) -> None:
+    def __init__(self, progress: MemberProgress, words: Words, on_lease: OnLease | None) -> None:
         self._progress = progress
         self._words = words
         self._on_lease = on_lease
@@ -50,7 +50,7 @@ class Renewals:
             progress.dismiss(error)
         except StaleEpoch as error:
             if epoch is not None:
-                progress.happened(Refused(epoch, error.detail))
+                progress.happened(RenewalRefused(epoch, error.detail))
         except Transient as error:
             LOG.warning("%s was not heard by its group: %s", progress.standing.member, error.detail)
             return False

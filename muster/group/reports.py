@@ -2,31 +2,30 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from muster.client.controllers.known import backoff_seconds
 from muster.clock import elapsed_seconds
 from muster.group import conduct
 from muster.group.conduct import SayMember, SayServing
-from muster.group.progress import DISMISSED, LOG, Progress
-from muster.group.standing import Refused, Told
+from muster.group.progress import DISMISSED, LOG, MemberProgress
+from muster.group.standing import RenewalRefused, Told
 from muster.group.words import Words
-from muster.wire.error import Refused as RefusedByGroup
-from muster.wire.error import StaleEpoch, Transient
+from muster.wire.error import Refused, StaleEpoch, Transient
 from muster.wire.registry.answers import Written
 
 leave_seconds_max: Final = 5.0
 """How long a process that ends waits until its last words are heard."""
 
-Word = Callable[..., Coroutine[Any, Any, Written]]
+Word = Callable[..., Awaitable[Written]]
 
 
 class MemberReports:
     """The reports of one member."""
 
-    def __init__(self, progress: Progress, words: Words) -> None:
+    def __init__(self, progress: MemberProgress, words: Words) -> None:
         self._progress = progress
         self._words = words
         self._saying: set[asyncio.Task[None]] = set()
@@ -72,7 +71,7 @@ class MemberReports:
                 try:
                     written = await self._words.serving(epoch)
                 except StaleEpoch as error:
-                    progress.happened(Refused(epoch, error.detail))
+                    progress.happened(RenewalRefused(epoch, error.detail))
                     return
             case SayMember(outcome, failure, why):
                 written = await self._words.report(outcome, failure=failure, why=why)
@@ -88,7 +87,7 @@ class MemberReports:
                 LOG.warning("%s says again what was not heard: %s", self._progress.standing.member, error.detail)
                 await asyncio.sleep(backoff_seconds(tries))
                 tries += 1
-            except RefusedByGroup as error:
+            except Refused as error:
                 # The epoch is over by other means, or another process runs the member: nothing depends on this word.
                 return LOG.info("what %s said came too late: %s", self._progress.standing.member, error.detail)
             else:

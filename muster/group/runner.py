@@ -14,24 +14,25 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 import orjson
 
 from muster.clock import elapsed_seconds
 from muster.group.membership import Membership
-from muster.group.process.child import Child, told_of
+from muster.group.process.child import StartedProcess, told_of
 from muster.group.process.guarding import Guarding
 from muster.group.process.hook import Hook, HookError
 from muster.group.process.tree import MARK
 from muster.group.progress import LOG
+from muster.group.standing import steady_seconds
 from muster.wire.backoff import pause_seconds
 from muster.wire.error import MusterError
 from muster.wire.groups.answers import Role
 
 restart_first_seconds: Final = 1.0
-restart_max_seconds: Final = 60.0
+restart_longest_seconds: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Runner:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._guarding = Guarding(uuid4().hex, self._ask)
-        self._command: Child | None = None
+        self._command: StartedProcess | None = None
         self._watching: set[asyncio.Task[None]] = set()
         self._is_to_end = False
         self._last_end = "it has not been started"
@@ -72,7 +73,6 @@ class Runner:
         self._unclean: str | None = None
         self._done: dict[str, int] = {}
         self._was: Role | None = None
-        given: dict[str, Any] = {"check": self._check} | ({"position": self._position} if settings.position else {})
         self._membership = Membership(
             settings.group,
             settings.member,
@@ -83,7 +83,8 @@ class Runner:
             on_promote=self._promote,
             on_demote=self._demote,
             on_lease=self._guarding.renewed,
-            **given,
+            check=self._check,
+            position=self._position if settings.position else None,
         )
 
     def stop(self) -> None:
@@ -104,7 +105,8 @@ class Runner:
             await self._guarding.kill()
             self._guarding.close()
 
-    async def _member(self, stopping: "asyncio.Task[Any]") -> None:
+    async def _member(self, stopping: "asyncio.Task[bool]") -> None:
+        # Not `async with`: a signal has to end the waiting for a controller too.
         entering = asyncio.create_task(self._membership.__aenter__())
         await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not entering.done():
@@ -203,7 +205,7 @@ class Runner:
             self._done[name] = epoch
         return said
 
-    def _told(self, role: Role, epoch: int) -> dict[str, Any]:
+    def _told(self, role: Role, epoch: int) -> dict[str, object]:
         """What a hook reads: what the member is to be, what it was, and the group as it was seen last."""
         row = self._membership.row
         group = {} if row is None else asdict(row)
@@ -240,9 +242,10 @@ class Runner:
         if self._runs or not self._settings.command:
             return
         epoch, until = self._epoch, self._guarding.until if role == "primary" else float("inf")
+        # The clock is looked at once more in the child itself: between here and there this process may be stopped for a while.
         self._is_to_end, self._starts = False, self._starts + 1
         try:
-            child = Child(self._settings.command, self._environment(role, epoch), until=until)
+            child = StartedProcess(self._settings.command, self._environment(role, epoch), until=until)
         except OSError as error:
             self._last_end = f"it could not be started: {error}"
             raise MusterError(f"{self._settings.command[0]}: {self._last_end}") from error
@@ -260,12 +263,17 @@ class Runner:
             raise MusterError(f"the command does not run: {self._last_end}")
         self._start("standby")
 
-    async def _watch(self, child: Child) -> None:
+    async def _watch(self, child: StartedProcess) -> None:
+        began = elapsed_seconds()
         code = await child.ended
         self._last_end = told_of(code)
         LOG.info("pid %s has ended: %s", child.pid, self._last_end)
-        pause = pause_seconds(min(self._starts, 16) - 1, restart_first_seconds, restart_max_seconds)
-        self._starts_at = elapsed_seconds() + pause
+        # What has run for long begins anew with a short pause; what ends at once, again and again, must not take the machine.
+        if elapsed_seconds() - began >= steady_seconds:
+            self._starts = 1
+        self._starts_at = elapsed_seconds() + pause_seconds(
+            self._starts - 1, restart_first_seconds, restart_longest_seconds
+        )
         if self._is_to_end or child is not self._command:
             return
         # What it has started may act as the primary still: the end is only seen when there is nothing left.

@@ -19,13 +19,13 @@ from muster.wire.value import value
 Phase = Literal["starting", "standby", "promoting", "primary", "demoting"]
 
 rest_first_seconds: Final = 1.0
-rest_max_seconds: Final = 60.0
+rest_longest_seconds: Final = 60.0
 steady_seconds: Final = 60.0
 """After so long as the primary an earlier failure counts no more."""
 
 
 @value(kw_only=True)
-class Standing:
+class MemberStanding:
     """A member as its own process knows it.
 
     `row` is the newest state of the group; `epoch` the one that this process holds, or held last, by a renewal that was
@@ -67,7 +67,7 @@ class Standing:
 
 
 @value
-class Seen:
+class GroupSeen:
     """The group stands like this."""
 
     row: GroupState
@@ -83,7 +83,7 @@ class Renewed:
 
 
 @value
-class Refused:
+class RenewalRefused:
     """The group says that this process is not the primary of the epoch any more."""
 
     epoch: int
@@ -173,9 +173,9 @@ class Gone:
 
 
 Happening = (
-    Seen
+    GroupSeen
     | Renewed
-    | Refused
+    | RenewalRefused
     | Checked
     | Settled
     | PromotionBegan
@@ -192,16 +192,16 @@ Happening = (
 """All that can happen to a member in its own process."""
 
 
-def evolve(standing: Standing, happening: Happening) -> Standing:
+def evolve(standing: MemberStanding, happening: Happening) -> MemberStanding:
     """The standing after it."""
     match happening:
-        case Seen(row):
+        case GroupSeen(row):
             # Another controller may be a little behind the one that was watched before.
             late = standing.row is not None and row.version < standing.row.version
             return standing if late else replace(standing, row=row)
         case Renewed():
             return _renewed(standing, happening)
-        case Refused(epoch, why):
+        case RenewalRefused(epoch, why):
             held = epoch == standing.epoch
             return replace(standing, over=max(standing.over, epoch), refused=why if held else standing.refused)
         case Checked(fit, why):
@@ -225,7 +225,9 @@ def evolve(standing: Standing, happening: Happening) -> Standing:
             assert_never(happening)
 
 
-def _phased(standing: Standing, happening: Settled | PromotionBegan | Promoted | DemotionBegan | Demoted) -> Standing:
+def _phased(
+    standing: MemberStanding, happening: Settled | PromotionBegan | Promoted | DemotionBegan | Demoted
+) -> MemberStanding:
     match happening:
         case Settled():
             assert standing.phase == "starting", f"settled while {standing.phase}"
@@ -250,7 +252,7 @@ def _phased(standing: Standing, happening: Settled | PromotionBegan | Promoted |
             assert_never(happening)
 
 
-def _renewed(standing: Standing, renewed: Renewed) -> Standing:
+def _renewed(standing: MemberStanding, renewed: Renewed) -> MemberStanding:
     # The answer of a renewal that was sent before the epoch was given up changes nothing any more.
     if renewed.epoch <= standing.over or renewed.epoch < standing.epoch:
         return standing
@@ -264,8 +266,8 @@ def _renewed(standing: Standing, renewed: Renewed) -> Standing:
     )
 
 
-def _fallen(standing: Standing, at: float) -> Standing:
+def _fallen(standing: MemberStanding, at: float) -> MemberStanding:
     falls = 1 if at - standing.primary_since >= steady_seconds else standing.falls + 1
     # Not a random pause: only one process runs the member, so no others wait for as long.
-    pause = pause_seconds(falls - 1, rest_first_seconds, rest_max_seconds, 1.0)
+    pause = pause_seconds(falls - 1, rest_first_seconds, rest_longest_seconds, 1.0)
     return replace(standing, falls=falls, rests_until=at + pause)

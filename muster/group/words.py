@@ -1,7 +1,5 @@
 """What a member's process says to the group: one request each, over one pool of connections that stays open."""
 
-from typing import Any
-
 from muster.client.transport import Transport, path_of
 from muster.client.writing import written_of
 from muster.wire.command import new_id
@@ -46,10 +44,11 @@ class Words:
         """How far the member's copy reaches, at this epoch of the group."""
         return await self._say("position", {"epoch": epoch, "position": position})
 
-    async def _say(self, verb: str, fields: dict[str, Any], seconds: float | None = None) -> Written:
+    async def _say(self, verb: str, fields: dict[str, object], seconds: float | None = None) -> Written:
         return await self._write(verb, {"incarnation": self.incarnation, **fields}, seconds)
 
-    async def _write(self, verb: str, body: dict[str, Any], seconds: float | None = None) -> Written:
+    async def _write(self, verb: str, body: dict[str, object], seconds: float | None = None) -> Written:
+        # An id of its own for each word, which its retries share: one that was heard twice counts once.
         path = path_of(*self._path, verb)
         reply = await self._transport.write("POST", path, body, command_id=new_id(), timeout_seconds=seconds)
         return written_of(self._transport, WRITTEN, reply)

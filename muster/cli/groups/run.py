@@ -60,13 +60,16 @@ def run(hook_timeout: float, stop_timeout: float, service: str, **options: Any) 
     from muster.group.registering import keep_registered
     from muster.group.runner import RunSettings, run_member
 
+    # Said here, before anything is joined: a runner that ends for its options must not have been a member for a moment.
     if service and not options["address"]:
         raise click.UsageError("--service needs --address: where the instance is to be found")
     if not (options["command"] or options["promote"]):
         raise click.UsageError("say what is run: a COMMAND after --, or a --promote hook")
+    # What the client itself says is only of interest when it is a warning; what becomes of the member always is.
     _logs()
     settings = RunSettings(hook_timeout_seconds=hook_timeout, stop_timeout_seconds=stop_timeout, **options)
 
+    # The registration goes last and comes beside: the member does not wait for it, nor for a service that nobody asks for.
     async def work() -> None:
         import asyncio
 

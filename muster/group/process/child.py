@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from muster.clock import elapsed_seconds
 
@@ -31,7 +31,7 @@ RUNNING: Final[set[int]] = set()
 """The processes that are waited for here."""
 
 
-class Child:
+class StartedProcess:
     """A process. `ended` is its exit code, below zero for a signal that has killed it. To be made in the loop's own thread:
     Linux takes the end of the thread that has started it for the parent's death.
     """
@@ -85,7 +85,7 @@ class Child:
         return self.ended.done()
 
     def _watch(self) -> None:
-        loop: Any = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         try:
             descriptor = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # an older Linux, or another system

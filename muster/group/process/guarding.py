@@ -17,7 +17,7 @@ from muster.group.process.child import RUNNING, adopt_orphans
 from muster.group.process.tree import MARK, kill_tree, reap
 from muster.group.progress import LOG
 
-look_seconds_max: Final = 0.1
+look_again_seconds: Final = 0.1
 """How long it sleeps at most: the loop's timers stand still while the machine is suspended."""
 again_seconds: Final = 0.002
 reap_every_seconds: Final = 5.0
@@ -79,6 +79,7 @@ class Guarding:
             if now >= self._ask_at:
                 self.asked, self._ask_at = True, math.inf
                 self._ask()
+            # Before the warden does: it knows less, and would kill a demote hook too.
             if now >= self.until:
                 LOG.error("the lease is lost: all that runs is killed")
                 await self.kill()
@@ -88,7 +89,7 @@ class Guarding:
                 reaps_at = now + reap_every_seconds
             self._keep_warden()
             due = min(self._ask_at, self.until) - elapsed_seconds()
-            await asyncio.sleep(max(0.0, min(due, look_seconds_max)))
+            await asyncio.sleep(max(0.0, min(due, look_again_seconds)))
 
     async def kill(self) -> None:
         """SIGKILL to all that runs but for the `spared`, until nothing is left of it."""
@@ -96,7 +97,7 @@ class Guarding:
         while kill_tree(os.getpid(), self.mark, self.spared | self._own(), RUNNING - self.spared):
             self._reap()
             await asyncio.sleep(pause)
-            pause = min(2 * pause, look_seconds_max)
+            pause = min(2 * pause, look_again_seconds)
 
     def _reap(self) -> None:
         reap(RUNNING | self._own())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.process.child import Child, told_of
+from muster.group.process.child import StartedProcess, told_of
 from muster.group.process.tree import kill_below
 from muster.group.progress import LOG
 from muster.wire import printable
@@ -45,16 +45,20 @@ class Hook:
         began = elapsed_seconds()
         if not self.quiet:
             LOG.info("%s hook started", self.name)
+        # A file and not a pipe: a hook that does not read it must not hold anything up.
         with tempfile.TemporaryFile() as stdin:
             stdin.write(document)
             stdin.seek(0)
             reading, writing = os.pipe()
             try:
-                child = Child(["/bin/sh", "-c", self.command], environment, until=until, stdin=stdin, output=writing)
+                child = StartedProcess(
+                    ["/bin/sh", "-c", self.command], environment, until=until, stdin=stdin, output=writing
+                )
             except OSError as error:
                 os.close(reading)
                 raise HookError(f"{self.name} hook: it could not be started: {error}") from error
             finally:
+                # The child has its own; the pipe is to end with it.
                 os.close(writing)
         output = _Output(reading)
         safe = set[int]() if spared is None else spared
@@ -71,19 +75,20 @@ class Hook:
             LOG.info("%s hook done in %.2f s", self.name, elapsed_seconds() - began)
         return text
 
-    async def _ended(self, child: Child) -> int | str:
+    async def _ended(self, child: StartedProcess) -> int | str:
         """Its exit code; or in words that it had to be ended."""
         try:
             await asyncio.wait([child.ended], timeout=self.seconds)
             if child.ended.done():
                 return child.ended.result()
         except asyncio.CancelledError:
+            # Another turn has come: nobody goes on before this hook is over, or two would work on one thing.
             await self._end(child)
             raise
         await self._end(child)
         return f"it took longer than {self.seconds:g} s"
 
-    async def _end(self, child: Child) -> None:
+    async def _end(self, child: StartedProcess) -> None:
         # Shielded: whoever cancels this a second time must not leave it half-ended.
         if not await asyncio.shield(child.stopped(grace_seconds)):
             kill_below(child.pid)

@@ -39,6 +39,7 @@ def tree_of(runner: int, mark: str, spared: Iterable[int] = ()) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in parents.items():
         children.setdefault(parent, []).append(pid)
+    # While the runner lives nothing can leave its tree: it is the subreaper. Only after that the mark has to be looked for.
     found = _below(runner, children)
     if runner not in parents or parents[runner][1]:
         found |= {pid for pid in parents if _has(pid, mark)}

@@ -18,7 +18,7 @@ from typing import Final
 from muster.clock import elapsed_seconds
 from muster.group.process.tree import kill_tree
 
-look_seconds_max: Final = 0.1
+look_again_seconds: Final = 0.1
 """How long it sleeps at most: a timer of the system may stand still while the machine is suspended, its clock does not."""
 again_seconds: Final = 0.002
 
@@ -29,15 +29,18 @@ def watch(runner: int, mark: str, pipe: int) -> None:
     while True:
         left = until - elapsed_seconds()
         if left <= 0:
+            # The runner has had its own chance before this, at a smaller share of the lease.
             kill_all(runner, mark)
             until = math.inf
             continue
-        readable, _, _ = select.select([pipe], [], [], None if left == math.inf else min(left, look_seconds_max))
+        # Whatever comes first: another instant, the end of the pipe, or the instant itself.
+        readable, _, _ = select.select([pipe], [], [], None if left == math.inf else min(left, look_again_seconds))
         if not readable:
             continue
         read = os.read(pipe, 65_536)
         if not read:
             return kill_all(runner, mark)
+        # Only the newest instant counts; several may have come while this process was not scheduled.
         *lines, rest = (rest + read).split(b"\n")
         if lines:
             until = float(lines[-1])
@@ -48,7 +51,7 @@ def kill_all(runner: int, mark: str) -> None:
     pause = again_seconds
     while kill_tree(runner, mark):
         time.sleep(pause)
-        pause = min(2 * pause, look_seconds_max)
+        pause = min(2 * pause, look_again_seconds)
 
 
 if __name__ == "__main__":

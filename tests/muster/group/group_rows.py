@@ -5,13 +5,13 @@ from typing import Any
 
 from muster.group.standing import (
     Checked,
+    GroupSeen,
     Happening,
+    MemberStanding,
     Promoted,
     PromotionBegan,
     Renewed,
-    Seen,
     Settled,
-    Standing,
     evolve,
 )
 from muster.wire.groups.answers import GroupState, MemberState
@@ -34,21 +34,21 @@ def row(primary: str | None = None, epoch: int = 0, **about: Any) -> GroupState:
     return GroupState(**given | {"primary": primary, "epoch": epoch} | about)
 
 
-def after(*happenings: Happening, standing: Standing | None = None) -> Standing:
+def after(*happenings: Happening, standing: MemberStanding | None = None) -> MemberStanding:
     """The standing of db1, or of whatever is given, after all that."""
-    now = Standing(member="db1", incarnation=INCARNATION) if standing is None else standing
+    now = MemberStanding(member="db1", incarnation=INCARNATION) if standing is None else standing
     for happening in happenings:
         now = evolve(now, happening)
     return now
 
 
-def standby(*happenings: Happening) -> Standing:
+def standby(*happenings: Happening) -> MemberStanding:
     """db1 as a standby that is fit, in a group that has had no primary yet."""
-    return after(Seen(row()), Settled(), Checked(True), *happenings)
+    return after(GroupSeen(row()), Settled(), Checked(True), *happenings)
 
 
-def primary(*happenings: Happening, epoch: int = 1, at: float = 100.0) -> Standing:
+def primary(*happenings: Happening, epoch: int = 1, at: float = 100.0) -> MemberStanding:
     """db1 as the primary of the epoch, by a renewal that was sent at that instant."""
-    seen = Seen(replace(row("db1", epoch), serving=True))
+    seen = GroupSeen(replace(row("db1", epoch), serving=True))
     led = (seen, Renewed(epoch, at, LEASE_SECONDS), PromotionBegan(epoch), Promoted(at))
     return standby(*led, *happenings)

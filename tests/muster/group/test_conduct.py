@@ -9,12 +9,12 @@ from muster.group.conduct import (
     Claim,
     Demote,
     End,
+    Idle,
     Leave,
     Promote,
     SayMember,
     SayServing,
     Settle,
-    Wait,
     interruption,
     leads,
     next_step,
@@ -30,17 +30,17 @@ from muster.group.standing import (
     DemotionBegan,
     Fell,
     Gone,
+    GroupSeen,
     HookFailed,
     Leaving,
     Positioned,
     Promoted,
     PromotionBegan,
-    Refused,
+    RenewalRefused,
     Renewed,
-    Seen,
     Settled,
     Told,
-    rest_max_seconds,
+    rest_longest_seconds,
     steady_seconds,
 )
 from tests.muster.group.group_rows import INCARNATION, LEASE_SECONDS, after, member, primary, row, standby
@@ -50,46 +50,46 @@ NOW = 100.0
 
 class TestTheWayToTheLead:
     def test_it_begins_when_it_has_seen_itself_in_the_group(self) -> None:
-        assert next_step(after(), NOW) == Wait()
-        assert next_step(after(Seen(row())), NOW) == Settle()
+        assert next_step(after(), NOW) == Idle()
+        assert next_step(after(GroupSeen(row())), NOW) == Settle()
 
     def test_a_row_that_is_older_than_its_join_is_not_about_this_process(self) -> None:
         old = row("db1", 3, members=(member("db1", incarnation=INCARNATION - 1),))
-        assert next_step(after(Seen(old)), NOW) == Wait()
-        assert next_step(standby(Seen(old)), NOW) == Wait()
+        assert next_step(after(GroupSeen(old)), NOW) == Idle()
+        assert next_step(standby(GroupSeen(old)), NOW) == Idle()
 
     def test_an_epoch_that_it_is_given_is_claimed_first(self) -> None:
-        assert next_step(standby(Seen(row("db1", 1))), NOW) == Claim(1)
+        assert next_step(standby(GroupSeen(row("db1", 1))), NOW) == Claim(1)
 
     def test_it_is_promoted_once_the_claim_was_accepted(self) -> None:
-        assert next_step(standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS)), NOW) == Promote(1)
+        assert next_step(standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS)), NOW) == Promote(1)
 
     def test_a_claim_whose_answer_took_half_of_the_lease_is_made_again(self) -> None:
-        claimed = standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS))
+        claimed = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS))
         assert next_step(claimed, NOW + LEASE_SECONDS / 2) == Claim(1)
 
     def test_an_epoch_that_is_another_ones_or_fenced_is_not_claimed(self) -> None:
-        assert next_step(standby(Seen(row("db2", 1))), NOW) == Wait()
-        assert next_step(standby(Seen(row("db1", 1, fenced=True))), NOW) == Wait()
+        assert next_step(standby(GroupSeen(row("db2", 1))), NOW) == Idle()
+        assert next_step(standby(GroupSeen(row("db1", 1, fenced=True))), NOW) == Idle()
 
     def test_a_refused_claim_is_not_made_again_but_one_of_the_next_epoch_is(self) -> None:
-        refused = standby(Seen(row("db1", 1)), Refused(1, "it is an earlier process's"))
-        assert next_step(refused, NOW) == Wait()
-        assert next_step(after(Seen(row("db1", 2)), standing=refused), NOW) == Claim(2)
+        refused = standby(GroupSeen(row("db1", 1)), RenewalRefused(1, "it is an earlier process's"))
+        assert next_step(refused, NOW) == Idle()
+        assert next_step(after(GroupSeen(row("db1", 2)), standing=refused), NOW) == Claim(2)
 
     def test_an_older_row_of_a_controller_that_lags_changes_nothing(self) -> None:
-        assert next_step(standby(Seen(row("db2", 2)), Seen(row("db1", 1))), NOW) == Wait()
+        assert next_step(standby(GroupSeen(row("db2", 2)), GroupSeen(row("db1", 1))), NOW) == Idle()
 
 
 class TestGivingTheLeadUp:
     def test_it_leads_on_as_long_as_renewals_are_accepted(self) -> None:
-        assert next_step(primary(at=NOW), NOW) == Wait(NOW + LEASE_SECONDS / 2)
+        assert next_step(primary(at=NOW), NOW) == Idle(NOW + LEASE_SECONDS / 2)
         renewed = primary(Renewed(1, NOW + 0.9, LEASE_SECONDS), at=NOW)
-        assert next_step(renewed, NOW + 1.5) == Wait(NOW + 0.9 + LEASE_SECONDS / 2)
+        assert next_step(renewed, NOW + 1.5) == Idle(NOW + 0.9 + LEASE_SECONDS / 2)
 
     def test_answers_that_overtake_each_other_do_not_shorten_the_lease(self) -> None:
         overtaken = primary(Renewed(1, NOW + 0.9, LEASE_SECONDS), Renewed(1, NOW + 0.5, LEASE_SECONDS), at=NOW)
-        assert next_step(overtaken, NOW + 1.0) == Wait(NOW + 0.9 + LEASE_SECONDS / 2)
+        assert next_step(overtaken, NOW + 1.0) == Idle(NOW + 0.9 + LEASE_SECONDS / 2)
 
     def test_after_half_of_the_lease_without_renewal_it_stops(self) -> None:
         step = next_step(primary(at=NOW), NOW + LEASE_SECONDS / 2)
@@ -106,13 +106,13 @@ class TestGivingTheLeadUp:
         ids=["fenced", "another one's", "ended", "a later epoch of its own"],
     )
     def test_it_stops_when_the_group_says_so(self, seen: object, why: str) -> None:
-        step = next_step(primary(Seen(seen), at=NOW), NOW)  # type: ignore[arg-type]
+        step = next_step(primary(GroupSeen(seen), at=NOW), NOW)  # type: ignore[arg-type]
         assert isinstance(step, Demote)
         assert step.epoch == 1
         assert why in step.why
 
     def test_it_stops_when_a_renewal_was_refused(self) -> None:
-        assert next_step(primary(Refused(1, "epoch 1 is fenced"), at=NOW), NOW) == Demote(1, "epoch 1 is fenced")
+        assert next_step(primary(RenewalRefused(1, "epoch 1 is fenced"), at=NOW), NOW) == Demote(1, "epoch 1 is fenced")
 
     def test_it_stops_when_what_it_runs_has_ended(self) -> None:
         assert next_step(primary(Fell("exit code 3", NOW), at=NOW), NOW) == Demote(1, "exit code 3")
@@ -124,13 +124,13 @@ class TestGivingTheLeadUp:
 
     def test_what_was_given_up_is_never_claimed_again(self) -> None:
         given_up = primary(DemotionBegan(), Demoted(NOW), at=NOW)
-        assert next_step(given_up, NOW) == Wait()
-        late = after(Renewed(1, NOW + 1, LEASE_SECONDS), Seen(row("db1", 1, version=12)), standing=given_up)
-        assert next_step(late, NOW + 1) == Wait()
+        assert next_step(given_up, NOW) == Idle()
+        late = after(Renewed(1, NOW + 1, LEASE_SECONDS), GroupSeen(row("db1", 1, version=12)), standing=given_up)
+        assert next_step(late, NOW + 1) == Idle()
 
     def test_a_failed_promotion_is_taken_back(self) -> None:
         failed = standby(
-            Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1), HookFailed("exit 1", NOW)
+            GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1), HookFailed("exit 1", NOW)
         )
         assert next_step(failed, NOW) == Demote(1, "exit 1")
 
@@ -143,13 +143,13 @@ class TestGivingTheLeadUp:
 
 
 class TestAPromotionUnderWay:
-    promoting = standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1))
+    promoting = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1))
 
     def test_it_goes_on_while_all_is_well(self) -> None:
         assert interruption(self.promoting, NOW) is None
 
     def test_a_fence_lets_it_come_to_its_end_within_the_lease(self) -> None:
-        fenced = after(Seen(row("db1", 1, fenced=True, version=11)), standing=self.promoting)
+        fenced = after(GroupSeen(row("db1", 1, fenced=True, version=11)), standing=self.promoting)
         assert interruption(fenced, NOW) is None
         assert interruption(fenced, NOW + LEASE_SECONDS / 2) is not None
 
@@ -165,13 +165,13 @@ class TestTheLease:
         assert not leads(led, NOW + 0.9 * LEASE_SECONDS)
 
     def test_it_leads_no_more_once_the_epoch_is_fenced_refused_ended_or_given_up(self) -> None:
-        assert not leads(primary(Seen(row("db1", 1, fenced=True, version=11)), at=NOW), NOW)
-        assert not leads(primary(Refused(1, "over"), at=NOW), NOW)
+        assert not leads(primary(GroupSeen(row("db1", 1, fenced=True, version=11)), at=NOW), NOW)
+        assert not leads(primary(RenewalRefused(1, "over"), at=NOW), NOW)
         assert not leads(primary(Fell("exit code 1", NOW), at=NOW), NOW)
         assert not leads(primary(DemotionBegan(), Demoted(NOW), at=NOW), NOW)
 
     def test_a_standby_does_not_lead_though_its_claim_was_accepted(self) -> None:
-        claimed = standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS))
+        claimed = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS))
         assert not leads(claimed, NOW)
         assert role(claimed) == "standby"
 
@@ -181,13 +181,13 @@ class TestTheLease:
         assert renewal_epoch(primary(Leaving(), DemotionBegan(), at=NOW)) == 1
 
     def test_it_does_not_renew_an_epoch_that_is_fenced_or_over(self) -> None:
-        assert renewal_epoch(primary(Seen(row("db1", 1, fenced=True, version=11)), at=NOW)) is None
+        assert renewal_epoch(primary(GroupSeen(row("db1", 1, fenced=True, version=11)), at=NOW)) is None
         assert renewal_epoch(primary(Fell("exit code 1", NOW), at=NOW)) is None
         assert renewal_epoch(primary(DemotionBegan(), Demoted(NOW), at=NOW)) is None
 
     def test_it_renews_at_each_heartbeat_and_four_times_in_a_lease(self) -> None:
-        assert renewal_seconds(standby(Seen(row(heartbeat_seconds=0.2)))) == 0.2
-        assert renewal_seconds(standby(Seen(row(heartbeat_seconds=5.0)))) == LEASE_SECONDS / 4
+        assert renewal_seconds(standby(GroupSeen(row(heartbeat_seconds=0.2)))) == 0.2
+        assert renewal_seconds(standby(GroupSeen(row(heartbeat_seconds=5.0)))) == LEASE_SECONDS / 4
 
 
 RECOVERING = row(members=(member("db1", "recovering"), member("db2")), version=3)
@@ -196,23 +196,23 @@ FAILED = row(members=(member("db1", "failed"), member("db2")), version=3)
 
 class TestWhatItSays:
     def test_it_is_ready_when_its_check_says_so(self) -> None:
-        joined = after(Seen(RECOVERING), Settled())
+        joined = after(GroupSeen(RECOVERING), Settled())
         assert next_word(joined, NOW) is None
         assert next_word(after(Checked(True), standing=joined), NOW) == SayMember("ready")
         assert next_word(after(Checked(False, "full"), standing=joined), NOW) == SayMember("failed", "check", "full")
 
     def test_what_the_group_knows_is_not_said_again(self) -> None:
         assert next_word(standby(), NOW) is None
-        assert next_word(standby(Seen(FAILED), Checked(False, "full")), NOW) is None
+        assert next_word(standby(GroupSeen(FAILED), Checked(False, "full")), NOW) is None
 
     def test_what_was_said_is_not_said_again_before_it_is_seen(self) -> None:
-        told = standby(Seen(RECOVERING), Told(3))
+        told = standby(GroupSeen(RECOVERING), Told(3))
         assert next_word(told, NOW) is None
         again = replace(RECOVERING, version=4)
-        assert next_word(after(Seen(again), standing=told), NOW) == SayMember("ready")
+        assert next_word(after(GroupSeen(again), standing=told), NOW) == SayMember("ready")
 
     def test_it_says_that_it_serves(self) -> None:
-        promoted = standby(Seen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1), Promoted(NOW))
+        promoted = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1), Promoted(NOW))
         assert next_word(promoted, NOW) == SayServing(1)
         assert next_word(primary(at=NOW), NOW) is None
 
@@ -222,79 +222,79 @@ class TestWhatItSays:
     def test_a_failed_hook_is_said_and_rests_for_a_time_that_doubles(self) -> None:
         standing, pauses = standby(), []
         for epoch in range(1, 10):
-            began = (Seen(row("db1", epoch)), Renewed(epoch, NOW, LEASE_SECONDS), PromotionBegan(epoch))
+            began = (GroupSeen(row("db1", epoch)), Renewed(epoch, NOW, LEASE_SECONDS), PromotionBegan(epoch))
             standing = after(*began, HookFailed("exit code 1", NOW), standing=standing)
             assert next_word(standing, NOW) == SayMember("failed", "hook", "exit code 1")
             pauses.append(standing.rests_until - NOW)
             over = replace(FAILED, epoch=epoch, version=10 * epoch + 5)
-            standing = after(DemotionBegan(), Demoted(NOW), Checked(True), Seen(over), standing=standing)
+            standing = after(DemotionBegan(), Demoted(NOW), Checked(True), GroupSeen(over), standing=standing)
             assert next_word(standing, standing.rests_until - 0.01) is None
             assert next_word(standing, standing.rests_until) == SayMember("ready")
-        assert pauses == [1, 2, 4, 8, 16, 32, rest_max_seconds, rest_max_seconds, rest_max_seconds]
+        assert pauses == [1, 2, 4, 8, 16, 32, rest_longest_seconds, rest_longest_seconds, rest_longest_seconds]
 
     def test_after_a_first_end_it_is_ready_as_soon_as_there_is_another_epoch(self) -> None:
         fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
-        alone = after(Seen(replace(RECOVERING, epoch=1, version=15)), standing=fell)
+        alone = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=fell)
         assert next_word(alone, NOW) is None
         assert next_word(alone, alone.rests_until) == SayMember("ready")
-        passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=fell)
+        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=fell)
         assert next_word(passed_on, NOW) == SayMember("ready")
 
     def test_who_was_to_stop_for_a_failover_lets_the_others_come_first(self) -> None:
-        fenced = Seen(row("db1", 1, fenced=True, version=11))
+        fenced = GroupSeen(row("db1", 1, fenced=True, version=11))
         stopped = primary(fenced, DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
-        ended = after(Seen(replace(RECOVERING, epoch=1, version=15)), standing=stopped)
+        ended = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=stopped)
         assert next_word(ended, NOW) is None
         assert next_word(ended, NOW + 1) == SayMember("ready")
-        passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=stopped)
+        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=stopped)
         assert next_word(passed_on, NOW) == SayMember("ready")
 
     def test_what_ends_again_and_again_leaves_the_lead_to_others_for_longer(self) -> None:
         once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), at=NOW)
         again = (
-            Seen(row("db1", 3)),
+            GroupSeen(row("db1", 3)),
             Renewed(3, NOW, LEASE_SECONDS),
             PromotionBegan(3),
             Promoted(NOW),
             Fell("exit code 1", NOW),
         )
         twice = after(*again, DemotionBegan(), Demoted(NOW), Checked(True), standing=once)
-        passed_on = after(Seen(replace(RECOVERING, primary="db2", epoch=4, version=45)), standing=twice)
+        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=4, version=45)), standing=twice)
         assert next_word(passed_on, NOW) is None
         assert next_word(passed_on, NOW + 2) == SayMember("ready")
 
     def test_an_end_after_a_long_time_is_a_first_one(self) -> None:
         once = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), at=NOW)
-        again = (Seen(row("db1", 3)), Renewed(3, NOW, LEASE_SECONDS), PromotionBegan(3), Promoted(NOW))
+        again = (GroupSeen(row("db1", 3)), Renewed(3, NOW, LEASE_SECONDS), PromotionBegan(3), Promoted(NOW))
         assert after(*again, Fell("exit code 1", NOW + steady_seconds), standing=once).falls == 1
 
     def test_whether_it_is_fit_is_asked_again_after_a_demotion(self) -> None:
         assert primary(DemotionBegan(), Demoted(NOW), at=NOW).fit is None
 
     def test_who_leaves_says_nothing_more_of_itself(self) -> None:
-        assert next_word(standby(Seen(RECOVERING), Leaving()), NOW) is None
+        assert next_word(standby(GroupSeen(RECOVERING), Leaving()), NOW) is None
 
 
 class TestPositions:
     ended = row(None, 1, max_lag=0, version=15)
 
     def test_a_standby_says_how_far_its_copy_reaches_when_the_primary_has_ended(self) -> None:
-        assert position_due(standby(Seen(row("db2", 1, max_lag=0))), NOW) is None
-        assert position_due(standby(Seen(self.ended)), NOW) == 1
+        assert position_due(standby(GroupSeen(row("db2", 1, max_lag=0))), NOW) is None
+        assert position_due(standby(GroupSeen(self.ended)), NOW) == 1
 
     def test_it_says_so_once_in_an_epoch(self) -> None:
-        assert position_due(standby(Seen(self.ended), Positioned(1, NOW)), math.inf) is None
+        assert position_due(standby(GroupSeen(self.ended), Positioned(1, NOW)), math.inf) is None
 
     def test_it_tries_again_soon_if_it_could_not_find_out(self) -> None:
-        tried = standby(Seen(self.ended), Positioned(0, NOW))
+        tried = standby(GroupSeen(self.ended), Positioned(0, NOW))
         assert position_due(tried, NOW) is None
         assert position_due(tried, NOW + 1) == 1
 
     def test_a_group_without_a_bound_does_not_ask(self) -> None:
-        assert position_due(standby(Seen(row(None, 1))), NOW) is None
+        assert position_due(standby(GroupSeen(row(None, 1))), NOW) is None
 
     def test_a_primary_says_so_now_and_then(self) -> None:
-        led = primary(Seen(row("db1", 1, max_lag=0, serving=True, version=11)), at=NOW)
+        led = primary(GroupSeen(row("db1", 1, max_lag=0, serving=True, version=11)), at=NOW)
         assert position_due(led, NOW) == 1
         said = after(Positioned(1, NOW), standing=led)
         assert position_due(said, NOW + 9) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.processes.group_cluster import GroupCluster, group_cluster, member_of, now, processes, runs
+from tests.processes.groups.group_cluster import GroupCluster, group_cluster, member_of, now, processes, runs
 from tests.processes.shard_cluster import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

@@ -212,6 +212,17 @@ async def test_a_promote_hook_that_fails_lets_another_member_lead_and_says_why(t
         await cluster.until(lambda row: member_of(row, "db1").status == "active")
 
 
+async def test_a_hook_that_has_succeeded_is_not_run_again_for_its_epoch(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path) as cluster:
+        hooks = tmp_path / "hooks"
+        # It begins again and again, since its command cannot be started.
+        cluster.run("db1", "--role", "always", "--demote", f"echo here >> {hooks}", command=("/is/not/there",))
+        await cluster.says("db1", "cannot begin", times=2)
+        assert hooks.read_text() == "here\n"
+        row = await cluster.until(lambda row: member_of(row, "db1").status == "failed")
+        assert "could not be started" in member_of(row, "db1").why
+
+
 async def test_a_hook_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     async with group_cluster(tmp_path, lease_seconds=600.0) as cluster:
         pids = tmp_path / "pids"

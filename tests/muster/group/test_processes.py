@@ -1,0 +1,102 @@
+"""What a runner starts, and how it ends, with real processes."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muster.clock import elapsed_seconds
+from muster.group.process.child import TOO_LATE, StartedProcess, told_of
+from muster.group.process.hook import Hook, HookError, output_bytes_max
+from muster.group.process.tree import MARK, kill_below, kill_tree, tree_of
+
+pytestmark = pytest.mark.process
+
+
+def hook(command: str, seconds: float = 30.0) -> Hook:
+    return Hook(name="promote", command=command, seconds=seconds)
+
+
+async def run(command: str, document: bytes = b"") -> str:
+    return await hook(command).run(os.environ, document, until=math.inf)
+
+
+async def test_what_comes_too_late_does_not_begin(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    late = StartedProcess(["touch", str(there)], os.environ, until=elapsed_seconds())
+    assert await late.ended == TOO_LATE
+    assert not there.exists()
+    in_time = StartedProcess(["touch", str(there)], os.environ, until=elapsed_seconds() + 600)
+    assert await in_time.ended == 0
+    assert there.exists()
+
+
+async def test_the_end_of_a_process_is_told_as_it_was() -> None:
+    killed = StartedProcess(["sh", "-c", "kill -9 $$"], os.environ, until=math.inf)
+    assert told_of(await killed.ended) == "killed by SIGKILL"
+    ended = StartedProcess(["sh", "-c", "exit 7"], os.environ, until=math.inf)
+    assert told_of(await ended.ended) == "exit code 7"
+
+
+async def test_a_hook_reads_what_it_is_told_and_what_it_puts_out_is_kept() -> None:
+    assert await run("cat; echo ' and an error' >&2", b"the group") == "the group and an error\n"
+
+
+async def test_a_hook_that_reads_nothing_is_no_obstacle() -> None:
+    assert await run("echo done", b"x" * 1_000_000) == "done\n"
+
+
+async def test_only_the_end_of_much_output_is_kept() -> None:
+    said = await run("for i in $(seq 5000); do echo line $i; done")
+    assert len(said) <= output_bytes_max
+    assert said.endswith("line 5000\n")
+
+
+async def test_a_hook_fails_with_what_it_has_put_out() -> None:
+    with pytest.raises(HookError, match=r"^promote hook: exit code 3: no\\x1b room$"):
+        await run(r"printf 'no\033 room'; exit 3")
+
+
+async def test_nobody_waits_for_what_a_hook_has_left_behind(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    # It holds the pipe of the hook open for as long as it lives.
+    assert await run(f"sleep 1000 & echo $! > {pid}; echo done") == "done\n"
+    kill_below(int(pid.read_text()))
+
+
+def test_a_tree_holds_what_has_left_its_session_and_not_what_is_spared() -> None:
+    parent = subprocess.Popen(
+        ["sh", "-c", "setsid sleep 1000 & sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert parent.stdout is not None
+        spared = int(parent.stdout.readline())
+        found = tree_of(parent.pid, "no mark")
+        assert spared in found
+        # The other one may be a moment late with its own session, but not with being there.
+        assert len(found) == 2
+        assert tree_of(parent.pid, "no mark", spared=[spared]) == found - {spared}
+    finally:
+        kill_below(parent.pid)
+        parent.wait()
+
+
+def test_of_a_runner_that_is_dead_the_tree_is_found_by_the_mark() -> None:
+    mark, code = (
+        "a-mark-of-its-own",
+        "import os; os.setsid(); print(os.getpid(), flush=True); os.execlp('sleep', 'sleep', '1000')",
+    )
+    orphan = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, MARK: mark})
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    try:
+        assert orphan.stdout is not None
+        assert int(orphan.stdout.readline()) == orphan.pid
+        assert tree_of(dead.pid, "another mark") == set()
+        assert kill_tree(dead.pid, mark) == 1
+        assert orphan.wait() < 0
+    finally:
+        kill_below(orphan.pid)

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.processes.groups.group_cluster import GroupCluster, group_cluster, member_of, now, processes, runs
+from tests.processes.groups.group_cluster import GroupCluster, group_cluster, member_of, now, runs
 from tests.processes.shard_cluster import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -62,16 +62,30 @@ async def test_with_the_command_all_that_has_escaped_from_it_ends_before_that_is
     async with group_cluster(tmp_path, lease_seconds=600.0) as cluster:
         await cluster.lead("db1", "db2", manners=("escaped",))
         pids = await both_write(cluster, 1)
-        command = next(
-            pid
-            for pid, parent, _ in processes()
-            if pid in pids and parent == cluster.children["db1"].pid and os.getsid(pid) == pid
-        )
-        os.kill(command, signal.SIGKILL)
+        # Only the command itself leads its session: what has escaped has a parent of its own no more.
+        os.kill(next(pid for pid in pids if os.getsid(pid) == pid), signal.SIGKILL)
 
         await both_write(cluster, 2)
         assert not any(runs(pid) for pid in pids)
         assert [how for _, how, _ in await cluster.endings()] == ["seen"]
+        assert cluster.check_journal() == [1, 2]
+
+
+async def test_what_has_escaped_ends_before_anything_else_is_waited_for(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path, lease_seconds=600.0) as cluster:
+        hangs, hanging = tmp_path / "hangs", tmp_path / "hanging"
+        # A check that does not stop when it is asked to holds the demotion up for a second.
+        check = f"[ $MUSTER_MEMBER = db1 ] && [ -e {hangs} ] || exit 0; trap '' TERM; touch {hanging}; while :; do sleep 1; done"
+        await cluster.lead("db1", "db2", manners=("escaped",), options=("--check", check))
+        pids = await both_write(cluster, 1)
+        hangs.touch()
+
+        async def has_begun() -> bool:
+            return hanging.exists()
+
+        await eventually(has_begun)
+        os.kill(next(pid for pid in pids if os.getsid(pid) == pid), signal.SIGKILL)
+        await both_write(cluster, 2)
         assert cluster.check_journal() == [1, 2]
 
 
@@ -123,10 +137,13 @@ async def test_without_a_controller_the_command_is_over_with_the_lease(tmp_path:
     async with group_cluster(tmp_path, lease_seconds=lease_seconds) as cluster:
         await cluster.lead("db1", manners=("stubborn", "escaped"))
         pids = await both_write(cluster, 1)
+        # The runner has to do it by itself.
+        os.kill(cluster.warden_of("db1"), signal.SIGSTOP)
         cluster.children["up"].suspend()
         stopped_at = now()
 
         await dead(pids)
+        os.kill(cluster.warden_of("db1"), signal.SIGCONT)
         last = max(entry.at for entry in cluster.entries())
         # The newest renewal was sent before the controller was stopped.
         assert last < stopped_at + 0.9 * lease_seconds

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from muster.clock import elapsed_seconds
 from muster.group import conduct
 from muster.group.progress import DISMISSED, LOG, MemberProgress, problem_of
-from muster.group.standing import Checked, Positioned
+from muster.group.standing import CheckAnswered, Positioned
 from muster.group.words import Words
 from muster.wire.error import StaleEpoch, Transient
 
@@ -47,7 +47,7 @@ class Probes:
             if asks and (answer := await self._asked(problem_of(self._check())) if self._check else ProbeAnswer(None)):
                 fit, why = answer.problem is None, answer.problem or ""
                 if (progress.standing.fit, progress.standing.unfit_why) != (fit, why):
-                    progress.happened(Checked(fit, why))
+                    progress.happened(CheckAnswered(fit, why))
             row = standing.row
             until = elapsed_seconds() + 2 * (row.heartbeat_seconds if row is not None else 0.5)
             while elapsed_seconds() < until and not _anew(progress):

@@ -91,7 +91,7 @@ class RenewalRefused:
 
 
 @value
-class Checked:
+class CheckAnswered:
     """What the check says of the member."""
 
     fit: bool
@@ -176,7 +176,7 @@ Happening = (
     GroupSeen
     | Renewed
     | RenewalRefused
-    | Checked
+    | CheckAnswered
     | Settled
     | PromotionBegan
     | Promoted
@@ -204,7 +204,7 @@ def evolve(standing: MemberStanding, happening: Happening) -> MemberStanding:
         case RenewalRefused(epoch, why):
             held = epoch == standing.epoch
             return replace(standing, over=max(standing.over, epoch), refused=why if held else standing.refused)
-        case Checked(fit, why):
+        case CheckAnswered(fit, why):
             return replace(standing, fit=fit, unfit_why=why)
         case HookFailed(why, at):
             return replace(_fallen(standing, at), ill=why)

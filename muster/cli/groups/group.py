@@ -1,4 +1,4 @@
-"""The commands about failover groups: groups, and group run|create|set|delete|show|watch|history|failover|pause|resume|add|leave."""
+"""The commands about failover groups: groups; group run, create, set, delete, show, watch, history, failover, pause, add, …"""
 
 import sys
 from collections.abc import Mapping

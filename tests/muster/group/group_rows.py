@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from muster.group.standing import (
-    Checked,
+    CheckAnswered,
     GroupSeen,
     Happening,
     MemberStanding,
@@ -44,7 +44,7 @@ def after(*happenings: Happening, standing: MemberStanding | None = None) -> Mem
 
 def standby(*happenings: Happening) -> MemberStanding:
     """db1 as a standby that is fit, in a group that has had no primary yet."""
-    return after(GroupSeen(row()), Settled(), Checked(True), *happenings)
+    return after(GroupSeen(row()), Settled(), CheckAnswered(True), *happenings)
 
 
 def primary(*happenings: Happening, epoch: int = 1, at: float = 100.0) -> MemberStanding:

@@ -25,7 +25,7 @@ from muster.group.conduct import (
     role,
 )
 from muster.group.standing import (
-    Checked,
+    CheckAnswered,
     Demoted,
     DemotionBegan,
     Fell,
@@ -198,12 +198,14 @@ class TestWhatItSays:
     def test_it_is_ready_when_its_check_says_so(self) -> None:
         joined = after(GroupSeen(RECOVERING), Settled())
         assert next_word(joined, NOW) is None
-        assert next_word(after(Checked(True), standing=joined), NOW) == SayMember("ready")
-        assert next_word(after(Checked(False, "full"), standing=joined), NOW) == SayMember("failed", "check", "full")
+        assert next_word(after(CheckAnswered(True), standing=joined), NOW) == SayMember("ready")
+        assert next_word(after(CheckAnswered(False, "full"), standing=joined), NOW) == SayMember(
+            "failed", "check", "full"
+        )
 
     def test_what_the_group_knows_is_not_said_again(self) -> None:
         assert next_word(standby(), NOW) is None
-        assert next_word(standby(GroupSeen(FAILED), Checked(False, "full")), NOW) is None
+        assert next_word(standby(GroupSeen(FAILED), CheckAnswered(False, "full")), NOW) is None
 
     def test_what_was_said_is_not_said_again_before_it_is_seen(self) -> None:
         told = standby(GroupSeen(RECOVERING), Told(3))
@@ -217,7 +219,7 @@ class TestWhatItSays:
         assert next_word(primary(at=NOW), NOW) is None
 
     def test_a_primary_whose_check_fails_says_so(self) -> None:
-        assert next_word(primary(Checked(False, "full"), at=NOW), NOW) == SayMember("failed", "check", "full")
+        assert next_word(primary(CheckAnswered(False, "full"), at=NOW), NOW) == SayMember("failed", "check", "full")
 
     def test_a_failed_hook_is_said_and_rests_for_a_time_that_doubles(self) -> None:
         standing, pauses = standby(), []
@@ -227,13 +229,13 @@ class TestWhatItSays:
             assert next_word(standing, NOW) == SayMember("failed", "hook", "exit code 1")
             pauses.append(standing.rests_until - NOW)
             over = replace(FAILED, epoch=epoch, version=10 * epoch + 5)
-            standing = after(DemotionBegan(), Demoted(NOW), Checked(True), GroupSeen(over), standing=standing)
+            standing = after(DemotionBegan(), Demoted(NOW), CheckAnswered(True), GroupSeen(over), standing=standing)
             assert next_word(standing, standing.rests_until - 0.01) is None
             assert next_word(standing, standing.rests_until) == SayMember("ready")
         assert pauses == [1, 2, 4, 8, 16, 32, rest_longest_seconds, rest_longest_seconds, rest_longest_seconds]
 
     def test_after_a_first_end_it_is_ready_as_soon_as_there_is_another_epoch(self) -> None:
-        fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
+        fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), CheckAnswered(True), at=NOW)
         alone = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=fell)
         assert next_word(alone, NOW) is None
         assert next_word(alone, alone.rests_until) == SayMember("ready")
@@ -242,7 +244,7 @@ class TestWhatItSays:
 
     def test_who_was_to_stop_for_a_failover_lets_the_others_come_first(self) -> None:
         fenced = GroupSeen(row("db1", 1, fenced=True, version=11))
-        stopped = primary(fenced, DemotionBegan(), Demoted(NOW), Checked(True), at=NOW)
+        stopped = primary(fenced, DemotionBegan(), Demoted(NOW), CheckAnswered(True), at=NOW)
         ended = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=stopped)
         assert next_word(ended, NOW) is None
         assert next_word(ended, NOW + 1) == SayMember("ready")
@@ -258,7 +260,7 @@ class TestWhatItSays:
             Promoted(NOW),
             Fell("exit code 1", NOW),
         )
-        twice = after(*again, DemotionBegan(), Demoted(NOW), Checked(True), standing=once)
+        twice = after(*again, DemotionBegan(), Demoted(NOW), CheckAnswered(True), standing=once)
         passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=4, version=45)), standing=twice)
         assert next_word(passed_on, NOW) is None
         assert next_word(passed_on, NOW + 2) == SayMember("ready")

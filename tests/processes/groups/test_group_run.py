@@ -17,6 +17,8 @@ from tests.processes.shard_cluster import eventually
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 LONG_LEASE = 20.0
 """So long that what happens meanwhile was not brought about by its end."""
+SHORT_LEASE = 6.0
+"""So short that its end is waited for, and so long that a slow machine does not lose it."""
 
 
 def written_by(cluster: GroupCluster, epoch: int) -> set[int]:
@@ -117,7 +119,7 @@ async def test_a_command_dies_with_its_runner_though_the_warden_does_not_look(tm
 
 
 async def test_of_a_runner_that_hangs_the_warden_kills_the_command_before_another_one_leads(tmp_path: Path) -> None:
-    async with group_cluster(tmp_path, lease_seconds=3.0) as cluster:
+    async with group_cluster(tmp_path, lease_seconds=SHORT_LEASE) as cluster:
         await cluster.lead("db1", "db2", manners=("stubborn", "escaped"))
         pids = await both_write(cluster, 1)
         cluster.children["db1"].suspend()
@@ -133,8 +135,7 @@ async def test_of_a_runner_that_hangs_the_warden_kills_the_command_before_anothe
 
 
 async def test_without_a_controller_the_command_is_over_with_the_lease(tmp_path: Path) -> None:
-    lease_seconds = 3.0
-    async with group_cluster(tmp_path, lease_seconds=lease_seconds) as cluster:
+    async with group_cluster(tmp_path, lease_seconds=SHORT_LEASE) as cluster:
         await cluster.lead("db1", manners=("stubborn", "escaped"))
         pids = await both_write(cluster, 1)
         # The runner has to do it by itself.
@@ -146,7 +147,7 @@ async def test_without_a_controller_the_command_is_over_with_the_lease(tmp_path:
         os.kill(cluster.warden_of("db1"), signal.SIGCONT)
         last = max(entry.at for entry in cluster.entries())
         # The newest renewal was sent before the controller was stopped.
-        assert last < stopped_at + 0.9 * lease_seconds
+        assert last < stopped_at + 0.9 * SHORT_LEASE
         assert "half of the lease is over: SIGTERM" in cluster.log_of("db1")
         await cluster.says("db1", "the lease is lost")
 
@@ -183,7 +184,7 @@ async def test_a_runner_that_is_stopped_hands_over_at_once(tmp_path: Path) -> No
 
 
 async def test_a_second_runner_of_a_member_ends_the_first_one(tmp_path: Path) -> None:
-    async with group_cluster(tmp_path, lease_seconds=3.0) as cluster:
+    async with group_cluster(tmp_path, lease_seconds=SHORT_LEASE) as cluster:
         await cluster.lead("db1", "db2")
         cluster.run("db1", name="db1-again")
 

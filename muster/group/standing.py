@@ -20,7 +20,7 @@ Phase = Literal["starting", "standby", "promoting", "primary", "demoting"]
 
 rest_first_seconds: Final = 1.0
 rest_longest_seconds: Final = 60.0
-steady_seconds: Final = 60.0
+steady_seconds: Final = 5.0
 """After so long as the primary an earlier failure counts no more."""
 
 

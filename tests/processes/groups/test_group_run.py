@@ -317,6 +317,38 @@ async def test_a_member_is_an_instance_of_a_service_while_it_runs(tmp_path: Path
         assert (await cluster.client.instances("postgres")).items == ()
 
 
+async def test_a_runner_that_waits_for_a_controller_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path) as cluster:
+        cluster.children["up"].kill()
+        cluster.run("db1")
+        await cluster.says("db1", "cannot join db yet")
+        cluster.signal("db1", signal.SIGTERM)
+        assert await cluster.exit_code("db1") == 0
+
+
+async def test_a_warden_that_is_killed_has_a_successor(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path, lease_seconds=LONG_LEASE) as cluster:
+        await cluster.lead("db1", manners=("stubborn", "escaped"))
+        pids = await both_write(cluster, 1)
+        os.kill(cluster.warden_of("db1"), signal.SIGKILL)
+        await cluster.says("db1", "another one is started")
+
+        cluster.signal("db1", signal.SIGKILL)
+        await dead(pids)
+        assert (await cluster.row()).epoch == 1
+
+
+async def test_when_its_group_is_deleted_a_runner_stops_what_it_runs_and_ends(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path, lease_seconds=LONG_LEASE) as cluster:
+        await cluster.lead("db1", manners=("escaped",))
+        pids = await both_write(cluster, 1)
+        await cluster.ask("DELETE", "?force=true", {})
+
+        assert await cluster.exit_code("db1") == 1
+        assert "GroupNotFound" in cluster.log_of("db1")
+        assert not any(runs(pid) for pid in pids)
+
+
 async def test_a_member_or_a_group_that_is_not_there_is_refused(tmp_path: Path) -> None:
     async with group_cluster(tmp_path) as cluster:
         cluster.run("db7")

@@ -95,6 +95,7 @@ class Runner:
         """Run until `stop`, or until the membership ends. Raises what has ended it."""
         self._guarding.start()
         guarding = asyncio.create_task(self._guarding.run(), name="guarding")
+        guarding.add_done_callback(self._unguarded)
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
             await self._member(stopping)
@@ -104,6 +105,12 @@ class Runner:
             guarding.cancel()
             await self._guarding.kill()
             self._guarding.close()
+
+    def _unguarded(self, guarding: "asyncio.Task[None]") -> None:
+        """Stop, if nothing is left that would end what runs in time: no process may be started for a warden, for instance."""
+        if not guarding.cancelled() and (error := guarding.exception()) is not None:
+            LOG.error("what is run is not guarded any more, so it is stopped: %s", error)
+            self.stop()
 
     async def _member(self, stopping: "asyncio.Task[bool]") -> None:
         # Not `async with`: a signal has to end the waiting for a controller too.
@@ -221,6 +228,8 @@ class Runner:
             "MUSTER_URL": ",".join(self._settings.urls),
             MARK: self._guarding.mark,
         }
+        if self._settings.cluster is not None:
+            own["MUSTER_CLUSTER"] = self._settings.cluster
         return {**os.environ, **own}
 
     # The command

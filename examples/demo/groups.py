@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -48,9 +49,9 @@ class LedgerGroup:
     async def _kill(self) -> None:
         """SIGKILL of what the primary runs: its runner sees it end, and says so."""
         before = await self._serving(after=0)
-        lines = self._lines()
+        writer = await self._writer(before.epoch)
         began = time.monotonic()
-        os.kill(self._writer(lines), signal.SIGKILL)
+        os.kill(writer, signal.SIGKILL)
         row = await self._serving(after=before.epoch)
         self._stage.claims.figure("group: primary killed → another one serves", milliseconds(time.monotonic() - began))
         self._stage.claims.claim(
@@ -100,7 +101,7 @@ class LedgerGroup:
         before = await self._serving(after=0)
         standbys = [member for member in MEMBERS if member != before.primary]
         for member in standbys:
-            Path(f"{self._ill}-{member}").touch()
+            self._sicken(member)
 
         async def ill() -> GroupState | None:
             row = await self._stage.client.groups.one(GROUP)
@@ -112,7 +113,10 @@ class LedgerGroup:
         named = all(member in tool.error for member in standbys)
         self._stage.claims.claim(
             "members that are ill are no choice, each with its reason, and the primary goes on",
-            tool.exit_code == 1 and tool.error.startswith("NoHealthyStandby") and named and row.primary == before.primary,
+            tool.exit_code == 1
+            and tool.error.startswith("NoHealthyStandby")
+            and named
+            and row.primary == before.primary,
             tool.error.strip()[:160],
         )
         history = await self._stage.cluster.tool("group", "history", GROUP, "--url", self._stage.cluster.url)
@@ -125,7 +129,7 @@ class LedgerGroup:
     def _claim_ledger(self) -> None:
         lines = self._lines()
         epochs = [epoch for epoch, _, _ in lines]
-        wrong = [f"{later} behind {earlier}" for earlier, later in zip(epochs, epochs[1:], strict=False) if later < earlier]
+        wrong = [f"{later} behind {earlier}" for earlier, later in pairwise(epochs) if later < earlier]
         self._stage.claims.claim(
             "in the ledger no line of an older epoch stands behind a newer one",
             not wrong and len(set(epochs)) > 3,
@@ -145,6 +149,9 @@ class LedgerGroup:
 
         return await eventually(serves, f"the group is led with an epoch after {after}", 20.0)
 
+    def _sicken(self, member: str) -> None:
+        Path(f"{self._ill}-{member}").touch()
+
     async def _active(self, member: str) -> None:
         async def active() -> bool:
             row = await self._stage.client.groups.one(GROUP)
@@ -163,9 +170,13 @@ class LedgerGroup:
         parts = (line.split() for line in text.splitlines())
         return [(int(epoch), member, int(pid)) for epoch, member, pid in parts]
 
-    def _writer(self, lines: list[tuple[int, str, int]]) -> int:
-        """The process that writes now."""
-        return lines[-1][2]
+    async def _writer(self, epoch: int) -> int:
+        """The process that writes with this epoch, once it does."""
+
+        async def writes() -> int | None:
+            return next((pid for found, _, pid in self._lines() if found == epoch), None)
+
+        return await eventually(writes, f"somebody writes with epoch {epoch}", 20.0)
 
 
 def ledger_command(ledger: Path) -> list[str]:

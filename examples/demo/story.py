@@ -13,6 +13,7 @@ from examples.demo import audit, crash, outside, shards
 from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.compare import differences, positions, watch_breaches
+from examples.demo.groups import LedgerGroup
 from examples.demo.load import BURST_INSTANCES, Orders, stopped
 from examples.demo.screen import HIDDEN, Screen
 from examples.demo.stage import Stage, all_events, milliseconds, some

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
     from muster.group.group import Group, Primary
-    from muster.group.guard import Guard
     from muster.group.membership import Membership
-    from muster.group.middleware import GuardMiddleware
+    from muster.guard.guard import Guard
+    from muster.guard.middleware import GuardMiddleware
     from muster.kafka_commands import KafkaCommands
     from muster.keyspace.keyspace import Keyspace
     from muster.keyspace.operation import Applied, Delete, Get, KeyspaceStatistics, Put
@@ -210,9 +210,9 @@ _NAMES_OF: Final = {
         "Snapshot",
     ),
     "muster.group.group": ("Group", "Primary"),
-    "muster.group.guard": ("Guard",),
+    "muster.guard.guard": ("Guard",),
     "muster.group.membership": ("Membership",),
-    "muster.group.middleware": ("GuardMiddleware",),
+    "muster.guard.middleware": ("GuardMiddleware",),
     "muster.kafka_commands": ("KafkaCommands",),
     "muster.keyspace.keyspace": ("Keyspace",),
     "muster.keyspace.operation": (

@@ -1,1 +1,1 @@
-"""Failover groups: what runs a member and surely stops it, who the primary is, and how a resource refuses a stale one."""
+"""Failover groups: what runs a member and surely stops it, and who the primary is."""

@@ -29,6 +29,7 @@ class MemberProgress:
     def happened(self, happening: Happening) -> None:
         """It has happened: all who wait look again, each by itself."""
         self.standing = evolve(self.standing, happening)
+        # A new event each time: who comes back to wait later must not be woken by what it has seen already.
         rung, self._rung = self._rung, asyncio.Event()
         rung.set()
 
@@ -41,6 +42,7 @@ class MemberProgress:
 
     def dismiss(self, error: MusterError) -> None:
         """The group has refused the member itself: the membership ends with that."""
+        # Several loops hear the same refusal: the first one counts.
         if self.dismissal is None:
             LOG.error("%s is no member any more: %s", self.standing.member, error.detail)
             self.dismissal = error

@@ -58,6 +58,7 @@ class MemberReports:
         """Say that nobody runs the member any more, after all that is still to be said; not for long, if nobody listens."""
         with suppress(TimeoutError):
             async with asyncio.timeout(leave_seconds_max):
+                # In this order: a primary that leaves before its end is heard would be refused.
                 while self._saying:
                     await asyncio.wait(self._saying)
                 await self._until_heard(self._words.report, "left")
@@ -68,6 +69,7 @@ class MemberReports:
         progress = self._progress
         match word:
             case SayServing(epoch):
+                # The epoch may have been fenced while the promote hook ran.
                 try:
                     written = await self._words.serving(epoch)
                 except StaleEpoch as error:

@@ -18,6 +18,7 @@ class Words:
 
     async def join(self, process: str, address: str) -> None:
         """This process runs the member from now on."""
+        # The answer's incarnation marks all later words: those of a process that joins after this one are told apart by it.
         written = await self._write("join", {"process": process, "address": address})
         assert written.incarnation is not None, "a join without an incarnation"
         self.incarnation = written.incarnation

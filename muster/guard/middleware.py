@@ -18,7 +18,7 @@ from typing import Final, cast
 
 import orjson
 
-from muster.group.guard import Guard, check_form
+from muster.guard.guard import Guard, check_form
 from muster.wire.error import InvalidCommand, MusterError, StaleEpoch
 from muster.wire.groups.answers import EPOCH_HEADER
 from muster.wire.problem import facts_of, problem_from

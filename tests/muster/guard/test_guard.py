@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from muster import Corrupt, Guard, InvalidCommand, ReadFailed, StaleEpoch, WriteFailed
-from muster.group.guard import EPOCH_MAX
+from muster.guard.guard import EPOCH_MAX
 
 EPOCHS = st.one_of(st.integers(1, 12), st.integers(1, EPOCH_MAX))
 

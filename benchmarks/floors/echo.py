@@ -13,7 +13,7 @@ import uvloop
 
 from benchmarks.data import value
 from muster.wire.rpc import node_pb2, node_pb2_grpc
-from workers.node.node import SERVER_OPTIONS
+from workers.node.listener import SERVER_OPTIONS
 
 
 class Echo(node_pb2_grpc.ShardNodeServicer):

@@ -21,7 +21,7 @@ from infra.shards.record import (
     shard_key,
 )
 from muster.wire.error import Corrupt, ShardOverflow
-from muster.wire.shards.driver import ShardId
+from muster.wire.shards.driver import ShardId, ShardLimits
 
 trim_records_max: Final = 2_000
 
@@ -54,11 +54,7 @@ class Copy:
         if new is None:
             return
         limits = self.record.limits
-        if len(new) > limits.value_bytes_max:
-            raise ShardOverflow(
-                f"{self.shard}: a value may have {limits.value_bytes_max} bytes, not {len(new)}",
-                limit=limits.value_bytes_max,
-            )
+        check_value(self.shard, limits, new)
         grown = len(new) - len(old) if old is not None else len(key) + len(new)
         if grown > 0 and self.record.bytes + grown > limits.shard_bytes_max:
             raise ShardOverflow(
@@ -168,6 +164,14 @@ class Copy:
             record.log_bytes -= len(cursor.value())
             record.log_first += 1
             cursor.delete()
+
+
+def check_value(shard: ShardId, limits: ShardLimits, new: bytes | None) -> None:
+    """Raises ShardOverflow when the value is too large for the shard."""
+    if new is not None and len(new) > limits.value_bytes_max:
+        raise ShardOverflow(
+            f"{shard}: a value may have {limits.value_bytes_max} bytes, not {len(new)}", limit=limits.value_bytes_max
+        )
 
 
 def prefix(copy: int) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.shards import ownership
-from infra.shards.copy import Copy, delete_slice, prefix, read_changes, read_pairs
+from infra.shards.copy import Copy, check_value, delete_slice, prefix, read_changes, read_pairs
 from infra.shards.environment import Environment
 from infra.shards.record import (
     Checkpoint,
@@ -149,6 +149,12 @@ class ShardStore:
         A known write id gets the first position again, `duplicate`. Raises WriteFailed: nothing was written.
         """
         return self._env.write(lambda txn: self._write(txn, batch))
+
+    def refusals(self, batch: Sequence[ShardWrite]) -> list[MusterError | None]:
+        """Why `write` would refuse each for its shard's record alone, or for the length of its value; None: it may be written."""
+        with self._env.reading() as txn:
+            records = {shard: self._load(txn, shard) for shard in {write.shard for write in batch}}
+        return [self._refusal(records[write.shard], write) for write in batch]
 
     def get(self, shard: ShardId, epoch: int, key: str) -> Found:
         """What the key holds. Refuses as `write` does; raises ReadFailed."""
@@ -336,6 +342,14 @@ class ShardStore:
                 self._trim(copy)
                 copy.save()
         return results
+
+    def _refusal(self, record: ShardRecord | None, write: ShardWrite) -> MusterError | None:
+        try:
+            serving = ownership.check_serves(record, write.shard, write.epoch, self.here)
+            check_value(write.shard, serving.limits, write.value)
+        except MusterError as refusal:
+            return refusal
+        return None
 
     def _write_one(self, copy: Copy | None, write: ShardWrite) -> StoredWrite:
         record = ownership.check_serves(copy.record if copy else None, write.shard, write.epoch, self.here)

@@ -8,7 +8,7 @@ import grpc
 import orjson
 from grpc.aio import AioRpcError
 
-from muster.wire.error import MusterError, Timeout, TooLarge, Unreachable
+from muster.wire.error import MusterError, Timeout, Unreachable
 from muster.wire.problem import error_from
 from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
 from muster.wire.rpc.problem import METADATA
@@ -99,10 +99,10 @@ def error_of(error: AioRpcError | asyncio.CancelledError, address: str) -> Muste
             return problem_of(value)
     code, details = error.code(), error.details() or ""
     detail = f"{address}: {code.name}: {details}"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-        return TooLarge(detail, address=address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Timeout(f"{address} gave no answer in time", address=address)
+    # Also a message that is too large for a node which has not heard yet of the shard that allows it: we have compared each
+    # value with the keyspace's limit. What went before it on the stream may be written.
     if code in _BROKEN or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # Unreachable promises that a write was not applied, so it is said only when there never was a connection.
         never_sent = code is grpc.StatusCode.UNAVAILABLE and details.lower().startswith(_NEVER_SENT)

@@ -6,7 +6,7 @@ the earlier one gets DataUnavailable, to try again.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import grpc
@@ -38,15 +38,23 @@ Work = Callable[[], Coroutine[Any, Any, ShardRecord]]
 class LmdbDriver:
     """The `ShardDriver` of LMDB. Belongs to the event loop in which its node runs; `close` ends what it follows.
 
-    A step fails when its source cannot be reached for `patience_seconds`; the saga tries it again.
+    `admit` makes the node take values of so many bytes, before a shard that allows them serves. A step fails when its source
+    cannot be reached for `patience_seconds`; the saga tries it again.
     """
 
     def __init__(
-        self, store: ShardStore, threads: Threads, giving: Giving, *, patience_seconds: float = patience_seconds
+        self,
+        store: ShardStore,
+        threads: Threads,
+        giving: Giving,
+        *,
+        admit: Callable[[int], Awaitable[None]],
+        patience_seconds: float = patience_seconds,
     ) -> None:
         self._store = store
         self._threads = threads
         self._giving = giving
+        self._admit = admit
         self._patience_seconds = patience_seconds
         self._pulls: dict[ShardId, asyncio.Task[ShardRecord]] = {}
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -61,6 +69,7 @@ class LmdbDriver:
 
     async def open(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """See `ShardOwner.open`."""
+        await self._admit(limits.value_bytes_max)
         await self._threads.run(self._store.open, shard, epoch, limits)
 
     async def fence(self, shard: ShardId, epoch: int) -> Extent:
@@ -69,7 +78,8 @@ class LmdbDriver:
 
     async def activate(self, shard: ShardId, epoch: int, limits: ShardLimits) -> None:
         """See `ShardOwner.activate`."""
-        # The store first: it is durable before the pull ends, and what the pull still writes is refused by then.
+        await self._admit(limits.value_bytes_max)
+        # The store before the pull: it is durable before the pull ends, and what the pull still writes is refused by then.
         await self._threads.run(self._store.activate, shard, epoch, limits)
         await self._stop(shard)
 

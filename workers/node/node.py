@@ -4,35 +4,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, Self
-
-import grpc
+from typing import Any, Self
 
 from infra.shards.commits import Commits
 from infra.shards.store import ShardStore
-from muster.wire.error import NotReady
-from muster.wire.rpc import node_pb2_grpc
 from muster.wire.shards.driver import Location
+from workers.node.listener import Listener
 from workers.node.lmdb_driver import LmdbDriver, patience_seconds
 from workers.node.outgoing import Giving
 from workers.node.service import NodeService
 from workers.node.threads import Threads
-
-pending_requests_max: Final = 20_000
-message_bytes_max: Final = 65 << 20
-"""The largest value that a keyspace can allow, and 1 MiB for what stands beside it."""
-SERVER_OPTIONS: Final = (
-    ("grpc.server.max_pending_requests", pending_requests_max),  # left alone, a burst of 1,000 calls is cut by chance
-    ("grpc.server.max_pending_requests_hard_limit", 2 * pending_requests_max),
-    # What is larger is refused before it is read. The shard's own limit, which may be less, is the store's to refuse.
-    ("grpc.max_receive_message_length", message_bytes_max),
-    ("grpc.max_connection_idle_ms", 600_000),  # clients that went without a word; others connect anew by themselves
-    ("grpc.keepalive_time_ms", 60_000),  # and those whose host is gone
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.so_reuseport", 0),  # two processes on one port would share its calls
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),  # readers ping us to see that we live
-)
-stop_seconds_max: Final = 1.0
 
 
 class NodeServer:
@@ -97,23 +78,18 @@ class NodeServer:
         stack.push_async_callback(asyncio.to_thread, self.store.close)
         commits = await stack.enter_async_context(Commits(self.store, acknowledge_until=until))
         self.giving = Giving(self.store, threads, self._bytes_per_second)
-        self.driver = LmdbDriver(self.store, threads, self.giving, patience_seconds=self._patience_seconds)
+        listener = Listener(NodeService(self.store, commits, threads, self.giving, until), self._listen)
+        self.driver = LmdbDriver(
+            self.store, threads, self.giving, admit=listener.admit, patience_seconds=self._patience_seconds
+        )
         stack.push_async_callback(self.driver.close)
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        service = NodeService(self.store, commits, threads, self.giving, until)
-        node_pb2_grpc.add_ShardNodeServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-        host = self._advertise or self._listen.rpartition(":")[0]
-        self.address = f"{host}:{_bound(server, self._listen)}"
+        records = await threads.run(self.store.records)
+        port = await listener.start(
+            max((record.limits.value_bytes_max for _, record in records if record.copy), default=0)
+        )
+        self.address = f"{self._advertise or self._listen.rpartition(':')[0]}:{port}"
         self.store.here = self.location
-        await server.start()
         # The stack unwinds backwards: snapshots and tails end first, or the server would wait for them in vain; then the
         # server, the driver, the commits, and at last the store and its threads.
-        stack.push_async_callback(server.stop, stop_seconds_max)
+        stack.push_async_callback(listener.close)
         stack.callback(self.giving.close)
-
-
-def _bound(server: grpc.aio.Server, listen: str) -> int:
-    try:
-        return int(server.add_insecure_port(listen))
-    except RuntimeError as error:
-        raise NotReady(f"cannot listen at {listen}: {error}") from error

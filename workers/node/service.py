@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from infra.shards.commits import Commits
+from infra.shards.commits import Commits, queue_bytes_max, queue_writes_max
 from infra.shards.record import ShardWrite, StoredWrite
 from infra.shards.store import ShardStore
 from muster.clock import elapsed_seconds
@@ -16,6 +16,8 @@ from workers.node.outgoing import Giving, part_bytes_max
 from workers.node.threads import Threads
 
 operations_max: Final = 10_000
+short_value_bytes: Final = queue_bytes_max // queue_writes_max
+"""Values up to here fill the queue of writes by their number before they do so by their bytes, as small ones do."""
 T = TypeVar("T")
 
 
@@ -121,9 +123,9 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
             raise DataUnavailable("the node's lease is over; ask again, or the node that owns the shard by then")
 
     async def _write(self, write: ShardWrite) -> node_pb2.Written:
-        # The commits look at the lease, and once more when the disk has the write: a check here would be too early.
-        written = await self._commits.write(write)
-        self._giving.changed(write.shard)
+        [written] = await self._write_all([write])
+        if isinstance(written, MusterError):
+            raise written
         return node_pb2.Written(position=written.position, epoch=written.epoch, duplicate=written.duplicate)
 
     def _get(self, request: node_pb2.GetRequest) -> node_pb2.Found:
@@ -159,13 +161,25 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         return results
 
     async def _write_all(self, writes: Sequence[ShardWrite]) -> Sequence[StoredWrite | MusterError]:
+        """What became of each. A long one that its shard does not take is refused before it takes room in the queue."""
         try:
-            return await self._commits.batch(writes)
+            # The commits look at the lease, and once more when the disk has the writes: this look alone is too early.
+            self._check_lease()
+            refusals = self._refusals(writes)
+            left = [write for write, refusal in zip(writes, refusals, strict=True) if refusal is None]
+            written = iter(await self._commits.batch(left) if left else ())
         except MusterError as error:
             return [error] * len(writes)
         finally:
             for shard in {write.shard for write in writes}:
                 self._giving.changed(shard)
+        return [refusal or next(written) for refusal in refusals]
+
+    def _refusals(self, writes: Sequence[ShardWrite]) -> Sequence[MusterError | None]:
+        # Short ones are judged when they are written: to read the shard's record for each would be felt.
+        if all(write.value is None or len(write.value) <= short_value_bytes for write in writes):
+            return [None] * len(writes)
+        return self._store.refusals(writes)
 
 
 def _shard(request: Any) -> ShardId:

@@ -1,4 +1,4 @@
-"""Messages to a data node that no keyspace would allow: refused before they are read."""
+"""Messages to a data node that none of its keyspaces allows: refused before they are read."""
 
 import asyncio
 import os
@@ -54,20 +54,34 @@ async def described(address: str) -> float:
         return asyncio.get_running_loop().time() - began
 
 
-async def test_a_message_that_no_keyspace_allows_takes_little_and_holds_nobody_up(tmp_path: Path) -> None:
+async def refuses(address: str, size: int) -> None:
+    """A client of its own is refused a value of this size."""
+    async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
+        put = node_pb2.PutRequest(shard=SHARD, epoch=1, key="a", value=b"x" * size)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ShardNodeStub(channel).Put(put, timeout=30)  # type: ignore[no-untyped-call]
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in (refused.value.details() or "")
+
+
+@pytest.mark.parametrize(
+    ("size", "at_once", "times"),
+    [
+        pytest.param(150 << 20, 1, 1, id="which no keyspace allows"),
+        pytest.param(60 << 20, 4, 3, id="which another keyspace could allow, many"),
+    ],
+)
+async def test_messages_that_no_keyspace_of_the_node_allows_take_little_and_hold_nobody_up(
+    tmp_path: Path, size: int, at_once: int, times: int
+) -> None:
     with started(tmp_path) as process:
         try:
             assert process.stdout is not None
             address = (await asyncio.to_thread(process.stdout.readline)).strip()
             await described(address)
             before = peak(process)
-            async with grpc.aio.insecure_channel(address, options=UNLIMITED) as channel:
-                put = node_pb2.PutRequest(shard=SHARD, epoch=1, key="a", value=b"x" * (150 << 20))
-                call = ShardNodeStub(channel).Put(put, timeout=30)  # type: ignore[no-untyped-call]
-                with pytest.raises(grpc.aio.AioRpcError) as refused:
-                    await call
-            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "larger than max" in (refused.value.details() or "")
+            for _ in range(times):
+                await asyncio.gather(*(refuses(address, size) for _ in range(at_once)))
             assert await described(address) < delay_seconds_max + slack_seconds
             assert peak(process) - before < memory_bytes_max
         finally:

@@ -11,7 +11,7 @@ from muster.client.transport import Transport
 from muster.keyspace.channel import NodeChannels, error_of
 from muster.keyspace.gate import Held
 from muster.keyspace.router import ShardRouter
-from muster.wire.error import MusterError, StaleEpoch, Timeout, TooLarge, Unreachable
+from muster.wire.error import MusterError, StaleEpoch, Timeout, Unreachable
 from muster.wire.rpc import node_pb2
 from tests.muster.keyspace.map_server import map_server, shard_item
 from tests.muster.keyspace.shard_node import nodes
@@ -87,7 +87,7 @@ def test_errors_are_those_that_the_node_names():
         (grpc.StatusCode.UNAVAILABLE, "Socket closed", Timeout),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", Timeout),
         (grpc.StatusCode.UNKNOWN, "Stream removed", Timeout),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", TooLarge),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", Timeout),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!", Timeout),
         (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", MusterError),
     ],

@@ -31,7 +31,7 @@ class LmdbNode:
         await self.node.__aenter__()
         self.node.serve_until(math.inf)
         self.listen = self.node.address
-        self.channel = grpc.aio.insecure_channel(self.listen)
+        self.channel = grpc.aio.insecure_channel(self.listen, options=[("grpc.max_receive_message_length", -1)])
         self.stub = node_pb2_grpc.ShardNodeStub(self.channel)
 
     async def kill(self) -> None:

@@ -41,7 +41,8 @@ from tests.drivers.driver_stage import (
     unheard,
 )
 from tests.workers.node.lmdb_node import LmdbNode, wire
-from workers.node.node import NodeServer, stop_seconds_max
+from workers.node.listener import stop_seconds_max
+from workers.node.node import NodeServer
 from workers.node.outgoing import heartbeat_seconds
 
 Started = Callable[..., Any]

@@ -179,7 +179,9 @@ class Group:
 
     async def _follow(self) -> None:
         begun = False
-        async with aclosing(self._client.watch_rows(GROUPS, reconnect_seconds_max=math.inf)) as changes:
+        async with aclosing(
+            self._client.watch_rows(GROUPS, group=self.name, reconnect_seconds_max=math.inf)
+        ) as changes:
             async for change in changes:
                 self._trouble = None
                 rows = [row for row in change.changed if row.group == self.name]

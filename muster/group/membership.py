@@ -185,7 +185,8 @@ class Membership:
         tries, path = 0, path_of("watch", GROUPS.name)
         while True:
             try:
-                async with aclosing(follow(self._transport, path, {}, self._rows, math.inf)) as rows:
+                asked = {"group": self.group}
+                async with aclosing(follow(self._transport, path, asked, self._rows, math.inf)) as rows:
                     async for row in rows:
                         tries = 0
                         self._progress.happened(GroupSeen(row))

@@ -46,8 +46,9 @@ class ServedRows:
         shown = {*projection.key, *(column.name for column in self._layout.columns)}
         assert promised == shown, f"{projection.name}: only one of row and answer has {sorted(promised ^ shown)}"
         self._query = _query_shape(projection, self._layout)
-        self._topic: Topic = (projection.name, None)
-        self._kind: RowKind[Key] = RowKind(topics=lambda _: (self._topic,), encoded=self._encoded, named="/".join)
+        self._watch_query = _watch_shape(projection)
+        self._kind: RowKind[Key] = RowKind(topics=self._topics, encoded=self._encoded, named="/".join)
+        self._watched = False
 
     def routes(self) -> tuple[Route, ...]:
         """The list; if the projection says what is raised for a key without a row, one row by its key; if it is watched, the
@@ -62,7 +63,7 @@ class ServedRows:
             path += "".join(f"/{{{name}}}" for name in projection.key)
             found.append(Route("GET", path, self.one, f"One of: {projection.summary}", projection.tag, answer=item))
         if served.watched:
-            found.append(watch_route(served.name, self.watch, projection.tag, WatchQuery))
+            found.append(watch_route(served.name, self.watch, projection.tag, self._watch_query))
         return tuple(found)
 
     async def rows(self, request: Request) -> Reply:
@@ -83,21 +84,30 @@ class ServedRows:
         return self._reader.whole(self._layout.shown(key, row), partitions)
 
     async def watch(self, request: Request) -> None:
-        """Stream all rows, then those that change, and the keys of those that go. It answers by itself: a stream has no reply."""
-        query = request.asked(WatchQuery)
-        views = self._reader.gateway.views
+        """Stream all rows, or the one whose key is asked for, then those that change, and the keys of those that go. It answers
+        by itself: a stream has no reply.
+        """
+        query = request.asked(self._watch_query)
+        # Only one whose key has one part can be asked for alone; see `_watch_shape`.
+        key = getattr(query, self._projection.key[0], None)
         after = await settled(self._reader, request, query, query.after, range(self._reader.gateway.partitions))
+        self._watched = True
+        rows = self._reader.gateway.views.rows(self._projection)
         # A list, because rows come and go while the snapshot is being taken.
-        rows = sorted(views.rows(self._projection).items())
-        items = (self._json(key, row) for key, row in rows)
-        await stream(request, self._audience, *self._watches.join(self._topic, after, items))
+        found = sorted(rows.items()) if key is None else [((key,), rows[key,])] if (key,) in rows else []
+        items = (self._json(each, row) for each, row in found)
+        await stream(request, self._audience, *self._watches.join((self._projection.name, key), after, items))
 
     def on_batch(self, folded: Sequence[Folded]) -> None:
         """Tell those who watch what one batch has changed. To be called by the views."""
-        if self._topic in self._audience:
+        if self._watched:
             touched = self._projection.touched_by_each([recorded for recorded, _ in folded])
             # Each row once, as it is after the batch, in the order of its first event there.
             self._watches.tell(self._kind, dict.fromkeys(key for key in touched if key is not None))
+
+    def _topics(self, key: Key) -> tuple[Topic, Topic]:
+        """Whoever watches all rows hears of the row, and whoever watches it alone."""
+        return (self._projection.name, None), (self._projection.name, "/".join(key))
 
     def _encoded(self, key: Key) -> bytes | None:
         row = self._reader.gateway.views.rows(self._projection).get(key)
@@ -123,6 +133,15 @@ def routes(reader: Reader, audience: Audience, projections: Sequence[AnyProjecti
     for each in served:
         reader.gateway.views.follow(each.on_batch)
     return tuple(route for each in served for route in each.routes())
+
+
+def _watch_shape(projection: AnyProjection) -> type[WatchQuery]:
+    """What a watch may be asked: from which token on, and the row that is meant, if a key has one part."""
+    if len(projection.key) != 1:
+        return WatchQuery
+    [name] = projection.key
+    fields: dict[str, Any] = {name: (Annotated[str | None, Field(description=f"Only the row of this {name}")], None)}
+    return create_model(f"{projection.name.title()}WatchQuery", __base__=WatchQuery, **fields)
 
 
 def _query_shape(projection: AnyProjection, layout: Layout[Any]) -> type[Reading]:

@@ -57,11 +57,10 @@ class GroupControl:
         changes: AsyncGenerator[RowsChanged[GroupState], None]
         # The group's own absence is an answer too, but only the first picture tells of it.
         first = True
-        async with aclosing(changes_of(self._transport, GROUPS, {}, reconnect_seconds_max)) as changes:
+        async with aclosing(changes_of(self._transport, GROUPS, {"group": group}, reconnect_seconds_max)) as changes:
             async for changed in changes:
-                found = next((row for row in changed.changed if row.group == group), None)
-                if found is not None or group in changed.gone or first:
-                    yield found
+                if changed.changed or changed.gone or first:
+                    yield next(iter(changed.changed), None)
                 first = False
 
     async def create(

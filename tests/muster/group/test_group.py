@@ -127,6 +127,8 @@ async def test_a_group_that_is_not_there_is_not_opened_and_one_that_is_deleted_i
     async with Group("db", url) as db, aclosing(db.changes()) as changes:
         assert await anext(changes) == DB1
         following = asyncio.create_task(anext(changes))
+        await led.say("pause")
+        await led.speak("report_ended", "db1", epoch=1, how="said")
         await led.say("delete", force=True)
         with pytest.raises(GroupNotFound):
             await following

@@ -139,3 +139,21 @@ async def test_a_second_process_of_the_primarys_member_is_not_given_to_clients(a
     await says(api, "db2", "join", process="another", address="10.0.0.9:5432")
     row = (await api.get("/v1/groups/db")).body
     assert (row["primary"], row["epoch"], row["address"]) == ("db2", 1, "10.0.0.2:5432")
+
+
+async def test_a_watch_of_one_group_hears_of_no_other(api: Api) -> None:
+    await created(api)
+    await api.put("/v1/groups/other", {"members": [{"member": "a"}]})
+    async with api.watch("/groups?group=db") as stream:
+        event, _, first = await stream.next()
+        assert (event, [row["group"] for row in first["items"]]) == ("snapshot", ["db"])
+        await api.put("/v1/groups/other/members/b", {})
+        await api.put("/v1/groups/db/members/db3", {"priority": 5})
+        event, _, change = await stream.next()
+        assert (event, [row["group"] for row in change["items"]]) == ("delta", ["db"])
+    async with api.watch("/groups?group=none") as stream:
+        assert (await stream.next())[2]["items"] == []
+        await api.put("/v1/groups/none", {})
+        assert [row["group"] for row in (await stream.next())[2]["items"]] == ["none"]
+        await api.delete("/v1/groups/none")
+        assert (await stream.next())[2]["gone"] == ["none"]

@@ -80,7 +80,7 @@ class LocalPostgres(LocalServer):
             # Our lock proves that no server lives; the pid that a crash left may be another process's by now.
             (self._pgdata / "postmaster.pid").unlink(missing_ok=True)
             settings = [word for key, value in self._parameters().items() for word in ("-c", f"{key}={value}")]
-            self._child.spawn([binaries / "postgres", "-D", self._pgdata, *settings], prepare=_drop_root())
+            self._child.spawn([binaries / "postgres", "-D", self._pgdata, *settings], prepare=drop_root())
         await self._child.ready(self._ask, (OSError, asyncpg.PostgresError), self._startup_timeout_seconds)
 
     def _parameters(self) -> dict[str, str]:
@@ -122,7 +122,7 @@ class LocalPostgres(LocalServer):
                 cwd=self._child.folder,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_drop_root(),
+                preexec_fn=drop_root(),
                 check=False,
             )
         if ended.returncode:
@@ -157,7 +157,7 @@ def find_binaries() -> Path:
     return passable(Path(package.origin).parent) / "pginstall" / "bin"
 
 
-def _drop_root() -> Callable[[], None] | None:
+def drop_root() -> Callable[[], None] | None:
     """For root, what a child must do before it executes PostgreSQL; else None.
 
     The right that it keeps is CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where containers grant only that one.

@@ -1,0 +1,224 @@
+"""A controller and three members on free ports of this machine, and a writer that remembers what was acknowledged."""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import asyncpg
+
+from examples.postgres.server import HookFailed, Server
+from infra.local.child import ChildProcess, free_port
+from muster import Client, Group
+from muster.wire.groups.answers import GROUPS, GroupState
+
+Found = TypeVar("Found")
+ROOT: Final = Path(__file__).parents[2]
+GROUP: Final = "db"
+MEMBERS: Final = ("db1", "db2", "db3")
+LEASE_SECONDS: Final = 6.0
+WAIT_SECONDS_MAX: Final = 60.0
+STOP_SECONDS_MAX: Final = 20.0
+PAUSE_SECONDS: Final = 0.02
+
+
+class NotInTime(Exception):
+    """Something that was waited for did not happen."""
+
+
+class Acknowledged(NamedTuple):
+    """A row whose commit was acknowledged: when, on `time.monotonic`, and by the primary of which epoch."""
+
+    row: int
+    at: float
+    epoch: int
+
+
+class PostgresGroup:
+    """The processes; `acknowledged` are the rows that were written so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._http = f"127.0.0.1:{port}"
+        self.servers = {member: Server(folder / member, member, f"127.0.0.1:{free_port()}") for member in MEMBERS}
+        self._children: dict[str, ChildProcess] = {}
+        self.client = Client(self.url, timeout_seconds=30.0)
+        self.acknowledged: list[Acknowledged] = []
+        self.writing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start all; returns when a primary serves and both standbys are in the in-sync set."""
+        self._spawn("controller", "-m", "muster", "up", "--data", str(self.folder / "log"), "--http", self._http)
+        await self.client.__aenter__()
+        await self.client.services()
+        # The first one has the empty database, and so has to lead first.
+        await self.client.groups.create(GROUP, dict.fromkeys(MEMBERS, 1), synchronous=True, lease_seconds=LEASE_SECONDS)
+        password = secrets.token_urlsafe(12)
+        for member, server in self.servers.items():
+            server.folder.mkdir()
+            (server.folder / "password").write_text(password)
+            if member == MEMBERS[0]:
+                await asyncio.to_thread(server.init)
+            self._run_member(member, server)
+        await self.whole()
+        connection = await self.servers[(await self.row()).primary or ""].connect()
+        await connection.execute("CREATE TABLE written (row bigint PRIMARY KEY)")
+        await connection.close()
+
+    def _run_member(self, member: str, server: Server) -> None:
+        def hook(what: str, *options: str) -> str:
+            return f"{sys.executable} -m examples.postgres {what} {server.folder} --address {server.address} {' '.join(options)}"
+
+        self._spawn(
+            member,
+            *("-m", "muster", "group", "run", GROUP, "--as", member, "--address", server.address, "--url", self.url),
+            *("--role", "always", "--promote", hook("promote"), "--demote", hook("demote")),
+            *("--check", hook("check", "--synchronous"), "--position", hook("position"), "--"),
+            *hook("start").split(),
+        )
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        child = self._children[name] = ChildProcess(name, self.folder / f"{name}.process")
+        os.environ["PYTHONPATH"] = str(ROOT)  # a child's working directory is its own folder
+        with child.folder_held():
+            child.spawn([sys.executable, *arguments])
+
+    async def close(self) -> None:
+        """Stop all: the members first, all at once, so that none of them waits for another one."""
+        await self.client.__aexit__(None, None, None)
+        members = [child for name, child in self._children.items() if name != "controller"]
+        await asyncio.gather(*(child.stop(signal.SIGTERM, STOP_SECONDS_MAX) for child in members))
+        if "controller" in self._children:
+            await self._children["controller"].stop(signal.SIGTERM, STOP_SECONDS_MAX)
+
+    def log_of(self, name: str) -> str:
+        """What a member's runner, its hooks and its server have said; or the controller."""
+        return self._children[name].log.read_text(errors="replace")
+
+    async def row(self) -> GroupState:
+        """How it stands with the group."""
+        return await self.client.row(GROUPS, GROUP, consistency="strong")
+
+    async def whole(self) -> GroupState:
+        """Wait until a primary serves, and acknowledgements rest on all members."""
+
+        async def stands() -> GroupState | None:
+            row = await self.row()
+            return row if row.serving and row.in_sync == MEMBERS else None
+
+        return await within(stands, "the in-sync set is not whole")
+
+    async def kill_primary(self) -> tuple[str, float]:
+        """SIGKILL to all of the primary's PostgreSQL. Returns who that was, and when."""
+        primary = (await self.row()).primary
+        assert primary is not None, "nobody leads"
+        pid = self.servers[primary].pid
+        assert pid is not None, f"{primary} does not run"
+        # The server itself first, or it would begin anew when it sees the end of one of its processes.
+        killed_at = time.monotonic()
+        for one in (pid, *below(pid)):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        return primary, killed_at
+
+    async def first_after(self, epoch: int) -> Acknowledged:
+        """Wait for the first row that the primary of a later epoch has acknowledged."""
+
+        async def found() -> Acknowledged | None:
+            if self.writing is None or self.writing.done():
+                raise NotInTime("the writer has ended")
+            return next((one for one in self.acknowledged if one.epoch > epoch), None)
+
+        return await within(found, f"no row was acknowledged after epoch {epoch}")
+
+    async def write(self) -> None:
+        """Write rows, one commit each, at whoever leads; until it is cancelled. A row whose fate is unknown is left behind."""
+        row = 0
+        async with Group(GROUP, self.url, hold_seconds=WAIT_SECONDS_MAX) as group:
+            while True:
+                primary = await group.primary()
+                try:
+                    connection = await self.servers[primary.member].connect()
+                except HookFailed:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                try:
+                    # The server itself refuses once it leads no more: it is a standby then, or does not run.
+                    while True:
+                        row += 1
+                        await connection.execute("INSERT INTO written VALUES ($1)", row)
+                        self.acknowledged.append(Acknowledged(row, time.monotonic(), primary.epoch))
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await asyncio.sleep(PAUSE_SECONDS)
+                finally:
+                    connection.terminate()
+
+    async def missing(self) -> dict[str, int]:
+        """End the writing; by member, how many of the acknowledged rows it does not have."""
+        assert self.writing is not None, "nobody writes"
+        self.writing.cancel()
+        await asyncio.wait([self.writing])
+        row = await self.whole()
+        assert row.primary is not None, "nobody leads"
+        written = {one.row for one in self.acknowledged}
+        at = await self.asked(row.primary, "SELECT pg_current_wal_lsn()::text")
+        missing = {}
+        for member in MEMBERS:
+            # A standby has what it has received on its disk; what can be read there comes a little later.
+            replayed = (
+                "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() >= $1::text::pg_lsn ELSE true END"
+            )
+
+            async def has_replayed(member: str = member, query: str = replayed) -> bool | None:
+                return await self.asked(member, query, at) or None
+
+            await within(has_replayed, f"{member} has not replayed all")
+            missing[member] = len(written - set(await self.asked(member, "SELECT array_agg(row) FROM written")))
+        return missing
+
+    async def asked(self, member: str, query: str, *arguments: object) -> Any:
+        """The one value that the member's server answers with."""
+        connection = await self.servers[member].connect()
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+
+async def within(asked: Callable[[], Awaitable[Found | None]], why: str) -> Found:
+    """What is asked for, as soon as it is not None. Raises NotInTime."""
+    ends_at = time.monotonic() + WAIT_SECONDS_MAX
+    while (found := await asked()) is None:
+        if time.monotonic() > ends_at:
+            raise NotInTime(why)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+def below(pid: int) -> list[int]:
+    """The process's children."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@asynccontextmanager
+async def postgres_group(folder: Path) -> AsyncIterator[PostgresGroup]:
+    """The processes, as long as the block runs, with the writer."""
+    group = PostgresGroup(folder)
+    try:
+        await group.open()
+        group.writing = asyncio.create_task(group.write())
+        try:
+            yield group
+        finally:
+            group.writing.cancel()
+            await asyncio.wait([group.writing])
+    finally:
+        await group.close()

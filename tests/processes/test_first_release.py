@@ -206,9 +206,11 @@ async def content(connection: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def as_then(now: dict[str, list[dict[str, Any]]], then: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The rows with the columns that the first release knew; views may have been given more."""
+    """The rows with the columns, of the projections, that the first release knew; there may be more of both by now."""
+    projections = {row["projection"] for row in then["live"]}
     found = {}
-    for name, rows in now.items():
+    for name in then:
+        rows = [row for row in now[name] if row.get("projection") in (None, *projections)]
         known = set().union(*then[name]) if then[name] else set()
         plain = [{column: value for column, value in row.items() if column in known} for row in rows]
         found[name] = sorted(plain, key=lambda row: json.dumps(row, sort_keys=True))
@@ -248,7 +250,7 @@ async def test_the_projector_goes_on_from_the_tables_of_the_first_one(database: 
         golden = recorded("postgres_answers.json")
         assert as_then(await content(connection), golden) == golden
         # Nothing was built anew: the tables are the same, and what the rest of the log did not change nobody has written.
-        assert await relations(connection) == tables
+        assert [relation for relation in await relations(connection) if relation in tables] == tables
         after = await written(connection)
         kept = {name: rows.keys() & after[name].keys() for name, rows in before.items()}
         assert sum(map(len, kept.values())) > 50

@@ -158,6 +158,8 @@ def _options(words: list[str]) -> dict[str, Any]:
 
 def _command(word: str, instance: str, options: dict[str, Any]) -> Command:
     if word != "register":
+        for number in options.keys() & {"incarnation"}:
+            options[number] = int(options[number])
         return COMMANDS[word].model_validate({"instance": instance, **options})
     options["checks"] = [_check(text) for text in options.get("checks", [])]
     options["tags"] = [tag for tag in options.get("tags", "").split(",") if tag]

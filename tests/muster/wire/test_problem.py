@@ -7,18 +7,20 @@ from muster.wire.problem import error_from, facts_of, problem_from, status_of, v
 from muster.wire.rpc import problem as rpc
 
 STATUSES = {
-    404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound SagaNotFound MigrationNotFound",
+    404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound SagaNotFound MigrationNotFound "
+    "GroupNotFound MemberNotFound",
     409: "StaleIncarnation StaleEpoch NotOwner NodeCordoned NodeTaken MoveInProgress ShardPinned ChecksumMismatch "
-    "VerbNotAllowed OtherLog",
+    "VerbNotAllowed OtherLog DataLossRefused",
     410: "LogTrimmed",
     412: "VersionConflict",
     413: "TooLarge ShardOverflow",
     421: "WrongPartition WrongCluster",
     422: "Refused InvalidInstance InvalidCommand IdempotencyConflict InvalidShardKey",
     500: "MusterError Corrupt CursorRefused",
-    503: "Transient NoHealthyInstances NoShardsAvailable NotReady Unreachable DataUnavailable ReadFailed WriteFailed Fenced "
+    503: "NoPrimary NoHealthyStandby "
+    "Transient NoHealthyInstances NoShardsAvailable NotReady Unreachable DataUnavailable ReadFailed WriteFailed Fenced "
     "Uncertain",
-    504: "Timeout",
+    504: "Timeout FailoverTimeout",
 }
 
 

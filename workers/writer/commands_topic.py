@@ -181,7 +181,13 @@ class CommandsTopic:
         """See now and then whether it is still the same topic. Raises NotReady when it is not: it is to be begun anew."""
         while topic is not None:
             await asyncio.sleep(look_every_seconds)
-            if await self._clients.topic_id(self._bootstrap, self._here.topic) != topic:
+            # In a task of its own, as in `run`: a client that stops swallows a cancellation, and this would look on for ever.
+            asked = asyncio.ensure_future(self._clients.topic_id(self._bootstrap, self._here.topic))
+            try:
+                await asyncio.wait([asked])
+            finally:
+                asked.cancel()
+            if asked.result() != topic:
                 raise NotReady(f"{self._here.topic} was created anew", partition=self._here.partition)
 
     async def _read_on(self, consumer: AIOKafkaConsumer, reads: "asyncio.Queue[_Read | None]") -> Transient | None:

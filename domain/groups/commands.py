@@ -20,6 +20,7 @@ from domain.groups.member import (
     Why,
 )
 from domain.groups.state import (
+    DEFAULTS,
     Cause,
     FailoverId,
     Fencing,
@@ -50,15 +51,15 @@ class CreateGroup(Command):
 
     type = "muster.group.create.v1"
     members: Annotated[tuple[NewMember, ...], Field(max_length=members_max)] = ()
-    threshold: Threshold = 3
-    heartbeat_seconds: HeartbeatSeconds = 0.5
-    lease_seconds: LeaseSeconds = 2.0
-    fencing: Fencing = "lease"
-    max_lag: Lag | None = None
-    synchronous: Flag = False
-    preempt: Flag = False
-    hold_down_seconds: Seconds = 30.0
-    service: Name | None = None
+    threshold: Threshold = DEFAULTS.threshold
+    heartbeat_seconds: HeartbeatSeconds = DEFAULTS.heartbeat_seconds
+    lease_seconds: LeaseSeconds = DEFAULTS.lease_seconds
+    fencing: Fencing = DEFAULTS.fencing
+    max_lag: Lag | None = DEFAULTS.max_lag
+    synchronous: Flag = DEFAULTS.synchronous
+    preempt: Flag = DEFAULTS.preempt
+    hold_down_seconds: Seconds = DEFAULTS.hold_down_seconds
+    service: Name | None = DEFAULTS.service
 
     @model_validator(mode="after")
     def _distinct(self) -> "CreateGroup":

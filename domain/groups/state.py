@@ -89,6 +89,10 @@ class GroupRules:
         return self.max_lag is not None
 
 
+DEFAULTS: Final = GroupRules()
+"""What holds for a group unless its creation says otherwise."""
+
+
 @value
 class FailoverGroup:
     """A group; without `settings` there is none. `incarnation` is the primary's process of this epoch, which is at `address`, and

@@ -72,8 +72,11 @@ class Aggregates:
 
     def heard(self, stream: str, placed: Sequence[Placed], states: States) -> list[Placed]:
         """What the saga that listens to this root makes of what a command has just made happen to it."""
+        # First, since most commands make nothing happen: heartbeats and renewals come by here too.
+        if not placed:
+            return []
         decider = self.of_stream(stream)
-        if decider.listener is None or not placed:
+        if decider.listener is None:
             return []
         root = self._root(stream, states)
         for whose, event in placed:

@@ -26,6 +26,10 @@ from infra.local.postgres import drop_root, find_binaries
 
 STOP_SECONDS: Final = 8
 CONNECT_SECONDS: Final = 3.0
+CUT_OFF: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a connection raises when it cannot be had, or its server has gone. The last one is asyncpg's own word for a server that is
+killed in the middle of an answer.
+"""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -248,7 +252,7 @@ class Server:
                 timeout=CONNECT_SECONDS,
                 command_timeout=60,
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except CUT_OFF as error:
             raise HookFailed(f"no connection to {host}:{port}: {error!r}") from error
 
     # How programs are run, and files written

@@ -13,7 +13,7 @@ LOG_FILE: Final = "log.sqlite"
 """As in `infra.sqlite.folder`, which `--help` does not need."""
 
 
-class Checked(click.ParamType[str]):
+class Checked(click.ParamType):
     """A text that the function of this name in `infra.option` accepts; it raises ValueError with the reason."""
 
     name = "text"
@@ -31,7 +31,7 @@ class Checked(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
-class Above(click.ParamType[float]):
+class Above(click.ParamType):
     """A number from `least` on, or with `open` above it; neither NaN nor infinite."""
 
     name = "number"

@@ -24,7 +24,7 @@ _NUMBERS: Final = frozenset(("interval", "timeout", "status", "healthy_after", "
 _OF_TLS: Final = frozenset(("server_name", "ca_pem", "skip_verify"))
 
 
-class CheckType(click.ParamType[dict[str, Any]]):
+class CheckType(click.ParamType):
     """A check as a JSON object of the API; its values are judged where the registration is."""
 
     name = "CHECK"

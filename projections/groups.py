@@ -72,6 +72,7 @@ def shown(name: str, group: FailoverGroup) -> answers.GroupState:
         hold_down_seconds=settings.hold_down_seconds,
         service=settings.service,
         version=group.version,
+        failover_seconds=settings.failover_seconds,
     )
 
 
@@ -108,7 +109,7 @@ def _missing(key: Key) -> GroupNotFound:
 
 GROUPS: Final = Projection(
     name="groups",
-    revision=1,
+    revision=2,
     row=GroupRow,
     key=("group",),
     events=frozenset(DECIDER.events),

@@ -17,7 +17,7 @@ from domain.groups.commands import (
     ReclaimGroup,
     StartFailover,
 )
-from domain.groups.state import FailoverGroup
+from domain.groups.state import FAILOVER_SECONDS, FailoverGroup
 from domain.saga import Facts, Saga
 from muster.wire.error import VerbNotAllowed
 from muster.wire.stream import FAILOVER, GROUP, name_of, root_of
@@ -33,7 +33,7 @@ activate_seconds: Final = 60.0
 
 def facts(command: Failover, saga_id: str, group: FailoverGroup) -> Facts | None:
     """What the failover is about; None: the group is led as wanted. Raises a refusal."""
-    settings_of(group)
+    settings = settings_of(group)
     if group.failover is not None:
         if command.automatic:
             return None
@@ -55,7 +55,14 @@ def facts(command: Failover, saga_id: str, group: FailoverGroup) -> Facts | None
         "accept_data_loss": command.accept_data_loss,
         "cause": cause,
         "evidence": evidence[:1_024],
+        "failover_seconds": settings.failover_seconds,
     }
+
+
+def _seconds(saga: Saga) -> float:
+    # Pinned when it began; failovers of before the setting have none.
+    seconds: float = saga.data.get("failover_seconds", FAILOVER_SECONDS)
+    return seconds
 
 
 def _step(saga: Saga) -> Facts:
@@ -160,6 +167,7 @@ GROUP_FAILOVER: Final = succession(
         start=Failover,
         number=lambda group: group.failovers + 1,
         facts=facts,
+        seconds=_seconds,
         take=_take,
         abandon=_abandon,
         close=_close,

@@ -17,9 +17,6 @@ from sagas.engine.definition import Action, Definition, Step
 
 Act = Callable[[Saga], tuple[Action, ...]]
 
-window_seconds: Final = 30.0
-"""How long the thing may be without an owner before the saga turns back."""
-
 _AGAIN: Final = "how far copies reach is only asked"
 _NOTHING: Final = "the undoing of `close` gives the epoch back, if its owner still holds it"
 
@@ -27,7 +24,7 @@ _NOTHING: Final = "the undoing of `close` gives the epoch back, if its owner sti
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succession:
     """What the steps do, for one kind of thing. `root` is the kind of its stream, `start` the command that begins the saga;
-    `number` and `facts` are as in `Definition`.
+    `number` and `facts` are as in `Definition`. `seconds` says how long the thing may be without an owner before it turns back.
     """
 
     name: str
@@ -36,6 +33,7 @@ class Succession:
     start: type[Command]
     number: Callable[..., int]
     facts: Callable[..., Facts | None]
+    seconds: Callable[[Saga], float]
     take: Act
     abandon: Act
     close: Act
@@ -63,7 +61,7 @@ def succession(of: Succession) -> Definition:
             Step("complete", of.complete),
         ),
         window="close",
-        window_seconds=window_seconds,
+        window_seconds=of.seconds,
         saga=of.saga,
         root=of.root,
         start=of.start,

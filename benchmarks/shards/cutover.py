@@ -12,7 +12,7 @@ from benchmarks.bench import EMBEDDED, Bench, middle
 from benchmarks.process import python, running
 from benchmarks.shards.fleet import Fleet, fleet, instant, step
 from benchmarks.table import Row, at_most
-from sagas.shard_migration import SHARD_MIGRATION
+from sagas.shard_migration import cutover_seconds
 
 KEYSPACE: Final = "moved"
 PER_SECOND: Final = 500.0
@@ -67,7 +67,7 @@ def run_abort(bench: Bench) -> Iterator[Row]:
         "s",
         [result["seconds"] for result in stuck],
         at_most(_ABORT_SECONDS_MAX),
-        SHARD_MIGRATION.window_seconds,
+        cutover_seconds,
         "the definition's window for cut-overs",
         {"turned back at s": middle(stuck, "turned_seconds")},
     )

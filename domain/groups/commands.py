@@ -23,6 +23,7 @@ from domain.groups.state import (
     DEFAULTS,
     Cause,
     FailoverId,
+    FailoverSeconds,
     Fencing,
     HeartbeatSeconds,
     Lag,
@@ -60,6 +61,7 @@ class CreateGroup(Command):
     preempt: Flag = DEFAULTS.preempt
     hold_down_seconds: Seconds = DEFAULTS.hold_down_seconds
     service: Name | None = DEFAULTS.service
+    failover_seconds: FailoverSeconds = DEFAULTS.failover_seconds
 
     @model_validator(mode="after")
     def _distinct(self) -> "CreateGroup":
@@ -82,6 +84,7 @@ class SetGroup(Command):
     preempt: Flag | None = None
     hold_down_seconds: Seconds | None = None
     service: Name | None = None
+    failover_seconds: FailoverSeconds | None = None
 
 
 class DeleteGroup(Command):

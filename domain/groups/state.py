@@ -53,7 +53,16 @@ Threshold = Annotated[int, Field(strict=True, ge=1, le=100)]
 HeartbeatSeconds = Annotated[float, Field(strict=True, ge=0.1, le=600)]
 LeaseSeconds = Annotated[float, Field(strict=True, ge=0.5, le=3_600)]
 Seconds = Annotated[float, Field(strict=True, ge=0, le=86_400)]
+FailoverSeconds = Annotated[float, Field(strict=True, ge=1, le=86_400)]
 Lag = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
+
+
+FAILOVER_SECONDS: Final = 30.0
+"""How long a failover may leave a group without a primary, unless the group says otherwise."""
+
+
+def _is_usual(seconds: float) -> bool:
+    return seconds == FAILOVER_SECONDS
 
 
 @value(kw_only=True)
@@ -65,7 +74,8 @@ class GroupRules:
     `max_lag`: how far, in units of the members' positions, a copy may be behind what is known of the primary's, to take over;
     `synchronous`: only members of the recorded in-sync set may. After a failover on suspicion the next one waits for
     `hold_down_seconds`, as does a member that is `preferred` by its priority. `service`: where the members are registered as
-    instances, whose checks are listened to.
+    instances, whose checks are listened to. A failover that has fenced the primary turns back if it has promoted nobody within
+    `failover_seconds`.
     """
 
     threshold: int = 3
@@ -77,6 +87,8 @@ class GroupRules:
     preempt: bool = False
     hold_down_seconds: float = 30.0
     service: str | None = None
+    # It came later: left out where it is as usual, so that a record of before stays the same to the byte.
+    failover_seconds: Annotated[float, Field(exclude_if=_is_usual)] = FAILOVER_SECONDS
 
     @property
     def silence_seconds(self) -> float:

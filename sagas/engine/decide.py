@@ -135,7 +135,8 @@ def _expire(command: ExpireStep, course: Course) -> None:
         case "window":
             # Several timers of a saga may run out in one group, and the one before may have turned it back already.
             if may_turn_back(course) and course.definition.in_window(at.name):
-                turn_back(course, f"the cut-over took longer than {course.definition.window_seconds:g} s")
+                seconds = course.definition.seconds_of_window(course.saga)
+                turn_back(course, f"the cut-over took longer than {seconds:g} s")
         case "stalled":
             # Attempts come and go: it is the step that takes too long.
             waits = not course.saga.paused and not isinstance(at.standing, Blocked)

@@ -114,8 +114,9 @@ class Definition:
     """A saga's steps in order. Raises Unsound.
 
     `window` names the first step of the stretch up to the pivot that must not take longer than `window_seconds`: then the saga
-    turns back by itself. `saga` is its name in streams, `<root>/<saga>/<number>`, and in sentences; `root` the kind of its root's
-    stream; `verbs` are those that an operator may ever use.
+    turns back by itself. A function gives these seconds where the saga's facts say them. `saga` is its name in streams,
+    `<root>/<saga>/<number>`, and in sentences; `root` the kind of its root's stream; `verbs` are those that an operator may ever
+    use.
 
     `start` is the command to the root that starts a saga (None: none is started any more). `number` gives the new saga's number,
     counted by the root: the events of the saga's first step must change it, so that no two sagas have the same stream. `facts`
@@ -126,7 +127,7 @@ class Definition:
     version: int
     steps: tuple[Step, ...]
     window: str | None = None
-    window_seconds: float = 10.0
+    window_seconds: float | Callable[[Saga], float] = 10.0
     saga: str = "saga"
     root: str = ""
     start: type[Command] | None = None
@@ -194,6 +195,10 @@ class Definition:
         """What undoes the steps before `up_to`, and it too if it was `tried`: in reverse order of the steps."""
         reached = self.steps[: self.index(up_to) + tried]
         return tuple(undo.name for step in reversed(reached) for undo in step.undo)
+
+    def seconds_of_window(self, saga: Saga) -> float:
+        """How long the stretch may take, for this saga."""
+        return self.window_seconds(saga) if callable(self.window_seconds) else self.window_seconds
 
     def in_window(self, name: str) -> bool:
         """Whether the forward step lies in the stretch that must be quick."""

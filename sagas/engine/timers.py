@@ -34,7 +34,7 @@ def timers(saga: Saga, definition: Definition) -> tuple[SagaTimer, ...]:
     if definition.window is not None and isinstance(stage, Forward) and definition.in_window(step.name):
         # The same timer at each step of the stretch, so it goes on running when the saga comes to the next one. The
         # timer below is the same for all attempts at its step, for the same reason.
-        wanted.append(SagaTimer(definition.window, 0, "window", definition.window_seconds))
+        wanted.append(SagaTimer(definition.window, 0, "window", definition.seconds_of_window(saga)))
     if not waits and stage.at.stalled is None:
         wanted.append(SagaTimer(step.name, 0, "stalled", step.stalled_seconds))
     return (*wanted, *_of_attempt(stage.at, step, waits))

@@ -67,6 +67,9 @@ def _settings(command: F) -> F:
         click.option("--preempt/--no-preempt", default=None, help="A ready member of higher priority takes over."),
         click.option("--hold-down-seconds", type=float, help="Pause between failovers on suspicion.  [default: 30]"),
         click.option("--service", help="Where members are registered as instances, whose checks count."),
+        click.option(
+            "--failover-seconds", type=float, help="Then a failover without success turns back.  [default: 30]"
+        ),
     )
     # Reversed, because each one stands before those that were there: the help has them in the order of this list.
     for option in reversed(options):

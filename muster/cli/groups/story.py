@@ -66,6 +66,7 @@ def about(row: GroupState) -> list[str]:
     rules = [
         f"failed after {row.threshold} missed heartbeats of {row.heartbeat_seconds:g} s",
         f"lease {row.lease_seconds:g} s",
+        f"a failover turns back after {row.failover_seconds:g} s",
         f"fencing: {row.fencing}",
     ]
     if row.max_lag is not None:

@@ -35,6 +35,7 @@ class GroupSettings(TypedDict, total=False):
     preempt: bool
     hold_down_seconds: float
     service: str
+    failover_seconds: float
 
 
 class GroupControl:

@@ -38,6 +38,7 @@ class GroupState:
 
     `failover` is the saga under way; `paused`: failovers begin only when an operator asks. `lease_seconds` is the lease of this
     epoch's primary. `in_sync`: the members that acknowledgements rest on, where the group keeps such a set.
+    `failover_seconds`: how long a failover may leave the group without a primary, before it turns back.
     """
 
     group: str
@@ -65,6 +66,8 @@ class GroupState:
     hold_down_seconds: float
     service: str | None
     version: int
+    # With a default, as all that came later: a controller of before does not say it.
+    failover_seconds: float = 30.0
 
 
 GROUPS: Final = ReadModel(name="groups", item=GroupState, key=("group",), watched=True)

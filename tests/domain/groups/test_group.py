@@ -113,6 +113,7 @@ class TestCreation:
             {"fencing": "hook"},
             {"service": "a/b"},
             {"hold_down_seconds": -1},
+            {"failover_seconds": 0.5},
         ],
         ids=lambda fields: next(iter(fields)),
     )

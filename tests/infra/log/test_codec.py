@@ -25,6 +25,7 @@ from tests.sample import EVENTS as INSTANCE_EVENTS
 from tests.sample import NOON, recorded
 from tests.sample_catalogue import EVENTS as SAMPLES
 from tests.sample_catalogue import stream_of
+from tests.sample_groups import EVENTS as GROUP_EVENTS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "events"
 FILES = sorted(GOLDEN.glob("*.json"))
@@ -89,6 +90,9 @@ class TestGoldenFiles:
 
 
 LATER = {
+    "group_created_with_failover_seconds": replace(
+        GROUP_EVENTS[0], settings=replace(GROUP_EVENTS[0].settings, failover_seconds=60.0)
+    ),
     "registered_by_a_holder": replace(INSTANCE_EVENTS[0], holder="5f0c3a9e"),
     "registered_with_kept_marks": replace(
         INSTANCE_EVENTS[0], maintenance=Mark("ann", "disk swap", NOON), draining=Mark("bob", None, NOON)

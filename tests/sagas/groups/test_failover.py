@@ -189,6 +189,19 @@ class TestTheFence:
         assert story.events()[-1] == SagaCompensated(cause=cause)
         assert (story.root.ownership.holder, story.root.ownership.fenced, story.root.gave_up) == ("db1", False, cause)
 
+    def test_how_long_that_is_the_group_says(self):
+        story = planned(failover_seconds=5.0)
+        # It was pinned when the failover began: what is set meanwhile holds for the next one.
+        story = happens(story, GroupSettingsChanged(settings=GroupRules(failover_seconds=90.0)))
+        assert [timer.seconds for timer in story.timers if timer.kind == "window"] == [5.0]
+        assert story.runs_out("window").events()[-1] == SagaCompensated(cause="the cut-over took longer than 5 s")
+
+    def test_a_failover_of_before_that_was_a_setting_has_thirty_seconds(self):
+        story = planned()
+        data = {name: found for name, found in story.saga.data.items() if name != "failover_seconds"}
+        story = replace(story, saga=replace(story.saga, data=data))
+        assert [timer.seconds for timer in story.timers if timer.kind == "window"] == [30.0]
+
     def test_aborted_it_goes_on_too(self):
         story = planned().when(AbortSaga())
         assert story.events(of_root=True)[0] == BACK

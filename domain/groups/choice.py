@@ -2,7 +2,8 @@
 
 A member can take over if it is active, its checks say nothing against it, and its copy is good enough: in the in-sync set, where
 the group keeps one; within `max_lag` of the longest copy known, where positions are compared. Of those the highest priority
-leads, then the longest copy, then the one that has been active for longest, then the first name.
+leads, then the longest copy, then the one that has been active for longest, then the first name. The primary that a
+failover has stopped comes after all others, unless it is asked for by name: it may be fit again before another one is chosen.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -101,12 +102,23 @@ def choose(
         able = [group.members[name] for name in lacks]
     if not able:
         _refuse(why, lacks)
-    chosen = min(able, key=_most_data_first if lossy else _preferred_first)
+    # Where writes may be missing, the longest copy counts for more than whose it is.
+    leaves = None if lossy else _left(group)
+    order = _most_data_first if lossy else _preferred_first
+    chosen = min(able, key=lambda member: (member.name == leaves, order(member)))
     left = {
-        member.name: f"{chosen.name} comes first: {_rank(member, chosen)}" for member in able if member is not chosen
+        member.name: f"{chosen.name} comes first: "
+        + ("the failover leads away from it" if member.name == leaves else _rank(member, chosen))
+        for member in able
+        if member is not chosen
     }
     others = {**why, **({} if lossy else lacks), **left}
     return Choice(chosen, tuple(PassedOver(name, others[name]) for name in sorted(others)), lossy)
+
+
+def _left(group: FailoverGroup) -> str | None:
+    """The member that a failover leads away from: the primary that it has fenced, even if that is fit again by now."""
+    return group.ownership.owner if group.ownership.fenced else None
 
 
 def _refuse(why: dict[str, str], lacks: dict[str, str]) -> None:

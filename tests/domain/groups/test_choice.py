@@ -78,6 +78,21 @@ class TestWhoComesFirst:
         assert chosen.member.name == "db3"
         assert passed(group, to="db3") == {"db1": ASKED, "db2": "db3 was asked for"}
 
+    @pytest.mark.parametrize("cause", ["operator", "failed", "suspected"])
+    def test_the_primary_that_a_failover_has_stopped_comes_last_though_it_is_fit_again(self, cause):
+        asked = started(SECOND, 1, "db1", cause), fenced(), ended(how="said"), ready("db1")
+        group = folded(*led(), *asked)
+        assert choose(group).member.name == "db2"
+        assert passed(group)["db1"] == "db2 comes first: the failover leads away from it"
+        assert choose(group, to="db1").member.name == "db1"
+        assert choose(folded(*led(), *asked, silent("db2"), silent("db3"))).member.name == "db1"
+
+    def test_a_primary_that_ended_by_itself_is_a_member_like_all_others(self):
+        again = ended(), ready("db1")
+        assert choose(folded(*led(), *again, started(SECOND, 1, "db1", "ended"))).member.name == "db1"
+        # The operator found nobody who led, so there is nobody to lead away from.
+        assert choose(folded(*led(), *again, started(SECOND, 1, "db1", "operator"))).member.name == "db1"
+
     def test_a_stranger_cannot_be_asked_for(self):
         with pytest.raises(MemberNotFound) as caught:
             choose(folded(*led()), to="db9")
@@ -150,6 +165,12 @@ class TestCopies:
     def test_data_loss_is_accepted_only_where_it_is_the_only_way(self):
         chosen = choose(folded(*led(in_sync=("db1", "db3"), synchronous=True)), accept_data_loss=True)
         assert (chosen.member.name, chosen.lossy) == ("db3", False)
+
+    def test_then_it_is_taken_from_whoever_holds_most_though_a_failover_leads_away_from_it(self):
+        held = position("db1", 100, 0), position("db2", 95, 0)
+        group = folded(*led(max_lag=10), *held, started(SECOND, 1, "db1", "operator"), fenced(), ended(), ready("db1"))
+        chosen = choose(group, accept_data_loss=True, compared=True)
+        assert (chosen.member.name, chosen.lossy) == ("db1", True)
 
     def test_nobody_who_is_ill_leads_whatever_is_accepted(self):
         with pytest.raises(NoHealthyStandby):

@@ -35,6 +35,7 @@ from tests.domain.groups.beginnings import (
     joined,
     led,
     position,
+    ready,
     silent,
     suspected,
 )
@@ -261,6 +262,15 @@ class TestComparing:
         [over] = story.events(of_root=True)
         assert (over.outcome, story.root.primary) == ("refused", None)
         assert "DataLossRefused" in over.detail
+
+    def test_the_primary_that_was_to_stop_does_not_come_back_because_it_is_ready_first(self):
+        story = happens(planned(max_lag=10), SAID, ready("db1"))
+        assert waits(story) == ["db1, db2, db3 to say how far their copies reach"]
+        story = happens(story, position("db1", 100), position("db2", 95), position("db3", 95))
+        [promoted] = story.events(of_root=True)
+        assert promoted.member == "db2"
+        [db1] = [told.why for told in promoted.passed_over if told.member == "db1"]
+        assert db1 == "db2 comes first: the failover leads away from it"
 
     def test_an_operator_may_accept_that(self):
         story = begun(*led(max_lag=10), position("db1", 100), accept_data_loss=True)

@@ -56,7 +56,7 @@ class LedgerGroup:
         self._stage.claims.figure("group: primary killed → another one serves", milliseconds(time.monotonic() - began))
         self._stage.claims.claim(
             "a killed primary is followed at once, on the proof that its end was seen",
-            row.primary == "ledger-2" and await self._ended(before.epoch) == "seen",
+            row.primary == "ledger-2" and await proof_of_end(self._stage, GROUP, before.epoch) == "seen",
             told(row),
         )
 
@@ -76,7 +76,7 @@ class LedgerGroup:
         self._stage.claims.figure("group: primary's runner stopped → another one serves", milliseconds(took))
         self._stage.claims.claim(
             f"a primary whose runner hangs is followed when its lease of {LEASE_SECONDS:g} s is over",
-            row.primary != before.primary and await self._ended(before.epoch) == "lease",
+            row.primary != before.primary and await proof_of_end(self._stage, GROUP, before.epoch) == "lease",
             told(row),
         )
 
@@ -92,7 +92,9 @@ class LedgerGroup:
         row = await self._serving(after=before.epoch)
         self._stage.claims.claim(
             "an operator's switch waits until the primary has stopped",
-            tool.exit_code == 0 and row.primary == to and await self._ended(before.epoch) == "said",
+            tool.exit_code == 0
+            and row.primary == to
+            and await proof_of_end(self._stage, GROUP, before.epoch) == "said",
             told(row) + tool.error.strip(),
         )
 
@@ -159,11 +161,6 @@ class LedgerGroup:
 
         await eventually(active, f"{member} can lead", 20.0)
 
-    async def _ended(self, epoch: int) -> str:
-        """How the epoch is known to have ended."""
-        page = await self._stage.client.newest_events(stream=f"group/{GROUP}", type="group.primary_ended")
-        return next((str(event.data["how"]) for event in page.items if event.data["epoch"] == epoch), "never")
-
     def _lines(self) -> list[tuple[int, str, int]]:
         """The ledger: epoch, member and process of each whole line."""
         text = self._ledger.read_text(encoding="utf-8") if self._ledger.exists() else ""
@@ -182,6 +179,12 @@ class LedgerGroup:
 def ledger_command(ledger: Path) -> list[str]:
     """What a member runs while it is the primary."""
     return [sys.executable, "-m", "examples.ledger", str(ledger)]
+
+
+async def proof_of_end(stage: Stage, group: str, epoch: int) -> str:
+    """How the group's epoch is known to have ended."""
+    page = await stage.client.newest_events(stream=f"group/{group}", type="group.primary_ended")
+    return next((str(event.data["how"]) for event in page.items if event.data["epoch"] == epoch), "never")
 
 
 def told(row: GroupState) -> str:

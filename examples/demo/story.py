@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from examples.demo import audit, crash, outside, shards
+from examples.demo import audit, crash, database, outside, shards
 from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.compare import differences, positions, watch_breaches
@@ -62,6 +62,8 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
             await outside.join_by_sql(stage, servers.postgres)
         await shards.play(stage, several=servers.kafka is not None)
         await LedgerGroup(stage).play()
+        if servers.postgres is not None:
+            await database.play(stage)
         await leave_in_order(stage)
         await audit.replay(stage, flipped_at)
         await audit.verify(stage)

@@ -1,4 +1,4 @@
-"""A controller and three members on free ports of this machine, and a writer that remembers what was acknowledged."""
+"""Three members on free ports of this machine, maybe with a controller, and a writer that remembers what was acknowledged."""
 
 import asyncio
 import os
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from examples.postgres.server import CUT_OFF, HookFailed, Server
 from infra.local.child import ChildProcess, free_port
 from muster import Client, Group
+from muster.client.control.groups import GroupSettings
 from muster.wire.groups.answers import GROUPS, GroupState
 
 Found = TypeVar("Found")
@@ -39,13 +40,15 @@ class Acknowledged(NamedTuple):
 
 
 class PostgresGroup:
-    """The processes; `acknowledged` are the rows that were written so far."""
+    """The members, which ask the controllers at `url`; `acknowledged` are the rows that were written so far.
 
-    def __init__(self, folder: Path) -> None:
+    With `max_lag` no commit waits for a standby, and one may take over that lacks at most so many bytes.
+    """
+
+    def __init__(self, folder: Path, url: str, *, max_lag: int | None = None) -> None:
         self.folder = folder
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._http = f"127.0.0.1:{port}"
+        self.url = url
+        self._max_lag = max_lag
         self.servers = {member: Server(folder / member, member, f"127.0.0.1:{free_port()}") for member in MEMBERS}
         self._children: dict[str, ChildProcess] = {}
         self.client = Client(self.url, timeout_seconds=30.0)
@@ -53,25 +56,28 @@ class PostgresGroup:
         self.writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Start all; returns when a primary serves and both standbys are in the in-sync set."""
-        self._spawn("controller", "-m", "muster", "up", "--data", str(self.folder / "log"), "--http", self._http)
+        """Start all; returns when a primary serves and both standbys follow it."""
         await self.client.__aenter__()
         await self.client.services()
         # The first one has the empty database, and so has to lead first.
-        await self.client.groups.create(GROUP, dict.fromkeys(MEMBERS, 1), synchronous=True, lease_seconds=LEASE_SECONDS)
+        loss: GroupSettings = {"synchronous": True} if self._max_lag is None else {"max_lag": self._max_lag}
+        await self.client.groups.create(GROUP, dict.fromkeys(MEMBERS, 1), lease_seconds=LEASE_SECONDS, **loss)
         password = secrets.token_urlsafe(12)
         for member, server in self.servers.items():
-            server.folder.mkdir()
+            server.folder.mkdir(parents=True)
             (server.folder / "password").write_text(password)
             if member == MEMBERS[0]:
                 await asyncio.to_thread(server.init)
-            self._run_member(member, server)
+            self.run_member(member)
         await self.whole()
         connection = await self.servers[(await self.row()).primary or ""].connect()
         await connection.execute("CREATE TABLE written (row bigint PRIMARY KEY)")
         await connection.close()
 
-    def _run_member(self, member: str, server: Server) -> None:
+    def run_member(self, member: str) -> None:
+        """Start the member's runner, which starts all the rest."""
+        server = self.servers[member]
+
         def hook(what: str, *options: str) -> str:
             return f"{sys.executable} -m examples.postgres {what} {server.folder} --address {server.address} {' '.join(options)}"
 
@@ -79,40 +85,36 @@ class PostgresGroup:
             member,
             *("-m", "muster", "group", "run", GROUP, "--as", member, "--address", server.address, "--url", self.url),
             *("--role", "always", "--promote", hook("promote"), "--demote", hook("demote")),
-            *("--check", hook("check", "--synchronous"), "--position", hook("position"), "--"),
+            *("--check", hook("check", *(("--synchronous",) if self._max_lag is None else ()))),
+            *("--position", hook("position"), "--"),
             *hook("start").split(),
         )
 
     def _spawn(self, name: str, *arguments: str) -> None:
-        child = self._children[name] = ChildProcess(name, self.folder / f"{name}.process")
-        os.environ["PYTHONPATH"] = str(ROOT)  # a child's working directory is its own folder
-        with child.folder_held():
-            child.spawn([sys.executable, *arguments])
+        self._children[name] = spawned(name, self.folder, *arguments)
 
     async def close(self) -> None:
-        """Stop all: the members first, all at once, so that none of them waits for another one."""
+        """Stop all members at once, so that none of them waits for another one."""
         await self.client.__aexit__(None, None, None)
-        members = [child for name, child in self._children.items() if name != "controller"]
-        await asyncio.gather(*(child.stop(signal.SIGTERM, STOP_SECONDS_MAX) for child in members))
-        if "controller" in self._children:
-            await self._children["controller"].stop(signal.SIGTERM, STOP_SECONDS_MAX)
+        await asyncio.gather(*(child.stop(signal.SIGTERM, STOP_SECONDS_MAX) for child in self._children.values()))
 
-    def log_of(self, name: str) -> str:
-        """What a member's runner, its hooks and its server have said; or the controller."""
-        return self._children[name].log.read_text(errors="replace")
+    def log_of(self, member: str) -> str:
+        """What a member's runner, its hooks and its server have said."""
+        return self._children[member].log.read_text(errors="replace")
 
     async def row(self) -> GroupState:
         """How it stands with the group."""
         return await self.client.row(GROUPS, GROUP, consistency="strong")
 
     async def whole(self) -> GroupState:
-        """Wait until a primary serves, and acknowledgements rest on all members."""
+        """Wait until a primary serves, the others follow it, and acknowledgements rest on all, if on any."""
 
         async def stands() -> GroupState | None:
             row = await self.row()
-            return row if row.serving and row.in_sync == MEMBERS else None
+            follow = all(member.status == "active" for member in row.members)
+            return row if row.serving and follow and (row.in_sync == MEMBERS or not row.synchronous) else None
 
-        return await within(stands, "the in-sync set is not whole")
+        return await within(stands, "not all members are in sync")
 
     async def kill_primary(self) -> tuple[str, float]:
         """SIGKILL to all of the primary's PostgreSQL. Returns who that was, and when."""
@@ -208,10 +210,30 @@ def below(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def spawned(name: str, folder: Path, *arguments: str) -> ChildProcess:
+    """Python with these arguments, as a child in a folder of its own below this one."""
+    child = ChildProcess(name, folder / f"{name}.process")
+    os.environ["PYTHONPATH"] = str(ROOT)  # a child's working directory is its own folder
+    with child.folder_held():
+        child.spawn([sys.executable, *arguments])
+    return child
+
+
 @asynccontextmanager
-async def postgres_group(folder: Path) -> AsyncIterator[PostgresGroup]:
-    """The processes, as long as the block runs, with the writer."""
-    group = PostgresGroup(folder)
+async def postgres_group(folder: Path, *, max_lag: int | None = None) -> AsyncIterator[PostgresGroup]:
+    """A controller and the members, as long as the block runs, with the writer."""
+    http = f"127.0.0.1:{free_port()}"
+    controller = spawned("controller", folder, "-m", "muster", "up", "--data", str(folder / "log"), "--http", http)
+    try:
+        async with members_of(PostgresGroup(folder, f"http://{http}", max_lag=max_lag)) as group:
+            yield group
+    finally:
+        await controller.stop(signal.SIGTERM, STOP_SECONDS_MAX)
+
+
+@asynccontextmanager
+async def members_of(group: PostgresGroup) -> AsyncIterator[PostgresGroup]:
+    """The members of the group, as long as the block runs, with the writer."""
     try:
         await group.open()
         group.writing = asyncio.create_task(group.write())

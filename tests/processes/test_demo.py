@@ -164,7 +164,7 @@ def test_the_demonstration_holds_on_kafka_and_postgresql(tmp_path: Path) -> None
     if ended.returncode == 2 and os.environ.get("CI") != "true":
         pytest.skip(ended.stderr)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "47 of 47 claims held" in ended.stdout
+    assert "51 of 51 claims held" in ended.stdout
     assert left_behind(tmp_path) == []
 
 

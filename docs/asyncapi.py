@@ -159,6 +159,7 @@ def _outcome(outcomes: Sequence[Json]) -> Json:
     told = {name for name, error in BY_NAME.items() if issubclass(error, Refused)} - {
         "Refused",
         "NoHealthyInstances",
+        "NoAvailableInstances",
         "LogTrimmed",
         "OtherLog",
         "WrongCluster",

@@ -1,5 +1,6 @@
-"""muster: what users import. The clients of a controller, of a keyspace and of a failover group, a publisher of commands for
-Kafka, the guard of what primaries write to, and the agent that drives a store through moves.
+"""muster: what users import. The clients of a controller, of a keyspace and of a failover group, what spreads calls over the
+instances of a service, a publisher of commands for Kafka, the guard of what primaries write to, and the agent that drives a
+store through moves.
 
 A name is loaded when it is first used, so that the import itself is fast, and a program that only handles errors never
 loads aiohttp, aiokafka or gRPC.
@@ -12,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from muster.agent.agent import Agent
     from muster.agent.settle import LocalShard
+    from muster.balance.attempt import Attempt
+    from muster.balance.balancer import Balancer
+    from muster.balance.limit import Priority
+    from muster.balance.request import NotSent, Request
+    from muster.balance.statistics import BalancerStatistics, InstanceStatistics
     from muster.client.client import Client
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
         MigrationNotFound,
         MoveInProgress,
         MusterError,
+        NoAvailableInstances,
         NodeCordoned,
         NodeNotFound,
         NodeTaken,
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
         OtherLog,
         ReadFailed,
         Refused,
+        ResourceExhausted,
         SagaNotFound,
         ServiceNotFound,
         ShardNotFound,
@@ -103,6 +111,9 @@ __all__ = [
     "Agent",
     "Appeared",
     "Applied",
+    "Attempt",
+    "Balancer",
+    "BalancerStatistics",
     "Change",
     "Changed",
     "CheckState",
@@ -128,6 +139,7 @@ __all__ = [
     "IdempotencyConflict",
     "Instance",
     "InstanceNotFound",
+    "InstanceStatistics",
     "InvalidCommand",
     "InvalidInstance",
     "InvalidShardKey",
@@ -148,6 +160,7 @@ __all__ = [
     "MoveSlots",
     "MoveStarted",
     "MusterError",
+    "NoAvailableInstances",
     "NoHealthyInstances",
     "NoHealthyStandby",
     "NoPrimary",
@@ -158,16 +171,20 @@ __all__ = [
     "NodeTaken",
     "NotOwner",
     "NotReady",
+    "NotSent",
     "OtherLog",
     "Outcome",
     "Page",
     "Primary",
+    "Priority",
     "PublishedCommand",
     "Put",
     "ReadFailed",
     "Refused",
     "Registration",
     "Removed",
+    "Request",
+    "ResourceExhausted",
     "Route",
     "Saga",
     "SagaNotFound",
@@ -200,6 +217,11 @@ __all__ = [
 _NAMES_OF: Final = {
     "muster.agent.agent": ("Agent",),
     "muster.agent.settle": ("LocalShard",),
+    "muster.balance.attempt": ("Attempt",),
+    "muster.balance.balancer": ("Balancer",),
+    "muster.balance.limit": ("Priority",),
+    "muster.balance.request": ("NotSent", "Request"),
+    "muster.balance.statistics": ("BalancerStatistics", "InstanceStatistics"),
     "muster.client.client": ("Client",),
     "muster.client.registration": ("Registration",),
     "muster.client.watch": (
@@ -246,6 +268,7 @@ _NAMES_OF: Final = {
         "MigrationNotFound",
         "MoveInProgress",
         "MusterError",
+        "NoAvailableInstances",
         "NoHealthyInstances",
         "NoHealthyStandby",
         "NoPrimary",
@@ -258,6 +281,7 @@ _NAMES_OF: Final = {
         "OtherLog",
         "ReadFailed",
         "Refused",
+        "ResourceExhausted",
         "SagaNotFound",
         "ServiceNotFound",
         "ShardNotFound",

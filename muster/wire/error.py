@@ -11,6 +11,7 @@
     │   ├── WrongPartition                        421, a command published to another partition than its stream's
     │   ├── WrongCluster                          421, the controller belongs to another cluster than the caller means
     │   ├── NoHealthyInstances                    503
+    │   ├── NoAvailableInstances                  503, a balancer has no instance that can take a call
     │   ├── KeyspaceNotFound, ShardNotFound, NodeNotFound        404
     │   ├── SagaNotFound                          404
     │   │   └── MigrationNotFound                 404, it would move a shard
@@ -33,6 +34,7 @@
     │   ├── Unreachable                           no controller answers
     │   ├── DataUnavailable                       503, the shard's owner cannot serve now
     │   ├── ReadFailed, WriteFailed               503, the store failed; nothing was acknowledged
+    │   ├── ResourceExhausted                     429, a balancer has too many calls under way for one of this priority
     │   ├── Fenced                                another writer reigns
     │   └── Uncertain                             an append may or may not be in the log
     └── Corrupt            stop here and keep the position
@@ -111,6 +113,10 @@ class OtherLog(Refused):
 
 class NoHealthyInstances(Refused):
     """The service is known, but none of its instances can take traffic."""
+
+
+class NoAvailableInstances(Refused):
+    """No instance can take this client's call: how many are `registered`, `healthy`, and `ejected` by this client for now."""
 
 
 class KeyspaceNotFound(Refused):
@@ -231,6 +237,10 @@ class ReadFailed(Transient):
 
 class WriteFailed(Transient):
     """The store could not write; nothing was acknowledged. Retry with the same write id."""
+
+
+class ResourceExhausted(Transient):
+    """So many calls are under way (`in_flight`) that no more of this `priority` may begin (`limit`). Try again later."""
 
 
 class Fenced(Transient):

@@ -32,6 +32,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.WrongPartition: 421,
     errors.WrongCluster: 421,
     errors.NoHealthyInstances: 503,
+    errors.NoAvailableInstances: 503,
     errors.KeyspaceNotFound: 404,
     errors.ShardNotFound: 404,
     errors.NodeNotFound: 404,
@@ -54,6 +55,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.OtherLog: 409,
     errors.LogTrimmed: 410,
     errors.Transient: 503,
+    errors.ResourceExhausted: 429,
     errors.Timeout: 504,
 }
 """HTTP's status by class; a class that is not here has that of its family."""

@@ -67,6 +67,7 @@ SHARED_CLASS_NAMES: Final[dict[str, str]] = {
     "Keyspace": "muster's is the client of a keyspace's data; domain's is the state of its stream",
     "Mark": "muster's is what HTTP answers; domain's stands in the state of an instance, and so in snapshots",
     "PublishedCommand": "a name of openapi.json as well as of muster",
+    "Request": "muster's is a call that is spread over instances; that of HTTP is one that a controller was sent",
     "Route": "muster's leads from a key to a node; that of HTTP from a path to its handler",
     "Saga": "muster's is what HTTP answers; domain's is the state that sagas decide on",
     "Service": "muster's is a service's counts; domain's is the state of its stream",

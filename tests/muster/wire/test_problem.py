@@ -16,8 +16,9 @@ STATUSES = {
     413: "TooLarge ShardOverflow",
     421: "WrongPartition WrongCluster",
     422: "Refused InvalidInstance InvalidCommand IdempotencyConflict InvalidShardKey",
+    429: "ResourceExhausted",
     500: "MusterError Corrupt CursorRefused",
-    503: "NoPrimary NoHealthyStandby "
+    503: "NoPrimary NoHealthyStandby NoAvailableInstances "
     "Transient NoHealthyInstances NoShardsAvailable NotReady Unreachable DataUnavailable ReadFailed WriteFailed Fenced "
     "Uncertain",
     504: "Timeout FailoverTimeout",

@@ -1,0 +1,216 @@
+"""Calls of a service, spread over its instances by this client: `muster.Balancer`.
+
+    async with muster.Balancer("users", "http://127.0.0.1:8740", zone="eu-1a") as users:
+        with users.attempt(priority="high") as attempt:
+            answer = await session.get(f"http://{attempt.instance.endpoint}/users/1")
+            attempt.answered(failed=answer.status >= 500)
+        user = await users.send(muster.Request("users", b"…", priority="critical"), call, repeatable=True)
+
+It follows the watch of the service, so a pick costs no request and never waits. While no controller answers, the last list
+stays, and so does what is known of each instance. It is for one event loop, and not for several threads.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Collection, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final, Self, TypedDict, TypeVar, Unpack
+
+from muster.balance.attempt import Attempt
+from muster.balance.fleet import Candidate, Fleet
+from muster.balance.limit import Priority
+from muster.balance.load import cost
+from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
+from muster.balance.policy import Draw, Policy, TrafficSettings
+from muster.balance.request import Request
+from muster.balance.sending import Call, send
+from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
+from muster.client.client import Client
+from muster.wire import DEFAULT_URL
+from muster.wire.error import MusterError, Unreachable
+
+WATCH_AGAIN_SECONDS: Final = 1.0
+T = TypeVar("T")
+_LOG: Final = logging.getLogger(__name__)
+
+
+class TrafficFields(TypedDict, total=False):
+    """What an operator can set for all clients of a service; what a Balancer is given itself wins. None: not given."""
+
+    policy: Policy | None
+    slow_start_seconds: float | None
+    eject_after: int | None
+    eject_seconds: float | None
+    limit: bool | None
+    in_flight_max: int | None
+    retry_share: float | None
+
+
+class Balancer:
+    """Spreads calls over the instances of a service; use it as `async with Balancer("users", url) as users`.
+
+    `url` is of one controller or of several, as for `muster.Client`; or it is a client that is open, and stays so.
+    `zone`: instances there are taken unless a far one is clearly cheaper. `subset`: this client calls only so many of them.
+    `attempts_max` and `timeout_seconds` are those of `send`, for all attempts and for each; the latter bounds the opening too.
+    `failure_seconds`: a failure counts as a latency of at least so much. The other settings, which an operator can set for all
+    clients, are those of `TrafficFields`.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        url: str | Sequence[str] | Client = DEFAULT_URL,
+        *,
+        zone: str = "",
+        subset: int | None = None,
+        attempts_max: int = 2,
+        timeout_seconds: float = 10.0,
+        failure_seconds: float = 1.0,
+        **given: Unpack[TrafficFields],
+    ) -> None:
+        self.service = service
+        self.attempts_max = attempts_max
+        self.timeout_seconds = timeout_seconds
+        self._is_ours = not isinstance(url, Client)
+        self._client = url if isinstance(url, Client) else Client(url, timeout_seconds=timeout_seconds)
+        self._given = {name: value for name, value in given.items() if value is not None}
+        fleet = Fleet(os.urandom(8).hex(), zone, subset)
+        self._picker = Picker(service, fleet, self._settings(TrafficSettings()), failure_seconds)
+        self._dice = random.Random()
+        # Each client begins at another place, or all would call the same instance at the same time.
+        self._turn = self._dice.randrange(1 << 16)
+        self._clock = time.monotonic
+        self._heard_at = -math.inf
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        # A client that was given has its own owner, who opens and closes it.
+        if self._is_ours:
+            await self._client.__aenter__()
+        try:
+            await self._open()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._is_ours:
+            await self._client.__aexit__()
+
+    def attempt(self, priority: Priority = "normal", avoid: Collection[str] = (), *, timed: bool = True) -> Attempt:
+        """A call to one of the instances, as a block: `with users.attempt() as attempt`. It is under way from now on.
+
+        `avoid` names instances that are not to be taken. `timed=False`: its length says nothing about the instance, as with
+        streams. Raises NoAvailableInstances, and ResourceExhausted when there are too many calls for this priority.
+        """
+        now, dice = self._clock(), self._dice.random
+        self._turn = turn = self._turn + 1
+        candidate = self._picker.pick(priority, avoid, Draw(turn, dice(), dice(), dice()), now)
+        return Attempt(self._picker, candidate, self._clock, began_at=now, timed=timed)
+
+    def pick(self, request: Request | None = None, avoid: Collection[str] = ()) -> Attempt:
+        """As `attempt`, at the request's priority; end it by `record_request`, or as a block."""
+        return self.attempt("normal" if request is None else request.priority, avoid)
+
+    def record_request(self, attempt: Attempt, outcome: CallOutcome) -> None:
+        """What became of the call; it is over then."""
+        attempt.record(outcome)
+        attempt.end()
+
+    def may_retry(self) -> bool:
+        """Whether the budget allows to repeat a call; one retry is taken from it then."""
+        return self._picker.budget.take()
+
+    async def send(self, request: Request, call: Call[T], *, repeatable: bool = False) -> T:
+        """What `await call(attempt, request)` returns; when it fails, at another instance once more.
+
+        Only what is `repeatable`, or has surely not been sent (`muster.NotSent`, a refused connection), is repeated, at most
+        `attempts_max` times in all and never at the same instance. Raises what the last attempt raised.
+        """
+        return await send(self, request, call, repeatable=repeatable)
+
+    @property
+    def age_seconds(self) -> float:
+        """For how long nothing was heard of the list of instances."""
+        return self._clock() - self._heard_at
+
+    @property
+    def statistics(self) -> BalancerStatistics:
+        """What it has done so far, and knows now."""
+        picker, now = self._picker, self._clock()
+        picker.fleet.choice(now)
+        return BalancerStatistics(
+            service=self.service,
+            policy=picker.settings.policy,
+            age_seconds=self.age_seconds,
+            picks=picker.picks,
+            failures=picker.failures,
+            in_flight=picker.limit.in_flight,
+            limit=None if picker.limit.calls == math.inf else picker.limit.calls,
+            shed=dict(picker.shed),
+            retries=picker.budget.taken,
+            retries_refused=picker.budget.refused,
+            instances=tuple(self._seen(each, now) for each in picker.fleet),
+        )
+
+    def metrics(self) -> str:
+        """The statistics as text for Prometheus."""
+        return prometheus(self.statistics)
+
+    def _seen(self, each: Candidate, now: float) -> InstanceStatistics:
+        picker, load = self._picker, each.load
+        unknown = picker.mean_seconds or UNKNOWN_SECONDS
+        return InstanceStatistics(
+            instance=each.instance.instance,
+            incarnation=each.instance.incarnation,
+            endpoint=each.instance.endpoint,
+            zone=each.instance.zone,
+            able=picker.fleet.is_able(each),
+            picks=each.picks,
+            failures=each.failures,
+            in_flight=load.in_flight,
+            cost_seconds=cost(load, now, unknown, picker.settings.slow_start_seconds) if load.weight else math.inf,
+            out_seconds=max(0.0, each.out_until - now),
+        )
+
+    def _settings(self, told: TrafficSettings) -> TrafficSettings:
+        return replace(told, **self._given)  # type: ignore[arg-type]
+
+    async def _open(self) -> None:
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching = asyncio.create_task(self._watch(begun), name=f"balancer {self.service}")
+        await asyncio.wait((begun, self._watching), timeout=self.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if begun.done():
+            return
+        if self._watching.done():
+            # It has ended before its first event: this raises its error.
+            await self._watching
+        raise Unreachable(f"the instances of {self.service} were not told within {self.timeout_seconds:g} s")
+
+    async def _watch(self, begun: "asyncio.Future[None]") -> None:
+        while True:
+            try:
+                await self._follow(begun)
+            except MusterError as error:
+                if not begun.done():
+                    raise
+                # Calls go on with the list that is known.
+                _LOG.warning("the instances of %s cannot be watched: %s", self.service, error.detail)
+                await asyncio.sleep(WATCH_AGAIN_SECONDS)
+
+    async def _follow(self, begun: "asyncio.Future[None]") -> None:
+        async with aclosing(self._client.watch(self.service)) as changes:
+            async for change in changes:
+                self._heard_at = self._clock()
+                self._picker.fleet.take(change, self._heard_at)
+                if not begun.done():
+                    begun.set_result(None)

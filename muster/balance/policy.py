@@ -1,0 +1,164 @@
+"""Which of the instances that can take a call takes it. Pure: the clock and all chance are arguments.
+
+least_cost              two at random, the cheaper one. With a zone: two near ones, unless one from anywhere is clearly cheaper
+round_robin             one after the other
+weighted_round_robin    one after the other, each as often as its weight says, and as evenly as can be
+random                  at random, each as often as its weight says
+least_connections       of all, the one with the fewest calls under way for its weight; those that are equal take turns
+
+All of them but the last cost the same however many instances there are.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heapreplace
+from math import gcd
+from typing import Final, Literal, NamedTuple
+
+from muster.balance.load import InstanceLoad, cost
+
+Policy = Literal["least_cost", "round_robin", "weighted_round_robin", "least_connections", "random"]
+cycle_entries_max: Final = 4_096
+ZONE_BIAS: Final = 2.0
+"""A far instance takes a call when it is so many times cheaper than the near ones."""
+
+
+class Draw(NamedTuple):
+    """All the chance that a choice may use: whose turn it is, and numbers from 0 to less than 1."""
+
+    turn: int
+    one: float
+    two: float
+    far: float
+
+
+@dataclass(frozen=True)
+class Able:
+    """The instances that can take a call; `near` are the places of those in the caller's zone."""
+
+    loads: tuple[InstanceLoad, ...]
+    near: Sequence[int] = ()
+
+    @cached_property
+    def all(self) -> range:
+        """The places of all of them."""
+        return range(len(self.loads))
+
+    @cached_property
+    def weighted(self) -> tuple[int, ...]:
+        """Their cycle by weight: made when a policy first asks for it, once for each list."""
+        return cycle([load.weight for load in self.loads])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSettings:
+    """What a client goes by."""
+
+    policy: Policy = "least_cost"
+    slow_start_seconds: float = 0.0
+    eject_after: int = 5
+    eject_seconds: float = 5.0
+    limit: bool = True
+    in_flight_max: int = 10_000
+    retry_share: float = 0.2
+
+
+class Known(NamedTuple):
+    """What a choice by cost goes by, beside the loads."""
+
+    now: float
+    unknown_seconds: float
+    slow_start_seconds: float
+
+
+def cycle(weights: Sequence[int]) -> tuple[int, ...]:
+    """The places of the weights in an order that gives each as many turns as its weight, spread evenly; the shortest such.
+
+    Weights are 1 or more. Beyond 4,096 turns the proportions are rounded, and everyone has a turn.
+    """
+    turns = _turns(weights)
+    # Each turn has a deadline, as if one came every 1/turns: the earliest is next, of equal ones the first in the list.
+    # Python divides whole numbers correctly rounded, so equal deadlines are equal floats.
+    due = [(1 / count, place, 1) for place, count in enumerate(turns)]
+    heapify(due)
+    order: list[int] = []
+    for _ in range(sum(turns)):
+        _, place, nth = due[0]
+        order.append(place)
+        heapreplace(due, ((nth + 1) / turns[place], place, nth + 1))
+    return tuple(order)
+
+
+def _turns(weights: Sequence[int]) -> list[int]:
+    divisor = gcd(*weights)
+    turns = [weight // divisor for weight in weights]
+    whole, most = sum(turns), max(cycle_entries_max, len(turns))
+    if whole <= most:
+        return turns
+    # One turn for each, and of the others as many as its share, rounded down.
+    spare = most - len(turns)
+    return [1 + spare * count // whole for count in turns]
+
+
+def choose(policy: Policy, able: Able, draw: Draw, known: Known, avoid: Set[int] = frozenset()) -> int:
+    """The place of the one that takes the call, none of those to avoid; -1 if there is none."""
+    if len(able.loads) <= len(avoid):
+        return -1
+    match policy:
+        case "least_cost":
+            return _least_cost(able, draw, known, avoid)
+        case "round_robin":
+            return _next(able.all, draw.turn, avoid)
+        case "weighted_round_robin":
+            return _next(able.weighted, draw.turn, avoid)
+        case "random":
+            return _next(able.weighted, int(draw.one * len(able.weighted)), avoid)
+        case "least_connections":
+            return _least_connections(able, draw.turn, avoid)
+
+
+def _least_cost(able: Able, draw: Draw, known: Known, avoid: Set[int]) -> int:
+    loads, (now, unknown, slow) = able.loads, known
+    places = able.near or able.all
+    count = len(places)
+    first, second = int(draw.one * count), 0
+    if count > 1:
+        # The second is another one than the first.
+        second = int(draw.two * (count - 1))
+        second += second >= first
+    one, two = places[first], places[second]
+    if avoid:
+        one, two = _next(places, first, avoid), _next(places, second, avoid)
+        if one < 0:
+            # All near ones are to be avoided.
+            return _next(able.all, int(draw.far * len(able.loads)), avoid)
+    one_cost, two_cost = cost(loads[one], now, unknown, slow), cost(loads[two], now, unknown, slow)
+    if two_cost < one_cost:
+        one, one_cost = two, two_cost
+    # Not "near only": a zone with many callers and few instances would drown while others idle.
+    if 0 < len(able.near) < len(loads):
+        far = _next(able.all, int(draw.far * len(loads)), avoid)
+        if cost(loads[far], now, unknown, slow) * ZONE_BIAS < one_cost:
+            return far
+    return one
+
+
+def _least_connections(able: Able, turn: int, avoid: Set[int]) -> int:
+    # From this turn on around the list: of equal ones the next in turn, and not always the first.
+    loads, count = able.loads, len(able.loads)
+    places = ((turn + step) % count for step in able.all)
+    return min(
+        (place for place in places if place not in avoid),
+        key=lambda place: (loads[place].in_flight + 1) / loads[place].weight,
+    )
+
+
+def _next(order: Sequence[int], turn: int, avoid: Set[int]) -> int:
+    """Whose turn it is, or the next one behind it that is not to be avoided; -1 if there is none in this order."""
+    count = len(order)
+    place = order[turn % count]
+    if place not in avoid:
+        return place
+    behind = (order[(turn + step) % count] for step in range(1, count))
+    return next((place for place in behind if place not in avoid), -1)

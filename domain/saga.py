@@ -25,9 +25,13 @@ from domain.stage import (
     Forward,
     Retrying,
     Stage,
+    StepAnswer,
     StepUnderWay,
     UnderWay,
     Unstarted,
+    answered,
+    assert_at,
+    retried,
 )
 from domain.stage import Facts as Facts
 from domain.stage import Saga as Saga
@@ -159,6 +163,18 @@ class StepSucceeded(Event):
 
 
 @event
+class StepAnswered(Event):
+    """One of several participants has answered the step for good; `error`: that it cannot do its part."""
+
+    type = "muster.saga.step_answered.v1"
+    step: Name
+    attempt: int
+    node: Name
+    result: Facts
+    error: Text | None
+
+
+@event
 class StepFailed(Event):
     """An attempt has failed; the next one begins after `retry_seconds` (None: there is none)."""
 
@@ -262,13 +278,11 @@ class SagaCompensated(Event):
     cause: Text
 
 
+OfAttempt = StepAnswered | StepFailed | StepRetried | StepSkipped | StepStalled
 SagaEvent = (
     SagaStarted
     | StepSucceeded
-    | StepFailed
-    | StepRetried
-    | StepSkipped
-    | StepStalled
+    | OfAttempt
     | CompensationStarted
     | SagaBlocked
     | SagaPaused
@@ -319,7 +333,7 @@ def _evolved(saga: Saga, event: SagaEvent) -> Saga:
 def _stepped(stage: Stage, event: StepSucceeded | StepSkipped) -> Stage:
     """At the next step, its first attempt; or at the end."""
     assert isinstance(stage, UnderWay), f"{event.step} is over, but the saga is {stage.phase}"
-    _at(stage.at, event.step, event.attempt if isinstance(event, StepSucceeded) else stage.at.attempt)
+    assert_at(stage.at, event.step, event.attempt if isinstance(event, StepSucceeded) else stage.at.attempt)
     match stage:
         case Forward():
             # `forced` stays with the stage: it holds for all the steps to come.
@@ -335,19 +349,20 @@ def _stepped(stage: Stage, event: StepSucceeded | StepSkipped) -> Stage:
             assert_never(stage)
 
 
-def _went_on(
-    stage: UnderWay,
-    event: StepFailed | StepRetried | StepSkipped | StepStalled | CompensationStarted | SagaBlocked | SagaForced,
-) -> Stage:
+def _went_on(stage: UnderWay, event: OfAttempt | CompensationStarted | SagaBlocked | SagaForced) -> Stage:
     at = stage.at
     match event:
+        case StepAnswered():
+            # Also one to an earlier attempt: whoever asks several takes what each of them has said once.
+            assert event.step == at.name, f"{event.node} has answered {event.step}, but the saga is at {at.name}"
+            return replace(stage, at=answered(at, event.node, StepAnswer(event.result, event.error)))
         case StepSkipped():
             return _stepped(stage, event)
         case StepFailed():
-            _at(at, event.step, event.attempt)
+            assert_at(at, event.step, event.attempt)
             return replace(stage, at=replace(at, standing=Retrying(event.error, event.retry_seconds)))
         case StepRetried():
-            return replace(stage, at=_retried(at, event))
+            return replace(stage, at=retried(at, event.attempt, by_hand=event.by_hand))
         case StepStalled():
             # Operators see it in the answers. Nothing else happens: the attempt goes on.
             return replace(stage, at=replace(at, stalled=f"{event.step} takes longer than {event.seconds:g} s"))
@@ -364,19 +379,6 @@ def _went_on(
             return Compensating(StepUnderWay(event.undo[0]), event.undo, event.cause)
         case _:
             assert_never(event)
-
-
-def _retried(at: StepUnderWay, event: StepRetried) -> StepUnderWay:
-    """At another attempt. After a verb it has all its attempts again, and is not stalled any more."""
-    assert at.attempt + 1 == event.attempt, f"attempt {event.attempt} of {event.step} after {at.attempt}"
-    # The attempt's number goes on, since tasks are named by it. Only the count against the limit begins anew.
-    if event.by_hand:
-        return StepUnderWay(at.name, event.attempt)
-    return StepUnderWay(at.name, event.attempt, at.tried + 1, stalled=at.stalled)
-
-
-def _at(at: StepUnderWay, step: str, attempt: int) -> None:
-    assert (at.name, at.attempt) == (step, attempt), f"{step}/{attempt}, but the saga is at {at.name}/{at.attempt}"
 
 
 DECIDER: Final[Decider[Saga, AnyCommand, SagaEvent]] = Decider(

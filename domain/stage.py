@@ -6,7 +6,7 @@
 A saga that goes forward or back is at a step: it is tried, waits for another attempt, or is blocked.
 """
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Any, Final, Literal
 
 from immutables import Map
@@ -52,8 +52,18 @@ StepStanding = Annotated[Trying | Retrying | Blocked, Field(discriminator="stand
 
 
 @value
+class StepAnswer:
+    """What one of several participants has answered to a step: its result, or why it cannot do its part (`error`). For good."""
+
+    result: Facts
+    error: str | None = None
+
+
+@value
 class StepUnderWay:
-    """The step at which a saga is; `tried`: how many attempts have been made since the last verb."""
+    """The step at which a saga is; `tried`: how many attempts have been made since the last verb. `answers`: of a step that asks
+    several participants, those that are there, by participant; over all attempts.
+    """
 
     name: str
     # Two numbers: after an operator's retry all attempts are allowed again, but the id of a task must never come
@@ -62,6 +72,7 @@ class StepUnderWay:
     tried: int = 1
     standing: StepStanding = field(default_factory=Trying)
     stalled: str | None = None
+    answers: Annotated[Map[str, StepAnswer], AsPairs] = field(default_factory=Map)
 
 
 @value
@@ -174,3 +185,28 @@ class Saga:
 
 
 INITIAL: Final = Saga("", 0, "", 0, {}, Map(), Unstarted())
+
+
+def assert_at(at: StepUnderWay, step: str, attempt: int) -> None:
+    """The history can only be of this attempt at this step."""
+    assert (at.name, at.attempt) == (step, attempt), f"{step}/{attempt}, but the saga is at {at.name}/{at.attempt}"
+
+
+def answered(at: StepUnderWay, node: str, answer: StepAnswer) -> StepUnderWay:
+    """With another participant's answer."""
+    assert node not in at.answers, f"{node} has answered {at.name} twice"
+    return replace(at, answers=at.answers.set(node, answer))
+
+
+def retried(at: StepUnderWay, attempt: int, *, by_hand: bool) -> StepUnderWay:
+    """At another attempt. After a verb it has all its attempts again, and is not stalled any more."""
+    assert at.attempt + 1 == attempt, f"attempt {attempt} of {at.name} after {at.attempt}"
+    # The attempt's number goes on, since tasks are named by it. Only the count against the limit begins anew.
+    if by_hand:
+        # Whoever could not do its part may have been mended meanwhile, and is asked again.
+        refused = [node for node, answer in at.answers.items() if answer.error is not None]
+        answers = at.answers
+        for node in refused:
+            answers = answers.delete(node)
+        return StepUnderWay(at.name, attempt, answers=answers)
+    return StepUnderWay(at.name, attempt, at.tried + 1, stalled=at.stalled, answers=at.answers)

@@ -18,6 +18,7 @@ EVENTS: Final[tuple[Event, ...]] = (
         step="plan",
     ),
     s.StepSucceeded(step="fence", attempt=2, result={"extent": _EXTENT}, next="drain"),
+    s.StepAnswered(step="fence", attempt=1, node="n2", result={"extent": _EXTENT}, error=None),
     s.StepFailed(step="copy", attempt=1, error="ReadFailed: n1 does not answer", retry_seconds=0.173),
     s.StepRetried(step="copy", attempt=2, by_hand=False),
     s.StepSkipped(step="gate", next="close"),

@@ -24,7 +24,7 @@ from domain.saga import (
 from domain.stage import Compensated, Compensating, Completed, Forward, StepUnderWay, UnderWay, Unstarted
 from muster.wire.command import Command
 from muster.wire.error import Refused
-from sagas.engine.definition import Action, Apply, Ask, Definition, Heard, Step, Wait
+from sagas.engine.definition import Action, Apply, Ask, Definition, Delegate, Heard, Step, Wait
 from sagas.engine.wanted import pause_seconds
 
 Decide = Callable[[Any, Any], list[Any]]
@@ -104,12 +104,9 @@ def run(course: Course) -> None:
         actions = step.act(course.saga)
         applied = next((action for action in actions if isinstance(action, Apply)), None)
         if applied is None:
-            heard = _heard_of_root(course, actions)
+            heard = heard_of_participants(course) or _heard_of_root(course, actions)
             if heard is not None:
-                if heard.error is not None:
-                    fail(course, heard.error, final=True)
-                else:
-                    succeed(course, heard.result or {})
+                conclude(course, heard)
                 continue
             # A wait of no time is over at once. It would otherwise need a timer, and the writer's next tick.
             if not any(isinstance(action, Wait) and action.seconds == 0 for action in actions):
@@ -124,6 +121,29 @@ def run(course: Course) -> None:
             fail(course, f"{refusal.name}: {refusal.detail}", final=True, tried=False)
         else:
             succeed(course, {})
+
+
+def conclude(course: Course, heard: Heard) -> None:
+    """The step has come to this."""
+    if heard.error is not None:
+        fail(course, heard.error, final=True)
+    else:
+        succeed(course, heard.result or {})
+
+
+def heard_of_participants(course: Course) -> Heard | None:
+    """What the answers that are there say about a step that asks several participants."""
+    step, answers = course.step, course.at.answers
+    if step.enough is None:
+        return None
+    heard = step.enough(course.saga, answers)
+    actions = step.act(course.saga)
+    # Nobody is left who could say more, and nothing else could decide the step: it would stand there for ever.
+    left = [action for action in actions if not isinstance(action, Delegate) or action.node not in answers]
+    if heard is None and all(isinstance(action, Delegate) and action.assist for action in left):
+        said = "; ".join(f"{node}: {answer.error or 'done'}" for node, answer in sorted(answers.items()))
+        return Heard(error=f"all have answered, and that is not enough: {said}"[:2_000])
+    return heard
 
 
 def _heard_of_root(course: Course, actions: Sequence[Action]) -> Heard | None:

@@ -22,6 +22,7 @@ from domain.saga import (
     Saga,
     SagaStarted,
     SkipStep,
+    StepAnswered,
     StepCommand,
     StepRetried,
     StepStalled,
@@ -30,7 +31,18 @@ from domain.saga import (
 from domain.stage import Blocked, Retrying, StepUnderWay, Trying, UnderWay
 from muster.wire.command import Command
 from muster.wire.stream import saga_stream
-from sagas.engine.course import Course, Produced, Root, fail, may_turn_back, run, succeed, turn_back
+from sagas.engine.course import (
+    Course,
+    Produced,
+    Root,
+    conclude,
+    fail,
+    heard_of_participants,
+    may_turn_back,
+    run,
+    succeed,
+    turn_back,
+)
 from sagas.engine.definition import Apply, Ask, Definition, Definitions, Delegate
 from sagas.engine.verbs import take_verb, upgrade
 
@@ -99,6 +111,9 @@ def hear(saga: Saga, root: Root, definitions: Definitions) -> list[Produced]:
 
 def _report(command: ReportStep, course: Course) -> None:
     """A participant's answer. One of another attempt, or of a participant that was not asked, changes nothing."""
+    if command.node is not None and not course.saga.ended and course.step.enough is not None:
+        _answer(command, command.node, course)
+        return
     if not _current(command, course.saga) or not _asked(command.node, course):
         return
     # A success counts even after the attempt was given up, as long as no other one has begun. A failure is no news
@@ -113,6 +128,29 @@ def _report(command: ReportStep, course: Course) -> None:
         succeed(course, command.result)
     elif trying:
         fail(course, wrong, final=True)
+
+
+def _answer(command: ReportStep, node: str, course: Course) -> None:
+    """The answer of one of several participants. What it has done counts whichever attempt it was asked at."""
+    at = course.at
+    past = command.attempt < at.attempt
+    if command.step != at.name or command.attempt > at.attempt or node in at.answers or not _asked(node, course):
+        return
+    failed = command.outcome == "failed"
+    error = (command.error or "it gave no reason") if failed else course.step.check(course.saga, command.result)
+    trying = isinstance(at.standing, Trying)
+    # That it could not do its part is no news any more where it is asked again, or was by hand.
+    if error is not None and (past or not trying):
+        return
+    if failed and not command.final:
+        fail(course, f"{node}: {error}", final=False)
+        return
+    result = command.result if error is None else {}
+    course.add(StepAnswered(step=at.name, attempt=command.attempt, node=node, result=result, error=error))
+    heard = heard_of_participants(course)
+    # Also between two attempts, as with one participant. What it comes to otherwise is heard when the step is tried again.
+    if heard is not None and heard.error is None:
+        conclude(course, heard)
 
 
 def _current(command: StepCommand, saga: Saga) -> bool:

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.saga import VERBS, Saga
+from domain.stage import StepAnswer
 from muster.wire.command import Command
 
 
@@ -40,7 +41,9 @@ class Delegate:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What another stream's state says about a step: done with this result, or failed for good with this error."""
+    """What another stream's state, or the answers of several participants, say about a step: done with this result, or failed for
+    good with this error.
+    """
 
     result: Mapping[str, Any] | None = None
     error: str | None = None
@@ -75,6 +78,9 @@ class Wait:
 
 Action = Apply | Delegate | Ask | Wait
 
+Answers = Mapping[str, StepAnswer]
+"""What participants have answered to a step that asks several, by their names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -84,6 +90,11 @@ class Step:
     doubles from `backoff_seconds` to `backoff_seconds_max`, up to `attempts_max` times in all; then the saga turns back
     (before the pivot), or is blocked until an operator helps. After `stalled_seconds` the saga is said to be stalled.
     `undo` are the steps that take its effect back, in order; `harmless` says why there is nothing to take back.
+
+    A step that delegates to several participants, and need not hear them all, has `enough`: from the saga and the answers that
+    are there, by participant, it says what the step has come to (None: nothing yet). Each answer is recorded and final: it is
+    kept over the attempts of the step, and whoever has given one is asked no more. A failure that is not for good fails the
+    attempt, as with one participant.
     """
 
     name: str
@@ -99,6 +110,7 @@ class Step:
     backoff_seconds_max: float = 10.0
     stalled_seconds: float = 60.0
     check: Callable[[Saga, Mapping[str, Any]], str | None] = lambda _saga, _result: None
+    enough: Callable[[Saga, Answers], Heard | None] | None = None
 
 
 class Unsound(ValueError):

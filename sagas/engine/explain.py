@@ -33,12 +33,18 @@ def waits_for(
         case Retrying(seconds=seconds):
             return f"the next attempt, in about {max(0.0, (seconds or 0.0) - waited_seconds):.1f} s"
         case Trying():
-            return _work(saga, saga.at.name, pending(saga, definition), states, waited_seconds)
+            return _work(saga, definition, pending(saga, definition), states, waited_seconds)
         case _:
             assert_never(saga.at.standing)
 
 
-def _work(saga: Saga, step: str, actions: Sequence[Action], states: States, waited_seconds: float) -> str:
+def _work(saga: Saga, definition: Definition, actions: Sequence[Action], states: States, waited_seconds: float) -> str:
+    assert saga.step is not None, f"{saga.id} has ended and waits for nothing"
+    step = saga.step
+    several = definition.step(step).enough is not None
+    # Before what else may decide the step: whose answer is missing is what somebody can do something about.
+    if several and (answers := _several(saga, actions, states(CLUSTER))) is not None:
+        return answers
     for action in actions:
         if isinstance(action, Wait):
             return _time(action, waited_seconds)
@@ -70,6 +76,25 @@ def _participants(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> st
             if isinstance(node, str) and (why := _absence(node, cluster)):
                 return f"{_role(saga, node)}{node}, {why}"
     return " and ".join(f"{task.node} to {_plain(task.kind)}" for task in tasks) or None
+
+
+def _several(saga: Saga, actions: Sequence[Action], cluster: Cluster) -> str | None:
+    """Whose answers are still missing to a step that asks several participants, and whose are there."""
+    assert saga.at is not None, f"{saga.id} has ended and waits for nobody"
+    tasks = [action for action in actions if isinstance(action, Delegate) and not action.assist]
+    if not tasks:
+        return None
+    # None of them decides it alone, so nobody is named in place of the others: not even one that is away.
+    missing = [f"{task.node}{_aside(_absence(task.node, cluster))} to {_plain(task.kind)}" for task in tasks]
+    there = [
+        f"{node} cannot: {answer.error}" if answer.error is not None else f"{node} has answered"
+        for node, answer in sorted(saga.at.answers.items())
+    ]
+    return "; ".join([f"enough of: {', '.join(missing)}", *there])
+
+
+def _aside(text: str | None) -> str:
+    return "" if text is None else f" ({text})"
 
 
 def _absence(node: str, cluster: Cluster) -> str | None:

@@ -4,14 +4,19 @@ from hashlib import blake2b
 
 from domain.saga import Saga
 from muster.wire import backoff
-from sagas.engine.definition import Action, Definition, Step
+from sagas.engine.definition import Action, Definition, Delegate, Step
 
 
 def pending(saga: Saga, definition: Definition) -> tuple[Action, ...]:
     """The actions that the saga wants now. Empty while it is paused or blocked, between two attempts, and after its end."""
     if not saga.active or saga.step is None:
         return ()
-    return definition.step(saga.step).act(saga)
+    return tuple(action for action in definition.step(saga.step).act(saga) if not _has_answered(action, saga))
+
+
+def _has_answered(action: Action, saga: Saga) -> bool:
+    """Whether it is wanted of somebody whose answer is there already."""
+    return isinstance(action, Delegate) and saga.at is not None and action.node in saga.at.answers
 
 
 def task_id(saga: Saga) -> str:

@@ -22,6 +22,8 @@ class KnownSaga:
     passed: bool = False
     blocked: bool = False
     undo: tuple[str, ...] = ()
+    # Whose answers to the step under way are there: whether they could do their part.
+    answered: dict[str, bool] = field(default_factory=dict)
 
 
 class SagaBooks:
@@ -55,6 +57,8 @@ class SagaBooks:
         match event:
             case s.StepSucceeded() | s.StepSkipped():
                 yield from _stepped(saga, event)
+            case s.StepAnswered():
+                yield from _answered(saga, event)
             case s.StepFailed() | s.StepStalled() | s.SagaBlocked():
                 if (event.step, event.attempt) != (saga.step, saga.attempt):
                     yield f"I14 {event.step}/{event.attempt}, but the saga is at {saga.step}/{saga.attempt}"
@@ -63,6 +67,8 @@ class SagaBooks:
                 if (event.step, event.attempt) != (saga.step, saga.attempt + 1):
                     yield f"I14 {event.step}/{event.attempt} follows {saga.step}/{saga.attempt}"
                 saga.attempt, saga.blocked = event.attempt, False
+                if event.by_hand:
+                    saga.answered = {node: True for node, done in saga.answered.items() if done}
             case s.CompensationStarted():
                 yield from _turned(saga, event)
             case s.SagaUpgraded():
@@ -88,7 +94,15 @@ def _stepped(saga: KnownSaga, event: s.StepSucceeded | s.StepSkipped) -> Iterato
         if event.next != definition.after(event.step):
             yield f"I7 {event.next} does not follow {event.step}"
         saga.passed = saga.passed or definition.step(event.step).pivot
-    saga.step, saga.attempt, saga.blocked = event.next, 1, False
+    saga.step, saga.attempt, saga.blocked, saga.answered = event.next, 1, False, {}
+
+
+def _answered(saga: KnownSaga, event: s.StepAnswered) -> Iterator[str]:
+    if event.step != saga.step or event.attempt > saga.attempt:
+        yield f"I14 {event.node} answers {event.step}/{event.attempt}, but the saga is at {saga.step}/{saga.attempt}"
+    if event.node in saga.answered:
+        yield f"I14 {event.node} answers {event.step} twice"
+    saga.answered[event.node] = event.error is None
 
 
 def _turned(saga: KnownSaga, event: s.CompensationStarted) -> Iterator[str]:
@@ -102,7 +116,7 @@ def _turned(saga: KnownSaga, event: s.CompensationStarted) -> Iterator[str]:
         if event.undo not in scopes:
             yield f"I8 {event.undo} does not undo what was done, in reverse order, up to {event.step}"
     saga.turned, saga.undo, saga.blocked = True, event.undo, False
-    saga.step, saga.attempt = next(iter(event.undo), None), 1
+    saga.step, saga.attempt, saga.answered = next(iter(event.undo), None), 1, {}
 
 
 def _closed(saga: KnownSaga, compensated: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from docs.example import COMMANDS as EXAMPLES
 from docs.example import SOURCE, WRITER, run
+from docs.telemetry_messages import telemetry_messages
 from domain import catalogue
 from domain.message import Event
 from infra.kafka import topic
@@ -49,13 +50,15 @@ def document() -> Json:
     messages = {message["name"]: message for message in (*commands, _outcome(told.outcomes), *events)}
     messages |= {TERM_STARTED: _term_started(told.records), "beat": _beat(), "sign": _SIGN}
     messages |= {"snapshot.chunk": _CHUNK, "snapshot.manifest": _MANIFEST}
+    messages |= {message["name"]: message for message in telemetry_messages()}
     named = {
         topic.COMMANDS: [message["name"] for message in commands],
         topic.OUTCOMES: ["outcome"],
         topic.EVENTS: [*(message["name"] for message in events), TERM_STARTED],
         topic.SNAPSHOTS: ["snapshot.chunk", "snapshot.manifest"],
         topic.LIVENESS: ["beat"],
-        topic.HEARTBEATS: [],
+        topic.HEARTBEATS: ["heartbeats", "tick"],
+        topic.LOADS: ["load", "worker"],
         topic.CONTROLLERS: ["sign"],
     }
     return {

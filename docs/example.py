@@ -9,7 +9,7 @@ import orjson
 from domain import saga
 from domain.groups import commands as groups
 from domain.groups import member
-from domain.registry import service
+from domain.registry import service, silence
 from domain.shards import keyspace, node
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
@@ -145,7 +145,19 @@ _GROUPS: Final = (
     _to(_GROUP, 51, groups.RemoveMember.type, {"member": "db3"}, **_OPS, reason="its host is gone"),
     _to(_GROUP, 52, groups.DeleteGroup.type, {"force": True}, **_OPS),
 )
-COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS)
+_TELEMETRY: Final = (
+    _to(
+        "service/orders",
+        53,
+        silence.ReportSilence.type,
+        {
+            "silent": [{"instance": "orders-1", "incarnation": 0, "since": "2026-01-05T03:11:49.210Z"}],
+            "present": [{"instance": "orders-2", "incarnation": 4, "at": "2026-01-05T03:11:59.870Z"}],
+        },
+        actor="telemetry/host-7",
+    ),
+)
+COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS, *_TELEMETRY)
 """One after the other on an empty log. Some change nothing (the second heartbeat, a report that comes too early), some are
 refused: the last heartbeat, and the force-complete of a migration that can still turn back.
 """

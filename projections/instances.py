@@ -31,6 +31,7 @@ def item(instance: Instance) -> dict[str, Any]:
         "checks": spec.checks,
         "lease_seconds": spec.lease_seconds,
         "deregister_after_seconds": spec.deregister_after_seconds,
+        "heartbeats": spec.heartbeats,
         "health": instance.health,
         "cause": instance.cause,
         "health_since": instance.health_since,
@@ -47,7 +48,7 @@ def item(instance: Instance) -> dict[str, Any]:
 
 INSTANCES: Final = Projection(
     name="instances",
-    revision=3,
+    revision=4,
     row=Instance,
     key=("service", "instance"),
     aliases={"instance": "id"},

@@ -1,11 +1,15 @@
 """Strategies for any sequence of commands to a service: few names and values, so that histories get entangled."""
 
+from datetime import UTC, datetime
+
 from hypothesis import strategies as st
 
 from domain.registry import service as s
+from domain.registry.silence import BeatHeard, ReportSilence, Silence
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
 
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 names = st.sampled_from(["a", "b", "c"])
 holders = st.sampled_from([None, None, "h1", "h2"])
 incarnations = st.none() | st.integers(0, 6)
@@ -35,6 +39,13 @@ specs = st.builds(
     checks=checks,
     lease_seconds=st.sampled_from([None, 5.0]),
     deregister_after_seconds=st.sampled_from([None, 5.0]),
+) | st.builds(
+    Spec,
+    address=st.just("10.0.0.1"),
+    port=st.just(80),
+    checks=st.sampled_from([(), (TtlCheck(ttl_seconds=10.0),)]),
+    lease_seconds=st.sampled_from([None, 10.0]),
+    heartbeats=st.just("topic"),
 )
 check_names = st.sampled_from(["http", "http-2", "tcp", "ttl", "ttl-2", "reported"])
 commands = st.one_of(
@@ -55,6 +66,22 @@ commands = st.one_of(
         check=check_names,
         status=statuses,
         cause=causes,
+    ),
+    st.builds(
+        ReportSilence,
+        silent=st.lists(
+            st.builds(
+                Silence,
+                instance=names,
+                incarnation=st.integers(0, 6),
+                since=st.just(NOON),
+                check=st.sampled_from([None, "ttl", "http"]),
+            ),
+            max_size=3,
+        ).map(tuple),
+        present=st.lists(
+            st.builds(BeatHeard, instance=names, incarnation=st.integers(0, 6), at=st.just(NOON)), max_size=2
+        ).map(tuple),
     ),
     st.builds(s.ExpireLease, instance=names, incarnation=st.integers(0, 6)),
     st.builds(s.ExpireTtl, instance=names, incarnation=st.integers(0, 6), check=check_names),

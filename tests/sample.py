@@ -17,6 +17,7 @@ from domain.registry.instance import (
     InstanceDrainEnded,
     InstanceDrainStarted,
     InstanceHealthChanged,
+    InstanceHeartbeatsChanged,
     InstanceLeaseChanged,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
@@ -27,6 +28,7 @@ from domain.registry.instance import (
     InstanceZoneChanged,
     LeaseExpired,
 )
+from domain.registry.silence import BeatHeard, ReportSilence, Silence
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Batch, Cursor
@@ -66,6 +68,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     InstanceChecksChanged(instance="a", checks=(HTTP, TTL)),
     InstanceLeaseChanged(instance="a", lease_seconds=None),
     InstanceDeregisterAfterChanged(instance="a", deregister_after_seconds=60.0),
+    InstanceHeartbeatsChanged(instance="a", heartbeats="topic"),
     InstanceHealthChanged(
         instance="a", was="unknown", to="unhealthy", cause="503 from /health", check="ready", check_status="unhealthy"
     ),
@@ -88,6 +91,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     s.ClearMaintenance(instance="a"),
     s.DrainInstance(instance="a"),
     s.UndrainInstance(instance="a"),
+    ReportSilence(
+        silent=(Silence(instance="a", incarnation=0, since=NOON, check="ttl"),),
+        present=(BeatHeard(instance="b", incarnation=3, at=NOON),),
+    ),
     s.ObserveCheck(instance="a", incarnation=0, check="ready", status="healthy", cause="200"),
     s.ExpireLease(instance="a", incarnation=0),
     s.ExpireTtl(instance="a", incarnation=0, check="ttl"),

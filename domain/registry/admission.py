@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from muster.wire.error import InvalidInstance
 from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck, timeout_seconds_max
+from muster.wire.registry.spec import Spec, heartbeats_topic_seconds_min
 
 headers_max: Final = 32
 header_bytes_max: Final = 4_096
@@ -34,6 +35,21 @@ def admit(
             continue
         for field, reason in _faults(check):
             raise InvalidInstance(f"checks.{number}.{field}: {reason}", field=f"checks.{number}.{field}")
+
+
+def admit_heartbeats(spec: Spec) -> None:
+    """Raises InvalidInstance for what telemetry could not keep in time, where the heartbeats come by the topic."""
+    if spec.heartbeats == "direct":
+        return
+    lengths = {"lease_seconds": spec.lease_seconds} | {
+        f"checks.{number}.ttl_seconds": check.ttl_seconds
+        for number, check in enumerate(spec.checks)
+        if isinstance(check, TtlCheck)
+    }
+    for field, seconds in lengths.items():
+        if seconds is not None and seconds < heartbeats_topic_seconds_min:
+            reason = f"at least {heartbeats_topic_seconds_min:g} s where heartbeats come by the topic"
+            raise InvalidInstance(f"{field}: {reason}, not {seconds:g}", field=field)
 
 
 def _faults(check: HttpCheck | TcpCheck) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from domain.registry.instance import (
     InstanceChecksChanged,
     InstanceDeregisterAfterChanged,
     InstanceHealthChanged,
+    InstanceHeartbeatsChanged,
     InstanceLeaseChanged,
     InstanceMetadataChanged,
     InstanceTagsChanged,
@@ -39,6 +40,8 @@ def changes(instance: Instance, spec: Spec) -> list[ServiceEvent]:
     if old.deregister_after_seconds != spec.deregister_after_seconds:
         after = spec.deregister_after_seconds
         events.append(InstanceDeregisterAfterChanged(instance=name, deregister_after_seconds=after))
+    if old.heartbeats != spec.heartbeats:
+        events.append(InstanceHeartbeatsChanged(instance=name, heartbeats=spec.heartbeats))
     # The checks come before the health that follows from them: `evolve` takes the events in this order.
     if old.checks != spec.checks:
         kept = same_asked(old.checks, spec.checks)

@@ -36,3 +36,9 @@ def checked(instance: Instance, check: str, status: Health, cause: str | None) -
         )
         return [flipped]
     return [InstanceCheckChanged(instance=instance.id, check=check, was=was, to=status, cause=cause)]
+
+
+def overdue(instance: Instance, check: str) -> list[ServiceEvent]:
+    """What it changes that a ttl check was not renewed in time."""
+    # The spec may have lost the check since then, within the same incarnation.
+    return checked(instance, check, "unhealthy", "no heartbeat within the ttl") if check in instance.checks else []

@@ -21,7 +21,7 @@ from domain.message import Event, Recorded, Text, event
 from domain.registry.status import CheckStatus, Mark, carried_over
 from muster.wire.registry.answers import DEREGISTERED
 from muster.wire.registry.check import Health, Port
-from muster.wire.registry.spec import Address, Checks, Metadata, Seconds, Spec, Tags, Weight, Zone
+from muster.wire.registry.spec import Address, Checks, HeartbeatsVia, Metadata, Seconds, Spec, Tags, Weight, Zone
 from muster.wire.stream import Name, name_of
 from muster.wire.value import value
 
@@ -155,6 +155,14 @@ class InstanceDeregisterAfterChanged(InstanceEvent):
 
 
 @event
+class InstanceHeartbeatsChanged(InstanceEvent):
+    """Its heartbeats come another way from now on: the writer keeps its lease and its ttl checks, or telemetry does."""
+
+    type = "muster.instance.heartbeats_changed.v1"
+    heartbeats: HeartbeatsVia
+
+
+@event
 class InstanceHealthChanged(InstanceEvent):
     """The instance's health went from `from` to `to`, because `check` became `check_status`.
 
@@ -239,6 +247,7 @@ ServiceEvent = (
     | InstanceChecksChanged
     | InstanceLeaseChanged
     | InstanceDeregisterAfterChanged
+    | InstanceHeartbeatsChanged
     | InstanceHealthChanged
     | InstanceCheckChanged
     | InstanceMaintenanceSet
@@ -324,6 +333,7 @@ _Change = (
     | InstanceChecksChanged
     | InstanceLeaseChanged
     | InstanceDeregisterAfterChanged
+    | InstanceHeartbeatsChanged
     | InstanceCheckChanged
     | InstanceMaintenanceSet
     | InstanceMaintenanceCleared
@@ -359,18 +369,18 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
         case InstanceLeaseChanged():
             return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
         case InstanceDeregisterAfterChanged():
-            after = event.deregister_after_seconds
-            return replace(instance, spec=replace(instance.spec, deregister_after_seconds=after))
-        case InstanceMaintenanceSet():
-            return replace(instance, maintenance=Mark(recorded.actor, recorded.reason, at))
-        case InstanceMaintenanceCleared():
-            return replace(instance, maintenance=None)
-        case InstanceDrainStarted():
-            return replace(instance, draining=Mark(recorded.actor, recorded.reason, at))
-        case InstanceDrainEnded():
-            return replace(instance, draining=None)
-        # The removal follows as an event of its own in the same batch; this one is there to be read.
-        case LeaseExpired():
+            return replace(
+                instance, spec=replace(instance.spec, deregister_after_seconds=event.deregister_after_seconds)
+            )
+        case InstanceHeartbeatsChanged():
+            return replace(instance, spec=replace(instance.spec, heartbeats=event.heartbeats))
+        case InstanceMaintenanceSet() | InstanceMaintenanceCleared():
+            mark = Mark(recorded.actor, recorded.reason, at) if isinstance(event, InstanceMaintenanceSet) else None
+            return replace(instance, maintenance=mark)
+        case InstanceDrainStarted() | InstanceDrainEnded():
+            mark = Mark(recorded.actor, recorded.reason, at) if isinstance(event, InstanceDrainStarted) else None
+            return replace(instance, draining=mark)
+        case LeaseExpired():  # The removal follows as an event of its own; this one is there to be read.
             return instance
         case _:
             assert_never(event)

@@ -1,7 +1,8 @@
 """The registry's aggregate: one service and its instances; stream `service/<name>`.
 
 Commands   RegisterInstance · DeregisterInstance · ReportHealth · Heartbeat · SetMaintenance · ClearMaintenance ·
-           DrainInstance · UndrainInstance; of the writer itself: ObserveCheck · ExpireLease · ExpireTtl · ExpireUnhealthy
+           DrainInstance · UndrainInstance; of telemetry: ReportSilence; of the writer itself: ObserveCheck · ExpireLease ·
+           ExpireTtl · ExpireUnhealthy
 Events     see `domain.registry.instance`
 State      `Service` (`domain.registry.versions`): how many events its stream has, and the instances by id
 
@@ -16,21 +17,20 @@ from pydantic import Field
 
 from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
-from domain.registry.admission import admit
+from domain.registry.admission import admit, admit_heartbeats
 from domain.registry.changes import changes
-from domain.registry.health import checked, heard
+from domain.registry.health import checked, heard, overdue
 from domain.registry.instance import (
     Instance,
-    InstanceDeregistered,
     InstanceDrainEnded,
     InstanceDrainStarted,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
     InstanceRegistered,
-    LeaseExpired,
-    Removal,
     ServiceEvent,
 )
+from domain.registry.removal import expired, removed
+from domain.registry.silence import ReportSilence, reported
 from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from domain.registry.versions import INITIAL, NOTHING, Kept, Service, evolve
 from muster.wire.command import Command, Whole
@@ -165,6 +165,7 @@ PublicCommand = (
     | ClearMaintenance
     | DrainInstance
     | UndrainInstance
+    | ReportSilence
 )
 """What anyone may ask of a service."""
 
@@ -190,10 +191,12 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
             return [] if instance is None or late else _observed(command, instance)
         case DeregisterInstance():
             # No refusal when it is gone: a repeated removal finds nothing left to do.
-            return [] if instance is None else [_removed(_spoken_for(command, instance, state), "requested")]
+            return [] if instance is None else [removed(_spoken_for(command, instance, state), "requested")]
         case SetMaintenance() | ClearMaintenance() | DrainInstance() | UndrainInstance():
             cleared = [] if instance is not None else _cleared(command, state)
             return cleared or _marked(command, _registered(command, instance, state))
+        case ReportSilence():
+            return reported(command, state)
         case _:
             assert_never(command)
 
@@ -272,25 +275,21 @@ def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
             known = command.check in instance.checks
             return checked(instance, command.check, command.status, command.cause) if known else []
         case ExpireTtl():
-            known = command.check in instance.checks
-            cause = "no heartbeat within the ttl"
-            return checked(instance, command.check, "unhealthy", cause) if known else []
+            return overdue(instance, command.check)
         case ExpireLease():
-            seconds = instance.spec.lease_seconds
-            if seconds is None:
-                return []
-            expired = LeaseExpired(instance=instance.id, incarnation=instance.incarnation, lease_seconds=seconds)
-            # Both in one batch: nobody sees an instance whose lease is over and which is still here.
-            return [expired, _removed(instance, "lease_expired")]
+            return expired(instance)
         case ExpireUnhealthy():
             wanted = instance.health == "unhealthy" and instance.spec.deregister_after_seconds is not None
-            return [_removed(instance, "unhealthy_too_long")] if wanted else []
+            return [removed(instance, "unhealthy_too_long")] if wanted else []
         case _:
             assert_never(command)
 
 
 def _register(command: RegisterInstance, instance: Instance | None, state: Service) -> list[ServiceEvent]:
     admit(command.spec.checks, instance.spec.checks if instance is not None else ())
+    # As it stands in the log already it may be registered again, whatever the limits are by then.
+    if instance is None or instance.spec != command.spec:
+        admit_heartbeats(command.spec)
     if instance is None:
         return [_arrival(command, state.version, state.kept.get(command.instance, NOTHING))]
     same = command.holder == state.holders.get(instance.id)
@@ -302,7 +301,7 @@ def _register(command: RegisterInstance, instance: Instance | None, state: Servi
         # Both in one batch, so nobody sees the name without an instance. What the one before still says (its leave, a
         # heartbeat, a check's late result) is of an incarnation that is over.
         kept = Kept(instance.maintenance, instance.draining, state.version)
-        return [_removed(instance, "succeeded"), _arrival(command, state.version + 1, kept)]
+        return [removed(instance, "succeeded"), _arrival(command, state.version + 1, kept)]
     # Nothing is recorded, but the lease gets its full length again: see `renews`.
     return [] if instance.spec == command.spec else changes(instance, command.spec)
 
@@ -329,18 +328,6 @@ def _reported(command: ReportHealth, instance: Instance) -> list[ServiceEvent]:
             field="check",
         )
     return checked(instance, command.check, command.status, command.cause)
-
-
-def _removed(instance: Instance, cause: Removal) -> InstanceDeregistered:
-    return InstanceDeregistered(
-        instance=instance.id,
-        incarnation=instance.incarnation,
-        cause=cause,
-        health=instance.health,
-        keeps_maintenance=instance.maintenance is not None,
-        # To drain is to be about to leave. Who leaves on request has done so; who only fell silent has not.
-        keeps_drain=instance.draining is not None and cause != "requested",
-    )
 
 
 def renews(command: ServiceCommand) -> Renewed | None:

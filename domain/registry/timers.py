@@ -22,13 +22,14 @@ class InstanceTimer(NamedTuple):
 
 
 def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
-    """All that can run out for the instance now."""
+    """All that can run out for the instance now; of what telemetry keeps, only how long it may stay unhealthy."""
     spec, wanted = instance.spec, []
-    if spec.lease_seconds is not None:
+    here = spec.heartbeats == "direct"
+    if here and spec.lease_seconds is not None:
         wanted.append(InstanceTimer(instance.id, instance.incarnation, "lease", spec.lease_seconds, ""))
     for check in spec.checks:
         # A ttl check that is unhealthy already waits for its next heartbeat: there is nothing left to run out.
-        if isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
+        if here and isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
             wanted.append(InstanceTimer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
     if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
         wanted.append(InstanceTimer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))

@@ -14,6 +14,7 @@ SNAPSHOTS: Final = "snapshots"
 HEARTBEATS: Final = "heartbeats"
 LIVENESS: Final = "liveness"
 CONTROLLERS: Final = "controllers"
+LOADS: Final = "loads"
 
 PREFIX: Final = "muster"
 PARTITIONS: Final = 8
@@ -103,6 +104,11 @@ TOPICS: Final = (
         CONTROLLERS,
         "Signs of life of the controllers, all in partition 0; kept for 1 hour",
         _settings(retention_ms=_HOUR, segment_ms=10 * _MINUTE),
+    ),
+    Topic(
+        LOADS,
+        "The load of each service, and the telemetry workers that tell it; the newest of each key is kept, for 1 hour",
+        _settings(retention_ms=_HOUR, segment_ms=10 * _MINUTE, policy="compact,delete"),
     ),
 )
 

@@ -153,7 +153,7 @@ def _flip(values: Values) -> InstanceHealthChanged:
 
 
 def _spec(values: Values) -> Spec:
-    address, port, metadata, tags, zone, weight, checks, lease_seconds, deregister_after_seconds = values
+    address, port, metadata, tags, zone, weight, checks, lease_seconds, deregister_after_seconds, heartbeats = values
     return Spec(
         address=address,
         port=port,
@@ -164,6 +164,7 @@ def _spec(values: Values) -> Spec:
         checks=checks_of(checks),
         lease_seconds=lease_seconds,
         deregister_after_seconds=deregister_after_seconds,
+        heartbeats=heartbeats,
     )
 
 

@@ -1,7 +1,7 @@
 """A schema as the read models use it: whose it is, its own tables, and the views that readers look at.
 
 <schema>.instances, services, instance_history, healthy_instances   views, what users read; see `infra.postgres.view`
-<schema>.instances_r3, …                                            tables, one per projection and revision
+<schema>.instances_r4, …                                            tables, one per projection and revision
 <schema>.live          which revision of a projection its view shows
 <schema>.checkpoint    how far each projection and revision has come in each partition: a log cursor
 <schema>.parked        rows that an event could not be folded into; they stand still

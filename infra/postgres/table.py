@@ -1,6 +1,6 @@
 """A projection's rows as a PostgreSQL table: its shape and its statements, from the projection's own definition.
 
-<schema>.instances_r3   key columns (text), `partition`, the projection's columns, and `rest`: what else a row holds, as
+<schema>.instances_r4   key columns (text), `partition`, the projection's columns, and `rest`: what else a row holds, as
                         JSON, so that a fold can go on from it. One table per revision; the view <schema>.instances
                         stands on the current one.
 

@@ -37,6 +37,7 @@ def test_the_rest_is_what_key_and_columns_do_not_hold() -> None:
         "spec.checks",
         "spec.lease_seconds",
         "spec.deregister_after_seconds",
+        "spec.heartbeats",
         "checks",
         "maintenance",
         "draining",

@@ -195,7 +195,7 @@ def _gateway(
         ),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if shared is None else shared.members.named,
-        policy=CheckPolicy(settings.check_interval_min, resources.targets).refusal,
+        policy=CheckPolicy(settings.check_interval_min, resources.targets, settings.kafka is not None).refusal,
     )
     return gateway
 

@@ -21,16 +21,22 @@ from workers.views.views import Views
 @dataclass(frozen=True, slots=True)
 class CheckPolicy:
     """`interval_seconds_min`: how often a check may ask at most. The shorter, the more one registration can load a target.
-    `targets`: whom it may ask.
+    `targets`: whom it may ask. `topic`: whether there is a topic by which heartbeats can come, as on Kafka.
     """
 
     interval_seconds_min: float
     targets: Targets
+    topic: bool = True
 
     def refusal(self, envelope: Envelope, views: Views) -> InvalidInstance | None:
         """Why a registration is refused; None: it is not, or the command is another."""
         command = envelope.command
-        if not isinstance(command, RegisterInstance) or not command.spec.checks:
+        if not isinstance(command, RegisterInstance):
+            return None
+        if command.spec.heartbeats == "topic" and not self.topic:
+            reason = "'topic' needs Kafka, and this controller has its log in a folder; leave it out"
+            return InvalidInstance(f"heartbeats: {reason}", field="heartbeats")
+        if not command.spec.checks:
             return None
         found = views.instances.get(name_of(envelope.stream), {}).get(command.instance)
         known = () if found is None else found.spec.checks

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
+from muster.wire.registry.spec import HeartbeatsVia
 from workers.http.openapi.shape import Shape, shape
 
 MarkShape: Final = shape(answers.Mark, "MarkShape")
@@ -19,6 +20,8 @@ InstanceItem: Final = shape(
     "An instance as readers see it.",
     parts={answers.Mark: MarkShape, answers.CheckState: CheckStatusShape},
     without=("check_output",),
+    # Controllers of before do not say it.
+    heartbeats=Annotated[HeartbeatsVia, Field(default="direct")],
 )
 InstanceWhole: Final = shape(
     answers.Instance, "InstanceWhole", "One instance, with the last output of its checks.", base=InstanceItem

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--check", "checks", multiple=True, type=CheckType(), help="http=URL, tcp=HOST:PORT or ttl=SECONDS.")
 @click.option("--lease", "lease_seconds", type=float, metavar="SECONDS", help="Gone without a heartbeat for so long.")
 @click.option("--deregister-after", "deregister_after_seconds", type=float, metavar="SECONDS", help="Of illness.")
+@click.option(
+    "--heartbeats",
+    type=click.Choice(["direct", "topic"]),
+    help="topic: `muster telemetry` keeps the lease, 10 s at least.",
+)
 @click.option("--file", "file", type=click.Path(dir_okay=False, allow_dash=True), help="A JSON spec; - for stdin.")
 @click.option("--holder", help="Who holds it: an id of your own. What another one has registered is taken over.")
 @click.option("--expected-version", type=int, help="Only if the instance is at this version.")

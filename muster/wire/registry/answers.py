@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from muster.wire.problem import error_from
 from muster.wire.read_model import Page, ReadModel
 from muster.wire.registry.check import Check, Health
+from muster.wire.registry.spec import HeartbeatsVia
 
 DEREGISTERED: Final = "muster.instance.deregistered.v1"
 """The type of the event that ends an instance's registration; its `cause` says why."""
@@ -105,6 +106,7 @@ class Instance:
     checks: tuple[Check, ...] = ()
     lease_seconds: float | None = None
     deregister_after_seconds: float | None = None
+    heartbeats: HeartbeatsVia = "direct"
     health: Health
     cause: str | None = None
     health_since: datetime

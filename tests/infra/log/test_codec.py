@@ -97,6 +97,9 @@ LATER = {
     "registered_with_kept_marks": replace(
         INSTANCE_EVENTS[0], maintenance=Mark("ann", "disk swap", NOON), draining=Mark("bob", None, NOON)
     ),
+    "registered_with_heartbeats_by_topic": replace(
+        INSTANCE_EVENTS[0], spec=replace(INSTANCE_EVENTS[0].spec, heartbeats="topic")
+    ),
     "deregistered_with_kept_marks": replace(
         INSTANCE_EVENTS[-1], cause="succeeded", keeps_maintenance=True, keeps_drain=True
     ),

@@ -20,6 +20,7 @@ from domain.catalogue import COMMANDS, KIND_OF
 from domain.groups.commands import CreateGroup, Failover, NewMember
 from domain.groups.member import JoinGroup, ReportMember
 from domain.registry.service import DeregisterInstance, Heartbeat, RegisterInstance, SetMaintenance
+from domain.registry.silence import ReportSilence
 from domain.saga import PauseSaga, ReportProgress, ReportStep
 from domain.shards.keyspace import CreateKeyspace, MoveShard, PinShard, ReportDropped, ReportOpened
 from domain.shards.node import CordonNode, DrainNode, ExpireNode, JoinNode, RemoveNode
@@ -30,8 +31,8 @@ from workers.gateway import Gateway
 from workers.http.application import Application, application
 from workers.http.routing import Route
 
-REPORTED = {ReportOpened, ReportDropped, ReportStep, ReportProgress}
-"""Commands that `POST /v1/tasks` makes of the reports of data nodes; none has a route of its own."""
+REPORTED = {ReportOpened, ReportDropped, ReportStep, ReportProgress, ReportSilence}
+"""Commands that `POST /v1/tasks` makes of the reports of data nodes, and that of telemetry; none has a route of its own."""
 
 NODES = ("n1", "n2", "n3")
 STREAM_OF = {

@@ -1,0 +1,106 @@
+"""The messages of telemetry in the AsyncAPI document: heartbeats, ticks, loads, workers."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from muster.wire.stream import NAME_PATTERN
+from muster.wire.telemetry.heartbeats import Beat, encode, items_max, number_max
+from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row
+
+Json = dict[str, Any]
+
+
+def telemetry_messages() -> tuple[Json, ...]:
+    """All of them."""
+    return _heartbeats(), _tick(), _load(), _worker()
+
+
+_LIVE: Final = datetime(2026, 1, 5, 3, 12, tzinfo=UTC)
+
+
+def _heartbeats() -> Json:
+    beats = [Beat("orders-1", 4, 12, 310.5, 0.5, 0.61), Beat("orders-2", 9)]
+    number = {"type": ["number", "null"], "minimum": 0, "maximum": number_max}
+    item = [{"type": "string"}, {"type": "integer", "minimum": 0}, number, number, number, number]
+    return {
+        "name": "heartbeats",
+        "title": "Heartbeats",
+        "summary": "Signs of life of many instances of a service, with their load; once a second, 50 or more in a message",
+        "description": (
+            "An item is [instance, incarnation, in_flight, per_second, failures, utilisation]; the last four may be left out "
+            "from the end, or be null: unknown. Of instances whose spec says `heartbeats: topic`; others are passed over."
+        ),
+        "bindings": _key("service/<name>"),
+        "payload": {
+            "type": "object",
+            "required": ["agent", "service", "items"],
+            "additionalProperties": False,
+            "properties": {
+                "agent": {"type": "string", "pattern": NAME_PATTERN, "description": "Who sends it, like the host"},
+                "service": {"type": "string", "pattern": NAME_PATTERN},
+                "items": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": items_max,
+                    "items": {"type": "array", "minItems": 2, "maxItems": 6, "prefixItems": item},
+                },
+            },
+        },
+        "examples": [_example("heartbeats", orjson.loads(encode("host-7", "orders", beats)))],
+    }
+
+
+def _tick() -> Json:
+    return {
+        "name": "tick",
+        "title": "Tick",
+        "summary": "Ten times a second, by the telemetry worker that has the partition: at its time silence is judged",
+        "bindings": _key("tick"),
+        "payload": {"type": "object", "properties": {"tick": {"type": "string", "description": "The worker"}}},
+        "examples": [_example("tick", {"tick": "host-7"})],
+    }
+
+
+def _load() -> Json:
+    row = ServiceLoad(service="orders", instances=40, heard=40, in_flight=480.0, per_second=12_420.0, at=_LIVE)
+    return _row("load", "Load of a service", "service/<name>", row)
+
+
+def _worker() -> Json:
+    row = TelemetryWorker(
+        worker="host-7",
+        state="running",
+        partitions=(0, 3, 5),
+        instances=41_250,
+        silent=2,
+        lag_seconds=0.12,
+        messages_per_second=825.0,
+        refused=0,
+        at=_LIVE,
+    )
+    return _row("worker", "Telemetry worker", "telemetry/<worker>", row)
+
+
+def _row(name: str, title: str, key: str, row: ServiceLoad | TelemetryWorker) -> Json:
+    payload = TypeAdapter(type(row)).json_schema()
+    example = _example(name, orjson.loads(encode_row(row)))
+    first = (type(row).__doc__ or "").splitlines()[0]
+    return {
+        "name": name,
+        "title": title,
+        "summary": f"{first} The newest of each key counts",
+        "bindings": _key(key),
+        "payload": payload,
+        "examples": [example],
+    }
+
+
+def _key(description: str) -> Json:
+    return {"kafka": {"key": {"type": "string", "description": description}, "bindingVersion": "0.5.0"}}
+
+
+def _example(name: str, payload: Json) -> Json:
+    return {"name": name, "payload": payload}

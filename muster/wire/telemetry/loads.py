@@ -1,0 +1,85 @@
+"""The load of services, and the telemetry workers that tell it: what stands in `<prefix>.loads`, the newest of each key.
+
+service/<name>        a `ServiceLoad`, once a second while anything is heard of the service
+telemetry/<worker>    a `TelemetryWorker`, once a second while the worker runs; it says when it leaves
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from muster.wire.error import InvalidCommand
+from muster.wire.problem import first_fault
+from muster.wire.stream import SERVICE, service_stream
+
+TELEMETRY: Final = "telemetry"
+"""What the keys of workers begin with, before the first slash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLoad:
+    """What the instances of a service say of their load, together, over the last 30 s.
+
+    `instances` are those whose heartbeats come by the topic, `heard` how many of them were heard in these 30 s. `in_flight` is
+    the sum of what each last said; `per_second` and `failures_per_second` are sums of means; `utilisation` is a mean. None: no
+    instance has said it. `at` is when Kafka recorded the newest beat that is in it.
+    """
+
+    service: str
+    instances: int
+    heard: int
+    in_flight: float | None = None
+    per_second: float | None = None
+    failures_per_second: float | None = None
+    utilisation: float | None = None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryWorker:
+    """A worker of `muster telemetry`: which partitions it has, and how far it is behind.
+
+    `instances` are those that it watches; `silent` how many of them have fallen silent and are still there. `lag_seconds` is how
+    old the newest record is that it has judged (None: it has no partition, or is still reading again what was before it).
+    `messages_per_second` of the last second; `refused` counts messages that could not be read, since its start.
+    """
+
+    worker: str
+    state: Literal["running", "leaving"]
+    partitions: tuple[int, ...]
+    reading: tuple[int, ...] = ()
+    instances: int
+    silent: int
+    lag_seconds: float | None
+    messages_per_second: float
+    refused: int
+    at: datetime
+
+
+_LOAD: Final = TypeAdapter(ServiceLoad)
+_WORKER: Final = TypeAdapter(TelemetryWorker)
+
+
+def key_of(row: ServiceLoad | TelemetryWorker) -> str:
+    """The key of the row's record."""
+    return service_stream(row.service) if isinstance(row, ServiceLoad) else f"{TELEMETRY}/{row.worker}"
+
+
+def encode_row(row: ServiceLoad | TelemetryWorker) -> bytes:
+    """The row as it stands in the topic."""
+    return orjson.dumps(row)
+
+
+def decode_row(key: bytes, value: bytes) -> ServiceLoad | TelemetryWorker | None:
+    """The row of a record; None: of a kind that only newer versions know. Raises InvalidCommand."""
+    kind = key.partition(b"/")[0].decode(errors="replace")
+    if kind not in (SERVICE, TELEMETRY):
+        return None
+    try:
+        return _LOAD.validate_json(value) if kind == SERVICE else _WORKER.validate_json(value)
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        raise InvalidCommand(f"{field or kind}: {reason}", field=field or kind) from None

@@ -129,6 +129,10 @@ class PostgresGroup:
                 os.kill(one, signal.SIGKILL)
         return primary, killed_at
 
+    def kill_runner(self, member: str) -> None:
+        """SIGKILL to the member's runner, as if its host were lost: its warden ends the rest."""
+        self._children[member].kill()
+
     async def first_after(self, epoch: int) -> Acknowledged:
         """Wait for the first row that the primary of a later epoch has acknowledged."""
 

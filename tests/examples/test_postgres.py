@@ -1,15 +1,21 @@
 """PostgreSQL as a failover group: real servers, whose primary is killed while rows are written."""
 
+import asyncio
 import os
+import re
 import signal
+import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import pytest
 
-from examples.postgres.cluster import MEMBERS, PostgresGroup, below, postgres_group
+from examples.postgres.cluster import GROUP, MEMBERS, PostgresGroup, below, postgres_group
 from examples.postgres.run import fail_over
+from muster import Event
 from tests.processes.shard_cluster import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.process, pytest.mark.timeout(300)]
@@ -64,6 +70,157 @@ async def test_commits_wait_for_a_standby_of_the_in_sync_set_until_the_group_has
         assert standby not in lost[0].data["in_sync"]
         # The row that waited was acknowledged after that was recorded.
         assert group.acknowledged[count].at + offset > lost[0].at.timestamp()
+
+
+async def test_at_every_instant_commits_wait_for_all_members_that_are_recorded_as_in_sync(tmp_path: Path) -> None:
+    async with postgres_group(tmp_path) as group:
+        group.kill_runner("db3")
+        await in_sync(group, "db1", "db2")
+        group.run_member("db3")
+        await in_sync(group, *MEMBERS)
+        recorded = [
+            Instant(event.at, "recorded", frozenset(event.data["in_sync"]) - {"db1"})
+            for event in await events_of(group, "in_sync_changed")
+        ]
+        waited_for = waits_told_by(group.log_of("db1"))
+    assert [set(one.names) for one in recorded[-2:]] == [{"db2"}, {"db2", "db3"}], "it has shrunk and grown"
+    now = {"recorded": frozenset[str](), "waited for": frozenset[str]()}
+    for instant in sorted([*recorded, *waited_for], key=lambda one: one.at):
+        now[instant.what] = instant.names
+        assert now["recorded"] <= now["waited for"], instant
+
+
+async def test_a_standby_that_is_ill_is_passed_over_though_it_comes_first_and_holds_every_row(tmp_path: Path) -> None:
+    async with postgres_group(tmp_path) as group:
+        await group.client.groups.add(GROUP, "db3", priority=9)
+        pid = group.servers["db3"].pid
+        assert pid is not None, "db3 runs"
+        # It takes no connections any more. What it has started goes on receiving, so commits do not wait.
+        os.kill(pid, signal.SIGSTOP)
+        try:
+
+            async def ill() -> bool:
+                return any(told.member == "db3" and told.status == "failed" for told in (await group.row()).members)
+
+            await eventually(ill)
+            assert (await group.row()).in_sync == MEMBERS
+            await group.kill_primary()
+            await group.first_after(1)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        [promoted] = [event.data for event in await events_of(group, "member_promoted") if event.data["epoch"] == 2]
+        [why] = [told["why"] for told in promoted["passed_over"] if told["member"] == "db3"]
+        assert promoted["member"] == "db2"
+        assert "no connection to" in why
+        assert await group.missing() == dict.fromkeys(MEMBERS, 0)
+
+
+async def test_without_an_in_sync_set_nobody_leads_who_lacks_more_than_max_lag_until_that_loss_is_accepted(
+    tmp_path: Path,
+) -> None:
+    async with postgres_group(tmp_path, max_lag=LAG_BYTES) as group:
+        await group.first_after(0)
+        await asyncio.gather(*(follow_nobody(group, member) for member in ("db2", "db3")))
+        reached = await group.asked(
+            "db1", "SELECT pg_logical_emit_message(true, 'lag', repeat('x', $1)) - '0/0'::pg_lsn", 2 * LAG_BYTES
+        )
+        await said_to_reach(group, "db1", int(reached))
+        group.kill_runner("db1")
+        refused = await given_up(group)
+        for member in ("db2", "db3"):
+            assert re.search(rf"{member}: its copy is \d+ behind the longest one known; at most {LAG_BYTES}", refused)
+        # Without a word about the loss an operator is refused as well.
+        assert "DataLossRefused" in await told_by(group, "failover", "--wait", exit_code=1)
+        await told_by(group, "failover", "--wait", "--accept-data-loss", "--reason", "the disk of db1 is gone")
+        await group.first_after(1)
+        row = await group.row()
+        kept = set(await group.asked(row.primary or "", "SELECT array_agg(row) FROM written"))
+        assert {one.row for one in group.acknowledged if one.epoch == 1} - kept, (
+            "nothing was lost, so nothing was shown"
+        )
+        history = await told_by(group, "history")
+        assert re.search(r"a failover begins .*the disk of db1 is gone", history)
+        assert (
+            f"{row.primary} is the primary of epoch 2 after db1 (lease), though acknowledged writes may be missing"
+            in (history)
+        )
+        # What the new primary does not have is taken back at the old one.
+        group.run_member("db1")
+        await group.whole()
+
+
+LAG_BYTES: Final = 1 << 20
+
+
+class Instant(NamedTuple):
+    """From when on these standbys are recorded as in sync, or waited for by commits."""
+
+    at: datetime
+    what: str
+    names: frozenset[str]
+
+
+def waits_told_by(log: str) -> list[Instant]:
+    """When the server has begun to wait for which standbys, as it says itself."""
+    told = re.findall(r'^(\S+ \S+) GMT .*"synchronous_standby_names" changed to "(.*)"$', log, re.MULTILINE)
+    return [
+        Instant(datetime.fromisoformat(at).replace(tzinfo=UTC), "waited for", frozenset(re.findall(r"db\d", names)))
+        for at, names in told
+    ]
+
+
+async def events_of(group: PostgresGroup, kind: str) -> list[Event]:
+    page = await group.client.newest_events(stream=f"group/{GROUP}", type=f"group.{kind}")
+    return list(page.items)
+
+
+async def in_sync(group: PostgresGroup, *members: str) -> None:
+    async def recorded() -> bool:
+        return (await group.row()).in_sync == members
+
+    await eventually(recorded)
+
+
+async def follow_nobody(group: PostgresGroup, member: str) -> None:
+    """Let the standby receive nothing more. Its check passes: it has followed the primary of this epoch."""
+    server = group.servers[member]
+    server.note(follows=None)
+    server.reload()
+
+    async def receives_nothing() -> bool:
+        return await group.asked(member, "SELECT count(*) FROM pg_stat_wal_receiver") == 0
+
+    await eventually(receives_nothing)
+
+
+async def said_to_reach(group: PostgresGroup, member: str, position: int) -> None:
+    async def said() -> bool:
+        [told] = [told for told in (await group.row()).members if told.member == member]
+        return (told.position or 0) >= position
+
+    await eventually(said)
+
+
+async def given_up(group: PostgresGroup) -> str:
+    """Why the failover was given up, once it was."""
+
+    async def why() -> str | None:
+        row = await group.row()
+        return row.degraded if row.primary is None and "given up" in (row.degraded or "") else None
+
+    return await eventually(why)
+
+
+async def told_by(group: PostgresGroup, verb: str, *options: str, exit_code: int = 0) -> str:
+    """What `muster group VERB` says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "muster", "group", verb, GROUP, "--url", group.url, *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == exit_code, out.decode()
+    return out.decode()
 
 
 def signal_tree(group: PostgresGroup, member: str, number: signal.Signals) -> list[int]:

@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
-from examples.postgres.server import CUT_OFF, HookFailed, Server
+from examples.postgres.member import runner
+from examples.postgres.server import Server
+from examples.postgres.writer import Acknowledged, Writer
 from infra.local.child import ChildProcess, free_port
-from muster import Client, Group
+from muster import Client
 from muster.client.control.groups import GroupSettings
 from muster.wire.groups.answers import GROUPS, GroupState
 
@@ -31,14 +33,6 @@ class NotInTime(Exception):
     """Something that was waited for did not happen."""
 
 
-class Acknowledged(NamedTuple):
-    """A row whose commit was acknowledged: when, on `time.monotonic`, and by the primary of which epoch."""
-
-    row: int
-    at: float
-    epoch: int
-
-
 class PostgresGroup:
     """The members, which ask the controllers at `url`; `acknowledged` are the rows that were written so far.
 
@@ -52,7 +46,9 @@ class PostgresGroup:
         self.servers = {member: Server(folder / member, member, f"127.0.0.1:{free_port()}") for member in MEMBERS}
         self._children: dict[str, ChildProcess] = {}
         self.client = Client(self.url, timeout_seconds=30.0)
-        self.acknowledged: list[Acknowledged] = []
+        self._password = secrets.token_urlsafe(12)
+        self._writer = Writer(GROUP, url, self._password)
+        self.acknowledged = self._writer.acknowledged
         self.writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -62,36 +58,18 @@ class PostgresGroup:
         # The first one has the empty database, and so has to lead first.
         loss: GroupSettings = {"synchronous": True} if self._max_lag is None else {"max_lag": self._max_lag}
         await self.client.groups.create(GROUP, dict.fromkeys(MEMBERS, 1), lease_seconds=LEASE_SECONDS, **loss)
-        password = secrets.token_urlsafe(12)
         for member, server in self.servers.items():
             server.folder.mkdir(parents=True)
-            (server.folder / "password").write_text(password)
+            (server.folder / "password").write_text(self._password)
             if member == MEMBERS[0]:
                 await asyncio.to_thread(server.init)
             self.run_member(member)
         await self.whole()
-        connection = await self.servers[(await self.row()).primary or ""].connect()
-        await connection.execute("CREATE TABLE written (row bigint PRIMARY KEY)")
-        await connection.close()
 
     def run_member(self, member: str) -> None:
         """Start the member's runner, which starts all the rest."""
-        server = self.servers[member]
-
-        def hook(what: str, *options: str) -> str:
-            return f"{sys.executable} -m examples.postgres {what} {server.folder} --address {server.address} {' '.join(options)}"
-
-        self._spawn(
-            member,
-            *("-m", "muster", "group", "run", GROUP, "--as", member, "--address", server.address, "--url", self.url),
-            *("--role", "always", "--promote", hook("promote"), "--demote", hook("demote")),
-            *("--check", hook("check", *(("--synchronous",) if self._max_lag is None else ()))),
-            *("--position", hook("position"), "--"),
-            *hook("start").split(),
-        )
-
-    def _spawn(self, name: str, *arguments: str) -> None:
-        self._children[name] = spawned(name, self.folder, *arguments)
+        arguments = runner(GROUP, self.servers[member], self.url, synchronous=self._max_lag is None)
+        self._children[member] = spawned(member, self.folder, *arguments)
 
     async def close(self) -> None:
         """Stop all members at once, so that none of them waits for another one."""
@@ -145,38 +123,27 @@ class PostgresGroup:
 
         return await within(found, f"no row was acknowledged after epoch {epoch}")
 
-    async def write(self) -> None:
-        """Write rows, one commit each, at whoever leads; until it is cancelled. A row whose fate is unknown is left behind."""
-        row = 0
-        async with Group(GROUP, self.url, hold_seconds=WAIT_SECONDS_MAX) as group:
-            while True:
-                primary = await group.primary()
-                try:
-                    connection = await self.servers[primary.member].connect()
-                except HookFailed:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                try:
-                    # The server itself refuses once it leads no more: it is a standby then, or does not run.
-                    while True:
-                        row += 1
-                        await connection.execute("INSERT INTO written VALUES ($1)", row)
-                        self.acknowledged.append(Acknowledged(row, time.monotonic(), primary.epoch))
-                except CUT_OFF:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                finally:
-                    connection.terminate()
+    def begin_writing(self) -> None:
+        """Write rows from now on; a failover is waited out."""
+        self.writing = asyncio.create_task(self._writer.write())
+
+    async def end_writing(self) -> None:
+        """Write no more."""
+        if self.writing is not None:
+            self.writing.cancel()
+            await asyncio.wait([self.writing])
 
     async def missing(self) -> dict[str, int]:
         """End the writing; by member, how many of the acknowledged rows it does not have."""
-        assert self.writing is not None, "nobody writes"
-        self.writing.cancel()
-        await asyncio.wait([self.writing])
+        return {member: len(self._writer.lacking(rows)) for member, rows in (await self.held()).items()}
+
+    async def held(self) -> dict[str, set[int]]:
+        """End the writing; by member, the rows that it has."""
+        await self.end_writing()
         row = await self.whole()
         assert row.primary is not None, "nobody leads"
-        written = {one.row for one in self.acknowledged}
         at = await self.asked(row.primary, "SELECT pg_current_wal_lsn()::text")
-        missing = {}
+        held = {}
         for member in MEMBERS:
             # A standby has what it has received on its disk; what can be read there comes a little later.
             replayed = (
@@ -187,8 +154,8 @@ class PostgresGroup:
                 return await self.asked(member, query, at) or None
 
             await within(has_replayed, f"{member} has not replayed all")
-            missing[member] = len(written - set(await self.asked(member, "SELECT array_agg(row) FROM written")))
-        return missing
+            held[member] = set(await self.asked(member, "SELECT array_agg(row) FROM written"))
+        return held
 
     async def asked(self, member: str, query: str, *arguments: object) -> Any:
         """The one value that the member's server answers with."""
@@ -240,11 +207,10 @@ async def members_of(group: PostgresGroup) -> AsyncIterator[PostgresGroup]:
     """The members of the group, as long as the block runs, with the writer."""
     try:
         await group.open()
-        group.writing = asyncio.create_task(group.write())
+        group.begin_writing()
         try:
             yield group
         finally:
-            group.writing.cancel()
-            await asyncio.wait([group.writing])
+            await group.end_writing()
     finally:
         await group.close()

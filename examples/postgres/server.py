@@ -240,20 +240,7 @@ class Server:
 
     async def connect(self, address: str | None = None) -> asyncpg.Connection:
         """A connection to this server, or to the one at the address, as the superuser."""
-        host, _, port = (address or self.address).rpartition(":")
-        try:
-            return await asyncpg.connect(
-                host=host,
-                port=int(port),
-                user="postgres",
-                password=self._password,
-                database="postgres",
-                ssl=False,
-                timeout=CONNECT_SECONDS,
-                command_timeout=60,
-            )
-        except CUT_OFF as error:
-            raise HookFailed(f"no connection to {host}:{port}: {error!r}") from error
+        return await connected(address or self.address, self._password)
 
     # How programs are run, and files written
 
@@ -285,9 +272,19 @@ class Server:
             os.chown(path, user.pw_uid, user.pw_gid)
         return path
 
+    def check_password(self) -> None:
+        """Raises HookFailed if nobody has said what the superuser's password is."""
+        if not self._password:
+            raise HookFailed(f"{self.folder}/password is empty")
+
     @property
     def _password(self) -> str:
-        return (self.folder / "password").read_text().strip()
+        path = self.folder / "password"
+        if not path.is_file():
+            raise HookFailed(
+                f"{path} is not there: write the superuser's password into it, the same one at all members"
+            )
+        return path.read_text().strip()
 
     def _write(self, name: str, text: str) -> None:
         """Write the file so that it is there as a whole, or as it was, whatever happens."""
@@ -298,6 +295,24 @@ class Server:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(self.folder / name)
+
+
+async def connected(address: str, password: str) -> asyncpg.Connection:
+    """A connection to the server at the address, as the superuser. Raises HookFailed."""
+    host, _, port = address.rpartition(":")
+    try:
+        return await asyncpg.connect(
+            host=host,
+            port=int(port),
+            user="postgres",
+            password=password,
+            database="postgres",
+            ssl=False,
+            timeout=CONNECT_SECONDS,
+            command_timeout=60,
+        )
+    except CUT_OFF as error:
+        raise HookFailed(f"no connection to {address}: {error!r}") from error
 
 
 def standby_names(members: tuple[str, ...]) -> str:

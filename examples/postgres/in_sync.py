@@ -112,7 +112,7 @@ def _record(told: "Told", version: int, standbys: set[str], cause: str) -> int:
         request = urllib.request.Request(
             f"{url}/v1/groups/{told.group}/members/{told.member}/in-sync",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Muster-Actor": f"member {told.group}/{told.member}"},
         )
         try:
             with urllib.request.urlopen(request, timeout=3) as answer:

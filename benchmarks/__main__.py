@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import ENGINES, Bench
+from benchmarks.groups import busy, controller_lost, lost, postgres, switch
+from benchmarks.groups import failover as group_failover
 from benchmarks.log import failover, memory, projector, restart, verify
 from benchmarks.pace import PACE
 from benchmarks.registry import discover, flushed, health, http, topic, watch
-from benchmarks.rivals import etcd
+from benchmarks.rivals import etcd, patroni
 from benchmarks.shards import copying, cutover, keyspace, live_sagas, sagas
 from benchmarks.table import Row, show, write
 
@@ -48,8 +50,14 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "cutover_abort": cutover.run_abort,
     "sagas": sagas.run,
     "live_sagas": live_sagas.run,
+    "group_failover": group_failover.run,
+    "group_lost": lost.run,
+    "group_switch": switch.run,
+    "group_busy": busy.run,
+    "group_controller": controller_lost.run,
+    "group_postgres": postgres.run,
 }
-RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run}
+RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run, "patroni": patroni.run}
 
 
 def measured(bench: Bench, cases: Sequence[str]) -> Iterator[Row]:

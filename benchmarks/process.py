@@ -85,7 +85,7 @@ def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
         while process.poll() is None:
             # Not getrusage: to Linux a child's largest size includes what its parent had when it was made.
             with suppress(OSError, KeyError):
-                peak = max(peak, sum(usage(pid).memory_mb for pid in _family(process.pid)))
+                peak = max(peak, sum(usage(pid).memory_mb for pid in family(process.pid)))
             time.sleep(_LOOK_SECONDS)
         seconds = time.perf_counter() - began
         assert process.stdout is not None
@@ -100,8 +100,9 @@ def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
     return seconds, used / seconds * 100, peak, printed
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
+    """The process and all that it has started, it itself first."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            yield from _family(int(child))
+            yield from family(int(child))

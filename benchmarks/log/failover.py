@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from benchmarks.bench import KAFKA, Bench
@@ -35,6 +35,15 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _survived(bench: Bench) -> float:
+    with pair(bench) as (victim, survivor):
+        name = name_in("service/", min(victim.reigned()), partition_count(victim))
+        written: float = asyncio.run(_written(victim, survivor, name))
+        return written
+
+
+@contextmanager
+def pair(bench: Bench) -> Iterator[tuple[Controller, Controller]]:
+    """Two controllers on Kafka that share the partitions; the first one writes more of them."""
     with ExitStack() as stack:
         place = stack.enter_context(bench.place(KAFKA))
         one = stack.enter_context(place.controller())
@@ -42,19 +51,17 @@ def _survived(bench: Bench) -> float:
         key = ("--cluster-key", str(place.data / KEY_FILE))  # The one that the first controller has made.
         other = stack.enter_context(controller(place.data / "other", *place.options(), *key))
         victim = _shared(one, other)
-        survivor = other if victim is one else one
-        name = _service_in(min(victim.reigned()), _partitions(one))
-        written: float = asyncio.run(_written(victim, survivor, name))
-        return written
+        yield (one, other) if victim is one else (other, one)
 
 
-def _service_in(partition: int, partitions: int) -> str:
-    """A service whose stream lives in the partition."""
+def name_in(prefix: str, partition: int, partitions: int) -> str:
+    """A name whose stream, behind this prefix, lives in the partition."""
     names = (f"s{number}" for number in itertools.count())
-    return next(name for name in names if partition_of(f"service/{name}", partitions) == partition)
+    return next(name for name in names if partition_of(f"{prefix}{name}", partitions) == partition)
 
 
-def _partitions(one: Controller) -> int:
+def partition_count(one: Controller) -> int:
+    """Of the cluster."""
     return len(one.status()["partitions"])
 
 
@@ -64,7 +71,7 @@ def _shared(one: Controller, other: Controller) -> Controller:
     while time.monotonic() < deadline:
         with suppress(OSError):
             shares = one.reigned(), other.reigned()
-            if all(shares) and len(shares[0]) + len(shares[1]) == _partitions(one):
+            if all(shares) and len(shares[0]) + len(shares[1]) == partition_count(one):
                 return max(zip(map(len, shares), (0, 1), (one, other), strict=True))[2]
         time.sleep(0.1)
     raise RuntimeError("the two controllers do not share the partitions")

@@ -31,18 +31,18 @@ def run(bench: Bench) -> Iterator[Row]:
         results: dict[str, list[dict[str, Any]]] = {pace: [] for pace, *_ in _PACES}
         for _ in range(bench.runs):
             with bench.fresh(engine) as controller:
-                _register(controller.port, _WATCHED)
+                register(controller.port, _WATCHED)
                 for pace, per_second, flips, *_ in _PACES:
                     before = controller.usage.cpu_seconds
                     # An even number of rounds: the next pace begins with healthy instances again.
-                    result = _flipped(bench, controller.port, 1, _WATCHED, _rounds(bench.size(flips)), per_second)
+                    result = flipped(bench, controller.port, 1, _WATCHED, _rounds(bench.size(flips)), per_second)
                     used = controller.usage.cpu_seconds - before
                     results[pace].append(result | {"controller_core_percent": used / result["seconds"] * 100})
         stored = floor.records(8, bench.size(_APPENDS))
         append = floor.appended_ms(bench, engine, stored)
         with floor.plain_http(_ANSWER, bench.folder / "plain.log") as port:
             for pace, per_second, flips, p50, p99 in _PACES:
-                plain = _flipped(bench, port, 1, _WATCHED, _rounds(bench.size(flips)), per_second)
+                plain = flipped(bench, port, 1, _WATCHED, _rounds(bench.size(flips)), per_second)
                 slow = floor.paced_p99_ms(bench, engine, stored, per_second)
                 costs = notes(results[pace]) | {"reporter late ms": middle(results[pace], "latest_ms")}
                 for name, target, raw, besides in (("p50_ms", p50, append, costs), ("p99_ms", p99, slow, {})):
@@ -67,10 +67,10 @@ def run_fanout(bench: Bench) -> Iterator[Row]:
         results = []
         for _ in range(bench.runs):
             with bench.fresh(engine) as controller:
-                _register(controller.port, instances)
-                results.append(_flipped(bench, controller.port, watchers, instances, _FANOUT_FLIPS, 4.0))
+                register(controller.port, instances)
+                results.append(flipped(bench, controller.port, watchers, instances, _FANOUT_FLIPS, 4.0))
         with floor.plain_http(_ANSWER, bench.folder / "plain.log") as port:
-            plain = _flipped(bench, port, watchers, instances, _FANOUT_FLIPS, 4.0)
+            plain = flipped(bench, port, watchers, instances, _FANOUT_FLIPS, 4.0)
         title = f"one flip of {instances:,} instances, {watchers} watchers"
         last = [result["last_ms"] for result in results]
         sizes = [result["bytes_per_flip"] / 1e3 for result in results]
@@ -93,12 +93,13 @@ def _rounds(flips: int) -> int:
     return max(1, flips // (2 * _WATCHED)) * 2 * _WATCHED
 
 
-def _register(port: int, count: int) -> None:
+def register(port: int, count: int) -> None:
+    """Register so many instances of the service that is watched."""
     paths = (f"/v1/services/{SERVICE}/instances/i{number}" for number in range(count))
     sent(port, 8, [http_load.request("PUT", path, spec(number, checks=False)) for number, path in enumerate(paths)])
 
 
-def _flipped(bench: Bench, port: int, watchers: int, instances: int, flips: int, per_second: float) -> dict[str, Any]:
+def flipped(bench: Bench, port: int, watchers: int, instances: int, flips: int, per_second: float) -> dict[str, Any]:
     """Watch from one process, report from another; what both say."""
     command = python("benchmarks.load.watcher", HOST, port, SERVICE, watchers, flips)
     with running(command, bench.folder / "watcher.log", stdout=PIPE) as watching:

@@ -38,7 +38,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _measured(bench: Bench) -> dict[str, float]:
-    with _server(bench.folder) as port:
+    with server(bench.folder) as port:
         one = job("benchmarks.load.etcd", port, "put", 1, bench.size(PUTS[1]))
         eight = job("benchmarks.load.etcd", port, "put", 8, bench.size(PUTS[8]))
         watch = job("benchmarks.load.etcd", port, "watch", 1, bench.size(WATCHED_PUTS))
@@ -47,7 +47,7 @@ def _measured(bench: Bench) -> dict[str, float]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[int]:
+def server(folder: Path) -> Iterator[int]:
     """etcd on an empty folder, for the length of the block; its port."""
     port, peers = free_port(), free_port()
     client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"

@@ -71,6 +71,12 @@ class PostgresGroup:
         arguments = runner(GROUP, self.servers[member], self.url, synchronous=self._max_lag is None)
         self._children[member] = spawned(member, self.folder, *arguments)
 
+    def runner_of(self, member: str) -> int:
+        """The process of the member's runner."""
+        pid = self._children[member].pid
+        assert pid is not None, f"{member} is not run"
+        return pid
+
     async def close(self) -> None:
         """Stop all members at once, so that none of them waits for another one."""
         await self.client.__aexit__(None, None, None)

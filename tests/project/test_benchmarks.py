@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.bench import EMBEDDED, Bench
+from benchmarks.bench import EMBEDDED, KAFKA, Bench
 from benchmarks.process import job
 from benchmarks.table import Row, at_least, at_most, show, write
 
@@ -84,6 +84,69 @@ def test_live_sagas_go_on_when_their_controller_was_killed(tmp_path: Path) -> No
     [row] = live_sagas.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
     assert row.title.startswith("16 live sagas")
     assert row.median >= row.notes["tasks offered again s"] > 0
+
+
+@pytest.mark.process
+def test_a_group_whose_command_is_killed_is_led_by_another_member_beside_the_parts_of_that(tmp_path: Path) -> None:
+    from benchmarks.groups import failover
+
+    p50, p99, share = failover.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
+    assert 0 < p50.median <= p99.median
+    assert p50.floor
+    assert share.median == pytest.approx(p50.median / p50.floor)
+
+
+@pytest.mark.process
+def test_a_group_whose_primary_is_lost_or_stopped_waits_for_its_lease(tmp_path: Path) -> None:
+    from benchmarks.groups import lost
+
+    rows = list(lost.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,))))
+    assert [row.title[:7] for row in rows] == ["SIGKILL", "SIGSTOP"]
+    # The lease counts from the last renewal, which is at most a quarter of it old.
+    assert all(row.notes["shortest s"] > 1.4 and row.floor for row in rows)
+
+
+@pytest.mark.process
+def test_a_group_is_switched_to_and_fro_and_nobody_leads_in_between(tmp_path: Path) -> None:
+    from benchmarks.groups import switch
+
+    p50, longest = switch.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
+    assert 0 < p50.median <= longest.median
+    assert p50.floor
+
+
+@pytest.mark.process
+def test_groups_of_which_nobody_fails_do_not_fail_over_while_a_core_is_busy(tmp_path: Path) -> None:
+    from benchmarks.groups import busy
+
+    [row] = busy.run(Bench(tmp_path, runs=1, scale=0.005, engines=(EMBEDDED,)))
+    assert row.median == 0
+    assert row.notes["longest between two renewals of a primary ms"] > 0
+
+
+@pytest.mark.postgres
+@pytest.mark.process
+def test_no_row_is_missing_when_the_primary_of_a_postgresql_group_is_killed(tmp_path: Path) -> None:
+    from benchmarks.groups import postgres
+
+    p50, longest, missing = postgres.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,)))
+    assert 0 < p50.median <= longest.median
+    assert p50.floor
+    assert missing.median == 0
+
+
+@pytest.mark.kafka
+@pytest.mark.process
+def test_a_group_is_led_again_when_its_controller_and_its_primary_are_lost_together(tmp_path: Path) -> None:
+    from benchmarks.groups import controller_lost
+
+    bench = Bench(tmp_path, runs=1, scale=0.001, engines=(KAFKA,))
+    try:
+        [row] = controller_lost.run(bench)
+    finally:
+        bench.close()
+    # The new reign gives the lease its full length again, and more.
+    assert row.median > 2
 
 
 def test_the_median_is_judged_by_its_target() -> None:

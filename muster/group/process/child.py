@@ -13,12 +13,11 @@ from contextlib import suppress
 from typing import IO, Final
 
 from muster.clock import elapsed_seconds
+from muster.group.process.shell import TOO_LATE, checked
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-TOO_LATE: Final = 124
-"""The exit code of a process that was not begun, because it was too late for it."""
 
 
 def adopt_orphans() -> None:
@@ -57,13 +56,15 @@ class StartedProcess:
             if elapsed_seconds() >= until:
                 os._exit(TOO_LATE)
 
+        # A shell looks for itself: a fork of this process would take many times as long.
+        quick = checked(command, until)
         self._process = subprocess.Popen(
-            command,
+            command if quick is None else quick,
             env=environment,
             stdin=stdin,
             stdout=output,
             stderr=output,
-            preexec_fn=begin,
+            preexec_fn=begin if quick is None else None,
             start_new_session=True,
         )
         self.pid: Final = self._process.pid

@@ -14,7 +14,7 @@ from typing import Final
 from muster.clock import elapsed_seconds
 from muster.group.conduct import KILL_SHARE, STOP_SHARE, WARDEN_SHARE
 from muster.group.process.child import RUNNING, adopt_orphans
-from muster.group.process.tree import MARK, kill_tree, reap
+from muster.group.process.tree import MARK, kill_tree, own_children, reap
 from muster.group.progress import LOG
 
 look_again_seconds: Final = 0.1
@@ -94,10 +94,17 @@ class Guarding:
     async def kill(self) -> None:
         """SIGKILL to all that runs but for the `spared`, until nothing is left of it."""
         pause = again_seconds
-        while kill_tree(os.getpid(), self.mark, self.spared | self._own(), RUNNING - self.spared):
+        # Children first: a search of all processes of the machine takes milliseconds, and this is on the way of each failover.
+        while self._may_be_left() and kill_tree(
+            os.getpid(), self.mark, self.spared | self._own(), RUNNING - self.spared
+        ):
             self._reap()
             await asyncio.sleep(pause)
             pause = min(2 * pause, look_again_seconds)
+
+    def _may_be_left(self) -> bool:
+        children = own_children()
+        return children is None or not children <= self.spared | self._own()
 
     def _reap(self) -> None:
         reap(RUNNING | self._own())

@@ -14,6 +14,7 @@ from typing import Final
 
 from muster.clock import elapsed_seconds
 from muster.group.process.child import StartedProcess, told_of
+from muster.group.process.shell import SHELL
 from muster.group.process.tree import kill_below
 from muster.group.progress import LOG
 from muster.wire import printable
@@ -52,7 +53,7 @@ class Hook:
             reading, writing = os.pipe()
             try:
                 child = StartedProcess(
-                    ["/bin/sh", "-c", self.command], environment, until=until, stdin=stdin, output=writing
+                    [SHELL, "-c", self.command], environment, until=until, stdin=stdin, output=writing
                 )
             except OSError as error:
                 os.close(reading)

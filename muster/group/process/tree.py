@@ -60,11 +60,30 @@ def kill_below(pid: int) -> None:
 
 def reap(known: Iterable[int]) -> None:
     """Take note of the end of orphans that have become this process's own children; `known` are looked after elsewhere."""
-    kept = set(known)
-    for pid, (parent, ended) in _parents().items():
-        if ended and parent == os.getpid() and pid not in kept:
+    children, kept = own_children(), set(known)
+    for pid in _children_by_search() if children is None else children:
+        if pid not in kept:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+
+
+def own_children() -> set[int] | None:
+    """The children of this process, also those that have ended and were not waited for; None: the system does not list them.
+
+    Whoever is below a subreaper has one of these for an ancestor: if there are none, nothing that it has started lives. The list
+    is whole as long as nobody waits for a child in another thread while it is read: only what was waited for leaves it.
+    """
+    found: set[int] = set()
+    try:
+        for task in os.listdir("/proc/self/task"):
+            found.update(map(int, _PROC.joinpath("self", "task", task, "children").read_bytes().split()))
+    except OSError:
+        return None
+    return found
+
+
+def _children_by_search() -> set[int]:
+    return {pid for pid, (parent, _) in _parents().items() if parent == os.getpid()}
 
 
 def _parents() -> dict[int, tuple[int, bool]]:

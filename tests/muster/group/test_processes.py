@@ -4,14 +4,18 @@ import math
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from muster.clock import elapsed_seconds
-from muster.group.process.child import TOO_LATE, StartedProcess, told_of
+from muster.group.process import shell
+from muster.group.process.child import StartedProcess, told_of
 from muster.group.process.hook import Hook, HookError, output_bytes_max
-from muster.group.process.tree import MARK, kill_below, kill_tree, tree_of
+from muster.group.process.shell import TOO_LATE, checked
+from muster.group.process.tree import MARK, kill_below, kill_tree, own_children, tree_of
 
 pytestmark = pytest.mark.process
 
@@ -100,3 +104,81 @@ def test_of_a_runner_that_is_dead_the_tree_is_found_by_the_mark() -> None:
         assert orphan.wait() < 0
     finally:
         kill_below(orphan.pid)
+
+
+async def test_a_hook_that_comes_too_late_does_not_begin(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    with pytest.raises(HookError, match=f"exit code {TOO_LATE}$"):
+        await hook(f"touch {there}").run(os.environ, b"", until=elapsed_seconds())
+    assert not there.exists()
+    await hook(f"touch {there}").run(os.environ, b"", until=elapsed_seconds() + 600)
+    assert there.exists()
+
+
+@pytest.mark.parametrize("program", ["/bin/sh", "/usr/bin/env"])
+def test_what_was_started_dies_with_who_has_started_it(program: str) -> None:
+    # By a shell that looks for itself, and by a fork.
+    command = [program, "-c", "exec sleep 1000"] if program == "/bin/sh" else [program, "sleep", "1000"]
+    code = f"""
+import asyncio, math, os
+from muster.group.process.child import StartedProcess
+async def main():
+    print(StartedProcess({command}, os.environ, until=math.inf).pid, flush=True)
+    await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+    runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert runner.stdout is not None
+        pid = int(runner.stdout.readline())
+        sleeps = f"/proc/{pid}/comm"
+        until(lambda: Path(sleeps).read_text() == "sleep\n")
+    finally:
+        runner.kill()
+        runner.wait()
+    until(lambda: not Path(sleeps).exists() or ended(pid))
+
+
+def test_a_shell_whose_parent_has_died_meanwhile_does_not_begin(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    line = checked(["/bin/sh", "-c", f"touch {there}"], math.inf)
+    if line is None:
+        pytest.skip("there is no setpriv that knows the parent-death signal")
+    # Made for this process, and run below another one.
+    assert subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", *line], check=False).returncode == TOO_LATE
+    assert not there.exists()
+    assert subprocess.run(line, check=False).returncode == 0
+    assert there.exists()
+
+
+def test_a_shell_begins_without_a_fork_of_the_runner_only_where_it_can_look_at_the_runners_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uptime = tmp_path / "uptime"
+    uptime.write_text(f"{elapsed_seconds() - 3600:.2f} 1.00\n")
+    monkeypatch.setattr(shell, "_UPTIME", uptime)
+    shell._setpriv.cache_clear()
+    try:
+        assert checked(["/bin/sh", "-c", "true"], math.inf) is None
+    finally:
+        shell._setpriv.cache_clear()
+
+
+def test_children_are_listed_until_they_were_waited_for() -> None:
+    child = subprocess.Popen(["true"])
+    if (found := own_children()) is None:
+        pytest.skip("the system does not list them")
+    assert child.pid in found
+    child.wait()
+    assert child.pid not in (own_children() or ())
+
+
+def until(holds: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < ends_at, "it did not come to that"
+        time.sleep(0.01)
+
+
+def ended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"

@@ -28,8 +28,8 @@ class InstanceStatistics:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalancerStatistics:
     """A balancer as a whole. `age_seconds`: so old the list of instances may be; `limit`: of the calls in flight, None while
-    there is none; `shed`: calls that were refused, by their priority. `retries`: calls that were repeated, `retries_refused`: those
-    that the budget did not allow.
+    there is none; `shed`: calls that were refused, by their priority. `retries`: calls that were repeated, `retries_refused`:
+    those that the budget did not allow.
     """
 
     service: str

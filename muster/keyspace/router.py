@@ -14,9 +14,10 @@ from typing import Final, TypeVar
 
 from grpc.aio import AioRpcError
 
+from muster.client.channels import Channels
 from muster.client.event_stream import follow
 from muster.client.transport import Transport, path_of
-from muster.keyspace.channel import NodeChannel, NodeChannels, error_of
+from muster.keyspace.channel import NodeChannel, error_of
 from muster.keyspace.gate import Gates, Held
 from muster.keyspace.shard_map import Place, ShardMap
 from muster.wire.error import (
@@ -50,7 +51,7 @@ class ShardRouter:
         self.held = held
         self.map = ShardMap()
         self.gates = Gates()
-        self.channels = NodeChannels(grace_seconds=attempt_seconds)
+        self.channels = Channels(NodeChannel, grace_seconds=attempt_seconds)
         self.retries: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
         self._watch_trouble: MusterError | None = None

@@ -7,8 +7,9 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
+from muster.client.channels import Channels
 from muster.client.transport import Transport
-from muster.keyspace.channel import NodeChannels, error_of
+from muster.keyspace.channel import NodeChannel, error_of
 from muster.keyspace.gate import Held
 from muster.keyspace.router import ShardRouter
 from muster.wire.error import MusterError, StaleEpoch, Timeout, Unreachable
@@ -49,7 +50,7 @@ async def test_a_call_on_a_channel_that_is_closed_meanwhile_is_answered():
 
 
 async def test_a_call_that_outlives_its_channel_is_cut_off_and_tried_elsewhere():
-    channels = NodeChannels(grace_seconds=0.01)
+    channels = Channels(NodeChannel, grace_seconds=0.01)
     async with nodes(1, 1) as (one,):
         one.speaks.clear()
         shard = node_pb2.Shard(keyspace="users", number=0)
@@ -65,7 +66,7 @@ async def test_where_nobody_listens_it_is_unreachable_and_nothing_was_sent():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    channels = NodeChannels(grace_seconds=1)
+    channels = Channels(NodeChannel, grace_seconds=1)
     with pytest.raises(AioRpcError) as caught:
         await channels.at(address).get(node_pb2.GetRequest(), timeout=5)
     assert isinstance(error_of(caught.value, address), Unreachable)

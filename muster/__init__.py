@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from muster.agent.settle import LocalShard
     from muster.balance.attempt import Attempt
     from muster.balance.balancer import Balancer
+    from muster.balance.hooks.aiohttp_middleware import balanced
+    from muster.balance.hooks.grpc_channel import BalancedChannel
+    from muster.balance.hooks.httpx_transport import BalancedTransport
     from muster.balance.limit import Priority
     from muster.balance.request import NotSent, Request
     from muster.balance.statistics import BalancerStatistics, InstanceStatistics
@@ -112,6 +115,8 @@ __all__ = [
     "Appeared",
     "Applied",
     "Attempt",
+    "BalancedChannel",
+    "BalancedTransport",
     "Balancer",
     "BalancerStatistics",
     "Change",
@@ -211,6 +216,7 @@ __all__ = [
     "WrongCluster",
     "WrongPartition",
     "__version__",
+    "balanced",
     "to_service",
 ]
 
@@ -222,6 +228,9 @@ _NAMES_OF: Final = {
     "muster.balance.limit": ("Priority",),
     "muster.balance.request": ("NotSent", "Request"),
     "muster.balance.statistics": ("BalancerStatistics", "InstanceStatistics"),
+    "muster.balance.hooks.aiohttp_middleware": ("balanced",),
+    "muster.balance.hooks.grpc_channel": ("BalancedChannel",),
+    "muster.balance.hooks.httpx_transport": ("BalancedTransport",),
     "muster.client.client": ("Client",),
     "muster.client.registration": ("Registration",),
     "muster.client.watch": (

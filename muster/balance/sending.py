@@ -1,15 +1,17 @@
 """A call with its second chance: at another instance, if nothing can go wrong by that and the budget allows it.
 
-Repeated is what surely never reached an instance, and anything at all if the caller says that it is repeatable. Never at an
+Repeated is what surely never reached an instance, and what has failed if the caller says that it is repeatable. Never at an
 instance that was tried. What the last attempt ended with is what the caller gets.
 """
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from muster.balance.attempt import Attempt
+from muster.balance.limit import Priority
 from muster.balance.request import NotSent, Request
 from muster.wire.error import NoAvailableInstances, ResourceExhausted
 
@@ -30,26 +32,73 @@ _NOT_CONNECTED: Final = {
 
 async def send(balancer: "Balancer", request: Request, call: Call[T], *, repeatable: bool) -> T:
     """What the call returns, at the first instance or at a later one."""
-    tried: list[str] = []
-    failure: Exception | None = None
+    answer, attempt = await asked(
+        balancer, request.priority, lambda attempt: call(attempt, request), repeatable=lambda: repeatable
+    )
+    attempt.end()
+    return answer
+
+
+async def asked(
+    balancer: "Balancer",
+    priority: Priority,
+    ask: Callable[[Attempt], Awaitable[T]],
+    *,
+    repeatable: Callable[[], bool],
+    let_go: Callable[[T], Awaitable[None]] | None = None,
+) -> tuple[T, Attempt]:
+    """The answer that `ask` got from an instance, and the attempt, which the caller has to end.
+
+    `ask` may say by the attempt that its answer is a failure. `let_go` is given such an answer when another instance is asked.
+    Raises what `ask` raised at last, TimeoutError when that took longer than the balancer's `timeout_seconds`.
+    """
+    attempt, tried = balancer.attempt(priority), list[str]()
     while True:
         try:
-            attempt = balancer.pick(request, tried)
-        except (NoAvailableInstances, ResourceExhausted):
-            # There is no other one to try: then the caller hears why the first attempt failed.
-            if failure is None:
+            async with asyncio.timeout(balancer.timeout_seconds):
+                answer = await ask(attempt)
+        except BaseException as error:
+            attempt.sent = attempt.sent and not is_not_sent(error)
+            # As a block that this error has left: it says what has become of the attempt, and ends it.
+            attempt.__exit__(type(error), error, None)
+            following = _following(balancer, priority, attempt, tried, repeatable)
+            if following is None:
                 raise
-            raise failure from None
-        tried.append(attempt.instance.instance)
-        try:
-            with attempt:
-                async with asyncio.timeout(balancer.timeout_seconds):
-                    return await call(attempt, request)
-        except Exception as error:
-            failure = error
-            again = repeatable or not attempt.sent or is_not_sent(error)
-            if attempt.outcome == "ok" or not again or len(tried) >= balancer.attempts_max or not balancer.may_retry():
-                raise
+        else:
+            following = _following(balancer, priority, attempt, tried, repeatable)
+            if following is None:
+                return answer, attempt
+            with attempt, _given_up(following):
+                if let_go is not None:
+                    await let_go(answer)
+        attempt = following
+
+
+@contextmanager
+def _given_up(following: Attempt) -> Iterator[None]:
+    """The attempt that follows is under way already: it must not stay so if the caller is cancelled within this block."""
+    try:
+        yield
+    except BaseException:
+        following.record("cancelled")
+        following.end()
+        raise
+
+
+def _following(
+    balancer: "Balancer", priority: Priority, attempt: Attempt, tried: list[str], repeatable: Callable[[], bool]
+) -> Attempt | None:
+    """The next attempt; None: this one was answered, it may not be repeated, or there is nobody else to ask."""
+    if attempt.outcome in (None, "ok", "cancelled"):
+        return None
+    tried.append(attempt.instance.instance)
+    if (attempt.sent and not repeatable()) or len(tried) >= balancer.attempts_max or not balancer.may_retry():
+        return None
+    try:
+        return balancer.attempt(priority, tried)
+    except (NoAvailableInstances, ResourceExhausted):
+        # Then the caller hears why the attempt before has failed.
+        return None
 
 
 def is_not_sent(error: BaseException) -> bool:

@@ -1,0 +1,154 @@
+"""One call through a balanced channel: at an instance, maybe at a second one; and what its end says of the instance."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Final, Protocol
+
+import grpc
+from grpc.aio import AioRpcError
+
+from muster.balance.attempt import Attempt
+from muster.balance.balancer import Balancer
+from muster.balance.limit import Priority
+from muster.balance.picker import CallOutcome
+from muster.balance.sending import asked
+from muster.client.channels import never_sent
+
+
+class GrpcCall(Protocol):
+    """A call at one instance, as grpc.aio gives it: what is used here of it."""
+
+    def __await__(self) -> Generator[object, None, object]: ...
+
+    def time_remaining(self) -> float | None:
+        """The seconds until its deadline."""
+
+    def add_done_callback(self, callback: "Callable[[GrpcCall], None]") -> None:
+        """Call it when this is over."""
+
+    async def code(self) -> grpc.StatusCode:
+        """How it ended."""
+
+    async def details(self) -> str:
+        """What the server said of its end."""
+
+    async def initial_metadata(self) -> object:
+        """What the server sent before its answer."""
+
+    async def trailing_metadata(self) -> object:
+        """What the server sent behind its answer."""
+
+
+Begin = Callable[[Attempt, float | None], GrpcCall]
+"""Begins the call at the attempt's instance, with so many seconds left (None: it has no deadline)."""
+
+# What an instance says of itself. All other codes are answers to what was asked, like NOT_FOUND.
+_OUTCOMES: Final[dict[grpc.StatusCode, CallOutcome]] = {
+    grpc.StatusCode.UNAVAILABLE: "failed",
+    grpc.StatusCode.INTERNAL: "failed",
+    grpc.StatusCode.UNKNOWN: "failed",
+    grpc.StatusCode.DATA_LOSS: "failed",
+    # An instance of another version: its refusals are quick, and would draw all calls.
+    grpc.StatusCode.UNIMPLEMENTED: "failed",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "overloaded",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "overloaded",
+    grpc.StatusCode.CANCELLED: "cancelled",
+}
+
+
+class BalancedCall:
+    """A call of one message each way: await it for the answer. It has what `grpc.aio.UnaryUnaryCall` has.
+
+    What is asked of it besides, like its code, is that of the attempt that was the last.
+    """
+
+    def __init__(
+        self, balancer: Balancer, priority: Priority, begin: Begin, *, timeout_seconds: float | None, repeatable: bool
+    ) -> None:
+        self._begin = begin
+        self._timeout_seconds = timeout_seconds
+        self._call: GrpcCall | None = None
+        # Begun at once, as gRPC does it, also if nobody ever waits for the answer.
+        self._task = asyncio.ensure_future(self._run(balancer, priority, repeatable))
+        self._task.add_done_callback(_seen)
+
+    def __await__(self) -> Generator[object, None, object]:
+        return self._task.__await__()
+
+    async def _run(self, balancer: Balancer, priority: Priority, repeatable: bool) -> object:
+        answer, attempt = await asked(balancer, priority, self._ask, repeatable=lambda: repeatable)
+        attempt.end()
+        return answer
+
+    async def _ask(self, attempt: Attempt) -> object:
+        # The second attempt has what is left of the caller's time.
+        left = self._timeout_seconds if self._call is None else self._call.time_remaining()
+        self._call = self._begin(attempt, left)
+        try:
+            return await self._call
+        except AioRpcError as error:
+            attempt.sent = not never_sent(error)
+            attempt.record(_OUTCOMES.get(error.code(), "ok"))
+            raise
+
+    def done(self) -> bool:
+        """Whether it is over."""
+        return self._task.done()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled here."""
+        return self._task.cancelled()
+
+    def cancel(self) -> bool:
+        """Give it up; False: it is over already."""
+        return self._task.cancel()
+
+    def time_remaining(self) -> float | None:
+        """The seconds that are left; None: it has no deadline."""
+        return self._timeout_seconds if self._call is None else self._call.time_remaining()
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        """Call it with this call when this is over."""
+        self._task.add_done_callback(lambda _: callback(self))
+
+    async def initial_metadata(self) -> object:
+        """What the server sent before its answer."""
+        return await (await self._last()).initial_metadata()
+
+    async def trailing_metadata(self) -> object:
+        """What the server sent behind its answer."""
+        return await (await self._last()).trailing_metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        """How it ended."""
+        return await (await self._last()).code()
+
+    async def details(self) -> str:
+        """What the server said of its end."""
+        return await (await self._last()).details()
+
+    async def wait_for_connection(self) -> None:
+        """Wait until an instance has answered; raises what the call raises."""
+        await asyncio.shield(self._task)
+
+    async def _last(self) -> GrpcCall:
+        await asyncio.wait([self._task])
+        if self._call is None:
+            # It was never begun: no instance could be called, and this raises the error that says so.
+            self._task.result()
+        assert self._call is not None, "a call that has ended without an error was begun"
+        return self._call
+
+
+async def finish(call: GrpcCall, attempt: Attempt) -> None:
+    """End the attempt of a call that is done; its code says what has become of it."""
+    try:
+        attempt.record(_OUTCOMES.get(await call.code(), "ok"))
+    finally:
+        attempt.end()
+
+
+def _seen(task: "asyncio.Future[object]") -> None:
+    # Who never asks for the answer is not told of its error either, as with gRPC.
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,108 @@
+"""httpx: `httpx.AsyncClient(mounts={"muster://users": muster.BalancedTransport(users)})`, then `client.get("muster://users/…")`.
+
+The transport stands where httpx would open a connection to the URL's host. It gives each request the address of an instance and
+hands it to a transport of httpx, which keeps the connections; its `Host` header stays the service's name.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from muster.balance.attempt import Attempt
+from muster.balance.balancer import Balancer
+from muster.balance.hooks.http import OVERLOADED, REPEATABLE, priority_of
+from muster.balance.limit import Priority
+from muster.balance.sending import asked
+
+
+class BalancedTransport(httpx.AsyncBaseTransport):
+    """A transport of httpx that sends each request to one of the balancer's instances, by `scheme`.
+
+    `transport` keeps the connections (None: one with httpx's defaults); it is closed with this one. `priority` is that of
+    requests without the header `Muster-Priority`; `overloaded` are the statuses that say that an instance has too much to do. A
+    call is under way until its body is read or closed. Repeated, at another instance, is what was surely not sent, and GET, HEAD,
+    PUT and DELETE when they fail or are answered with 5xx. Raises NoAvailableInstances and ResourceExhausted, else what httpx
+    raises.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        scheme: str = "http",
+        priority: Priority = "normal",
+        overloaded: Collection[int] = OVERLOADED,
+    ) -> None:
+        self._balancer, self._scheme = balancer, scheme
+        self._priority, self._overloaded = priority, overloaded
+        self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The response of one of the instances."""
+        # A body that comes from a generator is there once.
+        repeatable = request.method in REPEATABLE and isinstance(request.stream, httpx.ByteStream)
+        response, attempt = await asked(
+            self._balancer,
+            priority_of(request.headers, self._priority),
+            lambda attempt: self._ask(attempt, request),
+            repeatable=lambda: repeatable,
+            let_go=httpx.Response.aclose,
+        )
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _UnderWay(response.stream, attempt)
+        return response
+
+    async def _ask(self, attempt: Attempt, request: httpx.Request) -> httpx.Response:
+        instance, url = attempt.instance, request.url
+        if self._scheme == "https":
+            # The certificate is the service's, whatever the address of the instance is.
+            request.extensions = {"sni_hostname": self._balancer.service, **request.extensions}
+        request.url = url.copy_with(scheme=self._scheme, host=instance.address, port=instance.port)
+        try:
+            response = await self._transport.handle_async_request(request)
+        finally:
+            # Redirects, cookies and logs are about the service, and not about the instance that happened to answer.
+            request.url = url
+        overloaded = response.status_code in self._overloaded
+        attempt.answered(failed=response.status_code >= 500, overloaded=overloaded)
+        return response
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+
+class _UnderWay(httpx.AsyncByteStream):
+    """The body of a response; its attempt ends with it."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, attempt: Attempt) -> None:
+        self._stream, self._attempt = stream, attempt
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._stream:
+                yield part
+        except Exception:
+            self._attempt.failed()
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            self._attempt.end()

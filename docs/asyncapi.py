@@ -31,12 +31,13 @@ _ROOT_OF: Final = {
     "keyspace": "keyspace/<name>",
     "cluster": "cluster",
     "group": "group/<name>",
+    "traffic": "service/<service>, with which it shares a partition",
     "saga": "keyspace/<name>, also of keyspace/<name>/migration/<number>, and group/<name>",
 }
 _STANDARD_SETTINGS: Final = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes")
 _ABOUT: Final = f"""\
 muster's messages on Kafka. Any client can publish a command: key = the root of its stream (`keyspace/users` of
-`keyspace/users/migration/17`; else the stream itself), Kafka's default partitioner (murmur2),
+`keyspace/users/migration/17`, `service/users` of `traffic/users`; else the stream itself), Kafka's default partitioner (murmur2),
 at most {command_bytes_max} bytes; its outcome stands on the outcomes topic, in the partition of the same number, at
 least once. Whoever reads the events must follow the rule of the chain: see docs/decisions/0001-fenced-log.md. The prefix
 `muster` of the topics is a setting."""

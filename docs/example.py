@@ -9,7 +9,7 @@ import orjson
 from domain import saga
 from domain.groups import commands as groups
 from domain.groups import member
-from domain.registry import service, silence
+from domain.registry import service, silence, traffic
 from domain.shards import keyspace, node
 from infra.log.chain import Chain, term_started
 from infra.log.codec import CloudEventMapper
@@ -157,7 +157,24 @@ _TELEMETRY: Final = (
         actor="telemetry/host-7",
     ),
 )
-COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS, *_TELEMETRY)
+_TRAFFIC: Final = (
+    _to("traffic/orders", 54, traffic.SetTraffic.type, {"policy": "round_robin"}, **_OPS, reason="all hosts are alike"),
+    _to(
+        "traffic/orders",
+        55,
+        traffic.SetTraffic.type,
+        {
+            "slow_start_seconds": 30.0,
+            "eject_after": 3,
+            "eject_seconds": 10.0,
+            "in_flight_max": 500,
+            "retry_share": 0.1,
+            "default": ["policy"],
+        },
+        **_OPS,
+    ),
+)
+COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS, *_TELEMETRY, *_TRAFFIC)
 """One after the other on an empty log. Some change nothing (the second heartbeat, a report that comes too early), some are
 refused: the last heartbeat, and the force-complete of a migration that can still turn back.
 """

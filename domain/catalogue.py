@@ -8,7 +8,7 @@ from domain import saga
 from domain.decider import Decider
 from domain.groups import group
 from domain.message import Event
-from domain.registry import service
+from domain.registry import service, traffic
 from domain.shards import cluster, keyspace
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, InvalidInstance
@@ -20,6 +20,7 @@ DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (
     keyspace.DECIDER,
     cluster.DECIDER,
     group.DECIDER,
+    traffic.DECIDER,
     saga.DECIDER,
 )
 """All aggregates."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from muster.balance.statistics import BalancerStatistics, InstanceStatistics
     from muster.client.client import Client
     from muster.client.registration import Registration
-    from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
+    from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot, TrafficSet
     from muster.group.group import Group, Primary
     from muster.group.membership import Membership
     from muster.guard.guard import Guard
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         StaleIncarnation,
         Timeout,
         TooLarge,
+        TrafficNotFound,
         Transient,
         Unreachable,
         VerbNotAllowed,
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         Written,
     )
     from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck
+    from muster.wire.registry.traffic import Traffic, TrafficSettings
     from muster.wire.sagas import Saga, SagaStep
     from muster.wire.shards.answers import (
         ClusterState,
@@ -206,6 +208,10 @@ __all__ = [
     "TcpCheck",
     "Timeout",
     "TooLarge",
+    "Traffic",
+    "TrafficNotFound",
+    "TrafficSet",
+    "TrafficSettings",
     "Transient",
     "TtlCheck",
     "Unreachable",
@@ -239,6 +245,7 @@ _NAMES_OF: Final = {
         "Changed",
         "Removed",
         "Snapshot",
+        "TrafficSet",
     ),
     "muster.group.group": ("Group", "Primary"),
     "muster.guard.guard": ("Guard",),
@@ -259,6 +266,7 @@ _NAMES_OF: Final = {
         "TcpCheck",
         "TtlCheck",
     ),
+    "muster.wire.registry.traffic": ("Traffic", "TrafficSettings"),
     "muster.wire.command": ("PublishedCommand", "to_service"),
     "muster.wire.error": (
         "ChecksumMismatch",
@@ -300,6 +308,7 @@ _NAMES_OF: Final = {
         "StaleIncarnation",
         "Timeout",
         "TooLarge",
+        "TrafficNotFound",
         "Transient",
         "Unreachable",
         "VerbNotAllowed",

@@ -4,11 +4,12 @@ from typing import Final
 
 from projections.data_nodes import DATA_NODES
 from projections.groups import GROUPS
-from projections.history import HISTORY
-from projections.instances import INSTANCES
 from projections.migrations import MIGRATIONS
 from projections.projection import AnyProjection
-from projections.services import SERVICES
+from projections.registry.history import HISTORY
+from projections.registry.instances import INSTANCES
+from projections.registry.services import SERVICES
+from projections.registry.traffic import TRAFFIC
 from projections.shards import SHARDS
 
 PROJECTIONS: Final[tuple[AnyProjection, ...]] = (
@@ -19,4 +20,5 @@ PROJECTIONS: Final[tuple[AnyProjection, ...]] = (
     SHARDS,
     MIGRATIONS,
     GROUPS,
+    TRAFFIC,
 )

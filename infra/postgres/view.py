@@ -14,7 +14,7 @@ from typing import Final
 from infra.postgres.table import AnyTable
 from projections.availability import CAUSE_SQL, UNAVAILABLE_SQL
 from projections.data_nodes import DATA_NODES
-from projections.instances import INSTANCES
+from projections.registry.instances import INSTANCES
 from projections.shards import SHARDS
 
 COMMENTS: Final[Mapping[str, str]] = {

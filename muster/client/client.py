@@ -11,43 +11,21 @@ Reads see the client's own writes (`consistency="session"`): it keeps the newest
 each read. `observe` takes over the token of another client. Transient errors are tried again with the same command id.
 """
 
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import urlencode
 
-import orjson
-
 from muster.client.command_batch import run_commands
-from muster.client.event_stream import follow
-from muster.client.past import follow_events, newest_events
+from muster.client.reading import ClientReads
 from muster.client.registration import Registration, keep_alive
-from muster.client.rows import RowsChanged, changes_of, page_of, query_of, row_of
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
-from muster.client.watch import Change, Follower
 from muster.client.writing import write, written_of
 from muster.wire import DEFAULT_URL
 from muster.wire.command import Envelope, PublishedCommand, new_id
-from muster.wire.read_model import Item, Page, ReadModel
-from muster.wire.registry.answers import (
-    EVENT_PAGE,
-    HISTORY,
-    INSTANCE,
-    INSTANCE_PAGE,
-    SERVICES,
-    WRITTEN,
-    Event,
-    EventPage,
-    EventQuery,
-    History,
-    Instance,
-    Outcome,
-    Service,
-    Written,
-)
+from muster.wire.registry.answers import WRITTEN, Outcome, Written
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
 
@@ -55,9 +33,10 @@ if TYPE_CHECKING:
     from muster.client.control.groups import GroupControl
     from muster.client.control.sagas import SagaControl
     from muster.client.control.shards import ShardControl
+    from muster.client.control.traffic import TrafficControl
 
 
-class Client:
+class Client(ClientReads):
     """A client of a controller, or of several that share a log; use it as `async with Client(url) as client`.
 
     `url` is one address or several: `"http://a:8740,http://b:8740"`, or a sequence. A call asks the one that answered last, and
@@ -66,7 +45,8 @@ class Client:
 
     `actor` is recorded with every write. `timeout_seconds` limits each call with all its retries. Raises the refusals
     of `muster.wire.error` by their names, and NotReady, Timeout or Unreachable when the time is over. `shards` is for
-    keyspaces, data nodes and migrations, `groups` for failover groups, `sagas` for sagas of all kinds.
+    keyspaces, data nodes and migrations, `groups` for failover groups, `sagas` for sagas of all kinds, `traffic` for how the
+    clients of services spread their calls.
     """
 
     def __init__(
@@ -77,7 +57,7 @@ class Client:
         timeout_seconds: float = 10.0,
         cluster: str | None = None,
     ) -> None:
-        self._transport = Transport(url, actor=actor, timeout_seconds=timeout_seconds, cluster=cluster)
+        super().__init__(Transport(url, actor=actor, timeout_seconds=timeout_seconds, cluster=cluster))
         self._held: dict[tuple[str, str], Registration] = {}
 
     @cached_property
@@ -94,6 +74,13 @@ class Client:
         from muster.client.control.groups import GroupControl
 
         return GroupControl(self._transport)
+
+    @cached_property
+    def traffic(self) -> "TrafficControl":
+        """How the clients of services spread their calls."""
+        from muster.client.control.traffic import TrafficControl
+
+        return TrafficControl(self._transport)
 
     @cached_property
     def sagas(self) -> "SagaControl":
@@ -269,84 +256,6 @@ class Client:
         has answered are sent again with the same ids, as long as the time allows; then their outcome is `unknown`.
         """
         return await run_commands(self._transport, envelopes)
-
-    async def services(self, *, consistency: Consistency = "session") -> Page[Service]:
-        """All services, with their instances counted by health."""
-        return await self.rows(SERVICES, consistency=consistency)
-
-    async def instances(
-        self,
-        service: str,
-        *,
-        health: Health | None = None,
-        tag: str | None = None,
-        zone: str | None = None,
-        consistency: Consistency = "session",
-    ) -> Page[Instance]:
-        """The service's instances that match; possibly none."""
-        path, query = path_of("services", service, "instances"), _given(health=health, tag=tag, zone=zone)
-        return INSTANCE_PAGE.validate_json(await self._transport.read(path, query, consistency))
-
-    async def instance(self, service: str, instance: str, *, consistency: Consistency = "session") -> Instance:
-        """One instance. Raises ServiceNotFound or InstanceNotFound."""
-        path = path_of("services", service, "instances", instance)
-        return INSTANCE.validate_json(await self._transport.read(path, {}, consistency))
-
-    async def discover(self, service: str, *, consistency: Consistency = "session") -> tuple[Instance, ...]:
-        """The instances that can take traffic now. Raises ServiceNotFound or NoHealthyInstances."""
-        return (await self.discover_page(service, consistency=consistency)).items
-
-    async def discover_page(self, service: str, *, consistency: Consistency = "session") -> Page[Instance]:
-        """As `discover`, with the age and the token of the answer."""
-        return INSTANCE_PAGE.validate_json(await self._transport.read(path_of("discover", service), {}, consistency))
-
-    async def history(self, service: str, instance: str, *, consistency: Consistency = "session") -> History:
-        """The instance's events, oldest first: what, when, by whom and why. They outlive the instance."""
-        path = path_of("history", service, instance)
-        return HISTORY.validate_json(await self._transport.read(path, {}, consistency))
-
-    async def events(self, **asked: Unpack[EventQuery]) -> EventPage:
-        """A page of recorded events, the newest last: the oldest of one partition, or the newest of all; see EventQuery."""
-        return EVENT_PAGE.validate_json(await self._transport.read(path_of("events"), query_of(asked), "eventual"))
-
-    async def newest_events(self, **asked: Unpack[EventQuery]) -> EventPage:
-        """The newest events that match, `limit` of them (100) if there are so many, however far back they are."""
-        return await newest_events(self.events, asked)
-
-    def follow_events(self, **asked: Unpack[EventQuery]) -> AsyncGenerator[Event, None]:
-        """The newest events that match, then those that come, for ever, also over restarts of controllers."""
-        return follow_events(self.events, asked)
-
-    async def rows(
-        self, model: ReadModel[Item], *, consistency: Consistency = "session", **asked: object
-    ) -> Page[Item]:
-        """The rows of a read model (`muster.wire`), in the order of their keys; `asked` are its filters, by name."""
-        return await page_of(self._transport, model, asked, consistency)
-
-    async def row(self, model: ReadModel[Item], *key: str, consistency: Consistency = "session") -> Item:
-        """The row of the key. Raises the refusal for what is not there."""
-        return await row_of(self._transport, model, key, consistency)
-
-    def watch_rows(
-        self, model: ReadModel[Item], *, reconnect_seconds_max: float = math.inf, **asked: object
-    ) -> AsyncGenerator[RowsChanged[Item], None]:
-        """First all rows of a read model that is watched, then those that change, as they do. See `watch`."""
-        return changes_of(self._transport, model, asked, reconnect_seconds_max)
-
-    async def status(self) -> dict[str, Any]:
-        """What the controller reports about itself: role, log, partitions with term, positions and lags."""
-        return dict(orjson.loads(await self._transport.read(path_of("status"), {}, "eventual")))
-
-    def watch(
-        self, service: str | None = None, *, reconnect_seconds_max: float = math.inf
-    ) -> AsyncGenerator[Change, None]:
-        """First a Snapshot, then every change once, in order; of all services when none is named.
-
-        When the connection breaks, the watch continues where it was. It raises Unreachable when no controller answers
-        for `reconnect_seconds_max`, at the beginning for the client's `timeout_seconds`.
-        """
-        query = {} if service is None else {"service": service}
-        return follow(self._transport, path_of("watch"), query, Follower().take, reconnect_seconds_max)
 
     @asynccontextmanager
     async def registered(

@@ -3,6 +3,7 @@
 snapshot  the first one is yielded; a later one (after a reset) is compared with the instances held, and only the
           differences are yielded
 delta     put, patch and remove; one that is no newer than the instance held is skipped
+traffic   how the service's clients are to spread their calls; told again after each new connection, yielded when it is new
 reset     the controller cannot resume where this watch was: a snapshot follows
 """
 
@@ -14,6 +15,7 @@ import orjson
 
 from muster.wire.error import Transient
 from muster.wire.registry.answers import INSTANCE, Instance
+from muster.wire.registry.traffic import TRAFFIC, Traffic
 
 _Key = tuple[str, str]
 
@@ -59,6 +61,14 @@ class Removed:
 
 
 Change = Snapshot | Appeared | Changed | Removed
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSet:
+    """An operator has set how the clients of the service spread their calls, now or before the watch began."""
+
+    traffic: Traffic
+    token: str
 
 
 class OutOfStep(Transient):
@@ -122,6 +132,25 @@ class Follower:
             return
         after = self._held[key] = _hold(raw if change["op"] == "put" else _patched(held, change))
         yield Changed(after.instance, held.instance, token) if held is not None else Appeared(after.instance, token)
+
+
+class TrafficFollower:
+    """As `Follower`, and the traffic of the one service that is watched."""
+
+    def __init__(self) -> None:
+        self._instances = Follower()
+        self._traffic: Traffic | None = None
+
+    def take(self, event: str, data: bytes, token: str) -> Iterator[Change | TrafficSet]:
+        """The changes that one event of the wire brings. Raises OutOfStep."""
+        if event != "traffic":
+            yield from self._instances.take(event, data, token)
+            return
+        found = TRAFFIC.one.validate_json(data)
+        # Told again with each connection, since it may have changed while there was none.
+        if found != self._traffic:
+            self._traffic = found
+            yield TrafficSet(found, token)
 
 
 def is_other_log(data: bytes) -> bool:

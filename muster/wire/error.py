@@ -16,6 +16,7 @@
     │   ├── SagaNotFound                          404
     │   │   └── MigrationNotFound                 404, it would move a shard
     │   ├── GroupNotFound, MemberNotFound         404
+    │   ├── TrafficNotFound                       404, nothing was ever set for the service's clients
     │   ├── NoPrimary, NoHealthyStandby           503, nobody leads, or can take over: with a reason per member
     │   ├── DataLossRefused                       409, acknowledged writes could be lost: who lacks what
     │   ├── InvalidShardKey                       422
@@ -145,6 +146,10 @@ class GroupNotFound(Refused):
 
 class MemberNotFound(Refused):
     """The failover group has no such member."""
+
+
+class TrafficNotFound(Refused):
+    """Nothing was ever set for the clients of this service."""
 
 
 class NoPrimary(Refused):

@@ -38,6 +38,7 @@ STATUS_BY_CLASS: Final[Mapping[type[MusterError], int]] = {
     errors.NodeNotFound: 404,
     errors.SagaNotFound: 404,
     errors.GroupNotFound: 404,
+    errors.TrafficNotFound: 404,
     errors.MemberNotFound: 404,
     errors.NoPrimary: 503,
     errors.NoHealthyStandby: 503,

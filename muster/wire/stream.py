@@ -4,9 +4,11 @@
     keyspace/<name>                    a keyspace and its shards
     cluster                            the data nodes, and the slots that limit moves
     group/<name>                       a failover group: its members, and who of them is the primary
+    traffic/<service>                  how the clients of a service are to spread their calls
     <root stream>/<saga>/<number>      one saga of that root, like keyspace/users/migration/17
 
-The first four are root streams. A saga lives in the partition of its root, so a command for either is routed by the root.
+The first four are root streams. A saga lives in the partition of its root, so a command for either is routed by the root; and
+so does the traffic of a service: its root is `service/<service>`, though that may not be there yet.
 """
 
 from functools import reduce
@@ -22,6 +24,7 @@ SERVICE: Final = "service"
 KEYSPACE: Final = "keyspace"
 CLUSTER: Final = "cluster"
 GROUP: Final = "group"
+TRAFFIC: Final = "traffic"
 SAGA: Final = "saga"
 
 NAME: Final = NAME_PATTERN[1:-1]
@@ -41,13 +44,14 @@ _ROOTS: Final = {
     KEYSPACE: f"{KEYSPACE}/<name>",
     CLUSTER: CLUSTER,
     GROUP: f"{GROUP}/<name>",
+    TRAFFIC: f"{TRAFFIC}/<service>",
 }
 _SAGAS: Final = [f"{_ROOTS[root]}/{saga}/<number>" for saga, root in SAGA_ROOTS.items()]
 FORMS: Final = {**_ROOTS, SAGA: " or ".join(_SAGAS)}
 """What streams are called, by kind, for people."""
 
 # At most 18 digits, so that each number fits into 64 bits.
-_PARTS: Final = (("<name>", NAME), ("<number>", "[1-9][0-9]{0,17}"), (" or ", "|"))
+_PARTS: Final = (("<name>", NAME), ("<service>", NAME), ("<number>", "[1-9][0-9]{0,17}"), (" or ", "|"))
 PATTERNS: Final = {kind: reduce(lambda text, part: text.replace(*part), _PARTS, form) for kind, form in FORMS.items()}
 """The same as regular expressions without anchors."""
 
@@ -67,6 +71,11 @@ def group_stream(group: str) -> str:
     return f"{GROUP}/{group}"
 
 
+def traffic_stream(service: str) -> str:
+    """The stream of a service's traffic."""
+    return f"{TRAFFIC}/{service}"
+
+
 def named_stream(kind: str, name: str) -> str:
     """The root stream of this kind with this name: `keyspace/users` of `keyspace` and `users`."""
     return f"{kind}/{name}"
@@ -78,7 +87,7 @@ def saga_stream(root: str, saga: str, number: int) -> str:
 
 
 def kind_of(stream: str) -> str:
-    """The kind of a stream: `service`, `keyspace`, `cluster`, `group`, or `saga`."""
+    """The kind of a stream: `service`, `keyspace`, `cluster`, `group`, `traffic`, or `saga`."""
     first, _, rest = stream.partition("/")
     # The cluster's name is its kind alone, so whatever follows it is a saga's. With the others the first part that
     # follows is the name.
@@ -87,8 +96,13 @@ def kind_of(stream: str) -> str:
 
 
 def root_of(stream: str) -> str:
-    """The root stream, by which a stream is routed: `keyspace/users` of `keyspace/users/migration/17`."""
+    """The root stream, by which a stream is routed: `keyspace/users` of `keyspace/users/migration/17`, `service/users` of
+    `traffic/users`.
+    """
     first, _, rest = stream.partition("/")
+    # A watcher of a service hears of its traffic too, and goes on behind one position: both are in one partition.
+    if first == TRAFFIC:
+        first = SERVICE
     return f"{first}/{rest.partition('/')[0]}" if rest and first != CLUSTER else first
 
 

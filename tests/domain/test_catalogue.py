@@ -50,7 +50,7 @@ def test_names_on_the_wire_are_unique_and_end_in_a_revision():
     inside = (*service.DECIDER.own, *group.DECIDER.own, *saga.DECIDER.own)
     names = [*COMMANDS, *INTERNAL_COMMANDS, *EVENTS, *(command.type for command in inside)]
     assert len(set(names)) == len(names)
-    subjects = {"instance", "keyspace", "shard", "node", "cluster", "group", "saga"}
+    subjects = {"instance", "keyspace", "shard", "node", "cluster", "group", "traffic", "saga"}
     assert {name.split(".")[1] for name in names} == subjects
     assert all(name.startswith("muster.") and name.rpartition(".v")[2].isdigit() for name in names)
 

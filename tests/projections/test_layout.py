@@ -8,11 +8,11 @@ import pytest
 from domain.registry.instance import InstanceMaintenanceSet
 from muster.wire.registry.spec import Spec
 from projections.catalogue import PROJECTIONS
-from projections.history import HISTORY, HistoryRow
-from projections.instances import INSTANCES
 from projections.layout import Layout
 from projections.projection import Key, Projection
-from projections.services import SERVICES, ServiceRow
+from projections.registry.history import HISTORY, HistoryRow
+from projections.registry.instances import INSTANCES
+from projections.registry.services import SERVICES, ServiceRow
 from tests.projections.test_projections import instance_row
 from tests.sample import EVENTS, FULL
 

@@ -19,11 +19,11 @@ from domain.registry.instance import (
 )
 from domain.registry.status import CheckStatus, Mark
 from muster.wire.registry.check import TtlCheck
-from projections.history import HISTORY, HistoryRow, transitions_max
-from projections.instances import INSTANCES
 from projections.layout import Layout
 from projections.projection import Projection
-from projections.services import SERVICES, ServiceRow
+from projections.registry.history import HISTORY, HistoryRow, transitions_max
+from projections.registry.instances import INSTANCES
+from projections.registry.services import SERVICES, ServiceRow
 from tests.sample import EVENTS, NOON, recorded, registered
 
 TTL = TtlCheck(ttl_seconds=5.0, name="ttl")

@@ -16,9 +16,9 @@ from domain.registry.service import DECIDER as OF_SERVICES
 from muster.wire.error import InstanceNotFound, NoHealthyInstances, ServiceNotFound
 from muster.wire.stream import name_of, service_stream
 from muster.wire.value import value
-from projections.history import HISTORY, HistoryRow, listed
 from projections.projection import Key
-from projections.services import COUNTED, SERVICES, tallied
+from projections.registry.history import HISTORY, HistoryRow, listed
+from projections.registry.services import COUNTED, SERVICES, tallied
 from workers.machine.group import Folded
 from workers.views.table import AllParked, MemoryTable
 

@@ -28,10 +28,10 @@ from infra.log.snapshot import PartitionSnapshot, SnapshotStore, chunk_bytes_max
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, kind_of, name_of, service_stream
-from projections.history import HistoryRow
 from projections.migrations import MigrationRow
 from projections.projection import Key
-from projections.services import ServiceRow
+from projections.registry.history import HistoryRow
+from projections.registry.services import ServiceRow
 from workers.machine.command_ids import Piece
 from workers.machine.partition import Partition
 from workers.views.stored_state import dumped, loaded, revision

@@ -19,11 +19,11 @@ from muster.wire.error import NotReady, OtherLog, Timeout
 from muster.wire.token import Positions, Token, TokenPlace
 from projections.catalogue import PROJECTIONS
 from projections.data_nodes import DATA_NODES
-from projections.history import HISTORY
-from projections.instances import INSTANCES
 from projections.migrations import MIGRATIONS
 from projections.projection import AnyProjection, Key, Projection, Row
-from projections.services import SERVICES
+from projections.registry.history import HISTORY
+from projections.registry.instances import INSTANCES
+from projections.registry.services import SERVICES
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Definitions
 from workers.machine.group import Folded

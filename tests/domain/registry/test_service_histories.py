@@ -12,7 +12,7 @@ from domain.registry.instance import InstanceWeightChanged, evolve
 from domain.registry.status import health_of
 from infra.log.codec import event_from
 from muster.wire.error import Refused
-from projections.instances import INSTANCES
+from projections.registry.instances import INSTANCES
 from tests.histories import commands
 from tests.sample import evolved, recorded, registered
 

@@ -8,7 +8,7 @@ from muster.wire.rpc import problem as rpc
 
 STATUSES = {
     404: "ServiceNotFound InstanceNotFound KeyspaceNotFound ShardNotFound NodeNotFound SagaNotFound MigrationNotFound "
-    "GroupNotFound MemberNotFound",
+    "GroupNotFound MemberNotFound TrafficNotFound",
     409: "StaleIncarnation StaleEpoch NotOwner NodeCordoned NodeTaken MoveInProgress ShardPinned ChecksumMismatch "
     "VerbNotAllowed OtherLog DataLossRefused",
     410: "LogTrimmed",

@@ -3,8 +3,8 @@
 import pytest
 
 from domain.registry.instance import Instance
-from projections.instances import INSTANCES
 from projections.projection import Key
+from projections.registry.instances import INSTANCES
 from tests.sample import registered
 from tests.workers.writer.history import History
 from workers.projector import fold as module

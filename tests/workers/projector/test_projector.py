@@ -30,8 +30,8 @@ from infra.postgres.table import quoted
 from infra.postgres.view import COMMENTS
 from muster.wire.error import NotReady
 from projections.catalogue import PROJECTIONS
-from projections.instances import INSTANCES
 from projections.projection import Key, Projection
+from projections.registry.instances import INSTANCES
 from tests.sample import FULL, registered
 from tests.servers import SharedPostgres, create_database, run
 from tests.workers.writer.history import ALL_HISTORIES, MAPPER, History, Told, until

@@ -11,7 +11,7 @@ import orjson
 
 from domain.registry.instance import Instance
 from infra.log.port import Cursor
-from projections.instances import item
+from projections.registry.instances import item
 from workers.http.exchange import JSON_OPTIONS, NO_ITEMS, Items
 from workers.views.registry import Change
 from workers.views.views import Views

@@ -10,7 +10,7 @@ from muster.wire.error import NotReady
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import Tag, Zone
 from muster.wire.stream import service_stream
-from projections.instances import item
+from projections.registry.instances import item
 from workers.http.exchange import Items, Reading, Reply, Request
 from workers.http.model import InstanceList, InstanceWhole
 from workers.http.reading import Reader

@@ -9,23 +9,28 @@ Frames are those of `workers.http.watch.frames`.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import orjson
 
 from domain.registry.instance import Instance, InstanceDeregistered
 from infra.log.port import Cursor
-from muster.wire.stream import service_stream
+from muster.wire.registry.traffic import Traffic
+from muster.wire.stream import name_of, service_stream
 from muster.wire.token import Positions
 from muster.wire.value import value
-from projections.instances import item
+from projections.layout import Layout
+from projections.registry.instances import item
+from projections.registry.traffic import TRAFFIC
 from workers.http.exchange import JSON_OPTIONS, Request, reading_from
 from workers.http.reading import Reader
 from workers.http.registry.encoded import Encoded, encode
 from workers.http.routing import Route
-from workers.http.watch.frames import NOTHING_MISSED, OTHER_LOG, Reason, Resumed, changes, reason_of, snapshot
+from workers.http.watch.frames import NOTHING_MISSED, OTHER_LOG, Reason, Resumed, changes, reason_of, snapshot, traffic
 from workers.http.watch.stream import settled, stream
 from workers.http.watch.subscribers import Audience, Subscriber, Topic
+from workers.machine.group import Folded
 from workers.views.registry import Change
 from workers.views.views import Views
 from workers.writer.published import check_name
@@ -34,6 +39,7 @@ ring_changes_max: Final = 16_384
 resume_changes_max: Final = 4_096
 KIND: Final = "instances"
 EVERYTHING: Final[Topic] = (KIND, None)
+_TRAFFIC: Final[Layout[Traffic]] = Layout(TRAFFIC)
 
 
 @value
@@ -94,6 +100,22 @@ class Hub:
             if len(self._audience):
                 self._tell(traces)
 
+    def on_events(self, folded: Sequence[Folded]) -> None:
+        """Tell those who watch a service whose traffic is set. To be called by the views, behind `on_batch`."""
+        set_for = {name_of(one.stream) for one, _ in folded if type(one.event) in TRAFFIC.events}
+        token = self._views.token() if set_for else ""
+        for service in set_for:
+            if (KIND, service) in self._audience:
+                for frame in self._traffic(service, token):
+                    self._audience.tell((KIND, service), frame, token)
+
+    def _traffic(self, service: str | None, token: str) -> Iterator[bytes]:
+        """The frame that tells what is set for the clients of the service; none, if nothing ever was."""
+        key = (service or "",)
+        row = self._views.rows(TRAFFIC).get(key)
+        if row is not None:
+            yield traffic(token, orjson.dumps(_TRAFFIC.shown(key, row), option=JSON_OPTIONS))
+
     def _remember(self, traces: Sequence[Trace]) -> None:
         ring = self._ring
         ring.extend(traces)
@@ -128,8 +150,11 @@ class Hub:
         subscriber = self._audience.admit((KIND, service), token)
         missed = None if after is None or after == OTHER_LOG else self._since(after, service)
         if missed is not None:
-            return subscriber, iter([changes(token, list(map(change_of, missed)))] if missed else [NOTHING_MISSED])
-        return subscriber, self._snapshot(service, token, reason_of(after))
+            first = iter([changes(token, list(map(change_of, missed)))] if missed else [NOTHING_MISSED])
+        else:
+            first = self._snapshot(service, token, reason_of(after))
+        # Also to who resumes: the ring does not keep what was set meanwhile, and to hear it twice does no harm.
+        return subscriber, chain(first, list(self._traffic(service, token)))
 
     def _since(self, after: Positions, service: str | None) -> list[Trace] | None:
         """What has changed after these positions; None when the ring does not cover it, or the views are not that far."""
@@ -215,6 +240,7 @@ class Watching:
 
 
 def routes(watching: Watching) -> tuple[Route, ...]:
-    """The watch of instances."""
+    """The watch of instances, which hears from now on also of traffic that is set."""
+    watching.reader.gateway.views.follow(watching.hub.on_events)
     summary = "Follow instances: current state, then changes (server-sent events)"
     return (Route("GET", "/v1/watch", watching.watch, summary, "reading"),)

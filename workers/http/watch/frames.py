@@ -2,6 +2,7 @@
 
 snapshot  {…, items, token}  all that is there
 delta     {changes}          what has changed of instances; {items[, gone]} rows that are new or have changed, each of them whole
+traffic   {service, policy, …}  the row of the service's traffic; old clients pass over it
 reset     {token, reason}    the snapshot that follows replaces all that was known: the changes in between are not kept
                              (`not_kept`), or what was known is of another log (`other_log`)
 """
@@ -46,6 +47,11 @@ def snapshot(head: bytes, token: str, items: Iterator[bytes], reset: Reason | No
 def changes(token: str, encoded: Sequence[bytes]) -> bytes:
     """A delta of encoded changes of instances."""
     return b'id: %b\nevent: delta\ndata: {"changes":[%b]}\n\n' % (token.encode(), b",".join(encoded))
+
+
+def traffic(token: str, row: bytes) -> bytes:
+    """What is set for the clients of the service that is watched."""
+    return b"id: %b\nevent: traffic\ndata: %b\n\n" % (token.encode(), row)
 
 
 def rows(token: str, encoded: Sequence[bytes], gone: Sequence[str] | None) -> bytes:

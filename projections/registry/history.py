@@ -9,8 +9,8 @@ from typing import Final
 from domain.message import Recorded
 from domain.registry.service import DECIDER
 from muster.wire.value import value
-from projections.instances import key_of
 from projections.projection import Projection
+from projections.registry.instances import key_of
 
 transitions_max: Final = 64
 

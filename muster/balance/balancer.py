@@ -26,13 +26,14 @@ from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import Priority
 from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
-from muster.balance.policy import Draw, Policy, TrafficSettings
+from muster.balance.policy import Draw
 from muster.balance.request import Request
 from muster.balance.sending import Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
 from muster.wire import DEFAULT_URL
 from muster.wire.error import MusterError, Unreachable
+from muster.wire.registry.traffic import Policy, TrafficSettings
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")

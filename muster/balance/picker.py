@@ -15,8 +15,9 @@ from muster.balance.budget import Budget
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import Limit, Priority
 from muster.balance.load import failure_seconds, mean_after, observed, observed_at_least
-from muster.balance.policy import Draw, Known, TrafficSettings, choose
+from muster.balance.policy import Draw, Known, choose
 from muster.wire.error import NoAvailableInstances, ResourceExhausted
+from muster.wire.registry.traffic import TrafficSettings
 
 CallOutcome = Literal["ok", "failed", "overloaded", "cancelled"]
 """What became of a call: an answer, also "no such thing" · a failure · one because there is too much · its caller gave up."""

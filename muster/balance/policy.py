@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heapreplace
 from math import gcd
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from muster.balance.load import InstanceLoad, cost
+from muster.wire.registry.traffic import Policy
 
-Policy = Literal["least_cost", "round_robin", "weighted_round_robin", "least_connections", "random"]
 cycle_entries_max: Final = 4_096
 ZONE_BIAS: Final = 2.0
 """A far instance takes a call when it is so many times cheaper than the near ones."""
@@ -49,19 +49,6 @@ class Able:
     def weighted(self) -> tuple[int, ...]:
         """Their cycle by weight: made when a policy first asks for it, once for each list."""
         return cycle([load.weight for load in self.loads])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrafficSettings:
-    """What a client goes by."""
-
-    policy: Policy = "least_cost"
-    slow_start_seconds: float = 0.0
-    eject_after: int = 5
-    eject_seconds: float = 5.0
-    limit: bool = True
-    in_flight_max: int = 10_000
-    retry_share: float = 0.2
 
 
 class Known(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muster.balance.limit import Priority
-from muster.balance.policy import Policy
+from muster.wire.registry.traffic import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from muster.cli.text import age, instant
 from muster.wire.registry.traffic import DEFAULTS, POLICIES, SETTINGS, TRAFFIC, Traffic
 
 if TYPE_CHECKING:
-    from muster.client.control.traffic import TrafficFields
+    from muster.client.control.traffic import TrafficChange
     from muster.wire.registry.traffic import Setting
 
 
@@ -92,7 +92,7 @@ def _settings(command: F) -> F:
 def set_(remote: Remote, service: str, default: "tuple[Setting, ...]", reason: str | None, **settings: object) -> None:
     """Set how the clients of SERVICE spread their calls, for all that run now and all that come: what is given, and no more."""
     # The options are named like the settings, and click has judged their types.
-    given = cast("TrafficFields", {name: value for name, value in settings.items() if value is not None})
+    given = cast("TrafficChange", {name: value for name, value in settings.items() if value is not None})
     if not given and not default:
         raise click.UsageError("nothing is to be set: give an option, like --policy round_robin")
     what = ", ".join(

@@ -21,7 +21,7 @@ from muster.wire.registry.answers import WRITTEN, Written
 from muster.wire.registry.traffic import TRAFFIC, Policy, Setting, Traffic
 
 
-class TrafficFields(TypedDict, total=False):
+class TrafficChange(TypedDict, total=False):
     """What can be set; see `muster.wire.registry.traffic.TrafficSettings`."""
 
     policy: Policy
@@ -59,7 +59,7 @@ class TrafficControl:
         reason: str | None = None,
         expected_version: int | None = None,
         command_id: str | None = None,
-        **settings: Unpack[TrafficFields],
+        **settings: Unpack[TrafficChange],
     ) -> Written:
         """Set what is given, and take back to "not set" what `default` names; the rest stays. Raises VersionConflict."""
         # Left out where it is empty, so that a controller that is asked for no more than this reads no more either.

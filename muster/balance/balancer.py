@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final, Self, TypedDict, TypeVar, Unpack
+from typing import Final, Self, TypedDict, TypeVar, Unpack, get_args
 
 from muster.balance.attempt import Attempt
 from muster.balance.fleet import Candidate, Fleet
@@ -32,7 +32,7 @@ from muster.balance.sending import Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
 from muster.wire import DEFAULT_URL
-from muster.wire.error import MusterError, Unreachable
+from muster.wire.error import InvalidCommand, MusterError, Unreachable
 from muster.wire.registry.traffic import Policy, TrafficSettings
 
 WATCH_AGAIN_SECONDS: Final = 1.0
@@ -74,6 +74,11 @@ class Balancer:
         failure_seconds: float = 1.0,
         **given: Unpack[TrafficFields],
     ) -> None:
+        if given.get("policy") not in (None, *get_args(Policy)):
+            raise InvalidCommand(f"policy: must be one of {', '.join(get_args(Policy))}", field="policy")
+        for name, value in (("subset", subset), ("attempts_max", attempts_max)):
+            if value is not None and value < 1:
+                raise InvalidCommand(f"{name}: must be 1 or more", field=name)
         self.service = service
         self.attempts_max = attempts_max
         self.timeout_seconds = timeout_seconds

@@ -4,8 +4,8 @@ What is known of an instance belongs to its incarnation, and outlives changes of
 latency. Of one that is gone it is kept for a minute, because a controller that is behind may name it once more.
 
 An instance can take a call that is discoverable, has a weight, is in the client's subset and is not left out. One is left out
-for a few seconds after failures in a row, but always fewer than half of them, so never the last: who fails everywhere has a
-trouble of its own, and is not helped by fewer instances.
+for a few seconds after failures in a row (answers that say "overloaded" are none: that is for the limit), but always fewer
+than half of them, so never the last: who fails everywhere has a trouble of its own, and is not helped by fewer instances.
 """
 
 from collections.abc import Collection, Iterator
@@ -101,6 +101,17 @@ class Fleet:
     def at(self, place: int) -> Candidate:
         """The one at this place of the choice."""
         return self._able[place]
+
+    def moved(self, candidate: Candidate) -> None:
+        """A call has begun or ended there."""
+        place = self._places.get(candidate.instance.instance, -1)
+        # A call may end at an instance that is out of the list, or whose name has a successor.
+        if place >= 0 and self._able[place] is candidate:
+            self._choice.fewest.moved(place)
+
+    def refresh(self) -> None:
+        """The next choice is made anew."""
+        self._stale_at = -inf
 
     def places(self, names: Collection[str]) -> frozenset[int]:
         """The places of the instances of these names, of those that can take a call."""

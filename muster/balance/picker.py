@@ -8,7 +8,6 @@ end       the call is over: its body was read, or given up
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Final, Literal
 
 from muster.balance.budget import Budget
@@ -43,7 +42,10 @@ class Picker:
 
     def set(self, settings: TrafficSettings) -> None:
         """Go by these from now on; calls under way are not touched."""
-        self.settings = replace(settings)
+        before, self.settings = self.settings, settings
+        if before.policy != settings.policy:
+            # An order by calls under way was told of none while another policy held.
+            self.fleet.refresh()
         if not settings.limit:
             self.limit.lift()
 
@@ -64,6 +66,8 @@ class Picker:
         candidate.picks += 1
         self.picks += 1
         limit.begun()
+        if settings.policy == "least_connections":
+            self.fleet.moved(candidate)
         return candidate
 
     def record(
@@ -83,7 +87,7 @@ class Picker:
                 self.mean_seconds = mean_after(self.mean_seconds, seconds)
                 observed(load, seconds, now)
         else:
-            self._failed(candidate, seconds, now)
+            self._failed(candidate, outcome, seconds, now)
         # A call whose caller gave up is no answer, so it was left above: it says nothing about what there is too much of.
         if self.settings.limit:
             self.limit.answered(outcome == "overloaded", now)
@@ -92,12 +96,16 @@ class Picker:
         """The call is over."""
         candidate.load.in_flight -= 1
         self.limit.ended()
+        if self.settings.policy == "least_connections":
+            self.fleet.moved(candidate)
 
-    def _failed(self, candidate: Candidate, seconds: float, now: float) -> None:
+    def _failed(self, candidate: Candidate, outcome: CallOutcome, seconds: float, now: float) -> None:
         self.failures += 1
         candidate.failures += 1
         load, settings = candidate.load, self.settings
-        load.failures_in_row += 1
+        # Where there is too much, to leave one out that still answers makes it more for the others: that is the limit's.
+        if outcome != "overloaded":
+            load.failures_in_row += 1
         # What fails is quick. By its own latency it would be the cheapest of all, and draw the calls of everyone.
         observed(load, failure_seconds(seconds, self._failure_seconds, self.mean_seconds), now)
         if settings.eject_seconds > 0 and 0 < settings.eject_after <= load.failures_in_row:

@@ -6,13 +6,13 @@ weighted_round_robin    one after the other, each as often as its weight says, a
 random                  at random, each as often as its weight says
 least_connections       of all, the one with the fewest calls under way for its weight; those that are equal take turns
 
-All of them but the last cost the same however many instances there are.
+Each of them costs the same for ten instances and for a thousand.
 """
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from math import gcd
 from typing import Final, NamedTuple
 
@@ -22,6 +22,8 @@ from muster.wire.registry.traffic import Policy
 cycle_entries_max: Final = 4_096
 ZONE_BIAS: Final = 2.0
 """A far instance takes a call when it is so many times cheaper than the near ones."""
+ENTRIES_EACH: Final = 8
+"""Old entries of an order that are kept before it is made anew, for each instance."""
 
 
 class Draw(NamedTuple):
@@ -31,6 +33,54 @@ class Draw(NamedTuple):
     one: float
     two: float
     far: float
+
+
+class Fewest:
+    """The places by calls under way for their weight, the fewest first; of equal ones the one that has waited for longest.
+
+    A heap in which old entries stay until they come to its top. It has to be told of each change, by `moved`.
+    """
+
+    def __init__(self, loads: Sequence[InstanceLoad]) -> None:
+        self._loads = loads
+        self._newest = [0] * len(loads)
+        self._heap: list[tuple[float, int, int]] = []
+        self._stamp = 0
+
+    def moved(self, place: int) -> None:
+        """A call has begun or ended there."""
+        # Not yet asked for an order: then there is none to keep.
+        if self._heap:
+            self._push(place)
+
+    def first(self, turn: int, avoid: Set[int]) -> int:
+        """The first of those not to be avoided, of which there is one; `turn` says who begins when all are equal."""
+        if not self._heap or len(self._heap) > ENTRIES_EACH * len(self._loads):
+            self._begin(turn)
+        aside = []
+        while self._is_old(self._heap[0]) or self._heap[0][2] in avoid:
+            entry = heappop(self._heap)
+            if not self._is_old(entry):
+                aside.append(entry)
+        place = self._heap[0][2]
+        for entry in aside:
+            heappush(self._heap, entry)
+        return place
+
+    def _begin(self, turn: int) -> None:
+        count = len(self._loads)
+        self._heap.clear()
+        for step in range(count):
+            self._push((turn + step) % count)
+
+    def _push(self, place: int) -> None:
+        load = self._loads[place]
+        self._stamp += 1
+        self._newest[place] = self._stamp
+        heappush(self._heap, ((load.in_flight + 1) / load.weight, self._stamp, place))
+
+    def _is_old(self, entry: tuple[float, int, int]) -> bool:
+        return entry[1] != self._newest[entry[2]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +99,11 @@ class Able:
     def weighted(self) -> tuple[int, ...]:
         """Their cycle by weight: made when a policy first asks for it, once for each list."""
         return cycle([load.weight for load in self.loads])
+
+    @cached_property
+    def fewest(self) -> Fewest:
+        """Their order by calls under way."""
+        return Fewest(self.loads)
 
 
 class Known(NamedTuple):
@@ -102,7 +157,7 @@ def choose(policy: Policy, able: Able, draw: Draw, known: Known, avoid: Set[int]
         case "random":
             return _next(able.weighted, int(draw.one * len(able.weighted)), avoid)
         case "least_connections":
-            return _least_connections(able, draw.turn, avoid)
+            return able.fewest.first(draw.turn, avoid)
 
 
 def _least_cost(able: Able, draw: Draw, known: Known, avoid: Set[int]) -> int:
@@ -129,16 +184,6 @@ def _least_cost(able: Able, draw: Draw, known: Known, avoid: Set[int]) -> int:
         if cost(loads[far], now, unknown, slow) * ZONE_BIAS < one_cost:
             return far
     return one
-
-
-def _least_connections(able: Able, turn: int, avoid: Set[int]) -> int:
-    # From this turn on around the list: of equal ones the next in turn, and not always the first.
-    loads, count = able.loads, len(able.loads)
-    places = ((turn + step) % count for step in able.all)
-    return min(
-        (place for place in places if place not in avoid),
-        key=lambda place: (loads[place].in_flight + 1) / loads[place].weight,
-    )
 
 
 def _next(order: Sequence[int], turn: int, avoid: Set[int]) -> int:

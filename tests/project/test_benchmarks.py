@@ -149,6 +149,15 @@ def test_a_group_is_led_again_when_its_controller_and_its_primary_are_lost_toget
     assert row.median > 2
 
 
+@pytest.mark.process
+def test_picks_are_timed_with_few_instances_and_with_many(tmp_path: Path) -> None:
+    from benchmarks.balance import pick
+
+    rows = list(pick.run(Bench(tmp_path, runs=1, scale=0.001)))
+    assert [row.figure for row in rows] == ["of 10", "of 1,000"] * 6
+    assert all(row.median > 0 for row in rows)
+
+
 def test_the_median_is_judged_by_its_target() -> None:
     row = Row("c", "title", "any", "p50", "ms", [3.0, 1.0, 2.0], at_most(2.0), floor=0.5)
     assert (row.median, row.reached, row.ratio) == (2.0, True, 4.0)

@@ -1,0 +1,1 @@
+"""Balancing: what a pick costs a caller."""

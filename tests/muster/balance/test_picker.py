@@ -1,0 +1,157 @@
+"""One client's decisions: what is refused, what an outcome teaches, and that settings hold at once."""
+
+import pytest
+
+from muster import NoAvailableInstances, Priority, ResourceExhausted
+from muster.balance.fleet import Candidate, Fleet
+from muster.balance.picker import CallOutcome, Picker
+from muster.balance.policy import Draw
+from muster.wire.registry.traffic import TrafficSettings
+from tests.muster.balance.instances import instance, snapshot
+
+
+class Client:
+    """A picker and its time; each call takes a tenth of a second."""
+
+    def __init__(self, count: int = 5, **settings: object) -> None:
+        fleet = Fleet("me")
+        fleet.take(snapshot(*(instance(str(number)) for number in range(count))), 0.0)
+        self.picker = Picker("users", fleet, TrafficSettings(**{"policy": "round_robin", **settings}))  # type: ignore[arg-type]
+        self.now, self.turn = 0.0, -1
+
+    def begin(self, priority: Priority = "normal", avoid: tuple[str, ...] = ()) -> Candidate:
+        self.turn += 1
+        return self.picker.pick(priority, avoid, Draw(self.turn, 0.1, 0.5, 0.1), self.now)
+
+    def call(self, outcome: CallOutcome = "ok", seconds: float = 0.1, timed: bool = True) -> str:
+        candidate = self.begin()
+        self.now += seconds
+        self.picker.record(candidate, outcome, seconds, self.now, timed=timed)
+        self.picker.end(candidate)
+        return candidate.instance.instance
+
+    def cost(self, number: int) -> float:
+        return [*self.picker.fleet][number].load.cost_seconds
+
+
+def test_a_call_that_is_refused_has_not_begun() -> None:
+    client = Client(in_flight_max=2)
+    begun = [client.begin(), client.begin()]
+    with pytest.raises(ResourceExhausted) as refused:
+        client.begin("critical")
+    assert refused.value.context == {"in_flight": 2, "limit": 2, "priority": "critical"}
+    assert client.picker.shed == {"critical": 1}
+    for candidate in begun:
+        client.picker.end(candidate)
+    assert client.picker.limit.in_flight == 0
+    assert [each.load.in_flight for each in client.picker.fleet] == [0] * 5
+
+
+def test_where_all_are_to_be_avoided_nobody_is_picked() -> None:
+    client = Client(2)
+    assert client.begin(avoid=("0",)).instance.instance == "1"
+    with pytest.raises(NoAvailableInstances, match="but those that were tried") as refused:
+        client.begin(avoid=("0", "1", "gone"))
+    assert refused.value.context == {"service": "users", "registered": 2, "healthy": 2, "ejected": 0}
+
+
+def test_a_failure_costs_a_second_and_more_where_calls_take_longer() -> None:
+    client = Client(1, eject_after=0)
+    client.call("failed")
+    assert client.cost(0) == 1.0
+    slow = Client(1, eject_after=0)
+    for _ in range(200):
+        slow.call("ok", 5.0)
+    slow.call("failed")
+    assert slow.cost(0) == pytest.approx(15.0)
+
+
+def test_a_call_that_is_not_timed_says_nothing_by_its_length() -> None:
+    client = Client(1)
+    client.call("ok", 60.0, timed=False)
+    client.call("cancelled", 60.0, timed=False)
+    assert (client.cost(0), client.picker.mean_seconds) == (0.0, 0.0)
+    # That it has failed says something.
+    client.call("failed", timed=False)
+    assert client.cost(0) == 1.0
+
+
+def test_a_cancelled_call_is_a_lower_bound_and_no_failure() -> None:
+    client = Client(1)
+    client.call("cancelled", 2.0)
+    assert client.cost(0) == 2.0
+    client.call("cancelled", 0.1)
+    assert client.cost(0) == 2.0
+    assert client.picker.failures == 0
+    assert client.picker.limit.answers == 0
+
+
+def test_who_fails_in_a_row_is_left_out_and_a_success_ends_the_row() -> None:
+    client = Client(5, eject_after=3, eject_seconds=5.0)
+
+    def round_of(*failing: str) -> set[str]:
+        called = set()
+        for _ in range(5):
+            candidate = client.begin()
+            name = candidate.instance.instance
+            client.picker.record(candidate, "failed" if name in failing else "ok", 0.001, client.now)
+            client.picker.end(candidate)
+            called.add(name)
+        return called
+
+    for failing in (("0",), ("0",), (), ("0",), ("0",)):
+        assert "0" in round_of(*failing)
+    round_of("0")
+    assert round_of() == {"1", "2", "3", "4"}
+    client.now += 5.0
+    assert "0" in round_of()
+
+
+@pytest.mark.parametrize("settings", [{"eject_after": 0}, {"eject_seconds": 0.0}])
+def test_nobody_is_left_out_where_that_is_off(settings: dict[str, object]) -> None:
+    client = Client(5, **settings)
+    for _ in range(200):
+        client.call("failed", 0.001)
+    assert client.picker.fleet.counts(client.now) == (5, 5, 0)
+
+
+def test_overload_leaves_nobody_out() -> None:
+    client = Client(5)
+    for _ in range(200):
+        client.call("overloaded", 0.001)
+    assert client.picker.fleet.counts(client.now) == (5, 5, 0)
+
+
+def test_settings_hold_at_once_also_for_calls_under_way() -> None:
+    client = Client(3)
+    begun = [client.begin() for _ in range(3)]
+    client.picker.set(TrafficSettings(policy="least_connections", in_flight_max=5))
+    # Those that began under the other policy count in the order of this one.
+    client.picker.end(begun[1])
+    assert client.begin().instance.instance == "1"
+    client.begin()
+    client.begin()
+    with pytest.raises(ResourceExhausted):
+        client.begin()
+
+
+def test_a_limit_that_is_switched_off_is_gone() -> None:
+    client = Client(1)
+    begun = [client.begin() for _ in range(40)]
+    client.now = 1.0
+    for candidate in begun:
+        client.picker.record(candidate, "overloaded", 1.0, client.now)
+    with pytest.raises(ResourceExhausted):
+        client.begin("critical")
+    client.picker.set(TrafficSettings(limit=False))
+    client.begin("low")
+
+
+def test_successes_earn_retries() -> None:
+    client = Client(retry_share=0.5)
+    while client.picker.budget.take():
+        pass
+    client.call()
+    assert not client.picker.budget.take()
+    client.call()
+    assert client.picker.budget.take()

@@ -1,0 +1,168 @@
+"""Choices: the cycle is exact, nobody is chosen who may not be, and each policy takes what it says."""
+
+from collections import Counter
+from fractions import Fraction
+from math import gcd
+from typing import get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster.balance.load import InstanceLoad, observed
+from muster.balance.policy import Able, Draw, Fewest, Known, choose, cycle, cycle_entries_max
+from muster.wire.registry.traffic import Policy
+
+KNOWN = Known(now=100.0, unknown_seconds=0.02, slow_start_seconds=0.0)
+POLICIES = get_args(Policy)
+chance = st.floats(0.0, 1.0, exclude_max=True)
+draws = st.builds(Draw, st.integers(0, 1 << 20), chance, chance, chance)
+weights = st.lists(st.integers(1, 60), min_size=1, max_size=12)
+
+
+def able(*weights: int, near: tuple[int, ...] = ()) -> Able:
+    return Able(tuple(InstanceLoad(weight) for weight in weights), near)
+
+
+def by_hand(weights: list[int]) -> tuple[int, ...]:
+    """The earliest deadline first, in exact fractions."""
+    had = [0] * len(weights)
+    order = []
+    for _ in range(sum(weights) // gcd(*weights)):
+        place = min(range(len(weights)), key=lambda each: (Fraction(had[each] + 1, weights[each]), each))
+        had[place] += 1
+        order.append(place)
+    return tuple(order)
+
+
+class TestCycle:
+    @given(weights)
+    @settings(max_examples=200)
+    def test_is_the_earliest_deadline_first_by_hand(self, weights: list[int]) -> None:
+        assert cycle(weights) == by_hand(weights)
+
+    @given(st.lists(st.integers(1, 300), min_size=1, max_size=12))
+    def test_gives_each_exactly_its_weight_and_never_falls_behind(self, weights: list[int]) -> None:
+        order, divisor, whole = cycle(weights), gcd(*weights), sum(weights)
+        assert Counter(order) == {place: weight // divisor for place, weight in enumerate(weights)}
+        had: Counter[int] = Counter()
+        for turn, place in enumerate(order, start=1):
+            had[place] += 1
+            assert all(had[each] >= turn * weight // whole for each, weight in enumerate(weights))
+
+    @given(st.lists(st.integers(1, 65_535), min_size=1, max_size=300))
+    @settings(max_examples=50)
+    def test_is_bounded_and_leaves_nobody_out(self, weights: list[int]) -> None:
+        order = cycle(weights)
+        had, whole = Counter(order), sum(weights)
+        assert len(order) <= cycle_entries_max
+        assert had.keys() == set(range(len(weights)))
+        for place, weight in enumerate(weights):
+            assert abs(had[place] / len(order) - weight / whole) <= (len(weights) + 1) / len(order)
+
+    def test_of_equal_weights_is_one_after_the_other(self) -> None:
+        assert cycle([7] * 1_000) == tuple(range(1_000))
+
+    def test_has_a_turn_for_each_of_more_instances_than_it_is_long(self) -> None:
+        assert Counter(cycle([1] * 4_999 + [65_535])).keys() == set(range(5_000))
+
+
+class TestChoose:
+    @given(
+        st.sampled_from(POLICIES),
+        st.lists(st.integers(1, 9), max_size=9),
+        draws,
+        st.sets(st.integers(0, 8)),
+        st.sets(st.integers(0, 8)),
+    )
+    @settings(max_examples=500)
+    def test_is_one_of_the_list_and_none_to_avoid(
+        self, policy: Policy, weights: list[int], draw: Draw, avoid: set[int], near: set[int]
+    ) -> None:
+        count = len(weights)
+        avoid, near = {each for each in avoid if each < count}, {each for each in near if each < count}
+        place = choose(policy, able(*weights, near=tuple(sorted(near))), draw, KNOWN, avoid)
+        assert place == -1 if len(avoid) == count else place in set(range(count)) - avoid
+
+    def test_by_cost_takes_the_cheaper_of_two_others(self) -> None:
+        here = able(1, 1, 1)
+        for load, seconds in zip(here.loads, (0.3, 0.1, 0.2), strict=True):
+            observed(load, seconds, KNOWN.now)
+        pairs = [(0.0, 0.0), (0.0, 0.9), (0.4, 0.9), (0.9, 0.0)]
+        assert [choose("least_cost", here, Draw(0, *pair, 0.0), KNOWN) for pair in pairs] == [1, 2, 1, 2]
+
+    def test_in_turn_takes_each_once_before_any_twice(self) -> None:
+        here = able(3, 1, 2)
+        assert [choose("round_robin", here, Draw(turn, 0, 0, 0), KNOWN) for turn in range(4)] == [0, 1, 2, 0]
+
+    def test_by_weight_in_turn_takes_each_as_often_as_its_weight(self) -> None:
+        here = able(3, 1, 2)
+        taken = Counter(choose("weighted_round_robin", here, Draw(turn, 0, 0, 0), KNOWN) for turn in range(60))
+        assert taken == {0: 30, 1: 10, 2: 20}
+
+    def test_at_random_takes_each_as_often_as_its_weight(self) -> None:
+        here = able(3, 1, 2)
+        taken = Counter(choose("random", here, Draw(0, one / 600, 0, 0), KNOWN) for one in range(600))
+        assert taken == {0: 300, 1: 100, 2: 200}
+
+
+class TestZone:
+    def far(self, near_seconds: float, far_seconds: float) -> bool:
+        here = able(1, 1, 1, near=(0, 1))
+        for load, seconds in zip(here.loads, (near_seconds, near_seconds, far_seconds), strict=True):
+            observed(load, seconds, KNOWN.now)
+        return choose("least_cost", here, Draw(0, 0.1, 0.9, 0.9), KNOWN) == 2
+
+    def test_a_near_one_is_taken_unless_a_far_one_is_twice_as_cheap(self) -> None:
+        assert [self.far(0.1, far) for far in (0.3, 0.1, 0.06, 0.049)] == [False, False, False, True]
+
+    def test_where_none_is_near_far_ones_are_taken(self) -> None:
+        here = able(1, 1)
+        assert {choose("least_cost", here, Draw(0, one, 0.5, 0.5), KNOWN) for one in (0.1, 0.9)} == {0, 1}
+
+    def test_where_all_near_ones_are_to_be_avoided_a_far_one_is_taken(self) -> None:
+        here = able(1, 1, 1, near=(0, 1))
+        assert choose("least_cost", here, Draw(0, 0.1, 0.9, 0.1), KNOWN, {0, 1}) == 2
+
+
+class TestFewest:
+    @given(
+        weights,
+        st.integers(0, 1 << 16),
+        st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=150),
+    )
+    @settings(max_examples=200)
+    def test_is_the_fewest_calls_for_the_weight_whatever_begins_and_ends(
+        self, weights: list[int], turn: int, happens: list[tuple[bool, int]]
+    ) -> None:
+        loads = tuple(InstanceLoad(weight) for weight in weights)
+        order = Fewest(loads)
+        for begins, number in happens:
+            place = order.first(turn, set()) if begins else number % len(loads)
+            if begins:
+                assert key(loads[place]) == min(map(key, loads))
+            elif not loads[place].in_flight:
+                continue
+            loads[place].in_flight += 1 if begins else -1
+            order.moved(place)
+
+    def test_equal_ones_take_turns_also_when_calls_never_overlap(self) -> None:
+        here = able(1, 1, 1)
+        taken = []
+        for _ in range(6):
+            place = choose("least_connections", here, Draw(1, 0, 0, 0), KNOWN)
+            taken.append(place)
+            for change in (1, -1):
+                here.loads[place].in_flight += change
+                here.fewest.moved(place)
+        assert taken == [1, 2, 0, 1, 2, 0]
+
+    def test_what_it_keeps_is_bounded(self) -> None:
+        here = able(1, 1, 1)
+        for _ in range(1_000):
+            place = here.fewest.first(0, set())
+            here.fewest.moved(place)
+            assert len(here.fewest._heap) <= 3 * 8 + 2
+
+
+def key(load: InstanceLoad) -> float:
+    return (load.in_flight + 1) / load.weight

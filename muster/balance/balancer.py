@@ -200,7 +200,9 @@ class Balancer:
         if self._watching.done():
             # It has ended before its first event: this raises its error.
             await self._watching
-        raise Unreachable(f"the instances of {self.service} were not told within {self.timeout_seconds:g} s")
+        raise Unreachable(
+            f"{self._client.url} did not tell the instances of {self.service} in {self.timeout_seconds:g} s"
+        )
 
     async def _watch(self, begun: "asyncio.Future[None]") -> None:
         while True:

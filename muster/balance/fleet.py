@@ -105,8 +105,8 @@ class Fleet:
     def moved(self, candidate: Candidate) -> None:
         """A call has begun or ended there."""
         place = self._places.get(candidate.instance.instance, -1)
-        # A call may end at an instance that is out of the list, or whose name has a successor.
-        if place >= 0 and self._able[place] is candidate:
+        # A call may end at an instance that is out of the list by now.
+        if place >= 0:
             self._choice.fewest.moved(place)
 
     def refresh(self) -> None:

@@ -108,7 +108,7 @@ class Picker:
             load.failures_in_row += 1
         # What fails is quick. By its own latency it would be the cheapest of all, and draw the calls of everyone.
         observed(load, failure_seconds(seconds, self._failure_seconds, self.mean_seconds), now)
-        if settings.eject_seconds > 0 and 0 < settings.eject_after <= load.failures_in_row:
+        if 0 < settings.eject_after <= load.failures_in_row:
             self.fleet.leave_out(candidate, now, settings.eject_seconds, settings.eject_after)
 
     def _shed(self, priority: Priority) -> ResourceExhausted:

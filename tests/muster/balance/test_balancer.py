@@ -24,6 +24,7 @@ from muster import (
 )
 from muster.balance.sending import is_not_sent
 from tests.muster.balance.service import call_by, copies
+from tests.muster.client.scripted import events, item, problem, wire
 from tests.muster.controller import controller, free_port
 
 
@@ -93,6 +94,20 @@ async def test_where_no_controller_answers_opening_ends_in_time_and_says_so() ->
             raise AssertionError("it has opened")
 
 
+async def test_where_a_controller_is_silent_opening_ends_in_time_and_says_so() -> None:
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await forever.wait()
+        writer.close()
+
+    forever = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server, Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        async with asyncio.timeout(5):
+            with pytest.raises(Unreachable, match=r"did not tell the instances of users in 0\.2 s"):
+                await Balancer("users", client, timeout_seconds=0.2).__aenter__()
+        forever.set()
+
+
 async def test_a_call_that_surely_was_not_sent_is_repeated_at_another_instance(
     client: Client, session: aiohttp.ClientSession
 ) -> None:
@@ -108,14 +123,14 @@ async def test_a_call_that_surely_was_not_sent_is_repeated_at_another_instance(
 
 async def test_what_may_have_arrived_is_repeated_only_if_it_is_repeatable(client: Client) -> None:
     await register(client, "a", "b")
-    tried: list[str] = []
+    tried: list[tuple[str, str]] = []
 
-    async def breaks_off(attempt: object, request: Request) -> None:
-        tried.append(request.id)
+    async def breaks_off(attempt: Attempt, request: Request) -> None:
+        tried.append((attempt.instance.instance, request.id))
         raise ConnectionResetError("broken off")
 
-    async def not_sent(attempt: object, request: Request) -> None:
-        tried.append(request.id)
+    async def not_sent(attempt: Attempt, request: Request) -> None:
+        tried.append((attempt.instance.instance, request.id))
         raise NotSent("no connection left")
 
     async with Balancer("users", client) as users:
@@ -123,9 +138,9 @@ async def test_what_may_have_arrived_is_repeated_only_if_it_is_repeatable(client
             tried.clear()
             with pytest.raises((ConnectionResetError, NotSent)):
                 await users.send(Request("users"), call, repeatable=repeatable)
-            assert len(tried) == times
-            # Both attempts have the id of the request.
-            assert len(set(tried)) == 1
+            # Never at the same instance, and always with the id of the request.
+            assert len({instance for instance, _ in tried}) == len(tried) == times
+            assert len({id_ for _, id_ in tried}) == 1
         assert users.statistics.in_flight == 0
 
 
@@ -277,6 +292,19 @@ async def test_while_no_controller_answers_the_last_list_and_what_is_known_stay(
         seen = {one.instance: one.picks for one in users.statistics.instances}
         assert seen[known] >= 1
         assert sum(seen.values()) == 21
+
+
+async def test_a_watch_that_is_refused_is_begun_again_and_the_list_stays_meanwhile() -> None:
+    first, second = ({"items": [item(name, 1)], "token": "0:1"} for name in "ab")
+    script = (
+        events(("0:1", "snapshot", first)),
+        problem("InvalidCommand", 422),
+        events(("0:2", "snapshot", second), stay=True),
+    )
+    async with wire(*script) as server, Client(server.url) as client, Balancer("orders", client) as orders:
+        await until(lambda: len(server.seen) == 2)
+        assert orders.pick().instance.instance == "a"
+        await until(lambda: [one.instance for one in orders.statistics.instances] == ["b"])
 
 
 async def test_a_hundred_flaps_leave_nothing_behind(client: Client) -> None:

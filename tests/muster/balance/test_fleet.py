@@ -146,7 +146,10 @@ class TestLeavingOut:
         gone = candidate(here, "0")
         here.take(removed(instance("0")), 1.0)
         assert not here.leave_out(gone, 1.0, 5.0, after=5)
-        assert len(able(here, 1.0)) == 4
+        here.take(appeared(instance("0", incarnation=2)), 1.0)
+        # Its successor is another one.
+        assert not here.leave_out(gone, 1.0, 5.0, after=5)
+        assert len(able(here, 1.0)) == 5
 
 
 class TestSubset:

@@ -109,3 +109,10 @@ def test_attempts_are_at_most_a_fifth_more_than_calls_and_ten(told: list[tuple[b
 def test_a_client_that_has_called_nobody_yet_may_retry_ten_times() -> None:
     budget = Budget()
     assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_no_more_than_ten_retries_are_saved_up() -> None:
+    budget = Budget()
+    for _ in range(1_000):
+        budget.earn(0.2)
+    assert [budget.take() for _ in range(11)] == [True] * 10 + [False]

@@ -123,11 +123,13 @@ def test_overload_leaves_nobody_out() -> None:
 
 
 def test_settings_hold_at_once_also_for_calls_under_way() -> None:
-    client = Client(3)
-    begun = [client.begin() for _ in range(3)]
+    client = Client(3, policy="least_connections")
+    assert client.begin().instance.instance == "0"
+    client.picker.set(TrafficSettings(policy="round_robin"))
+    begun = [client.begin() for _ in range(2)]
     client.picker.set(TrafficSettings(policy="least_connections", in_flight_max=5))
     # Those that began under the other policy count in the order of this one.
-    client.picker.end(begun[1])
+    client.picker.end(begun[0])
     assert client.begin().instance.instance == "1"
     client.begin()
     client.begin()

@@ -23,7 +23,7 @@ from typing import Final, Self, TypedDict, TypeVar, Unpack, get_args
 
 from muster.balance.attempt import Attempt
 from muster.balance.fleet import Candidate, Fleet
-from muster.balance.limit import Priority
+from muster.balance.limit import SHARES, Priority
 from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
 from muster.balance.policy import Draw
@@ -118,6 +118,8 @@ class Balancer:
         `avoid` names instances that are not to be taken. `timed=False`: its length says nothing about the instance, as with
         streams. Raises NoAvailableInstances, and ResourceExhausted when there are too many calls for this priority.
         """
+        if priority not in SHARES:
+            raise InvalidCommand(f"priority: must be one of {', '.join(SHARES)}", field="priority")
         now, dice = self._clock(), self._dice.random
         self._turn = turn = self._turn + 1
         candidate = self._picker.pick(priority, avoid, Draw(turn, dice(), dice(), dice()), now)

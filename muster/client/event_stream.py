@@ -63,11 +63,13 @@ async def follow(
     query: Mapping[str, str],
     take: Callable[[str, bytes, str], Iterable[T]],
     reconnect_seconds_max: float,
+    heard: Callable[[], None] | None = None,
 ) -> AsyncGenerator[T, None]:
     """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
 
     Resumed after the last event that came whole, at any controller, or begun anew when `take` raises OutOfStep. Raises
     refusals, and Unreachable when none answers: at first within the transport's time, later within `reconnect_seconds_max`.
+    `heard` is told of each sign that nothing was missed, events and heartbeats alike.
     """
     seen, begun, loop = "", False, asyncio.get_running_loop()
     way, gives_up_at = Way(transport.controllers), loop.time() + transport.timeout_seconds
@@ -78,6 +80,9 @@ async def follow(
             async with aclosing(_events(transport, url, path, query, token, seen)) as events:
                 async for id_, event, data in events:
                     seen = _resumes_at(event, id_, seen)
+                    # Not by a reset, nor by what comes before the snapshot behind it: nothing is known until that is here.
+                    if heard is not None and seen:
+                        heard()
                     if event == HEARTBEAT:
                         continue
                     begun, gives_up_at = True, math.inf

@@ -343,6 +343,20 @@ async def test_a_setting_that_is_not_one_is_refused(client: Client) -> None:
             Balancer("users", client, **given)  # type: ignore[arg-type]
 
 
+async def test_a_call_of_another_service_or_of_no_priority_is_refused(client: Client) -> None:
+    await register(client, "a")
+
+    async def call(attempt: Attempt, request: Request) -> None:
+        raise AssertionError("it was sent")
+
+    async with Balancer("users", client) as users:
+        with pytest.raises(InvalidCommand, match="orders"):
+            await users.send(Request("orders"), call)
+        with pytest.raises(InvalidCommand, match="priority"):
+            users.attempt("urgent")  # type: ignore[arg-type]
+        assert users.statistics.picks == 0
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -1,5 +1,8 @@
 """One client's decisions: what is refused, what an outcome teaches, and that settings hold at once."""
 
+from collections import Counter
+from random import Random
+
 import pytest
 
 from muster import NoAvailableInstances, Priority, ResourceExhausted
@@ -7,7 +10,7 @@ from muster.balance.fleet import Candidate, Fleet
 from muster.balance.picker import CallOutcome, Picker
 from muster.balance.policy import Draw
 from muster.wire.registry.traffic import TrafficSettings
-from tests.muster.balance.instances import instance, snapshot
+from tests.muster.balance.instances import appeared, instance, snapshot
 
 
 class Client:
@@ -157,3 +160,31 @@ def test_successes_earn_retries() -> None:
     assert not client.picker.budget.take()
     client.call()
     assert client.picker.budget.take()
+
+
+def test_a_newcomer_gets_less_than_its_share_while_it_is_cold() -> None:
+    shares = []
+    for slow_start_seconds in (0.0, 30.0):
+        client, dice = Client(4, policy="least_cost", slow_start_seconds=slow_start_seconds), Random(1)
+        client.picker.fleet.take(appeared(instance("new")), 0.0)
+        taken: Counter[str] = Counter()
+        for turn in range(1_000):
+            candidate = client.picker.pick("normal", (), Draw(turn, dice.random(), dice.random(), 0.0), 1.0)
+            taken[candidate.instance.instance] += 1
+            # All answer alike.
+            client.picker.record(candidate, "ok", 0.02, 1.0)
+            client.picker.end(candidate)
+        shares.append(taken["new"] / 1_000)
+    assert shares[1] < 0.05 < 0.15 < shares[0]
+
+
+def test_the_zone_of_the_client_is_preferred() -> None:
+    fleet, dice = Fleet("me", "eu-1a"), Random(1)
+    fleet.take(snapshot(*(instance(str(number), zone=f"eu-1{'abc'[number % 3]}") for number in range(12))), 0.0)
+    picker, taken = Picker("users", fleet, TrafficSettings()), Counter[str]()
+    for turn in range(1_000):
+        candidate = picker.pick("normal", (), Draw(turn, dice.random(), dice.random(), dice.random()), turn / 100)
+        taken[candidate.instance.zone] += 1
+        picker.record(candidate, "ok", 0.02, turn / 100)
+        picker.end(candidate)
+    assert taken["eu-1a"] > 900

@@ -31,9 +31,10 @@ from muster.balance.request import Request
 from muster.balance.sending import Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
+from muster.client.watch import TrafficSet
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, Unreachable
-from muster.wire.registry.traffic import Policy, TrafficSettings
+from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Balancer:
         self._client = url if isinstance(url, Client) else Client(url, timeout_seconds=timeout_seconds)
         self._given = {name: value for name, value in given.items() if value is not None}
         fleet = Fleet(os.urandom(8).hex(), zone, subset)
-        self._picker = Picker(service, fleet, self._settings(TrafficSettings()), failure_seconds)
+        self._picker = Picker(service, fleet, self._settings(DEFAULTS), failure_seconds)
         self._dice = random.Random()
         # Each client begins at another place, or all would call the same instance at the same time.
         self._turn = self._dice.randrange(1 << 16)
@@ -147,8 +148,13 @@ class Balancer:
         return await send(self, request, call, repeatable=repeatable)
 
     @property
+    def settings(self) -> TrafficSettings:
+        """What it goes by now: what it was given, else what an operator has set, else the defaults."""
+        return self._picker.settings
+
+    @property
     def age_seconds(self) -> float:
-        """For how long nothing was heard of the list of instances."""
+        """For how long nothing was heard of the list of instances: up to 15 s while all is well, and nothing changes."""
         return self._clock() - self._heard_at
 
     @property
@@ -190,6 +196,9 @@ class Balancer:
             out_seconds=max(0.0, each.out_until - now),
         )
 
+    def _hear(self) -> None:
+        self._heard_at = self._clock()
+
     def _settings(self, told: TrafficSettings) -> TrafficSettings:
         return replace(told, **self._given)  # type: ignore[arg-type]
 
@@ -218,9 +227,11 @@ class Balancer:
                 await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
     async def _follow(self, begun: "asyncio.Future[None]") -> None:
-        async with aclosing(self._client.watch(self.service)) as changes:
+        async with aclosing(self._client.watch(self.service, traffic=True, heard=self._hear)) as changes:
             async for change in changes:
-                self._heard_at = self._clock()
-                self._picker.fleet.take(change, self._heard_at)
+                if isinstance(change, TrafficSet):
+                    self._picker.set(self._settings(change.traffic.in_force))
+                    continue
+                self._picker.fleet.take(change, self._clock())
                 if not begun.done():
                     begun.set_result(None)

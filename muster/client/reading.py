@@ -1,7 +1,7 @@
 """What a client reads: services, instances, what has happened, the rows of any read model, and watches of them."""
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Literal, Unpack, overload
 
 import orjson
@@ -103,23 +103,38 @@ class ClientReads:
 
     @overload
     def watch(
-        self, service: str | None = None, *, reconnect_seconds_max: float = math.inf, traffic: Literal[False] = False
+        self,
+        service: str | None = None,
+        *,
+        reconnect_seconds_max: float = math.inf,
+        traffic: Literal[False] = False,
+        heard: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Change, None]: ...
     @overload
     def watch(
-        self, service: str, *, reconnect_seconds_max: float = math.inf, traffic: Literal[True]
+        self,
+        service: str,
+        *,
+        reconnect_seconds_max: float = math.inf,
+        traffic: Literal[True],
+        heard: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Change | TrafficSet, None]: ...
     def watch(
-        self, service: str | None = None, *, reconnect_seconds_max: float = math.inf, traffic: bool = False
+        self,
+        service: str | None = None,
+        *,
+        reconnect_seconds_max: float = math.inf,
+        traffic: bool = False,
+        heard: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Change | TrafficSet, None] | AsyncGenerator[Change, None]:
         """First a Snapshot, then every change once, in order; of all services when none is named.
 
         `traffic`: also a TrafficSet behind the snapshot, if an operator has ever set how the clients of the service spread their
-        calls, and at each change of that.
+        calls, and at each change of that. `heard` is called with each sign that nothing was missed: a watch has one every 15 s.
 
         When the connection breaks, the watch continues where it was. It raises Unreachable when no controller answers
         for `reconnect_seconds_max`, at the beginning for the client's `timeout_seconds`.
         """
         query = {} if service is None else {"service": service}
         take = TrafficFollower().take if traffic else Follower().take
-        return follow(self._transport, path_of("watch"), query, take, reconnect_seconds_max)
+        return follow(self._transport, path_of("watch"), query, take, reconnect_seconds_max, heard)

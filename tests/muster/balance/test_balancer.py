@@ -8,7 +8,9 @@ from pathlib import Path
 
 import aiohttp
 import httpx
+import orjson
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from muster import (
@@ -23,6 +25,7 @@ from muster import (
     Unreachable,
 )
 from muster.balance.sending import is_not_sent
+from muster.wire.registry.traffic import DEFAULTS
 from tests.muster.balance.service import call_by, copies
 from tests.muster.client.scripted import events, item, problem, wire
 from tests.muster.controller import controller, free_port
@@ -305,6 +308,48 @@ async def test_a_watch_that_is_refused_is_begun_again_and_the_list_stays_meanwhi
         await until(lambda: len(server.seen) == 2)
         assert orders.pick().instance.instance == "a"
         await until(lambda: [one.instance for one in orders.statistics.instances] == ["b"])
+
+
+async def test_an_operator_changes_the_policy_of_all_clients_that_have_none_of_their_own(client: Client) -> None:
+    await register(client, "a", "b", "c")
+    await client.traffic.set("users", eject_after=9)
+    async with Balancer("users", client) as one, Balancer("users", client, policy="random", retry_share=0.5) as other:
+        # What was set before it began holds from its beginning on, or a moment later.
+        await until(lambda: one.settings.eject_after == other.settings.eject_after == 9)
+        await client.traffic.set(
+            "users", policy="round_robin", retry_share=0.1, in_flight_max=4, reason="to see them all"
+        )
+        await until(lambda: one.settings.policy == "round_robin" and other.settings.in_flight_max == 4)
+        assert (other.settings.policy, other.settings.retry_share, one.settings.retry_share) == ("random", 0.5, 0.1)
+        assert {one.pick().instance.instance for _ in range(3)} == {"a", "b", "c"}
+        await client.traffic.set("users", in_flight_max=3)
+        await until(lambda: one.settings.in_flight_max == 3)
+        with pytest.raises(ResourceExhausted):
+            one.pick()
+        await client.traffic.set("users", default=["policy", "in_flight_max", "eject_after", "retry_share"])
+        await until(lambda: one.settings == DEFAULTS)
+        one.pick()
+
+
+async def test_the_list_grows_older_until_a_heartbeat_says_that_nothing_was_missed() -> None:
+    beat, ended = asyncio.Event(), asyncio.Event()
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        items = orjson.dumps({"items": [item("a", 1)], "token": "0:1"})
+        await response.write(b"id: 0:1\nevent: snapshot\ndata: " + items + b"\n\n")
+        await beat.wait()
+        await response.write(b": \nid: 0:7\n\n")
+        await ended.wait()
+        return response
+
+    async with wire(told) as server, Client(server.url) as client, Balancer("orders", client) as orders:
+        await until(lambda: orders.age_seconds > 0.5)
+        beat.set()
+        await until(lambda: orders.age_seconds < 0.5)
+        assert orders.statistics.instances[0].able
+        ended.set()
 
 
 async def test_a_hundred_flaps_leave_nothing_behind(client: Client) -> None:

@@ -205,3 +205,21 @@ def test_events_are_the_same_however_the_bytes_are_cut():
 def test_a_follower_refuses_a_patch_for_what_it_does_not_hold():
     with pytest.raises(OutOfStep):
         list(Follower().take("delta", orjson.dumps({"changes": [patch("a", 1)]}), "0:1"))
+
+
+async def test_signs_that_nothing_was_missed_are_events_and_heartbeats_and_no_reset():
+    script = (
+        events(snapshot("0:1", item("a", 1)), raw=b": \nid: 0:7\n\n"),
+        events(raw=b"id: 0:8\nevent: reset\n\n: \nid: 0:8\n\n"),
+        events(snapshot("0:9", item("a", 1)), delta("0:10", patch("a", 2, weight=2)), stay=True),
+    )
+    heard: list[int] = []
+    async with (
+        wire(*script) as server,
+        Client(server.url) as client,
+        aclosing(client.watch("orders", heard=lambda: heard.append(len(server.seen)))) as watching,
+    ):
+        async for change in watching:
+            if isinstance(change, Changed):
+                break
+    assert heard == [1, 1, 3, 3]

@@ -63,13 +63,13 @@ async def follow(
     query: Mapping[str, str],
     take: Callable[[str, bytes, str], Iterable[T]],
     reconnect_seconds_max: float,
-    heard: Callable[[], None] | None = None,
+    heard: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[T, None]:
     """What `take` makes of each event (its name, data and token) of the watch at `path`, for ever.
 
     Resumed after the last event that came whole, at any controller, or begun anew when `take` raises OutOfStep. Raises
     refusals, and Unreachable when none answers: at first within the transport's time, later within `reconnect_seconds_max`.
-    `heard` is told of each sign that nothing was missed, events and heartbeats alike.
+    `heard` is called with each sign that nothing was missed: an event or a heartbeat, but no reset.
     """
     seen, begun, loop = "", False, asyncio.get_running_loop()
     way, gives_up_at = Way(transport.controllers), loop.time() + transport.timeout_seconds
@@ -80,28 +80,30 @@ async def follow(
             async with aclosing(_events(transport, url, path, query, token, seen)) as events:
                 async for id_, event, data in events:
                     seen = _resumes_at(event, id_, seen)
-                    # Not by a reset, nor by what comes before the snapshot behind it: nothing is known until that is here.
-                    if heard is not None and seen:
+                    if seen:
                         heard()
-                    if event == HEARTBEAT:
-                        continue
-                    begun, gives_up_at = True, math.inf
-                    transport.observe(id_)
-                    for change in take(event, data, id_):
-                        yield change
+                    if event != HEARTBEAT:
+                        begun, gives_up_at = True, math.inf
+                        transport.observe(id_)
+                        for change in take(event, data, id_):
+                            yield change
         except OutOfStep:
             seen = ""
         except (Transient, Misdirected) as error:
             # The connection had worked until now, so the time to come back begins with this failure.
-            if gives_up_at == math.inf:
-                gives_up_at = loop.time() + reconnect_seconds_max
+            gives_up_at = loop.time() + reconnect_seconds_max if gives_up_at == math.inf else gives_up_at
             # One that has worked goes on elsewhere at once; one that breaks off wherever it begins has to pause.
             if loop.time() - began_at >= STEADY_SECONDS:
                 way = Way(transport.controllers)
-            pause = way.failed(url, error)
-            if loop.time() + pause >= gives_up_at:
-                raise way.trouble  # noqa: B904 what failed there has its own cause
-            await asyncio.sleep(pause)
+            await asyncio.sleep(_pause(way, url, error, gives_up_at))
+
+
+def _pause(way: Way, url: str, error: Transient | Misdirected, gives_up_at: float) -> float:
+    """For how long to wait behind this failure. Raises what the failures on this way come to, when it would be too late then."""
+    pause = way.failed(url, error)
+    if asyncio.get_running_loop().time() + pause >= gives_up_at:
+        raise way.trouble
+    return pause
 
 
 def _resumes_at(event: str, id_: str, seen: str) -> str:

@@ -108,7 +108,7 @@ class ClientReads:
         *,
         reconnect_seconds_max: float = math.inf,
         traffic: Literal[False] = False,
-        heard: Callable[[], None] | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Change, None]: ...
     @overload
     def watch(
@@ -117,7 +117,7 @@ class ClientReads:
         *,
         reconnect_seconds_max: float = math.inf,
         traffic: Literal[True],
-        heard: Callable[[], None] | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Change | TrafficSet, None]: ...
     def watch(
         self,
@@ -125,7 +125,7 @@ class ClientReads:
         *,
         reconnect_seconds_max: float = math.inf,
         traffic: bool = False,
-        heard: Callable[[], None] | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Change | TrafficSet, None] | AsyncGenerator[Change, None]:
         """First a Snapshot, then every change once, in order; of all services when none is named.
 

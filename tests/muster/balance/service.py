@@ -1,7 +1,7 @@
 """Copies of a small service, over real HTTP, whose answers a test can make slow, wrong or silent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -72,3 +72,14 @@ def call_by(session: "object"):
             return str(await answer.text())
 
     return call
+
+
+async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 it is read, not told
+            await asyncio.sleep(0.005)
+
+
+async def register(client: Client, *names: str, **fields: object) -> None:
+    for name in names:
+        await client.register("users", name, "10.0.0.1", 80, **fields)  # type: ignore[arg-type]

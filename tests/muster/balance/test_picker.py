@@ -2,15 +2,21 @@
 
 from collections import Counter
 from random import Random
+from typing import get_args
 
 import pytest
 
+from benchmarks.load.picker import FEW, MANY, microseconds
 from muster import NoAvailableInstances, Priority, ResourceExhausted
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.picker import CallOutcome, Picker
 from muster.balance.policy import Draw
-from muster.wire.registry.traffic import TrafficSettings
+from muster.wire.registry.traffic import Policy, TrafficSettings
 from tests.muster.balance.instances import appeared, instance, snapshot
+
+READINGS = 10
+US_MAX = 10.0
+TIMES_MAX = 2.0
 
 
 class Client:
@@ -188,3 +194,16 @@ def test_the_zone_of_the_client_is_preferred() -> None:
         picker.record(candidate, "ok", 0.02, turn / 100)
         picker.end(candidate)
     assert taken["eu-1a"] > 900
+
+
+@pytest.mark.parametrize("policy", get_args(Policy))
+def test_a_pick_costs_next_to_nothing_and_the_same_for_a_thousand_instances(policy: Policy) -> None:
+    # The bounds are those of a quiet machine.
+    few = many = 1e9
+    # A busy machine makes readings longer: the best of several counts, and no more are taken than are needed.
+    for _ in range(READINGS):
+        few, many = min(few, microseconds(policy, FEW, 5_000)), min(many, microseconds(policy, MANY, 5_000))
+        if many <= min(US_MAX, TIMES_MAX * few) and few <= US_MAX:
+            break
+    assert few <= US_MAX
+    assert many <= min(US_MAX, TIMES_MAX * few)

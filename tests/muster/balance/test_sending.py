@@ -1,0 +1,172 @@
+"""Calls with a second chance: what is repeated, where, how often, and what the caller hears in the end."""
+
+import asyncio
+import errno
+
+import aiohttp
+import httpx
+import pytest
+
+from muster import (
+    Attempt,
+    Balancer,
+    Client,
+    InvalidCommand,
+    NotSent,
+    Request,
+)
+from muster.balance.sending import is_not_sent
+from tests.muster.balance.service import call_by, copies, register, until
+
+
+async def test_a_call_that_surely_was_not_sent_is_repeated_at_another_instance(
+    client: Client, session: aiohttp.ClientSession
+) -> None:
+    async with copies(client, "users", "a", "b") as running, Balancer("users", client) as users:
+        await running["a"].kill()
+        for _ in range(10):
+            assert await users.send(Request("users", b"one"), call_by(session)) == "b"
+        told = users.statistics
+        assert told.failures == told.retries > 0
+        assert told.in_flight == 0
+        assert len(set(running["b"].seen)) == 10
+
+
+async def test_what_may_have_arrived_is_repeated_only_if_it_is_repeatable(client: Client) -> None:
+    await register(client, "a", "b")
+    tried: list[tuple[str, str]] = []
+
+    async def breaks_off(attempt: Attempt, request: Request) -> None:
+        tried.append((attempt.instance.instance, request.id))
+        raise ConnectionResetError("broken off")
+
+    async def not_sent(attempt: Attempt, request: Request) -> None:
+        tried.append((attempt.instance.instance, request.id))
+        raise NotSent("no connection left")
+
+    async with Balancer("users", client) as users:
+        for call, repeatable, times in ((breaks_off, False, 1), (breaks_off, True, 2), (not_sent, False, 2)):
+            tried.clear()
+            with pytest.raises((ConnectionResetError, NotSent)):
+                await users.send(Request("users"), call, repeatable=repeatable)
+            # Never at the same instance, and always with the id of the request.
+            assert len({instance for instance, _ in tried}) == len(tried) == times
+            assert len({id_ for _, id_ in tried}) == 1
+        assert users.statistics.in_flight == 0
+
+
+async def test_a_copy_that_is_killed_under_load_is_noticed_by_no_caller(
+    client: Client, session: aiohttp.ClientSession
+) -> None:
+    async with copies(client, "users", "a", "b", "c") as running, Balancer("users", client) as users:
+        answers: list[str] = []
+
+        async def caller() -> None:
+            for _ in range(40):
+                answers.append(await users.send(Request("users"), call_by(session), repeatable=True))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(8):
+                tasks.create_task(caller())
+            await until(lambda: len(answers) > 60)
+            await running["a"].kill()
+        assert len(answers) == 320
+        told = users.statistics
+        assert told.in_flight == 0
+        assert told.failures == told.retries > 0
+
+
+async def test_a_call_is_given_up_in_time_and_its_instance_looks_dear(
+    client: Client, session: aiohttp.ClientSession
+) -> None:
+    async with (
+        copies(client, "users", "a", "b") as running,
+        Balancer("users", client, policy="round_robin", timeout_seconds=0.2) as users,
+    ):
+        running["a"].gate.clear()
+        ends = [
+            await asyncio.gather(users.send(Request("users"), call_by(session)), return_exceptions=True) for _ in "ab"
+        ]
+        assert sorted(type(end).__name__ for [end] in ends) == ["TimeoutError", "str"]
+        cost = {one.instance: one.cost_seconds for one in users.statistics.instances}
+        assert cost["a"] > 0.9
+        assert users.statistics.in_flight == 0
+
+
+async def test_when_the_budget_is_used_up_the_first_failure_is_the_answer(client: Client) -> None:
+    await register(client, "a", "b")
+    tried = 0
+
+    async def not_sent(attempt: object, request: Request) -> None:
+        nonlocal tried
+        tried += 1
+        raise NotSent("no connection left")
+
+    async with Balancer("users", client) as users:
+        for _ in range(20):
+            with pytest.raises(NotSent):
+                await users.send(Request("users"), not_sent)
+        assert tried == 30
+        assert (users.statistics.retries, users.statistics.retries_refused) == (10, 10)
+
+
+async def test_an_answer_that_the_caller_cannot_use_is_not_repeated(client: Client) -> None:
+    await register(client, "a", "b")
+    tried = 0
+
+    async def unreadable(attempt: Attempt, request: Request) -> None:
+        nonlocal tried
+        tried += 1
+        attempt.answered()
+        raise ValueError("no JSON")
+
+    async with Balancer("users", client) as users:
+        with pytest.raises(ValueError, match="no JSON"):
+            await users.send(Request("users"), unreadable, repeatable=True)
+        assert tried == 1
+        assert users.statistics.failures == 0
+
+
+async def test_where_there_is_no_other_instance_the_first_failure_is_the_answer(client: Client) -> None:
+    await register(client, "a")
+
+    async def not_sent(attempt: object, request: Request) -> None:
+        raise NotSent("no connection left")
+
+    async with Balancer("users", client) as users:
+        with pytest.raises(NotSent):
+            await users.send(Request("users"), not_sent)
+
+
+async def test_a_call_of_another_service_or_of_no_priority_is_refused(client: Client) -> None:
+    await register(client, "a")
+
+    async def call(attempt: Attempt, request: Request) -> None:
+        raise AssertionError("it was sent")
+
+    async with Balancer("users", client) as users:
+        with pytest.raises(InvalidCommand, match="orders"):
+            await users.send(Request("orders"), call)
+        with pytest.raises(InvalidCommand, match="priority"):
+            users.attempt("urgent")  # type: ignore[arg-type]
+        assert users.statistics.picks == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(), True),
+        (OSError(errno.ECONNREFUSED, "refused"), True),
+        (httpx.ConnectError("refused"), True),
+        (httpx.ConnectTimeout("late"), True),
+        (aiohttp.ConnectionTimeoutError(), True),
+        (NotSent(), True),
+        (ConnectionResetError(), False),
+        (httpx.ReadTimeout("late"), False),
+        (aiohttp.ServerDisconnectedError(), False),
+        (TimeoutError(), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_what_surely_was_not_sent_counts_as_that(error: Exception, expected: bool) -> None:
+    assert is_not_sent(error) is expected

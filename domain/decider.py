@@ -4,6 +4,7 @@ A decider is a state machine over one kind of stream: `decide` says what a comma
 event makes of it. Both are pure. (The pattern: Jérémie Chassaing, "Functional Event Sourcing Decider".)
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -58,7 +59,8 @@ class Parts:
     `item` names the item of a message ("": the whole); `items` are those that may have timers; `part` gives the item as it
     stands (None: gone). `version` and `incarnation` of a part go into answers. `timers` are what can run out for it;
     `keeps_timers` says of an event, and the part after it, that they surely stay as they were; `renews` which of them a
-    command gives their full length again (None: none); `expire` makes the command for one that has run out.
+    command gives their full length again (None: none); `expire` makes the command for one that has run out. A new writer gives
+    them more than their full length once, so that who renews them can find it: `extra_seconds_max` is the most that they need.
     """
 
     item: Callable[[Any], str] = _whole
@@ -70,6 +72,7 @@ class Parts:
     keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
     renews: Callable[[Any], Renewed | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
+    extra_seconds_max: float = math.inf
 
 
 WHOLE: Final = Parts()

@@ -95,6 +95,9 @@ async def _promoted_by_hand(group: PostgresGroup) -> float:
     """What PostgreSQL itself takes: the last thing that is done to the group, since nobody of it knows."""
     row = await group.row()
     standby = group.servers[next(member for member in MEMBERS if member != row.primary)]
+    # As the promote hook does it: commits wait for nobody then.
+    standby.note(follows=None, synchronous=())
+    standby.reload()
     connection = await standby.connect()
     try:
         began = time.monotonic()

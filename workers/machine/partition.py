@@ -158,7 +158,7 @@ class Partition:
         self.commands_topic, self.commands_offset = topic, offset
 
     def begin(self, cursor: Cursor, extra_seconds: float) -> None:
-        """A reign begins at the cursor: all that can run out gets its full length, and leases and checks `extra_seconds` more.
+        """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more if it needs that.
         Timers of sagas get no more: no promise to a client depends on them.
         """
         for _ in self.beginning(cursor, extra_seconds):
@@ -174,7 +174,7 @@ class Partition:
         room = begin_items_max
         for stream, state in self.streams.items():
             parts = self._aggregates.of_stream(stream).parts
-            extra = 0.0 if isinstance(state, Saga) else extra_seconds
+            extra = min(extra_seconds, parts.extra_seconds_max)
             for item in parts.items(state):
                 part = parts.part(state, item)
                 self.deadlines.arm((stream, item), () if part is None else parts.timers(part), extra)

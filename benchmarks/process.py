@@ -103,6 +103,13 @@ def watched(command: Sequence[str]) -> tuple[float, float, float, bytes]:
 def family(pid: int) -> Iterator[int]:
     """The process and all that it has started, it itself first."""
     yield pid
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            yield from family(int(child))
+    children: list[str] = []
+    # What has ended meanwhile has no more children here.
+    with suppress(OSError):
+        children = [
+            child
+            for thread in Path(f"/proc/{pid}/task").iterdir()
+            for child in (thread / "children").read_text().split()
+        ]
+    for child in children:
+        yield from family(int(child))

@@ -26,6 +26,7 @@ PACKAGE: Final = "patroni[etcd3,psycopg3]==4.1.5"
 MEMBERS: Final = ("p1", "p2", "p3")
 WAIT_SECONDS_MAX: Final = 180.0
 PAUSE_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.1
 CUT_OFF: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -182,5 +183,5 @@ def within(asked: Callable[[], str | None], why: str) -> str:
     while (found := asked()) is None:
         if time.monotonic() > ends_at:
             raise RuntimeError(why)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(_LOOK_SECONDS)
     return found

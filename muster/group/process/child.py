@@ -57,7 +57,7 @@ class StartedProcess:
                 os._exit(TOO_LATE)
 
         # A shell looks for itself: a fork of this process would take many times as long.
-        quick = checked(command, until)
+        quick = checked(command, environment, until)
         self._process = subprocess.Popen(
             command if quick is None else quick,
             env=environment,

@@ -1,19 +1,21 @@
-"""The start of a hook's shell without a fork of the runner. Nothing but the standard library.
+"""The start of a hook or a command without a fork of the runner. Nothing but the standard library.
 
 A fork of a process of 50 MB takes 5 to 15 ms on a virtual machine, and stops the runner's loop for as long. Without one nothing
 of ours runs in the child before its program does, so what has to be looked at there is looked at by a shell: it asks for the
 parent-death signal through `setpriv`, and then, as late as can be, who its parent is and whether it is too late:
 
-    setpriv --pdeathsig KILL ▸ /bin/sh: our parent lives, it is not `until` yet ▸ exec /bin/sh -c HOOK
+    setpriv --pdeathsig KILL ▸ /bin/sh: our parent lives, it is not `until` yet ▸ exec COMMAND
 
-Where the system has no such `setpriv`, or where /proc/uptime is of another clock (LXC shows a container its own), it is a fork.
+It is a fork all the same where the system has no such `setpriv`, where /proc/uptime is of another clock (LXC shows a container
+its own), and where a name in the environment is none that a shell passes on (`spring.profile`).
 """
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -34,11 +36,15 @@ exec "$@"
 """
 
 
-def checked(command: Sequence[str], until: float) -> list[str] | None:
-    """The command with the checks before it, which needs no fork; None: it is no shell's, or they cannot be had here."""
+def checked(command: Sequence[str], environment: Mapping[str, str], until: float) -> list[str] | None:
+    """The command with the checks before it, which needs no fork; None: they cannot be had here. Raises OSError if there is no
+    such program.
+    """
     setpriv = _setpriv()
-    if command[0] != SHELL or setpriv is None:
+    if setpriv is None or not all(name.isascii() and name.isidentifier() for name in environment):
         return None
+    if shutil.which(command[0], path=environment.get("PATH", os.defpath)) is None:
+        raise FileNotFoundError(errno.ENOENT, "no such program, or it may not be executed", command[0])
     centiseconds = int(min(until * 100, _NEVER_CENTISECONDS))
     about = (str(os.getpid()), str(centiseconds))
     return [setpriv, "--pdeathsig", "KILL", SHELL, "-c", _CHECKS, SHELL, *about, *command]

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote
 
 from benchmarks.bench import Bench
 from benchmarks.controller import HOST, Controller
@@ -62,7 +61,7 @@ class GroupFleet:
 
     def row(self, group: str) -> dict[str, Any]:
         """How it stands with the group."""
-        return self.there.ask("GET", f"/v1/groups/{quote(group)}?consistency=strong")
+        return self.there.ask("GET", f"/v1/groups/{group}")
 
     def stands(self, group: str) -> dict[str, Any]:
         """The group, once a primary serves and the other member could take over at once."""

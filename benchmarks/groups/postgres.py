@@ -18,6 +18,7 @@ from benchmarks.process import family
 from benchmarks.table import Row, at_most
 from examples.postgres.cluster import MEMBERS, PostgresGroup, postgres_group
 from examples.postgres.run import fail_over
+from examples.postgres.server import Server
 
 KILLS: Final = 10
 
@@ -93,8 +94,18 @@ async def _lost(group: PostgresGroup) -> float:
 
 async def _promoted_by_hand(group: PostgresGroup) -> float:
     """What PostgreSQL itself takes: the last thing that is done to the group, since nobody of it knows."""
-    row = await group.row()
-    standby = group.servers[next(member for member in MEMBERS if member != row.primary)]
+    row = await group.whole()
+    member = next(member for member in MEMBERS if member != row.primary)
+    # Its check would see that the server follows nobody, and stop it.
+    runner = group.runner_of(member)
+    os.kill(runner, signal.SIGSTOP)
+    try:
+        return await _promoted(group.servers[member])
+    finally:
+        os.kill(runner, signal.SIGCONT)
+
+
+async def _promoted(standby: Server) -> float:
     # As the promote hook does it: commits wait for nobody then.
     standby.note(follows=None, synchronous=())
     standby.reload()

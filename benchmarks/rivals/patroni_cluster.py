@@ -69,7 +69,9 @@ class PatroniCluster:
         config = self.folder / f"{member}.yml"
         # JSON is YAML.
         config.write_bytes(orjson.dumps(self._config(member)))
-        started = running([program(), str(config)], self.folder / f"{member}.log", preexec_fn=drop_root())
+        # Programs that it calls tell of themselves there.
+        quiet = {"stdout": subprocess.DEVNULL, "preexec_fn": drop_root()}
+        started = running([program(), str(config)], self.folder / f"{member}.log", **quiet)
         self._processes[member] = self._stack.enter_context(started)
 
     def _config(self, member: str) -> dict[str, Any]:

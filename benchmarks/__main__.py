@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.balance import pick
 from benchmarks.bench import ENGINES, Bench
-from benchmarks.groups import busy, controller_lost, lost, postgres, switch
+from benchmarks.groups import busy, controller_lost, lost, postgres, renewals, switch
 from benchmarks.groups import failover as group_failover
 from benchmarks.log import failover, memory, projector, restart, verify
 from benchmarks.pace import PACE
@@ -57,6 +57,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "group_busy": busy.run,
     "group_controller": controller_lost.run,
     "group_postgres": postgres.run,
+    "group_renewals": renewals.run,
     "balance_pick": pick.run,
 }
 RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run, "patroni": patroni.run}

@@ -36,6 +36,13 @@ _MAP_BYTES: Final = 4 << 30
 @contextmanager
 def plain_http(answer: bytes, log: Path) -> Iterator[int]:
     """The port of a server that answers everything with these bytes."""
+    with plain_server(answer, log) as (port, _):
+        yield port
+
+
+@contextmanager
+def plain_server(answer: bytes, log: Path) -> Iterator[tuple[int, int]]:
+    """The same, and its process id."""
     port = free_port()
     with running(python("benchmarks.floors.plain", port), log, stdin=PIPE) as process:
         assert process.stdin is not None
@@ -50,7 +57,7 @@ def plain_http(answer: bytes, log: Path) -> Iterator[int]:
                 client.getresponse()
                 break
             time.sleep(0.02)
-        yield port
+        yield port, process.pid
 
 
 def records(registrations: int, flips: int) -> list[StoredEvent]:

@@ -1,1 +1,1 @@
-"""Cases of failover groups: how soon another member leads, and how long nobody does."""
+"""Cases of failover groups: how soon another member leads, how long nobody does, and what their members cost."""

@@ -28,7 +28,7 @@ from muster.group import conduct
 from muster.group.conduct import Claim, Demote, End, Idle, Leave, Promote, Settle
 from muster.group.probes import Check, Position, Probes
 from muster.group.progress import LOG, MemberProgress, problem_of, shortened
-from muster.group.renewals import OnLease, Renewals
+from muster.group.renewals import OnLease, Renewals, SharedRenewals, shared_renewals
 from muster.group.reports import MemberReports
 from muster.group.standing import (
     Demoted,
@@ -169,7 +169,17 @@ class Membership:
         LOG.info("%s of %s has joined, incarnation %s", self.member, self.group, self._words.incarnation)
 
     async def _run(self) -> None:
-        works = (self._watch(), self._renewals.run(), self._reports.run(), self._probes.check(), self._probes.measure())
+        async with shared_renewals(self.url, self.cluster) as shared:
+            await self._work(shared)
+
+    async def _work(self, shared: SharedRenewals) -> None:
+        works = (
+            self._watch(),
+            self._renewals.run(shared),
+            self._reports.run(),
+            self._probes.check(),
+            self._probes.measure(),
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(work) for work in works]

@@ -1,19 +1,150 @@
-"""The renewals of a member: that it is there, and as the primary its lease."""
+"""The renewals of a member: that it is there, and as the primary its lease.
+
+A member that is alone in its process sends each renewal by itself. Where several memberships of one process speak to the same
+controllers, those that are due at about the same time go in one request: a request costs a controller several times what the
+renewal in it does. Each is still a command of its own, with its own answer.
+"""
 
 import asyncio
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, Future, Task
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
+from weakref import WeakKeyDictionary
+
+import orjson
+from pydantic import TypeAdapter
 
 from muster.client.controllers.known import backoff_seconds
+from muster.client.transport import Transport, path_of
 from muster.clock import elapsed_seconds
 from muster.group import conduct
 from muster.group.progress import DISMISSED, LOG, MemberProgress
 from muster.group.standing import RenewalRefused, Renewed
 from muster.group.words import Words
-from muster.wire.error import StaleEpoch, Transient
+from muster.wire.command import PublishedCommand, document_of, new_id
+from muster.wire.controllers import urls_of
+from muster.wire.error import MusterError, StaleEpoch, Transient
+from muster.wire.registry.answers import Outcome
 
 OnLease = Callable[[float, float], None]
 lease_seconds_unknown: Final = 2.0
+request_renewals_max: Final = 200
+"""So many renewals are in one request at most: the controller decides them in one go, and others wait meanwhile."""
+gather_seconds_max: Final = 0.05
+_GATHER_SHARE: Final = 0.1
+"""A renewal waits so long for others to go with, and at most for this share of the time that it may take in all."""
+_OUTCOMES: Final = TypeAdapter(list[Outcome])
+
+
+class SharedRenewals:
+    """Sends the renewals of all memberships of one event loop that speak to the same controllers; see `shared_renewals`."""
+
+    def __init__(self, url: str | Sequence[str], cluster: str | None) -> None:
+        self.members = 0
+        self._transport = Transport(url, actor=None, timeout_seconds=10.0, cluster=cluster)
+        self._waiting: dict[tuple[int, float], _Waiting] = {}
+        self._sending: set[Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin."""
+        await self._transport.open()
+
+    async def close(self) -> None:
+        """End; nobody waits for an answer any more."""
+        # Their timers find nothing to send then.
+        self._waiting.clear()
+        for task in list(self._sending):
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        await self._transport.close()
+
+    async def renew(self, words: Words, epoch: int | None, seconds: float) -> None:
+        """As `Words.renew`, with others if there are any."""
+        if self.members == 1:
+            await words.renew(epoch, seconds)
+            return
+        # Apart by partition: where one has no writer for a while, an answer for all would come too late for the others.
+        key = words.partition, seconds
+        found = self._waiting.get(key)
+        if found is None:
+            found = self._waiting[key] = []
+            asyncio.get_running_loop().call_later(_gather_seconds(seconds), self._send_soon, key, found)
+        answered: Future[None] = asyncio.get_running_loop().create_future()
+        found.append((words.renewal(epoch), answered))
+        if len(found) == request_renewals_max:
+            self._send_soon(key, found)
+        await answered
+
+    def _send_soon(self, key: tuple[int, float], waiting: "_Waiting") -> None:
+        # A full list has gone before its time was over, and another one may stand in its place.
+        if self._waiting.get(key) is not waiting:
+            return
+        del self._waiting[key]
+        sending = self._send(waiting, key[1] - _gather_seconds(key[1]))
+        task = asyncio.create_task(sending, name="renewals")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, some: "_Waiting", seconds: float) -> None:
+        body = {"commands": [document_of(command) for command, _ in some]}
+        try:
+            reply = await self._transport.write(
+                "POST", path_of("commands"), body, command_id=new_id(), timeout_seconds=seconds
+            )
+        except MusterError as error:
+            for _, answered in some:
+                _settle(answered, error)
+            return
+        outcomes = _OUTCOMES.validate_python(orjson.loads(reply.body)["items"])
+        for (_, answered), outcome in zip(some, outcomes, strict=True):
+            try:
+                outcome.written()
+            except MusterError as error:
+                _settle(answered, error)
+            else:
+                _settle(answered, None)
+
+
+_Waiting = list[tuple[PublishedCommand, "Future[None]"]]
+"""Renewals that wait to be sent, each with who waits for its answer."""
+
+_SHARED: Final["WeakKeyDictionary[AbstractEventLoop, dict[tuple[tuple[str, ...], str | None], SharedRenewals]]"] = (
+    WeakKeyDictionary()
+)
+
+
+def _gather_seconds(seconds: float) -> float:
+    # Not a share alone: of a long lease that would be longer than the silence after which a member counts as failed.
+    return min(gather_seconds_max, seconds * _GATHER_SHARE)
+
+
+def _settle(answered: "Future[None]", error: MusterError | None) -> None:
+    if answered.done():
+        return
+    if error is None:
+        answered.set_result(None)
+    else:
+        answered.set_exception(error)
+
+
+@asynccontextmanager
+async def shared_renewals(url: str | Sequence[str], cluster: str | None) -> AsyncIterator[SharedRenewals]:
+    """The sender of the renewals of this event loop to these controllers: one for all who use it at the same time."""
+    places = _SHARED.setdefault(asyncio.get_running_loop(), {})
+    place = urls_of(url), cluster
+    found = places.get(place)
+    if found is None:
+        found = places[place] = SharedRenewals(url, cluster)
+        await found.open()
+    found.members += 1
+    try:
+        yield found
+    finally:
+        found.members -= 1
+        if found.members == 0:
+            del places[place]
+            await found.close()
 
 
 class Renewals:
@@ -26,26 +157,32 @@ class Renewals:
         self._words = words
         self._on_lease = on_lease
 
-    async def run(self) -> None:
-        """Renew again and again; soon, if no controller has answered."""
+    async def run(self, shared: SharedRenewals) -> None:
+        """Renew again and again, together with others of this process; soon, if no controller has answered."""
         tries = 0
         while self._progress.standing.gone is None:
             standing, sent_at = self._progress.standing, elapsed_seconds()
-            if await self.renewed(conduct.renewal_epoch(standing)):
+            if await self.renewed(conduct.renewal_epoch(standing), shared):
                 tries, again_at = 0, sent_at + conduct.renewal_seconds(standing)
             else:
                 tries, again_at = tries + 1, elapsed_seconds() + backoff_seconds(tries)
             await asyncio.sleep(max(0.0, again_at - elapsed_seconds()))
 
-    async def renewed(self, epoch: int | None) -> bool:
-        """Renew once, as the primary of the epoch if there is one. Returns False if no controller has answered."""
+    async def renewed(self, epoch: int | None, shared: SharedRenewals | None = None) -> bool:
+        """Renew once, as the primary of the epoch if there is one; alone and at once, or with others. Returns False if no
+        controller has answered.
+        """
         progress, row = self._progress, self._progress.standing.row
         seconds = row.lease_seconds if row is not None else lease_seconds_unknown
-        # From before it was sent: the controller counts from its arrival, so the lease ends here first.
+        # From before it was sent, and before it waits for others: the controller counts from its arrival, so the lease ends
+        # here first.
         sent_at = elapsed_seconds()
         try:
             # A quarter of the lease: within half of it, after which the member would have to stop, there is another try.
-            await self._words.renew(epoch, seconds / 4)
+            if shared is None:
+                await self._words.renew(epoch, seconds / 4)
+            else:
+                await shared.renew(self._words, epoch, seconds / 4)
         except DISMISSED as error:
             progress.dismiss(error)
         except StaleEpoch as error:

@@ -2,30 +2,41 @@
 
 from muster.client.transport import Transport, path_of
 from muster.client.writing import written_of
-from muster.wire.command import new_id
+from muster.wire.command import PublishedCommand, new_id
 from muster.wire.registry.answers import WRITTEN, Written
+from muster.wire.stream import group_stream
 
 
 class Words:
     """The words of one member. All raise what the group refuses: StaleIncarnation, StaleEpoch, GroupNotFound, MemberNotFound;
-    and a Transient when no controller answers in time. `incarnation` is that of the join.
+    and a Transient when no controller answers in time. `incarnation` is that of the join,
+    and `partition` where the group lives.
     """
 
     def __init__(self, transport: Transport, group: str, member: str) -> None:
         self._transport = transport
+        self._group, self._member = group, member
         self._path = ("groups", group, "members", member)
         self.incarnation = 0
+        self.partition = 0
 
     async def join(self, process: str, address: str) -> None:
         """This process runs the member from now on."""
         # The answer's incarnation marks all later words: those of a process that joins after this one are told apart by it.
         written = await self._write("join", {"process": process, "address": address})
         assert written.incarnation is not None, "a join without an incarnation"
-        self.incarnation = written.incarnation
+        self.incarnation, self.partition = written.incarnation, written.partition
 
     async def renew(self, epoch: int | None, seconds: float) -> Written:
         """Still here; as the primary of the epoch, if there is one."""
         return await self._say("renew", {} if epoch is None else {"epoch": epoch}, seconds)
+
+    def renewal(self, epoch: int | None) -> PublishedCommand:
+        """The same as a command to be sent together with others."""
+        about: dict[str, object] = {"member": self._member, "incarnation": self.incarnation}
+        data = about if epoch is None else {**about, "epoch": epoch}
+        actor = f"member {self._group}/{self._member}"
+        return PublishedCommand(type="muster.group.renew.v1", stream=group_stream(self._group), data=data, actor=actor)
 
     async def report(
         self, outcome: str, *, failure: str = "check", why: str = "", seconds: float | None = None

@@ -78,7 +78,6 @@ names cannot change: what `muster` exports. The other is the word of the core, o
 
 REPEATED_PATHS: Final[frozenset[str]] = frozenset(
     {
-        "/v1/peer/execute",
         "/v1/tasks",
     }
 )

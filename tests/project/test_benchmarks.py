@@ -150,6 +150,18 @@ def test_a_group_is_led_again_when_its_controller_and_its_primary_are_lost_toget
 
 
 @pytest.mark.process
+def test_members_of_groups_renew_in_lists_and_one_by_one_beside_plain_http(tmp_path: Path) -> None:
+    from benchmarks.groups import renewals
+
+    rows = list(renewals.run(Bench(tmp_path, runs=1, scale=0.05, engines=(EMBEDDED,))))
+    assert [row.figure for row in rows] == ["controller % core", "answered p99"] * 2
+    assert all(row.median > 0 and row.floor is not None for row in rows)
+    assert rows[0].notes["requests/s"] < rows[2].notes["requests/s"]
+    # As many as there are, at the pace of real ones.
+    assert rows[2].notes["renewals/s"] > 0.5 * 50 * 3 / 0.5
+
+
+@pytest.mark.process
 def test_picks_are_timed_with_few_instances_and_with_many(tmp_path: Path) -> None:
     from benchmarks.balance import pick
 

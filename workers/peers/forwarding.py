@@ -5,8 +5,9 @@ where the answer says that it stands. Until then its outcome is unknown.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 import aiohttp
 import orjson
@@ -19,10 +20,14 @@ from workers.peers.credentials import PROOF_HEADER, Credentials
 from workers.peers.members import Member, Members
 from workers.peers.strangers import Strangers
 from workers.views.views import Views
-from workers.writer.request import AnswerOrError
+from workers.writer.request import AnswerOrError, answer_of
 from workers.writer.writer import Writer
 
 confirm_seconds_max: Final = 5.0
+forward_bytes_max: Final = 1_048_576
+"""So much of a list of commands is in one request to a peer; a command that is larger goes alone."""
+EXECUTE: Final = "/v1/peer/execute"
+EXECUTE_ALL: Final = "/v1/peer/execute-all"
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -45,7 +50,7 @@ class Forwarding:
         peer = self._elsewhere()
         if peer is None:
             return self._writer.submit_all(envelopes)
-        return asyncio.gather(*(self._reply(peer, envelope) for envelope in envelopes))
+        return asyncio.ensure_future(self._ask_all(peer, envelopes))
 
     async def prove(self) -> int:
         """See `workers.gateway.Executor.prove`."""
@@ -70,23 +75,30 @@ class Forwarding:
         await self._confirm(peer, answer)
         return answer
 
-    async def _reply(self, peer: Member, envelope: Envelope) -> AnswerOrError:
-        try:
-            return await self._ask(peer, envelope)
-        except MusterError as error:
-            return error
+    async def _ask_all(self, peer: Member, envelopes: Sequence[Envelope]) -> list[AnswerOrError]:
+        replies = await self._peers.execute_all(peer, envelopes)
+        # One wait for all: those that our view has come to are told, although others may never be.
+        positions = [reply.position for reply in replies if isinstance(reply, Answer)]
+        with suppress(Timeout):
+            await self._views.reach({self._writer.number: max(positions, default=0)}, confirm_seconds_max)
+        return [self._judged(peer, reply) if isinstance(reply, Answer) else reply for reply in replies]
 
     async def _confirm(self, peer: Member, answer: Answer) -> None:
         """Return once our own view has come to what the peer says. Raises Timeout when it does not, or holds something else."""
+        with suppress(Timeout):
+            await self._views.reach({self._writer.number: answer.position}, confirm_seconds_max)
+        answer_of(self._judged(peer, answer))
+
+    def _judged(self, peer: Member, answer: Answer) -> AnswerOrError:
+        """The peer's answer as our own view of the log, as it is now, allows it to be told."""
         number = self._writer.number
-        try:
-            await self._views.reach({number: answer.position}, confirm_seconds_max)
-        except Timeout:
+        if not self._views.has_reached({number: answer.position}):
             seen = f"this controller has not read position {answer.position} of partition {number} yet"
-            raise _unconfirmed(peer, answer, seen) from None
+            return _unconfirmed(peer, answer, seen)
         # An old id may have left our memory and not the peer's; what was accepted just now has to be in it.
         if answer.status == "accepted" and not answer.duplicate and not self._writer.knows(answer.id):
-            raise _unconfirmed(peer, answer, f"the log of partition {number} does not have it")
+            return _unconfirmed(peer, answer, f"the log of partition {number} does not have it")
+        return answer
 
 
 def _unconfirmed(peer: Member, answer: Answer, seen: str) -> Timeout:
@@ -112,17 +124,33 @@ class Peers:
 
     async def execute(self, peer: Member, envelope: Envelope) -> Answer:
         """The peer's answer. Raises what the peer raised, NotReady when it is away, Timeout when the outcome is unknown."""
-        command = {
-            "id": envelope.id,
-            "type": envelope.command.type,
-            "stream": envelope.stream,
-            "data": envelope.command.model_dump(mode="json", by_alias=True),
-            "actor": envelope.actor,
-            "reason": envelope.reason,
-            "expected_version": envelope.expected_version,
-        }
-        answer = await self._post(peer, "/v1/peer/execute", orjson.dumps(command))
+        answer = await self._post(peer, EXECUTE, _document(envelope))
         return Answer(**orjson.loads(answer))
+
+    async def execute_all(self, peer: Member, envelopes: Sequence[Envelope]) -> list[AnswerOrError]:
+        """The peer's replies to commands to one partition, in their order. Raises nothing that `execute` would."""
+        lists = list(_lists([_document(envelope) for envelope in envelopes]))
+        return [reply for some in await asyncio.gather(*(self._replies(peer, one) for one in lists)) for reply in some]
+
+    async def _replies(self, peer: Member, documents: Sequence[bytes]) -> list[AnswerOrError]:
+        try:
+            said = await self._said(peer, EXECUTE_ALL, b"[%b]" % b",".join(documents))
+            if said.status == 404 and not said.proven:
+                # A peer of before there was this route: it takes the same commands one by one.
+                return await asyncio.gather(*(self._reply(peer, document) for document in documents))
+            replies = orjson.loads(_proven(peer, said))
+        except MusterError as error:
+            return [error] * len(documents)
+        return [
+            error_from(reply["error"], unknown=NotReady) if "error" in reply else Answer(**reply["answer"])
+            for reply in replies
+        ]
+
+    async def _reply(self, peer: Member, document: bytes) -> AnswerOrError:
+        try:
+            return Answer(**orjson.loads(await self._post(peer, EXECUTE, document)))
+        except MusterError as error:
+            return error
 
     async def prove(self, peer: Member, partition: int) -> int:
         """The peer's proven head of the partition."""
@@ -130,6 +158,9 @@ class Peers:
         return int(orjson.loads(answer)["position"])
 
     async def _post(self, peer: Member, path: str, body: bytes) -> bytes:
+        return _proven(peer, await self._said(peer, path, body))
+
+    async def _said(self, peer: Member, path: str, body: bytes) -> "_Said":
         assert self._session is not None, "enter Peers before it is used"
         asked = self._credentials.request(peer.name, "POST", path, body)
         url, headers = f"{peer.url}{path}", {**_JSON, PROOF_HEADER: asked}
@@ -143,10 +174,51 @@ class Peers:
         except (TimeoutError, aiohttp.ClientError) as error:
             raise Timeout(f"no answer from the controller at {peer.url}: {error}; retry with the same id") from None
         proof = response.headers.get(PROOF_HEADER)
-        if not self._credentials.is_answer(proof, asked, response.status, content):
-            said = f"{response.status} from {peer.url} is not proven to be the answer of {peer.name}"
-            raise Timeout(f"{said}: the outcome is not known; retry with the same id")
-        if response.status != 200:
-            # What the peer says with a name unknown here may be over when both have the same version.
-            raise error_from(orjson.loads(content), unknown=NotReady)
-        return content
+        proven = self._credentials.is_answer(proof, asked, response.status, content)
+        return _Said(response.status, content, proven)
+
+
+class _Said(NamedTuple):
+    """What came back from a peer's address; `proven`: the peer has answered."""
+
+    status: int
+    content: bytes
+    proven: bool
+
+
+def _proven(peer: Member, said: _Said) -> bytes:
+    """What the peer has answered. Raises what it raised, and Timeout if it may have been somebody else."""
+    if not said.proven:
+        detail = f"{said.status} from {peer.url} is not proven to be the answer of {peer.name}"
+        raise Timeout(f"{detail}: the outcome is not known; retry with the same id")
+    if said.status != 200:
+        # What the peer says with a name unknown here may be over when both have the same version.
+        raise error_from(orjson.loads(said.content), unknown=NotReady)
+    return said.content
+
+
+def _document(envelope: Envelope) -> bytes:
+    command = {
+        "id": envelope.id,
+        "type": envelope.command.type,
+        "stream": envelope.stream,
+        "data": envelope.command.model_dump(mode="json", by_alias=True),
+        "actor": envelope.actor,
+        "reason": envelope.reason,
+        "expected_version": envelope.expected_version,
+    }
+    return orjson.dumps(command)
+
+
+def _lists(documents: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The documents in their order, in lists of at most `forward_bytes_max`."""
+    some: list[bytes] = []
+    size = 0
+    for document in documents:
+        if some and size + len(document) > forward_bytes_max:
+            yield some
+            some, size = [], 0
+        some.append(document)
+        size += len(document) + 1
+    if some:
+        yield some

@@ -120,8 +120,11 @@ def command_id(value: object, *, inside: bool = False) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidCommand("id: must be 1 to 200 visible ASCII characters", field="id")
     # If a client used such an id first, the command of a controller or a data node under it would be taken for a repeat.
-    reserved = next((begin for begin in _RESERVED_IDS if value.startswith(begin)), None)
-    if reserved is None and (place := _PLACE.fullmatch(value)):
+    reserved = None
+    # In one look at all of them: every command passes here.
+    if value.startswith(_RESERVED_IDS):
+        reserved = next(begin for begin in _RESERVED_IDS if value.startswith(begin))
+    elif place := _PLACE.fullmatch(value):
         reserved = place[1]
     if reserved is not None and not inside:
         raise InvalidCommand(f"id: {reserved}… are ids of controllers; choose another", field="id")

@@ -9,12 +9,13 @@ from muster.clock import elapsed_seconds
 
 
 class Relay:
-    """`renewed_at`: when the newest renewal passed whose answer has passed too."""
+    """`renewed_at`: when the newest renewal passed whose answer has passed too; `asked`: the paths of what was sent."""
 
     def __init__(self, url: str) -> None:
         self._there = urlsplit(url)
         self.answer_delay_seconds = 0.0
         self.renewed_at = 0.0
+        self.asked: list[str] = []
         self.url = ""
         self._is_open = asyncio.Event()
         self._is_open.set()
@@ -48,7 +49,9 @@ class Relay:
         with suppress(ConnectionError):
             while data := await here.read(65_536):
                 await self._is_open.wait()
-                if b"/renew " in data:
+                if data.startswith((b"POST ", b"GET ")):
+                    self.asked.append(data.split(b" ", 2)[1].decode())
+                if b"/renew " in data or b"muster.group.renew.v1" in data:
                     sent.append(elapsed_seconds())
                 there.write(data)
                 await there.drain()

@@ -40,6 +40,10 @@ class Group:
                 await asyncio.sleep(0.02)
             return row
 
+    async def failures(self) -> list[str]:
+        found = await self._client.newest_events(type="member_failed")
+        return [f"{event.data['member']}: {event.data['why']}" for event in found.items]
+
     async def endings(self) -> list[tuple[int, str]]:
         found = await self._client.newest_events(type="primary_ended")
         return [(event.data["epoch"], event.data["how"]) for event in found.items]

@@ -21,7 +21,7 @@ from workers.http.exchange import Reply, problem, problem_of
 from workers.machine.partition import Partition
 from workers.peers import forwarding as module
 from workers.peers.credentials import PROOF_HEADER, Credentials
-from workers.peers.forwarding import Forwarding, Peers
+from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, Forwarding, Peers
 from workers.peers.members import Member, Members
 from workers.peers.strangers import Strangers
 from workers.views.views import Views
@@ -42,9 +42,8 @@ async def peer(
     """A peer that answers so to what it is asked, and who asks it."""
     application = web.Application()
     for name, handler in handlers.items():
-        application.router.add_post(
-            {"prove": "/v1/peer/prove/0", "execute": "/v1/peer/execute"}.get(name, f"/{name}"), handler
-        )
+        paths = {"prove": "/v1/peer/prove/0", "execute": EXECUTE, "execute_all": EXECUTE_ALL}
+        application.router.add_post(paths.get(name, f"/{name}"), handler)
     async with TestServer(application) as server, Peers(OURS) as peers:
         yield Member("theirs", str(server.make_url("")).rstrip("/")), peers
 
@@ -116,22 +115,31 @@ class Here:
         )
         for one, ready in ((self.members.self_, False), (member, True)):
             self.members.heard(one, 100.0, ready=ready)
+        self.lists = 0
         strangers = Strangers(OURS.roll)
         self.forwarding = Forwarding(self.writer, self.members, strangers, peers, self.views)
 
 
 @asynccontextmanager
-async def follower_of(tell: Callable[[Here, Answer], Awaitable[Answer]]) -> AsyncIterator[Here]:
-    """A follower of a peer that decides what it is asked, and answers what `tell` makes of that."""
+async def follower_of(tell: Callable[[Here, Answer], Awaitable[Answer]], *, lists: bool = False) -> AsyncIterator[Here]:
+    """A follower of a peer that decides what it is asked, and answers what `tell` makes of that; `lists`: it takes lists too."""
     found: list[Here] = []
 
-    async def execute(request: web.Request) -> web.Response:
-        asked = orjson.loads(await request.read())
-        [here] = found
-        answer = Answer(asked["id"], "accepted", 0, 1)
-        return proven(request, Reply(orjson.dumps(asdict(await tell(here, answer)))))
+    async def told(here: Here, command: dict[str, str]) -> dict[str, object]:
+        return asdict(await tell(here, Answer(command["id"], "accepted", 0, 1)))
 
-    async with peer(execute=execute) as (member, peers):
+    async def execute(request: web.Request) -> web.Response:
+        [here] = found
+        return proven(request, Reply(orjson.dumps(await told(here, orjson.loads(await request.read())))))
+
+    async def execute_all(request: web.Request) -> web.Response:
+        [here] = found
+        here.lists += 1
+        replies = [{"answer": await told(here, command)} for command in orjson.loads(await request.read())]
+        return proven(request, Reply(orjson.dumps(replies)))
+
+    handlers = {"execute": execute, "execute_all": execute_all} if lists else {"execute": execute}
+    async with peer(**handlers) as (member, peers):
         here = Here(member, peers)
         found.append(here)
         running = [asyncio.create_task(one.run()) for one in (here.writer, here.elsewhere)]
@@ -182,3 +190,67 @@ async def test_what_our_own_log_does_not_have_is_not_told() -> None:
     async with follower_of(record_another) as here:
         with pytest.raises(Timeout, match="the log of partition 0 does not have it: its outcome is not known"):
             await here.forwarding.submit(COMMAND)
+
+
+LIST = [register("a", "c1"), register("b", "c2"), register("c", "c3")]
+
+
+@pytest.mark.parametrize("lists", [True, False])
+async def test_a_list_is_answered_in_its_order_also_by_a_peer_that_takes_one_command_at_a_time(lists: bool) -> None:
+    async def record(here: Here, answer: Answer) -> Answer:
+        return await here.elsewhere.execute(next(one for one in LIST if one.id == answer.id))
+
+    async with follower_of(record, lists=lists) as here:
+        replies = await here.forwarding.submit_all(LIST)
+        assert [reply.id for reply in replies if isinstance(reply, Answer)] == ["c1", "c2", "c3"]
+        assert here.lists == (1 if lists else 0)
+
+
+async def test_of_a_list_only_what_our_own_log_has_is_told() -> None:
+    async def record_some(here: Here, answer: Answer) -> Answer:
+        if answer.id == "c2":
+            return Answer("c2", "accepted", 0, 1)
+        return await here.elsewhere.execute(next(one for one in LIST if one.id == answer.id))
+
+    async with follower_of(record_some, lists=True) as here:
+        first, second, third = await here.forwarding.submit_all(LIST)
+        assert isinstance(first, Answer)
+        assert isinstance(second, Timeout)
+        assert "does not have it" in second.detail
+        assert isinstance(third, Answer)
+
+
+async def test_of_a_list_what_our_own_log_does_not_come_to_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "confirm_seconds_max", 0.2)
+
+    async def boast(here: Here, answer: Answer) -> Answer:
+        if answer.id == "c3":
+            return Answer("c3", "unchanged", 0, 99)
+        return await here.elsewhere.execute(next(one for one in LIST if one.id == answer.id))
+
+    async with follower_of(boast, lists=True) as here:
+        first, _, third = await here.forwarding.submit_all(LIST)
+        assert isinstance(first, Answer)
+        assert isinstance(third, Timeout)
+
+
+async def test_a_long_list_goes_in_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "forward_bytes_max", 300)
+
+    async def record(here: Here, answer: Answer) -> Answer:
+        return await here.elsewhere.execute(next(one for one in LIST if one.id == answer.id))
+
+    async with follower_of(record, lists=True) as here:
+        replies = await here.forwarding.submit_all(LIST)
+        assert [reply.id for reply in replies if isinstance(reply, Answer)] == ["c1", "c2", "c3"]
+        assert here.lists == 3
+
+
+@pytest.mark.parametrize("status", [200, 409, 500])
+async def test_a_list_that_is_answered_without_a_proof_has_no_known_outcome(status: int) -> None:
+    async def execute_all(request: web.Request) -> web.Response:
+        return web.Response(body=b"[]", status=status)
+
+    async with peer(execute_all=execute_all) as (member, peers):
+        replies = await peers.execute_all(member, LIST)
+    assert [type(reply) for reply in replies] == [Timeout] * 3

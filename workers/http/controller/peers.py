@@ -9,12 +9,17 @@ from typing import Final
 
 import orjson
 
-from muster.wire.error import MusterError, NotReady
+from domain.catalogue import Answer
+from muster.wire.command import Envelope
+from muster.wire.error import InvalidCommand, MusterError, NotReady
+from muster.wire.problem import facts_of
 from muster.wire.route import partition_of
 from workers.http.exchange import JSON_OPTIONS, Reply, Request, problem, problem_of
 from workers.http.routing import Handler, Route
 from workers.peers.credentials import PROOF_HEADER, Credentials
+from workers.peers.forwarding import EXECUTE, EXECUTE_ALL
 from workers.writer.published import envelope_from, json_from
+from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
 
 command_bytes_max: Final = 16_777_216
@@ -30,6 +35,20 @@ def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Rou
         answer = await writers[partition_of(envelope.stream, len(writers))].execute(envelope)
         return Reply(orjson.dumps(asdict(answer), option=JSON_OPTIONS))
 
+    async def execute_all(_: Request, body: bytes) -> Reply:
+        entries = json_from(body)
+        if not isinstance(entries, list):
+            raise InvalidCommand("the body must be a list of commands", field="body")
+        found = [_envelope(entry) for entry in entries]
+        envelopes = [one for one in found if isinstance(one, Envelope)]
+        partitions = {partition_of(envelope.stream, len(writers)) for envelope in envelopes}
+        # The sender knows the partition, since it asks who writes it; two in one list would have two orders.
+        if len(partitions) > 1:
+            raise InvalidCommand("the commands must be of one partition", field="body")
+        replies = iter([reply for number in partitions for reply in await writers[number].submit_all(envelopes)])
+        told = [_told(next(replies) if isinstance(one, Envelope) else one) for one in found]
+        return Reply(orjson.dumps(told, option=JSON_OPTIONS))
+
     async def prove(request: Request, _: bytes) -> Reply:
         partition = request.number("partition")
         if partition not in writers:
@@ -37,9 +56,22 @@ def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Rou
         return Reply(orjson.dumps({"position": await writers[partition].prove()}))
 
     return (
-        Route("POST", "/v1/peer/execute", _of_peers(credentials, execute), documented=False),
+        Route("POST", EXECUTE, _of_peers(credentials, execute), documented=False),
+        Route("POST", EXECUTE_ALL, _of_peers(credentials, execute_all), documented=False),
         Route("POST", "/v1/peer/prove/{partition}", _of_peers(credentials, prove), documented=False),
     )
+
+
+def _envelope(entry: object) -> Envelope | MusterError:
+    try:
+        return envelope_from(entry, inside=True)
+    except MusterError as error:
+        # A command that only a newer controller knows: those beside it are decided all the same.
+        return error
+
+
+def _told(reply: AnswerOrError) -> dict[str, object]:
+    return {"answer": asdict(reply)} if isinstance(reply, Answer) else {"error": facts_of(reply)}
 
 
 def _of_peers(credentials: Credentials, handler: Callable[[Request, bytes], Awaitable[Reply]]) -> Handler:

@@ -40,6 +40,7 @@ STREAM_OF = {
     "keyspace": "keyspace/k",
     "cluster": "cluster",
     "group": "group/g",
+    "traffic": "traffic/s",
     "saga": "keyspace/k/migration/1",
 }
 PATH = {

@@ -22,6 +22,10 @@ KEYSPACE, NODE, MIGRATION = "/v1/keyspaces/{keyspace}", "/v1/nodes/{node}", "/v1
 SAGA = "/v1/sagas/{kind}/{root}/{saga}/{number}"
 _GROUP, _MEMBER = "/v1/groups/{group}", "/v1/groups/{group}/members/{member}"
 GROUP_ROUTES = {
+    ("get", "/v1/traffic"),
+    ("get", "/v1/watch/traffic"),
+    ("get", "/v1/traffic/{service}"),
+    ("put", "/v1/traffic/{service}"),
     ("get", "/v1/groups"),
     ("get", "/v1/watch/groups"),
     *((method, _GROUP) for method in ("get", "put", "delete")),

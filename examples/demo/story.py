@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from examples.demo import audit, crash, database, outside, shards
+from examples.demo import audit, calls, crash, database, outside, shards
 from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.compare import differences, positions, watch_breaches
@@ -61,6 +61,7 @@ async def play(cluster: Cluster, servers: Servers, screen: Screen, claims: Claim
         if servers.postgres is not None:
             await outside.join_by_sql(stage, servers.postgres)
         await shards.play(stage, several=servers.kafka is not None)
+        await calls.play(stage)
         await LedgerGroup(stage).play()
         if servers.postgres is not None:
             await database.play(stage)

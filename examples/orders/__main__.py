@@ -9,24 +9,21 @@ import asyncio
 import aiohttp
 
 from examples.hosting import hosted, options, until_stopped
-from examples.orders.directory import Directory
 from examples.orders.service import Users, application
-from muster import Client, HttpCheck
+from muster import Balancer, Client, HttpCheck, balanced
 
 
 async def serve(chosen: argparse.Namespace) -> None:
     """Know where users is, listen, register."""
-    directory = Directory("users")
-    async with Client(chosen.muster, actor=chosen.instance) as client, aiohttp.ClientSession() as session:
-        following = asyncio.create_task(directory.follow(client))
-        try:
-            await directory.known.wait()
-            async with hosted(application(Users(directory, session)), chosen.host, chosen.port) as port:
-                check = HttpCheck(url=f"http://{chosen.host}:{port}/health", interval_seconds=chosen.check_interval)
-                async with client.registered("orders", chosen.instance, chosen.host, port, checks=[check]):
-                    await until_stopped()
-        finally:
-            following.cancel()
+    async with (
+        Client(chosen.muster, actor=chosen.instance) as client,
+        Balancer("users", client) as users,
+        aiohttp.ClientSession(middlewares=(balanced(users),)) as session,
+        hosted(application(Users(session)), chosen.host, chosen.port) as port,
+    ):
+        check = HttpCheck(url=f"http://{chosen.host}:{port}/health", interval_seconds=chosen.check_interval)
+        async with client.registered("orders", chosen.instance, chosen.host, port, checks=[check]):
+            await until_stopped()
 
 
 if __name__ == "__main__":

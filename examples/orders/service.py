@@ -11,39 +11,34 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
-from examples.orders.directory import Directory
+from muster import NoAvailableInstances, ResourceExhausted
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
 
 
 class Users:
-    """The service `users`, wherever its instances are."""
+    """The service `users`. The session's calls are balanced: `http://users` is whichever of its instances answers."""
 
-    def __init__(self, directory: Directory, session: aiohttp.ClientSession) -> None:
-        self._directory = directory
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def fetch(self, user_id: int) -> tuple[str, dict[str, Any]]:
-        """Who answered, and the user. An instance that does not answer is passed over: asking again does no harm."""
-        return await self._ask("GET", f"/users/{user_id}", None, passed_over=(aiohttp.ClientError, TimeoutError))
+    async def fetch(self, user_id: int) -> dict[str, Any]:
+        """The user, with who has served it. A GET is repeated at another instance when one fails."""
+        return await self._ask("GET", f"/users/{user_id}", None)
 
-    async def create(self, name: str) -> tuple[str, dict[str, Any]]:
-        """Who answered, and the new user. Only an instance that has certainly not heard us is passed over."""
-        return await self._ask("POST", "/users", {"name": name}, passed_over=(aiohttp.ClientConnectorError,))
+    async def create(self, name: str) -> dict[str, Any]:
+        """The new user. A POST goes to another instance only if it has certainly not arrived."""
+        return await self._ask("POST", "/users", {"name": name})
 
-    async def _ask(
-        self, method: str, path: str, body: object, passed_over: tuple[type[Exception], ...]
-    ) -> tuple[str, dict[str, Any]]:
-        for instance in self._directory.choices():
-            url = f"http://{instance.endpoint}{path}"
-            try:
-                async with self._session.request(method, url, json=body, timeout=_TIMEOUT) as answer:
-                    if answer.status >= 400:
-                        raise web.HTTPUnprocessableEntity(text=await answer.text())
-                    return instance.instance, await answer.json()
-            except passed_over:
-                continue
-        raise web.HTTPServiceUnavailable(text="no instance of users answers")
+    async def _ask(self, method: str, path: str, body: object) -> dict[str, Any]:
+        try:
+            async with self._session.request(method, f"http://users{path}", json=body, timeout=_TIMEOUT) as answer:
+                if answer.status >= 400:
+                    raise web.HTTPUnprocessableEntity(text=await answer.text())
+                found: dict[str, Any] = await answer.json()
+                return found
+        except (aiohttp.ClientError, TimeoutError, NoAvailableInstances, ResourceExhausted) as error:
+            raise web.HTTPServiceUnavailable(text=f"no instance of users answers: {error}") from error
 
 
 def application(users: Users) -> web.Application:
@@ -54,12 +49,13 @@ def application(users: Users) -> web.Application:
     async def order(request: web.Request) -> web.Response:
         match await request.json():
             case {"item": str(item), "user_id": int(user_id)}:
-                asked, user = await users.fetch(user_id)
+                user = await users.fetch(user_id)
             case {"item": str(item), "name": str(name)}:
-                asked, user = await users.create(name)
+                user = await users.create(name)
             case _:
                 raise web.HTTPUnprocessableEntity(text="an order has an item, and a user_id or a name")
-        return web.json_response({"id": next(numbers), "item": item, "user": user, "asked": asked}, status=201)
+        placed = {"id": next(numbers), "item": item, "user": user, "asked": user["served_by"]}
+        return web.json_response(placed, status=201)
 
     @routes.get("/health")
     async def health(_: web.Request) -> web.Response:

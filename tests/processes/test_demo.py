@@ -123,7 +123,7 @@ async def test_the_demonstration_holds_and_its_checker_misses_a_write_that_is_re
     left = tmp_path / "left"
     ended = await asyncio.to_thread(demonstration, tmp_path, "--folder", str(left))
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "43 of 43 claims held" in ended.stdout
+    assert "47 of 47 claims held" in ended.stdout
     assert "✗" not in ended.stdout
     assert left_behind(tmp_path) == [str(left)]
     cluster = Cluster(left)
@@ -164,7 +164,7 @@ def test_the_demonstration_holds_on_kafka_and_postgresql(tmp_path: Path) -> None
     if ended.returncode == 2 and os.environ.get("CI") != "true":
         pytest.skip(ended.stderr)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "51 of 51 claims held" in ended.stdout
+    assert "55 of 55 claims held" in ended.stdout
     assert left_behind(tmp_path) == []
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks.load.picker import FEW, MANY, microseconds
+from benchmarks.balance.picker import FEW, MANY, microseconds
 from muster import NoAvailableInstances, Priority, ResourceExhausted
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.picker import CallOutcome, Picker

@@ -1,6 +1,6 @@
 """One pick and its record, of a balancer that holds few instances and of one that holds many, with 50 calls under way.
 
-    python -m benchmarks.load.picker POLICY PICKS [ZONE]
+    python -m benchmarks.balance.picker POLICY PICKS [ZONE]
 
 Nothing is sent, so it is the processor's time alone.
 """

@@ -147,7 +147,7 @@ class ChildProcess:
         self._send(signal.SIGSTOP)
         # The signal is only on its way now: until each thread has taken notice, another one may still answer.
         until = time.monotonic() + STOPPED_SECONDS_MAX
-        while self._process is not None and not _is_stopped(self._process.pid) and time.monotonic() < until:
+        while self._process is not None and not is_stopped(self._process.pid) and time.monotonic() < until:
             time.sleep(0.001)
 
     def resume(self) -> None:
@@ -204,7 +204,7 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def _is_stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether no thread of the process runs; where the system has no /proc, what was sent must do."""
     for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
         try:

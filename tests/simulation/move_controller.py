@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from domain.catalogue import Answer
 from domain.message import Recorded
@@ -86,13 +86,17 @@ class MoveController:
         self._driver = SagaDriver(
             lambda stream, command: self._observed.append((stream, command)),
             self._submit,
-            self._seen.state,
+            self._state,
             self._seen,
             clock=lambda: self.now,
             monotonic=self._loop.time,
         )
         self._driver.began(self.partition.streams)
         self._running = self._loop.create_task(self._driver.run())
+
+    def _state(self, stream: str) -> Any:
+        """The stream's state as the driver sees it: of other partitions it may be behind."""
+        return self._seen.state(stream)
 
     def _read(self) -> None:
         after = self.partition.cursor

@@ -1,6 +1,7 @@
 """The controller in the simulation of groups: that of moves, with the keeper that begins the failovers that are due."""
 
 import asyncio
+from typing import Any
 
 from tests.simulation.move_controller import MoveController
 from workers.sagas.group_keeper import GroupKeeper
@@ -29,6 +30,10 @@ class GroupController(MoveController):
         )
         self._keeper.began(self.partition.streams)
         self._keeping = self._loop.create_task(self._keeper.run())
+
+    def _state(self, stream: str) -> Any:
+        # A group and its failovers are of one partition: neither is ever seen behind the other.
+        return self.partition.state(stream)
 
     def _changed(self, items: list[ChangedItem]) -> None:
         super()._changed(items)

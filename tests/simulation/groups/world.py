@@ -33,9 +33,9 @@ MEMBERS: Final = ("db1", "db2", "db3")
 class Groups:
     """One history. `run` plays it and returns its hash; `counts` says what happened in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, weather: Weather | None = None) -> None:
         self.seed = seed
-        self.weather = Weather(seed)
+        self.weather = Weather(seed) if weather is None else weather
         self.chance: Random = self.weather.chance
         self.now = 0.0
         self.messages: list[Message] = []

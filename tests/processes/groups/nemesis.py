@@ -56,7 +56,10 @@ class Fault(NamedTuple):
 def planned(chance: Random, seconds: float, hosts: list[str], *, lease_seconds: float, frozen: bool) -> list[Fault]:
     """As the dice fall, in so many seconds; mostly it happens to whoever leads, and mostly for longer than a lease."""
     likely = LIKELY | (FROZEN if frozen else {})
-    found, at = [], chance.uniform(0.2, 1.0)
+    at = chance.uniform(0.2, 1.0)
+    # Whatever else falls: there is another epoch in each round.
+    found = [Fault(at, "kill", "command", "leading", 0.0)]
+    at += lease_seconds
     while at < seconds:
         [(what, part)] = chance.choices(list(likely), list(likely.values()))
         whose = "leading" if chance.random() < 0.75 else chance.choice(hosts)

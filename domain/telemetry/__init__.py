@@ -1,0 +1,1 @@
+"""What telemetry makes of heartbeats: who is silent, who is heard, what a service has to do. It suspects; the writer decides."""

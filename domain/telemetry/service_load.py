@@ -1,0 +1,78 @@
+"""A service as telemetry sees it: its instances, and what they have to do."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from domain.telemetry.partition_time import PartitionTime
+from domain.telemetry.watched import Watched
+from domain.telemetry.window import Window
+from muster.wire.telemetry.heartbeats import Beat
+from muster.wire.telemetry.loads import ServiceLoad
+
+
+class WatchedService:
+    """The instances by name, and sums over those that were heard in the last 30 s."""
+
+    __slots__ = ("_in_flight", "_saying", "_window", "counted", "instances")
+
+    def __init__(self) -> None:
+        self.instances: dict[str, Watched] = {}
+        self.counted = 0
+        self._window = Window()
+        self._in_flight = 0.0
+        self._saying = 0
+
+    def heard(self, beats: Sequence[Beat], elapsed: float) -> Iterator[tuple[Watched, Beat]]:
+        """Those of the beats that are of an instance whose heartbeats come by the topic, in its present incarnation."""
+        counts, sums = [0, 0, 0], [0.0, 0.0, 0.0]
+        for beat in beats:
+            watched = self.instances.get(beat.instance)
+            # An incarnation that telemetry has not read of yet is heard the next time; one that is over, never again.
+            if watched is None or watched.incarnation != beat.incarnation or not watched.topic:
+                continue
+            for kind, told in enumerate((beat.per_second, beat.failures, beat.utilisation)):
+                if told is not None:
+                    counts[kind] += 1
+                    sums[kind] += told
+            yield watched, beat
+        self._window.add(elapsed, (counts[0], counts[1], counts[2]), (sums[0], sums[1], sums[2]))
+
+    def count(self, watched: Watched) -> None:
+        """The instance is among those that are heard."""
+        watched.counted = True
+        self.counted += 1
+
+    def uncount(self, watched: Watched) -> None:
+        """The instance was not heard for the length of the window, or is gone: it has nothing to do any more."""
+        if watched.counted:
+            watched.counted = False
+            self.counted -= 1
+            self.in_flight(watched, None)
+
+    def in_flight(self, watched: Watched, told: float | None) -> None:
+        """What the instance says that it has in flight; None: it does not say."""
+        before = watched.in_flight
+        if told != before:
+            self._in_flight += (told or 0.0) - (before or 0.0)
+            self._saying += (told is not None) - (before is not None)
+            watched.in_flight = told
+
+    def load(self, name: str, time: PartitionTime) -> ServiceLoad:
+        """What the service has to do now."""
+        per_second, failures, utilisation = self._window.means(time.elapsed)
+        return ServiceLoad(
+            service=name,
+            instances=sum(watched.topic for watched in self.instances.values()),
+            heard=self.counted,
+            # Sums of many numbers that came and went are not exactly what they are once all have gone.
+            in_flight=round(max(self._in_flight, 0.0), 3) if self._saying else None,
+            per_second=_all(per_second, self.counted),
+            failures_per_second=_all(failures, self.counted),
+            utilisation=None if utilisation is None else round(utilisation, 3),
+            at=datetime.fromtimestamp(time.recorded_ms / 1000, UTC),
+        )
+
+
+def _all(mean: float | None, instances: int) -> float | None:
+    """What all instances have together, when each has the mean."""
+    return None if mean is None else round(mean * instances, 3)

@@ -25,7 +25,7 @@ _COMMANDS_OF: Final = {
 }
 _MODULE_OF: Final = {command: module for module, commands in _COMMANDS_OF.items() for command in commands}
 _JSON: Final = "muster.json"
-_OF_SERVER: Final = {name: name for name in ("backup", "doctor", "replay", "up", "verify")}
+_OF_SERVER: Final = {name: name for name in ("backup", "doctor", "replay", "telemetry", "up", "verify")}
 
 
 class _Commands(WithServerCommands):

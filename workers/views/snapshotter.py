@@ -268,6 +268,13 @@ def rows_in(snapshot: PartitionSnapshot, tables: Iterable[MemoryTable[Any]]) -> 
             yield from ((kind, (key,), value) for key, value in rows)
 
 
+def instances_in(snapshot: PartitionSnapshot) -> Iterator[Instance]:
+    """The instances of a snapshot of this revision, a chunk at a time."""
+    for chunk in map(_unpacked, snapshot.chunks):
+        if chunk.startswith(b'{"kind":"instances"'):
+            yield from map(_instance, orjson.loads(chunk)["rows"])
+
+
 class Snapshotter:
     """Keeps a store supplied with snapshots of one partition."""
 

@@ -1,0 +1,238 @@
+"""Instances that beat by the topic, workers as processes, and who listens to what they say: for tests on a real broker."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from domain.registry.instance import InstanceRegistered
+from domain.registry.silence import ReportSilence
+from infra.kafka.log import KafkaLog
+from infra.kafka.provision import provision
+from infra.log.chain import Chain
+from infra.log.codec import CloudEventMapper, Draft
+from infra.log.port import START
+from domain.message import Recorded
+from muster.wire.registry.spec import Spec
+from muster.wire.route import partition_of
+from muster.wire.stream import service_stream
+from muster.wire.telemetry.heartbeats import Beat, encode
+from tests.sample import NOON
+
+ROOT: Final = Path(__file__).parents[3]
+LEASE: Final = 10.0
+_ENTRY: Final = "from workers.cli.telemetry import telemetry; telemetry()"
+
+
+class Worker:
+    """`muster telemetry` as a process, which can be killed."""
+
+    def __init__(self, folder: Path, bootstrap: str, prefix: str, name: str, partitions: int) -> None:
+        self.name = name
+        self._log = folder / f"{name}.log"
+        words = ["--kafka", bootstrap, "--prefix", prefix, "--name", name, "--partitions", str(partitions)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([sys.executable, "-c", _ENTRY, *words], stdout=log, stderr=log, cwd=ROOT)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def signal(self, which: signal.Signals) -> None:
+        self._process.send_signal(which)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=30)
+
+    def wait(self, seconds: float) -> int:
+        return self._process.wait(timeout=seconds)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+@dataclass
+class Told:
+    """A command that a worker published: when it was recorded, and what it says."""
+
+    partition: int
+    recorded_ms: int
+    id: str
+    command: ReportSilence
+
+
+@dataclass
+class Fleet:
+    """Instances of some services under a prefix: registered in the log, beating once a second, 50 in a message."""
+
+    bootstrap: str
+    prefix: str
+    partitions: int
+    services: Sequence[str]
+    each: int
+    told: list[Told] = field(default_factory=list)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    silent: set[tuple[str, str]] = field(default_factory=set)
+    silent_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    last_beat: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def names(self, service: str) -> list[str]:
+        return [f"{service}-{number}" for number in range(self.each)]
+
+    @property
+    def everybody(self) -> set[tuple[str, str]]:
+        return {(service, name) for service in self.services for name in self.names(service)}
+
+    async def register(self) -> None:
+        """Write the registrations into the log, as a writer would: no controller is needed to see what workers find."""
+        await provision(self.bootstrap, partitions=self.partitions, prefix=self.prefix)
+        spec = Spec(address="10.0.0.7", port=80, lease_seconds=LEASE, heartbeats="topic")
+        for number in range(self.partitions):
+            here = [one for one in self.services if partition_of(service_stream(one), self.partitions) == number]
+            await self._write(number, here, spec)
+
+    async def _write(self, number: int, services: Sequence[str], spec: Spec) -> None:
+        mapper = CloudEventMapper()
+        async with KafkaLog(self.bootstrap, number, prefix=self.prefix, source="/muster/test") as log:
+            cursor = await log.claim("tests", START)
+            for service in services:
+                drafts = [
+                    Draft(self._arrival(number, cursor.position + 1 + place, service, place, name, spec, mapper), None, b"")
+                    for place, name in enumerate(self.names(service))
+                ]
+                drafts = [Draft(d.recorded, None, mapper.transcoder.encode(d.recorded.event)) for d in drafts]
+                batch, cursor = mapper.seal(drafts, cursor, None, None)
+                await log.append(batch)
+
+    @staticmethod
+    def _arrival(number, position, service, version, name, spec, mapper):
+        event = InstanceRegistered(instance=name, incarnation=version, spec=spec, health="healthy")
+        return Recorded(
+            number, position, service_stream(service), version, NOON, event, f"{position}", f"{position}", None, "t", None
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """The instances beat, and what the workers say is heard, for the length of the block."""
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._listen())]
+        try:
+            yield self
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks=1, linger_ms=5) as producer:
+            due = loop.time()
+            while True:
+                await asyncio.gather(*(self._send(producer, service) for service in self.services))
+                due = max(due + 1.0, loop.time())
+                await asyncio.sleep(due - loop.time())
+
+    async def _send(self, producer: AIOKafkaProducer, service: str) -> None:
+        stream = service_stream(service)
+        alive = [
+            Beat(name, number, 1, 10.0, 0.0, 0.5)
+            for number, name in enumerate(self.names(service))
+            if (service, name) not in self.silent
+        ]
+        for start in range(0, len(alive), 50):
+            some = alive[start : start + 50]
+            try:
+                told = await producer.send_and_wait(
+                    f"{self.prefix}.heartbeats",
+                    encode("host", service, some),
+                    stream.encode(),
+                    partition_of(stream, self.partitions),
+                )
+            except KafkaError:
+                continue  # As a host does: what cannot be sent now is said anew in a second.
+            self.last_beat.update(((service, beat.instance), told.timestamp) for beat in some)
+
+    def fall_silent(self, some: Collection[tuple[str, str]]) -> None:
+        """These beat no more."""
+        self.silent |= set(some)
+
+    async def _listen(self) -> None:
+        topics = [f"{self.prefix}.{name}" for name in ("commands", "loads")]
+        here = [TopicPartition(topic, number) for topic in topics for number in range(self.partitions)]
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        ) as consumer:
+            consumer.assign(here)
+            while True:
+                for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                    for record in records:
+                        self._heard(tp, record)
+
+    def _heard(self, tp: TopicPartition, record: Any) -> None:
+        document = orjson.loads(record.value)
+        if tp.topic.endswith(".loads"):
+            self.rows[record.key.decode()] = document
+            return
+        command = ReportSilence.model_validate(document["data"])
+        self.told.append(Told(tp.partition, record.timestamp, document["id"], command))
+
+    @property
+    def found(self) -> dict[tuple[str, str], float]:
+        """Who was told to be silent, and so many seconds after its last beat, by Kafka's own instants."""
+        found: dict[tuple[str, str], float] = {}
+        for told in self.told:
+            for entry in told.command.silent:
+                key = entry.instance.rpartition("-")[0], entry.instance
+                found.setdefault(key, told.recorded_ms / 1000 - entry.since.timestamp())
+        return found
+
+    @property
+    def falsely(self) -> set[tuple[str, str]]:
+        """Who was told to be silent and is not."""
+        return set(self.found) - self.silent
+
+    def check_ids(self) -> None:
+        """No id says two things: who repeats one, says the same again."""
+        said: dict[str, str] = {}
+        for told in self.told:
+            content = told.command.model_dump_json()
+            assert said.setdefault(told.id, content) == content
+
+    async def until(self, what: str, seconds: float, condition: Any) -> None:
+        """Wait until the condition holds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds:g} s: {what}") from None
+
+    async def settled(self, *workers: Worker, seconds: float = 40.0) -> None:
+        """All partitions are with these workers, and each of them has read what was before."""
+
+        def is_settled() -> bool:
+            rows = [self.rows.get(f"telemetry/{worker.name}") for worker in workers]
+            if any(row is None or row["reading"] or not row["partitions"] for row in rows):
+                return False
+            shared = [number for row in rows if row is not None for number in row["partitions"]]
+            return sorted(shared) == list(range(self.partitions))
+
+        for worker in workers:
+            assert not worker.has_ended, worker.log()
+        await self.until(f"settled: {self.rows}", seconds, is_settled)

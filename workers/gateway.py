@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from domain.catalogue import Answer
@@ -12,6 +12,7 @@ from muster.wire.controllers import LiveController
 from muster.wire.error import MusterError, NotReady, Refused, Timeout
 from muster.wire.route import partition_of
 from workers.rules import Check, refusal
+from workers.views.loads import Loads
 from workers.views.views import Views
 from workers.writer.request import AnswerOrError
 
@@ -45,7 +46,8 @@ class Gateway:
     """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks;
     `controllers` those that share its log and live, itself among them (none: it has the log for itself).
 
-    `policy` says what the settings of this controller refuse of a command, whoever gives it.
+    `policy` says what the settings of this controller refuse of a command, whoever gives it. `loads` are those of services, as
+    telemetry tells them.
     """
 
     cluster: str
@@ -58,6 +60,7 @@ class Gateway:
     check_output: Callable[[str, str], dict[str, Any]]
     controllers: Callable[[], tuple[LiveController, ...]] = tuple
     policy: Callable[[Envelope, Views], Refused | None] = lambda envelope, views: None
+    loads: Loads = field(default_factory=Loads)
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""

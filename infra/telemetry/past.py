@@ -4,7 +4,7 @@ Faust's consumer cannot do it: a `seek` while partitions are assigned is undone 
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -49,7 +49,7 @@ class PastReader:
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
 
-    async def __aenter__(self) -> "PastReader":
+    async def __aenter__(self) -> Self:
         try:
             await self._consumer.start()
             self._consumer.assign([self._here])

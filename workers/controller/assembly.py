@@ -9,11 +9,12 @@ from infra.log.codec import CloudEventMapper
 from infra.log.engine import Engine
 from infra.settings import Settings
 from infra.steady_clock import SteadyClock
+from infra.telemetry.rows import KafkaRows
 from muster.wire.command import Command
 from muster.wire.route import partition_of
 from workers.controller.conditions import Conditions
 from workers.controller.readiness import unread, unwritten
-from workers.controller.status import check_outputs, clock_status, status
+from workers.controller.status import check_outputs, clock_status, status, telemetry_status
 from workers.gateway import Executor, Gateway
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
@@ -29,6 +30,7 @@ from workers.peers.presence import Presence
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
 from workers.sagas.group_keeper import GroupKeeper
+from workers.views.loads import LoadRows
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.commands_topic import CommandsTopic
@@ -54,7 +56,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerParts:
-    """The parts of a controller. Those without Kafka are alone: `presence` is None and `topics` is empty."""
+    """The parts of a controller. Those without Kafka are alone: `presence` and `rows` are None, `topics` is empty."""
 
     gateway: Gateway
     application: Application
@@ -68,6 +70,7 @@ class ControllerParts:
     presence: Presence | None
     projector: Projector | None
     conditions: Conditions
+    rows: LoadRows | None
 
 
 def assembled(settings: Settings, resources: Resources) -> ControllerParts:
@@ -101,6 +104,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         presence=_presence(bootstrap, shared, by_partition.writers, settings.prefix),
         projector=projector,
         conditions=conditions,
+        rows=None if bootstrap is None else KafkaRows(bootstrap, settings.prefix),
     )
 
 
@@ -191,6 +195,7 @@ def _gateway(
         status=lambda: (
             status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions)
             | clock_status(by_partition.clock)
+            | telemetry_status(gateway.loads)
             | {"strange_signs": 0 if shared is None else shared.strangers.signs}
         ),
         check_output=partial(check_outputs, checker, views),

@@ -193,6 +193,8 @@ def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None
     """All that runs beside the writers, with the names of the tasks."""
     helpers = [("checker", parts.checker.run()), ("snapshots", keep_snapshots(parts.writers, parts.snapshotters))]
     helpers.append(("conditions", parts.conditions.run()))
+    if parts.rows is not None:
+        helpers.append(("loads", parts.gateway.loads.run(parts.rows)))
     helpers += [("commands", topic.run()) for topic in parts.topics]
     helpers += [("sagas", driver.run()) for driver in parts.drivers]
     helpers += [("groups", keeper.run()) for keeper in parts.keepers]

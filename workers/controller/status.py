@@ -13,6 +13,7 @@ from workers.controller.conditions import Conditions
 from workers.gateway import Gateway
 from workers.health.checker import Checker
 from workers.projector.projector import Projector
+from workers.views.loads import Loads
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.writer import Writer
@@ -67,6 +68,27 @@ def check_outputs(checker: Checker, views: Views, stream: str, instance: str) ->
         if since is not None:
             found[name] = found.get(name, {}) | {"not_checked_since": since}
     return found
+
+
+def telemetry_status(loads: Loads) -> dict[str, object]:
+    """The telemetry workers that are there, or were until lately, and how far each is behind."""
+    return {
+        "telemetry": [
+            {
+                "worker": seen.worker.worker,
+                "state": seen.state,
+                "age_seconds": round(seen.age_seconds, 1),
+                "partitions": list(seen.worker.partitions),
+                "reading": list(seen.worker.reading),
+                "instances": seen.worker.instances,
+                "silent": seen.worker.silent,
+                "lag_seconds": seen.worker.lag_seconds,
+                "messages_per_second": seen.worker.messages_per_second,
+                "refused": seen.worker.refused,
+            }
+            for seen in loads.workers()
+        ]
+    }
 
 
 def clock_status(clock: SteadyClock) -> dict[str, object]:

@@ -15,14 +15,13 @@ import orjson
 from domain.telemetry.finding import Finding, commands
 from infra.kafka.topic import COMMANDS, HEARTBEATS, LOADS, topic_name
 from infra.log.engine import Engine
-from infra.telemetry.past import PastReader
 from infra.telemetry.publisher import Outgoing, Published
 from muster.wire.command import document_of
 from muster.wire.error import Timeout
 from muster.wire.route import partition_of
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row, key_of
 from workers.telemetry.followed_log import follow
-from workers.telemetry.held import TICK, Held
+from workers.telemetry.held import TICK, Held, PastRecords
 
 publish_seconds_max: Final = 10.0
 rows_seconds: Final = 1.0
@@ -44,7 +43,7 @@ class Desk:
         worker: str,
         engine: Engine,
         publisher: Publisher,
-        reader: Callable[[int, int, int], PastReader],
+        reader: Callable[[int, int, int], PastRecords],
         prefix: str = "muster",
     ) -> None:
         self.worker = worker

@@ -9,15 +9,15 @@ those silent whose beats it has not come to yet, or forget those whose silence b
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Final, Protocol, Self
 
 import orjson
 
 from domain.telemetry.finding import Finding
 from domain.telemetry.merge import Merge
 from domain.telemetry.partition import BeatsPartition
-from infra.telemetry.past import PastReader
+from infra.telemetry.past import Heard, PastRange
 from infra.telemetry.publisher import Published
 from muster.wire.error import Corrupt, InvalidCommand, NotReady, Timeout
 from muster.wire.telemetry.heartbeats import decode
@@ -34,7 +34,23 @@ _LOG: Final = logging.getLogger("muster.telemetry")
 Follow = Callable[[Callable[[], BeatsPartition], Callable[[], None]], Awaitable[None]]
 """Follows the partition's log for ever; see `workers.telemetry.followed_log.follow`."""
 
-Reader = Callable[[int, int], PastReader]
+
+class PastRecords(Protocol):
+    """Reads a partition again, in `async with`; see `infra.telemetry.past.PastReader`."""
+
+    past: PastRange
+
+    async def __aenter__(self) -> Self:
+        """Find where it begins. Raises NotReady."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """See contextlib."""
+
+    def records(self) -> AsyncGenerator[Sequence[Heard], None]:
+        """The records as they come, for ever. Raises NotReady."""
+
+
+Reader = Callable[[int, int], PastRecords]
 """Reads the partition from an instant on (milliseconds since 1970), but not before an offset."""
 
 

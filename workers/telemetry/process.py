@@ -74,9 +74,7 @@ async def serve(settings: WorkerSettings) -> None:
             await _end(desk, app.stop(), (running, asked, ended))
 
 
-async def _end(
-    desk: Desk, stopping: Awaitable[None], tasks: tuple["asyncio.Task[object]", ...]
-) -> None:
+async def _end(desk: Desk, stopping: Awaitable[None], tasks: tuple["asyncio.Task[object]", ...]) -> None:
     """Leave the group at once, so that others take over in a second, and say so."""
     try:
         async with asyncio.timeout(stop_seconds_max):

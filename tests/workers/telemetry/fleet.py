@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from domain.message import Recorded
 from domain.registry.instance import InstanceRegistered
 from domain.registry.silence import ReportSilence
 from infra.kafka.log import KafkaLog
 from infra.kafka.provision import provision
-from infra.log.chain import Chain
 from infra.log.codec import CloudEventMapper, Draft
+from infra.log.engine import PartitionLog
 from infra.log.port import START
-from domain.message import Recorded
 from muster.wire.registry.spec import Spec
 from muster.wire.route import partition_of
 from muster.wire.stream import service_stream
@@ -31,6 +31,22 @@ from tests.sample import NOON
 ROOT: Final = Path(__file__).parents[3]
 LEASE: Final = 10.0
 _ENTRY: Final = "from workers.cli.telemetry import telemetry; telemetry()"
+
+
+async def register_all(log: PartitionLog, services: Mapping[str, Sequence[str]], spec: Spec) -> None:
+    """Write registrations into the log, as its writer would; an instance's incarnation is its number."""
+    mapper = CloudEventMapper()
+    cursor = await log.claim("tests", START)
+    for service, names in services.items():
+        drafts = []
+        for number, name in enumerate(names):
+            event = InstanceRegistered(instance=name, incarnation=number, spec=spec, health="healthy")
+            position, stream = cursor.position + 1 + number, service_stream(service)
+            id_ = f"{service}/{number}"
+            recorded = Recorded(log.partition, position, stream, number, NOON, event, id_, id_, None, "tests", None)
+            drafts.append(Draft(recorded, None, mapper.transcoder.encode(event)))
+        batch, cursor = mapper.seal(drafts, cursor, None, None)
+        await log.append(batch)
 
 
 class Worker:
@@ -98,32 +114,13 @@ class Fleet:
         return {(service, name) for service in self.services for name in self.names(service)}
 
     async def register(self) -> None:
-        """Write the registrations into the log, as a writer would: no controller is needed to see what workers find."""
+        """Make the topics and write the registrations: no controller is needed to see what workers find."""
         await provision(self.bootstrap, partitions=self.partitions, prefix=self.prefix)
         spec = Spec(address="10.0.0.7", port=80, lease_seconds=LEASE, heartbeats="topic")
         for number in range(self.partitions):
             here = [one for one in self.services if partition_of(service_stream(one), self.partitions) == number]
-            await self._write(number, here, spec)
-
-    async def _write(self, number: int, services: Sequence[str], spec: Spec) -> None:
-        mapper = CloudEventMapper()
-        async with KafkaLog(self.bootstrap, number, prefix=self.prefix, source="/muster/test") as log:
-            cursor = await log.claim("tests", START)
-            for service in services:
-                drafts = [
-                    Draft(self._arrival(number, cursor.position + 1 + place, service, place, name, spec, mapper), None, b"")
-                    for place, name in enumerate(self.names(service))
-                ]
-                drafts = [Draft(d.recorded, None, mapper.transcoder.encode(d.recorded.event)) for d in drafts]
-                batch, cursor = mapper.seal(drafts, cursor, None, None)
-                await log.append(batch)
-
-    @staticmethod
-    def _arrival(number, position, service, version, name, spec, mapper):
-        event = InstanceRegistered(instance=name, incarnation=version, spec=spec, health="healthy")
-        return Recorded(
-            number, position, service_stream(service), version, NOON, event, f"{position}", f"{position}", None, "t", None
-        )
+            async with KafkaLog(self.bootstrap, number, prefix=self.prefix, source="/muster/test") as log:
+                await register_all(log, {service: self.names(service) for service in here}, spec)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -218,7 +215,7 @@ class Fleet:
         """Wait until the condition holds."""
         try:
             async with asyncio.timeout(seconds):
-                while not condition():
+                while not condition():  # noqa: ASYNC110 what is asked is elsewhere, and sets no event
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"not within {seconds:g} s: {what}") from None

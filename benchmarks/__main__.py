@@ -26,6 +26,7 @@ from benchmarks.registry import discover, flushed, health, http, topic, watch
 from benchmarks.rivals import etcd, patroni
 from benchmarks.shards import copying, cutover, keyspace, live_sagas, sagas
 from benchmarks.table import Row, show, write
+from benchmarks.telemetry import silence
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 LOAD_MAX: Final = 0.5
@@ -59,6 +60,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "group_postgres": postgres.run,
     "group_renewals": renewals.run,
     "balance_pick": pick.run,
+    "telemetry": silence.run,
 }
 RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run, "patroni": patroni.run}
 

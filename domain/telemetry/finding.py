@@ -18,7 +18,7 @@ findings_command_max: Final = 50
 """How many findings one command carries: each can be some events, and a batch of the log has room for about 900."""
 
 
-class Finding(NamedTuple):
+class Suspicion(NamedTuple):
     """`silent`: nothing was heard since `at_ms`, so the ttl check is over, or (`check` is None) the lease. Else: it is heard."""
 
     service: str
@@ -35,9 +35,9 @@ class Finding(NamedTuple):
         return f"{self.service}/{self.instance}/{self.incarnation}/{self.at_ms}/{transition}"
 
 
-def commands(findings: Iterable[Finding], actor: str) -> Iterator[Envelope]:
+def commands(findings: Iterable[Suspicion], actor: str) -> Iterator[Envelope]:
     """The commands that say all of these, those of a service together."""
-    by_service: dict[str, list[Finding]] = {}
+    by_service: dict[str, list[Suspicion]] = {}
     for finding in findings:
         by_service.setdefault(finding.service, []).append(finding)
     for service, some in by_service.items():
@@ -47,7 +47,7 @@ def commands(findings: Iterable[Finding], actor: str) -> Iterator[Envelope]:
             yield _command(service, some[start : start + findings_command_max], actor)
 
 
-def _command(service: str, findings: list[Finding], actor: str) -> Envelope:
+def _command(service: str, findings: list[Suspicion], actor: str) -> Envelope:
     id_ = sha256("\n".join(finding.identity for finding in findings).encode()).hexdigest()[:32]
     command = ReportSilence(
         silent=tuple(

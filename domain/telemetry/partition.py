@@ -15,10 +15,10 @@ from typing import Final
 
 from domain.message import Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceEvent, InstanceRegistered
-from domain.telemetry.finding import Finding
+from domain.telemetry.finding import Suspicion
 from domain.telemetry.partition_time import PartitionTime
 from domain.telemetry.service_load import WatchedService
-from domain.telemetry.watched import NEVER, Watched, arrived, change, restored
+from domain.telemetry.watched import NEVER, WatchedInstance, arrived, change, restored
 from domain.telemetry.window import window_seconds
 from muster.wire.stream import SERVICE, kind_of, name_of
 from muster.wire.telemetry.heartbeats import Heartbeats
@@ -34,11 +34,11 @@ class BeatsPartition:
     """The instances of a partition, when each was heard, and what each service has to do."""
 
     def __init__(self) -> None:
-        self.time = PartitionTime()
+        self.passed = PartitionTime()
         self.services: dict[str, WatchedService] = {}
         self.is_open = False
         self.unknown = 0
-        self._deadlines: list[tuple[float, int, Watched]] = []
+        self._deadlines: list[tuple[float, int, WatchedInstance]] = []
         self._entries = 0
 
     def learn(self, recorded: Recorded) -> None:
@@ -64,9 +64,9 @@ class BeatsPartition:
         for instance in instances:
             self._watch(restored(instance))
 
-    def beats(self, recorded_ms: int, told: Heartbeats) -> list[Finding]:
+    def beats(self, recorded_ms: int, told: Heartbeats) -> list[Suspicion]:
         """Take in a message; who of it is heard whom the log does not have as healthy."""
-        now = self.time.advance(recorded_ms)
+        now = self.passed.advance(recorded_ms)
         service = self.services.get(told.service)
         if service is None:
             self.unknown += len(told.beats)
@@ -80,13 +80,13 @@ class BeatsPartition:
             service.in_flight(watched, beat.in_flight)
             if watched.unwell and self._is_due(watched.told_present, present_again_seconds):
                 watched.told_present = now
-                found.append(Finding(told.service, watched.name, watched.incarnation, recorded_ms, silent=False))
+                found.append(Suspicion(told.service, watched.name, watched.incarnation, recorded_ms, silent=False))
         return found if self.is_open else []
 
-    def tick(self, recorded_ms: int) -> list[Finding]:
+    def tick(self, recorded_ms: int) -> list[Suspicion]:
         """The time has come to this instant: whose time is over."""
-        now = self.time.advance(recorded_ms)
-        found: list[Finding] = []
+        now = self.passed.advance(recorded_ms)
+        found: list[Suspicion] = []
         while self.is_open and self._deadlines and self._deadlines[0][0] <= now:
             _, entry, watched = heapq.heappop(self._deadlines)
             # Left over from before: the instance is gone since, or has a newer entry.
@@ -106,18 +106,18 @@ class BeatsPartition:
         """The load of each service of which something was heard in the last 30 s."""
         for name, service in self.services.items():
             if service.counted:
-                yield service.load(name, self.time)
+                yield service.load(name, self.passed)
 
     def counts(self) -> tuple[int, int]:
         """How many instances are watched, and how many of them are silent and still there."""
         watched = [one for service in self.services.values() for one in service.instances.values() if one.topic]
         return len(watched), sum(one.told != NEVER for one in watched)
 
-    def _found(self, service: str, instance: str) -> Watched | None:
+    def _found(self, service: str, instance: str) -> WatchedInstance | None:
         found = self.services.get(service)
         return None if found is None else found.instances.get(instance)
 
-    def _watch(self, watched: Watched) -> None:
+    def _watch(self, watched: WatchedInstance) -> None:
         service = self.services.setdefault(watched.service, WatchedService())
         if (before := service.instances.get(watched.name)) is not None:
             self._forget(before)  # Only where the log is read anew: each incarnation is removed before the next.
@@ -125,7 +125,7 @@ class BeatsPartition:
         service.instances[watched.name] = watched
         self._changed(watched)
 
-    def _forget(self, watched: Watched) -> None:
+    def _forget(self, watched: WatchedInstance) -> None:
         service = self.services[watched.service]
         service.uncount(watched)
         watched.entry = 0
@@ -133,7 +133,7 @@ class BeatsPartition:
         if not service.instances:
             del self.services[watched.service]
 
-    def _changed(self, watched: Watched) -> None:
+    def _changed(self, watched: WatchedInstance) -> None:
         """What is watched for has changed: as of now, if findings are told already."""
         if not watched.topic:
             self.services[watched.service].uncount(watched)
@@ -142,14 +142,14 @@ class BeatsPartition:
         elif self.is_open:
             self._listen(watched)
 
-    def _listen(self, watched: Watched) -> None:
+    def _listen(self, watched: WatchedInstance) -> None:
         if not watched.topic:
             return
         if watched.heard_ms < 0:
-            watched.heard, watched.heard_ms = self.time.elapsed, max(self.time.recorded_ms, 0)
+            watched.heard, watched.heard_ms = self.passed.elapsed, max(self.passed.recorded_ms, 0)
         self._arm(watched)
 
-    def _arm(self, watched: Watched) -> None:
+    def _arm(self, watched: WatchedInstance) -> None:
         """Look at the instance again when the first of its times is over."""
         deadline = min((self._deadline(watched, seconds) for seconds in self._lengths(watched)), default=None)
         if watched.counted:
@@ -160,18 +160,18 @@ class BeatsPartition:
         if deadline is not None:
             heapq.heappush(self._deadlines, (deadline, watched.entry, watched))
 
-    def _lengths(self, watched: Watched) -> Iterator[float]:
+    def _lengths(self, watched: WatchedInstance) -> Iterator[float]:
         if watched.lease_seconds is not None:
             yield watched.lease_seconds
         # A ttl check that is unhealthy already has nothing left to run out.
         yield from (seconds for name, seconds in watched.ttls.items() if watched.statuses[name] != "unhealthy")
 
-    def _deadline(self, watched: Watched, seconds: float) -> float:
+    def _deadline(self, watched: WatchedInstance, seconds: float) -> float:
         over = watched.heard + seconds
         told = watched.told
         return over if told == NEVER or over > told else told + again_seconds
 
-    def _judged(self, watched: Watched, now: float) -> Iterator[Finding]:
+    def _judged(self, watched: WatchedInstance, now: float) -> Iterator[Suspicion]:
         """What is over for the instance, and was not told of this silence yet, or long ago."""
         if watched.counted and watched.heard + window_seconds <= now:
             self.services[watched.service].uncount(watched)
@@ -179,12 +179,12 @@ class BeatsPartition:
         for check, seconds in self._over(watched):
             if self._deadline(watched, seconds) <= now:
                 told = now
-                yield Finding(
+                yield Suspicion(
                     watched.service, watched.name, watched.incarnation, watched.heard_ms, silent=True, check=check
                 )
         watched.told = told
 
-    def _over(self, watched: Watched) -> Iterator[tuple[str | None, float]]:
+    def _over(self, watched: WatchedInstance) -> Iterator[tuple[str | None, float]]:
         for name, seconds in watched.ttls.items():
             if watched.statuses[name] != "unhealthy":
                 yield name, seconds
@@ -192,4 +192,4 @@ class BeatsPartition:
             yield None, watched.lease_seconds
 
     def _is_due(self, told: float, seconds: float) -> bool:
-        return told == NEVER or self.time.elapsed - told >= seconds
+        return told == NEVER or self.passed.elapsed - told >= seconds

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from domain.telemetry.partition_time import PartitionTime
-from domain.telemetry.watched import Watched
+from domain.telemetry.watched import WatchedInstance
 from domain.telemetry.window import Window
 from muster.wire.telemetry.heartbeats import Beat
 from muster.wire.telemetry.loads import ServiceLoad
@@ -16,13 +16,13 @@ class WatchedService:
     __slots__ = ("_in_flight", "_saying", "_window", "counted", "instances")
 
     def __init__(self) -> None:
-        self.instances: dict[str, Watched] = {}
+        self.instances: dict[str, WatchedInstance] = {}
         self.counted = 0
         self._window = Window()
         self._in_flight = 0.0
         self._saying = 0
 
-    def heard(self, beats: Sequence[Beat], elapsed: float) -> Iterator[tuple[Watched, Beat]]:
+    def heard(self, beats: Sequence[Beat], elapsed: float) -> Iterator[tuple[WatchedInstance, Beat]]:
         """Those of the beats that are of an instance whose heartbeats come by the topic, in its present incarnation."""
         counts, sums = [0, 0, 0], [0.0, 0.0, 0.0]
         for beat in beats:
@@ -37,19 +37,19 @@ class WatchedService:
             yield watched, beat
         self._window.add(elapsed, (counts[0], counts[1], counts[2]), (sums[0], sums[1], sums[2]))
 
-    def count(self, watched: Watched) -> None:
+    def count(self, watched: WatchedInstance) -> None:
         """The instance is among those that are heard."""
         watched.counted = True
         self.counted += 1
 
-    def uncount(self, watched: Watched) -> None:
+    def uncount(self, watched: WatchedInstance) -> None:
         """The instance was not heard for the length of the window, or is gone: it has nothing to do any more."""
         if watched.counted:
             watched.counted = False
             self.counted -= 1
             self.in_flight(watched, None)
 
-    def in_flight(self, watched: Watched, told: float | None) -> None:
+    def in_flight(self, watched: WatchedInstance, told: float | None) -> None:
         """What the instance says that it has in flight; None: it does not say."""
         before = watched.in_flight
         if told != before:
@@ -57,9 +57,9 @@ class WatchedService:
             self._saying += (told is not None) - (before is not None)
             watched.in_flight = told
 
-    def load(self, name: str, time: PartitionTime) -> ServiceLoad:
+    def load(self, name: str, passed: PartitionTime) -> ServiceLoad:
         """What the service has to do now."""
-        per_second, failures, utilisation = self._window.means(time.elapsed)
+        per_second, failures, utilisation = self._window.means(passed.elapsed)
         return ServiceLoad(
             service=name,
             instances=sum(watched.topic for watched in self.instances.values()),
@@ -69,7 +69,7 @@ class WatchedService:
             per_second=_all(per_second, self.counted),
             failures_per_second=_all(failures, self.counted),
             utilisation=None if utilisation is None else round(utilisation, 3),
-            at=datetime.fromtimestamp(time.recorded_ms / 1000, UTC),
+            at=datetime.fromtimestamp(passed.recorded_ms / 1000, UTC),
         )
 
 

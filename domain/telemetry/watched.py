@@ -27,7 +27,7 @@ Ttls = Mapping[str, float]
 NEVER: Final = -1.0
 
 
-class Watched:
+class WatchedInstance:
     """An instance as telemetry sees it.
 
     `heard` is the second of its partition at which it was last heard, or from which on it is listened for; `heard_ms` the
@@ -80,21 +80,21 @@ def ttls_of(checks: Checks) -> Ttls:
     return _shared(tuple((check.name, check.ttl_seconds) for check in checks if isinstance(check, TtlCheck)))
 
 
-def arrived(service: str, event: InstanceRegistered) -> Watched:
+def arrived(service: str, event: InstanceRegistered) -> WatchedInstance:
     """A new incarnation."""
-    return Watched(service, event.instance, event.incarnation, event.spec)
+    return WatchedInstance(service, event.instance, event.incarnation, event.spec)
 
 
-def restored(instance: Instance) -> Watched:
+def restored(instance: Instance) -> WatchedInstance:
     """An instance of a snapshot."""
-    found = Watched(instance.service, instance.id, instance.incarnation, instance.spec)
+    found = WatchedInstance(instance.service, instance.id, instance.incarnation, instance.spec)
     for name in found.ttls:
         found.statuses[name] = instance.checks[name].status
     found.unwell = any(status != "healthy" for status in found.statuses.values())
     return found
 
 
-def change(watched: Watched, event: Event) -> bool:
+def change(watched: WatchedInstance, event: Event) -> bool:
     """Take the event into the instance; whether it changes what is watched for."""
     match event:
         case InstanceHealthChanged(check=str(check), check_status=status) if status is not None:
@@ -112,7 +112,7 @@ def change(watched: Watched, event: Event) -> bool:
     return True
 
 
-def _said(watched: Watched, check: str, status: Health) -> bool:
+def _said(watched: WatchedInstance, check: str, status: Health) -> bool:
     if check not in watched.ttls:
         return False
     watched.statuses[check] = status
@@ -120,7 +120,7 @@ def _said(watched: Watched, check: str, status: Health) -> bool:
     return True
 
 
-def _checks(watched: Watched, event: InstanceChecksChanged) -> None:
+def _checks(watched: WatchedInstance, event: InstanceChecksChanged) -> None:
     # As the decider's own fold: what an unchanged check has said stays, and what a kept one has.
     before, known = watched.ttls, watched.statuses
     watched.ttls = ttls_of(event.checks)

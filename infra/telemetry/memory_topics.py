@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from infra.telemetry.past import Heard, PastRange
+from infra.telemetry.past import HeardRecord, PastRange
 from infra.telemetry.publisher import Outgoing, Published
 
 
@@ -14,7 +14,7 @@ class MemoryTopics:
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._records: dict[tuple[str, int], list[Heard]] = {}
+        self._records: dict[tuple[str, int], list[HeardRecord]] = {}
         self._more = asyncio.Condition()
 
     async def publish(self, records: Sequence[Outgoing], timeout_seconds: float) -> list[Published]:
@@ -23,12 +23,12 @@ class MemoryTopics:
         async with self._more:
             for one in records:
                 here = self._records.setdefault((one.topic, one.partition), [])
-                here.append(Heard(len(here), self._now_ms(), one.key, one.value))
+                here.append(HeardRecord(len(here), self._now_ms(), one.key, one.value))
                 published.append(Published(here[-1].offset, here[-1].recorded_ms))
             self._more.notify_all()
         return published
 
-    def of(self, topic: str, partition: int) -> list[Heard]:
+    def of(self, topic: str, partition: int) -> list[HeardRecord]:
         """All records of the partition."""
         return list(self._records.get((topic, partition), ()))
 
@@ -54,7 +54,7 @@ class MemoryPast:
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         pass
 
-    async def records(self) -> AsyncGenerator[Sequence[Heard], None]:
+    async def records(self) -> AsyncGenerator[Sequence[HeardRecord], None]:
         """See `PastReader.records`."""
         place = self.past.first
         while True:

@@ -15,7 +15,7 @@ records_max: Final = 500
 """Records that are given at once: before the next ones others have a turn."""
 
 
-class Heard(NamedTuple):
+class HeardRecord(NamedTuple):
     """A record of the heartbeats topic. `recorded_ms` is when Kafka recorded it, in milliseconds since 1970."""
 
     offset: int
@@ -70,7 +70,7 @@ class PastReader:
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
-    async def records(self) -> AsyncGenerator[Sequence[Heard], None]:
+    async def records(self) -> AsyncGenerator[Sequence[HeardRecord], None]:
         """The records as they come, for ever. Raises NotReady."""
         while True:
             try:
@@ -78,6 +78,6 @@ class PastReader:
             except KafkaError as error:
                 raise NotReady(f"{self._here.topic}-{self._here.partition} cannot be read: {error!r}") from error
             yield [
-                Heard(record.offset, record.timestamp, record.key or b"", record.value or b"")
+                HeardRecord(record.offset, record.timestamp, record.key or b"", record.value or b"")
                 for record in some.get(self._here, ())
             ]

@@ -30,7 +30,7 @@ from workers.peers.presence import Presence
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
 from workers.sagas.group_keeper import GroupKeeper
-from workers.views.loads import LoadRows
+from workers.views.loads import LoadRows, Loads
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
 from workers.writer.commands_topic import CommandsTopic
@@ -81,8 +81,9 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions(SteadyClock())
     checker = Checker(by_partition.observe, targets=resources.targets)
-    conditions = Conditions(views, by_partition.writers, None if shared is None else shared.strangers)
-    gateway = _gateway(settings, resources, views, by_partition, checker, conditions)
+    loads = Loads()
+    conditions = Conditions(views, by_partition.writers, None if shared is None else shared.strangers, loads)
+    gateway = _gateway(settings, resources, views, by_partition, checker, conditions, loads)
     by_partition.open(resources, views)
     drivers = [
         SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards, clock=by_partition.clock.now)
@@ -180,6 +181,7 @@ def _gateway(
     by_partition: _Partitions,
     checker: Checker,
     conditions: Conditions,
+    loads: Loads,
 ) -> Gateway:
     """What the faces ask; of `by_partition` it will hold what is opened later."""
     engine, projector, shared = resources.engine, resources.projector, resources.peering
@@ -195,12 +197,13 @@ def _gateway(
         status=lambda: (
             status(gateway, settings, engine, writers, snapshotters, projector, checker, conditions)
             | clock_status(by_partition.clock)
-            | telemetry_status(gateway.loads)
+            | telemetry_status(loads)
             | {"strange_signs": 0 if shared is None else shared.strangers.signs}
         ),
         check_output=partial(check_outputs, checker, views),
         controllers=tuple if shared is None else shared.members.named,
         policy=CheckPolicy(settings.check_interval_min, resources.targets, settings.kafka is not None).refusal,
+        loads=loads,
     )
     return gateway
 

@@ -5,6 +5,7 @@
     stale     a partition's view has not been known to be current for so long that answers say so
     stranger  a controller on our topics has another cluster key, so it is no peer
     parked    a row stands still, because an event could not be folded into it
+    unwatched partitions of heartbeats are no telemetry worker's, since one has fallen silent
     lost      a data node's lease has run out: its shards do not serve
     blocked   a saga waits for an operator
 
@@ -21,6 +22,7 @@ from typing import Final
 
 from workers.gateway import CONDITION_KINDS
 from workers.peers.strangers import REMEDY, Strangers
+from workers.views.loads import Loads
 from workers.views.views import Views
 from workers.writer.writer import Writer
 
@@ -49,8 +51,15 @@ class Condition:
 class Conditions:
     """The conditions of a controller, by kind and subject. `look` finds what has begun and what has ended."""
 
-    def __init__(self, views: Views, writers: Mapping[int, Writer], strangers: Strangers | None = None) -> None:
+    def __init__(
+        self,
+        views: Views,
+        writers: Mapping[int, Writer],
+        strangers: Strangers | None = None,
+        loads: Loads | None = None,
+    ) -> None:
         self._views, self._writers, self._strangers = views, writers, strangers
+        self._loads = Loads() if loads is None else loads
         self._now: dict[_Key, Condition] = {}
 
     def now(self) -> tuple[Condition, ...]:
@@ -78,6 +87,10 @@ class Conditions:
     def _found(self) -> Iterator[tuple[str, str, Facts]]:
         yield from self._of_partitions()
         yield from self._of_strangers()
+        unwatched = self._loads.unwatched(self._writers)
+        if unwatched:
+            reason = f"nobody finds who is silent in partitions {unwatched}: start `muster telemetry`"
+            yield "unwatched", "telemetry", {"reason": reason}
         for (projection, key), parked in self._views.parked.items():
             facts: Facts = {"position": parked.position, "reason": parked.reason}
             yield "parked", f"{projection} {'/'.join(key)}", facts

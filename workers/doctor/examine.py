@@ -10,6 +10,7 @@ from workers.doctor.cluster_key import examine_key
 from workers.doctor.finding import Finding
 from workers.doctor.kafka import examine_kafka
 from workers.doctor.postgres import examine_postgres
+from workers.doctor.telemetry import examine_telemetry
 
 
 async def examine(
@@ -24,6 +25,8 @@ async def examine(
     findings: list[Finding] = []
     if kafka is not None:
         findings += await examine_kafka(kafka, partitions or PARTITIONS, prefix)
+        if not any(finding.subject == "kafka" for finding in findings):  # It answers.
+            findings += await examine_telemetry(kafka, partitions or PARTITIONS, prefix)
     if cluster_key is not None:
         findings += await examine_key(cluster_key, kafka, prefix)
     if postgres is not None:

@@ -18,7 +18,30 @@ tick_seconds: Final = 0.1
 def application(desk: Desk, bootstrap: str, prefix: str, data: Path) -> faust.App:
     """The application of a worker; `data` is a folder for what Faust thinks that it must keep there."""
     topic = topic_name(HEARTBEATS, prefix)
-    app = faust.App(
+    app = _configured(bootstrap, prefix, data)
+
+    # Bytes as they are: a serializer that raises would end the agent.
+    @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name="heartbeats")
+    async def hear(stream: StreamT[bytes]) -> None:
+        async for event in stream.events():
+            message = event.message
+            # Kafka's own instant, in seconds here; the records themselves hold none.
+            recorded_ms = round(message.timestamp * 1000)
+            desk.hear(message.partition, message.offset, recorded_ms, message.key or b"", message.value or b"")
+
+    @app.timer(interval=tick_seconds)  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        desk.tick()
+
+    async def assigned(_app: faust.App, partitions: set[TP], **_: object) -> None:
+        desk.assigned(found.partition for found in partitions if found.topic == topic)
+
+    app.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]
+    return app
+
+
+def _configured(bootstrap: str, prefix: str, data: Path) -> faust.App:
+    return faust.App(
         f"{prefix}.telemetry",
         broker=[f"kafka://{one}" for one in bootstrap.split(",")],
         datadir=data,  # else a folder appears where the process was started
@@ -39,22 +62,3 @@ def application(desk: Desk, bootstrap: str, prefix: str, data: Path) -> faust.Ap
         consumer_auto_offset_reset="latest",
         worker_redirect_stdouts=False,
     )
-
-    # Bytes as they are: a serializer that raises would end the agent.
-    @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name="heartbeats")
-    async def hear(stream: StreamT[bytes]) -> None:
-        async for event in stream.events():
-            message = event.message
-            # Kafka's own instant, in seconds here; the records themselves hold none.
-            recorded_ms = round(message.timestamp * 1000)
-            desk.hear(message.partition, message.offset, recorded_ms, message.key or b"", message.value or b"")
-
-    @app.timer(interval=tick_seconds)  # type: ignore[untyped-decorator]
-    async def tick() -> None:
-        desk.tick()
-
-    async def assigned(_app: faust.App, partitions: set[TP], **_: object) -> None:
-        desk.assigned(found.partition for found in partitions if found.topic == topic)
-
-    app.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]
-    return app

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from domain.telemetry.finding import Finding, commands
+from domain.telemetry.finding import Suspicion, commands
 from infra.kafka.topic import COMMANDS, HEARTBEATS, LOADS, topic_name
 from infra.log.engine import Engine
 from infra.telemetry.publisher import Outgoing, Published
@@ -21,7 +21,7 @@ from muster.wire.error import Timeout
 from muster.wire.route import partition_of
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row, key_of
 from workers.telemetry.followed_log import follow
-from workers.telemetry.held import TICK, Held, PastRecords
+from workers.telemetry.held import TICK, HeldPartition, PastRecords
 
 publish_seconds_max: Final = 10.0
 rows_seconds: Final = 1.0
@@ -51,14 +51,14 @@ class Desk:
         self._heartbeats, self._commands, self._loads = (
             topic_name(name, prefix) for name in (HEARTBEATS, COMMANDS, LOADS)
         )
-        self._held: dict[int, tuple[Held, asyncio.Task[None]]] = {}
-        self._findings: list[Finding] = []
+        self._held: dict[int, tuple[HeldPartition, asyncio.Task[None]]] = {}
+        self._findings: list[Suspicion] = []
         self._something = asyncio.Event()
         self._ticking: asyncio.Task[None] | None = None
         self._messages = (time.monotonic(), 0)
 
     @property
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldPartition]:
         """The partitions that this worker has."""
         return [held for held, _ in self._held.values()]
 
@@ -98,14 +98,14 @@ class Desk:
         self.assigned(())
         await self._rows([row])
 
-    def _hold(self, number: int) -> Held:
+    def _hold(self, number: int) -> HeldPartition:
         log, snapshots = self._engine.logs[number], self._engine.snapshots
 
         async def ticked() -> Published:
             (published,) = await self._publisher.publish([self._tick_of(number)], publish_seconds_max)
             return published
 
-        return Held(
+        return HeldPartition(
             number,
             worker=self.worker,
             follow=lambda begin, caught_up: follow(log, snapshots, begin, caught_up),
@@ -114,7 +114,7 @@ class Desk:
             found=self._found,
         )
 
-    def _found(self, findings: list[Finding]) -> None:
+    def _found(self, findings: list[Suspicion]) -> None:
         self._findings += findings
         self._something.set()
 

@@ -14,10 +14,10 @@ from typing import Final, Protocol, Self
 
 import orjson
 
-from domain.telemetry.finding import Finding
+from domain.telemetry.finding import Suspicion
 from domain.telemetry.merge import Merge
 from domain.telemetry.partition import BeatsPartition
-from infra.telemetry.past import Heard, PastRange
+from infra.telemetry.past import HeardRecord, PastRange
 from infra.telemetry.publisher import Published
 from muster.wire.error import Corrupt, InvalidCommand, NotReady, Timeout
 from muster.wire.telemetry.heartbeats import decode
@@ -46,7 +46,7 @@ class PastRecords(Protocol):
     async def __aexit__(self, *_: object) -> None:
         """See contextlib."""
 
-    def records(self) -> AsyncGenerator[Sequence[Heard], None]:
+    def records(self) -> AsyncGenerator[Sequence[HeardRecord], None]:
         """The records as they come, for ever. Raises NotReady."""
 
 
@@ -54,7 +54,7 @@ Reader = Callable[[int, int], PastRecords]
 """Reads the partition from an instant on (milliseconds since 1970), but not before an offset."""
 
 
-class Held:
+class HeldPartition:
     """The partition `number`, as long as it is held. `tick` publishes a tick in it; `found` is called with all findings."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Held:
         follow: Follow,
         reader: Reader,
         tick: Callable[[], Awaitable[Published]],
-        found: Callable[[list[Finding]], None],
+        found: Callable[[list[Suspicion]], None],
     ) -> None:
         self.number = number
         self.state = BeatsPartition()

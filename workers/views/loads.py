@@ -6,7 +6,7 @@ They are no part of the log, and no command is decided by them: whoever reads th
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -57,6 +57,7 @@ class Loads:
         except InvalidCommand:
             self.refused += 1
             return
+        # What was told before we began to listen is as old as its record, and no news.
         at = self._clock() - record.age_seconds
         if isinstance(row, ServiceLoad):
             self._services[row.service] = row, at
@@ -75,8 +76,18 @@ class Loads:
     def workers(self) -> list[SeenWorker]:
         """The workers of the last hour, by name; of those that have left none."""
         now = self._clock()
+        # Workers have another name at each start, so that those of long ago would pile up.
         self._workers = {name: seen for name, seen in self._workers.items() if now - seen[1] < forgotten_seconds}
         return [_seen(row, now - at) for _, (row, at) in sorted(self._workers.items()) if row.state != "leaving"]
+
+    def unwatched(self, partitions: Iterable[int]) -> list[int]:
+        """Partitions that a silent worker has left to nobody; none, where no worker ever was, or all left in order."""
+        workers = self.workers()
+        # Without a silent one they are being shared out anew, which takes a second.
+        if all(seen.state != "silent" for seen in workers):
+            return []
+        watched = {number for seen in workers if seen.state == "running" for number in seen.worker.partitions}
+        return sorted(set(partitions) - watched)
 
     async def run(self, rows: LoadRows) -> None:
         """Follow the rows, for ever."""

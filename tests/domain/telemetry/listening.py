@@ -5,7 +5,7 @@ from typing import Self
 
 from domain.message import Event
 from domain.registry.instance import InstanceRegistered
-from domain.telemetry.finding import Finding
+from domain.telemetry.finding import Suspicion
 from domain.telemetry.partition import BeatsPartition
 from muster.wire.registry.spec import Spec
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
@@ -20,7 +20,7 @@ class Listening:
 
     at: float = 0.0
     partition: BeatsPartition = field(default_factory=BeatsPartition)
-    found: list[tuple[float, Finding]] = field(default_factory=list)
+    found: list[tuple[float, Suspicion]] = field(default_factory=list)
     position: int = 0
 
     @property

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 from domain.registry.silence import ReportSilence
-from domain.telemetry.finding import Finding, commands, findings_command_max
+from domain.telemetry.finding import Suspicion, commands, findings_command_max
 
-SILENT = Finding("orders", "a", 4, 1_800_000_000_123, silent=True)
-HEARD = Finding("orders", "b", 2, 1_800_000_000_000, silent=False)
+SILENT = Suspicion("orders", "a", 4, 1_800_000_000_123, silent=True)
+HEARD = Suspicion("orders", "b", 2, 1_800_000_000_000, silent=False)
 
 
 def ids(*findings):

@@ -10,7 +10,7 @@ from domain.registry.instance import (
     InstanceHeartbeatsChanged,
     InstanceLeaseChanged,
 )
-from domain.telemetry.finding import Finding
+from domain.telemetry.finding import Suspicion
 from muster.wire.registry.check import TtlCheck
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
 from tests.domain.telemetry.listening import BEGAN_MS, Listening
@@ -44,7 +44,7 @@ def test_who_beats_is_not_silent():
 def test_who_falls_silent_is_found_when_its_lease_is_over():
     told = listening().passes(5, "a", "b").passes(20, "b")
     assert told.silent == {"a": 15.0}
-    assert told.found[0][1] == Finding("orders", "a", 0, BEGAN_MS + 5_000, silent=True)
+    assert told.found[0][1] == Suspicion("orders", "a", 0, BEGAN_MS + 5_000, silent=True)
 
 
 def test_who_was_never_heard_is_found_too():
@@ -102,7 +102,7 @@ def test_instants_that_run_backwards_let_no_time_pass():
 
 def test_a_ttl_check_is_over_and_heard_again():
     told = listening(**TTL).passes(1, "a")
-    assert told.found == [(1.0, Finding("orders", "a", 0, BEGAN_MS + 1_000, silent=False))]
+    assert told.found == [(1.0, Suspicion("orders", "a", 0, BEGAN_MS + 1_000, silent=False))]
     told.event(healthy()).passes(11, "b")
     assert told.silent == {"a": 11.0}
     assert [one.check for _, one in told.found if one.silent] == ["ttl"]
@@ -111,7 +111,7 @@ def test_a_ttl_check_is_over_and_heard_again():
     told.passes(30)
     assert [one for _, one in told.found if one.instance == "a"] == before, "what the log shows is not told again"
     told.beats("a")
-    assert told.found[-1][1] == Finding("orders", "a", 0, told.now_ms, silent=False)
+    assert told.found[-1][1] == Suspicion("orders", "a", 0, told.now_ms, silent=False)
 
 
 def test_presence_is_told_again_until_the_log_shows_it():

@@ -9,9 +9,10 @@ from secrets import token_hex
 
 import pytest
 
+from infra.local.kafka import LocalKafka
 from muster import Client
 from tests.processes.process_on_kafka import controllers
-from tests.servers import SharedKafka, own_kafka
+from tests.servers import SharedKafka
 from tests.workers.telemetry.fleet import LEASE, Fleet, Worker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.timeout(180)]
@@ -109,20 +110,18 @@ async def test_a_worker_that_hung_takes_nobody_for_silent(kafka: SharedKafka, tm
         assert fleet.falsely == set()
 
 
-async def test_a_broker_that_was_away_takes_nobody_for_silent(tmp_path: Path) -> None:
-    (tmp_path / "kafka").mkdir()
-    with own_kafka(tmp_path / "kafka") as broker:
-        async with started(broker.bootstrap, tmp_path) as (fleet, start):
-            one = start("one")
-            await fleet.settled(one)
-            broker.kill()
-            fleet.fall_silent(some_of_each(fleet, 0, 3))
-            await asyncio.sleep(LEASE + 2)
-            await broker.start()
-            await all_found(fleet, 2 * LEASE + 40)
-            await fleet.settled(one)
-            await asyncio.sleep(3)
-            assert fleet.falsely == set()
+async def test_a_broker_that_was_away_takes_nobody_for_silent(kafka_alone: LocalKafka, tmp_path: Path) -> None:
+    async with started(kafka_alone.bootstrap, tmp_path) as (fleet, start):
+        one = start("one")
+        await fleet.settled(one)
+        kafka_alone.kill()
+        fleet.fall_silent(some_of_each(fleet, 0, 3))
+        await asyncio.sleep(LEASE + 2)
+        await kafka_alone.start()
+        await all_found(fleet, 2 * LEASE + 40)
+        await fleet.settled(one)
+        await asyncio.sleep(3)
+        assert fleet.falsely == set()
 
 
 async def test_the_writer_removes_who_is_silent_and_shows_the_worker(kafka: SharedKafka, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_stream_goes_on_alone_only_once_it_has_come_up():
 def test_a_new_assignment_is_a_new_stream():
     merge = Merge()
     merge.begin(-1, 1)
-    merge.from_stream(9)
+    merge.from_stream(10)
     merge.begin(9, 10)
     merge.from_past(10)
     assert not merge.hand_over()

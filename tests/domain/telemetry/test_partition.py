@@ -11,6 +11,7 @@ from domain.registry.instance import (
     InstanceLeaseChanged,
 )
 from domain.telemetry.finding import Suspicion
+from domain.telemetry.partition_time import PartitionTime
 from muster.wire.registry.check import TtlCheck
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
 from tests.domain.telemetry.listening import BEGAN_MS, Listening
@@ -100,6 +101,12 @@ def test_instants_that_run_backwards_let_no_time_pass():
     assert told.passes(9.8, "b").silent == {}
 
 
+def test_the_same_time_does_not_pass_twice():
+    time = PartitionTime()
+    told = [time.advance(BEGAN_MS + millis) for millis in (0, 1_000, 500, 900, 1_000, 1_200)]
+    assert told == [0.0, 1.0, 1.0, 1.0, 1.0, 1.2]
+
+
 def test_a_ttl_check_is_over_and_heard_again():
     told = listening(**TTL).passes(1, "a")
     assert told.found == [(1.0, Suspicion("orders", "a", 0, BEGAN_MS + 1_000, silent=False))]
@@ -178,6 +185,11 @@ class TestTakeover:
     def test_nothing_is_told_before_all_is_read(self):
         told = Listening().tick().registered("a", "b", **LEASE).passes(20, "b")
         assert told.found == []
+
+    def test_nobody_is_told_to_be_there_before_all_is_read(self):
+        told = Listening().tick().registered("a", **TTL).passes(3, "a")
+        assert told.found == []
+        assert [one.instance for _, one in told.opened().passes(2, "a").found] == ["a"]
 
     def test_who_fell_silent_in_what_is_read_again_is_found_at_once(self):
         told = Listening().tick().registered("a", "b", **LEASE).beats("a").passes(12, "b").opened().passes(0.1, "b")

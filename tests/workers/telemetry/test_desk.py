@@ -165,6 +165,8 @@ async def test_a_balancing_that_gives_the_partition_back_loses_nothing(world: Wo
     async with working(world, world.desk()) as desk:
         await world.passes(4, "a", "b")
         world.stream(desk)
+        await world.tick()
+        await settled(lambda: not desk.held[0]._merge.reading)  # The stream goes on alone.
         desk.assigned([0])
         await world.passes(8, "b")  # Nobody brings these: another worker had the partition, and committed them.
         begun = len(world.topics.of("t.heartbeats", 0))

@@ -25,8 +25,9 @@ class LoadRecord(NamedTuple):
 class KafkaRows:
     """The rows on Kafka. A reading of its own for each call, which belongs to no group."""
 
-    def __init__(self, bootstrap: str, prefix: str = PREFIX) -> None:
+    def __init__(self, bootstrap: str, partitions: int, prefix: str = PREFIX) -> None:
         self._bootstrap, self._topic = bootstrap, topic_name(LOADS, prefix)
+        self._here = [TopicPartition(self._topic, number) for number in range(partitions)]
 
     async def follow(self) -> AsyncGenerator[Sequence[LoadRecord], None]:
         """The records as they come, for ever; an empty list says that there are no more now. Raises NotReady."""
@@ -39,7 +40,10 @@ class KafkaRows:
         )
         try:
             await consumer.start()
-            consumer.assign(await self._partitions(consumer))
+            # All topics are listed, because to ask for one by name creates it where brokers do so automatically.
+            if self._topic not in await consumer.topics():
+                raise NotReady(f"there is no topic {self._topic}; a controller creates it when it starts")
+            consumer.assign(self._here)
             while True:
                 some = await consumer.getmany(timeout_ms=_POLL_MS)
                 now = time.time()
@@ -53,13 +57,6 @@ class KafkaRows:
             raise NotReady(f"{self._topic} cannot be read: {error!r}") from error
         finally:
             await consumer.stop()
-
-    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        # All topics are listed, because to ask for one by name creates it where brokers do so automatically.
-        if self._topic not in await consumer.topics():
-            raise NotReady(f"there is no topic {self._topic}; a controller creates it when it starts")
-        numbers = consumer.partitions_for_topic(self._topic)
-        return [TopicPartition(self._topic, number) for number in sorted(numbers or ())]
 
 
 class MemoryRows:

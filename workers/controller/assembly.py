@@ -105,7 +105,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         presence=_presence(bootstrap, shared, by_partition.writers, settings.prefix),
         projector=projector,
         conditions=conditions,
-        rows=None if bootstrap is None else KafkaRows(bootstrap, settings.prefix),
+        rows=None if bootstrap is None else KafkaRows(bootstrap, len(engine.logs), settings.prefix),
     )
 
 

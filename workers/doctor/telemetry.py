@@ -18,7 +18,7 @@ async def examine_telemetry(bootstrap: str, partitions: int, prefix: str) -> lis
     loads = Loads()
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            await _listen(KafkaRows(bootstrap, prefix), loads)
+            await _listen(KafkaRows(bootstrap, partitions, prefix), loads)
     except (NotReady, TimeoutError):
         return []  # The examination of the topics has said what is missing.
     workers = loads.workers()

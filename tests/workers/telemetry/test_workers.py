@@ -14,6 +14,7 @@ from muster import Client
 from tests.processes.process_on_kafka import controllers
 from tests.servers import SharedKafka
 from tests.workers.telemetry.fleet import LEASE, Fleet, Worker
+from workers.doctor.telemetry import examine_telemetry
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -141,10 +142,16 @@ async def test_the_writer_removes_who_is_silent_and_shows_the_worker(kafka: Shar
                     assert (await client.instance("orders", "orders-0")).heartbeats == "topic"
                     (seen,) = (await client.status())["telemetry"]
                     assert (seen["worker"], seen["state"], seen["instances"]) == ("one", "running", 1)
+                    examined = await examine_telemetry(kafka.bootstrap, 8, prefix)
+                    assert [(found.verdict, found.subject) for found in examined] == [("ok", "telemetry one")]
                     fleet.fall_silent([("orders", "orders-0")])
                     last = await gone(client)
                 worker.kill()
                 await silent_worker(client)
+                conditions = (await client.status())["conditions"]
+                assert [(each["kind"], each["subject"]) for each in conditions] == [("unwatched", "telemetry")]
+                (examined,) = await examine_telemetry(kafka.bootstrap, 8, prefix)
+                assert examined.verdict == "warning"
             finally:
                 worker.kill()
         assert (last.type, last.data["cause"], last.actor) == (
@@ -165,5 +172,5 @@ async def gone(client: Client):
 
 async def silent_worker(client: Client) -> None:
     async with asyncio.timeout(20):
-        while (await client.status())["telemetry"][0]["state"] != "silent":  # noqa: ASYNC110 it is elsewhere
+        while not (await client.status())["conditions"]:  # noqa: ASYNC110 it is elsewhere
             await asyncio.sleep(0.2)

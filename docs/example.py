@@ -142,8 +142,15 @@ _GROUPS: Final = (
         _of("db1", incarnation=4, epoch=1, how="seen", detail="exit code 137"),
         actor="db1",
     ),
-    _to(_GROUP, 51, groups.RemoveMember.type, {"member": "db3"}, **_OPS, reason="its host is gone"),
-    _to(_GROUP, 52, groups.DeleteGroup.type, {"force": True}, **_OPS),
+    _to(
+        _GROUP,
+        51,
+        member.ReportFenced.type,
+        _of("db1", incarnation=4, epoch=1, attempt=1, outcome="failed", detail="exit code 1"),
+        actor="db1",
+    ),
+    _to(_GROUP, 52, groups.RemoveMember.type, {"member": "db3"}, **_OPS, reason="its host is gone"),
+    _to(_GROUP, 53, groups.DeleteGroup.type, {"force": True}, **_OPS),
 )
 _TELEMETRY: Final = (
     _to(

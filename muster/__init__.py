@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from muster.client.client import Client
     from muster.client.registration import Registration
     from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot, TrafficSet
+    from muster.group.fencing import FenceTarget
     from muster.group.group import Group, Primary
     from muster.group.membership import Membership
     from muster.guard.guard import Guard
@@ -134,6 +135,7 @@ __all__ = [
     "Event",
     "EventPage",
     "FailoverTimeout",
+    "FenceTarget",
     "Get",
     "Group",
     "GroupNotFound",
@@ -249,6 +251,7 @@ _NAMES_OF: Final = {
     ),
     "muster.group.group": ("Group", "Primary"),
     "muster.guard.guard": ("Guard",),
+    "muster.group.fencing": ("FenceTarget",),
     "muster.group.membership": ("Membership",),
     "muster.guard.middleware": ("GuardMiddleware",),
     "muster.kafka_commands": ("KafkaCommands",),

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Final
 
 from domain.groups.choice import candidates
+from domain.groups.fencing import fencer, fencers
 from domain.groups.group import DECIDER
 from domain.groups.member import GroupMember
 from domain.groups.state import INITIAL, FailoverGroup, GroupEvent, evolve
@@ -39,13 +40,18 @@ def degraded(group: FailoverGroup) -> str | None:
         return f"{primary.name} leads, and has failed: {primary.why}"
     if not group.serving:
         return f"{primary.name} leads, and does not serve yet"
-    return None if able else f"nobody can take over: {nobody}"
+    if not able:
+        return f"nobody can take over: {nobody}"
+    # The lease ends its epoch all the same. But whoever has chosen hooks counts on less than that.
+    lacks = group.settings is not None and group.settings.fencing == "hook" and not fencers(group)
+    return f"nobody can fence {primary.name}: no other member runs with --fence" if lacks else None
 
 
 def shown(name: str, group: FailoverGroup) -> answers.GroupState:
     """What readers see of the group, which is there."""
     own, settings, primary = group.ownership, group.settings, group.primary
     assert settings is not None, f"{name} has been deleted"
+    by = fencer(group)
     return answers.GroupState(
         group=name,
         primary=own.holder,
@@ -73,6 +79,8 @@ def shown(name: str, group: FailoverGroup) -> answers.GroupState:
         service=settings.service,
         version=group.version,
         failover_seconds=settings.failover_seconds,
+        incarnation=None if primary is None else group.incarnation,
+        fencer=None if by is None else by.name,
     )
 
 
@@ -88,6 +96,7 @@ def _member(member: GroupMember, primary: str | None) -> answers.MemberState:
         suspect=member.suspect,
         position=member.position,
         since=member.since,
+        fences=member.fences,
     )
 
 

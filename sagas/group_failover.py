@@ -17,6 +17,7 @@ from domain.groups.commands import (
     ReclaimGroup,
     StartFailover,
 )
+from domain.groups.fencing import fencer, tries
 from domain.groups.state import FAILOVER_SECONDS, FailoverGroup
 from domain.saga import Facts, Saga
 from muster.wire.error import VerbNotAllowed
@@ -96,7 +97,12 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
 
 
 def _waits_for_end(group: FailoverGroup) -> str:
-    return f"{group.ownership.holder} to stop, or for its lease of {group.lease_seconds:g} s to run out"
+    waits = f"{group.ownership.holder} to stop, or for its lease of {group.lease_seconds:g} s to run out"
+    by = fencer(group)
+    if by is None:
+        return waits
+    failed = tries(by, group.ownership.epoch)
+    return f"{by.name} to fence {group.ownership.holder}{f' ({failed} times in vain)' if failed else ''}; {waits}"
 
 
 def _compare(saga: Saga) -> tuple[Action, ...]:

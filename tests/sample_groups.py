@@ -31,6 +31,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     m.MemberTrusted(member="db1"),
     m.PositionReported(member="db2", epoch=4, position=83_886_080),
     m.InSyncChanged(member="db1", epoch=4, version=8, in_sync=("db1", "db2"), cause="caught_up"),
+    m.FencingFailed(member="db2", primary="db1", epoch=4, attempt=1, why="fence hook: exit code 1: no such volume"),
     s.FailoverStarted(
         failover=FAILOVER,
         cause="ended",
@@ -76,6 +77,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     m.RenewMember(**_MEMBER, epoch=4),
     m.ReportMember(**_MEMBER, outcome="failed", failure="hook", why="promote: exit code 1"),
     m.ReportEnded(**_MEMBER, epoch=4, how="seen", detail="killed by signal 9"),
+    m.ReportFenced(**_MEMBER, epoch=4, attempt=1, outcome="failed", detail="fence hook: exit code 1: no such volume"),
     m.ReportServing(**_MEMBER, epoch=4),
     m.ReportPosition(**_MEMBER, epoch=4, position=83_886_080),
     m.ChangeInSync(**_MEMBER, epoch=4, version=7, in_sync=("db1", "db2"), cause="caught_up"),

@@ -9,6 +9,7 @@ failover has stopped comes after all others, unless it is asked for by name: it 
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from domain.groups.fencing import fencers
 from domain.groups.member import GroupMember, PassedOver
 from domain.groups.state import Cause, FailoverGroup, GroupRules
 from muster.wire.error import DataLossRefused, GroupNotFound, MemberNotFound, NoHealthyStandby
@@ -198,10 +199,14 @@ def _settle_seconds(group: FailoverGroup) -> float:
 
 
 def _of_suspicion(group: FailoverGroup, primary: GroupMember, now: datetime) -> Due | None:
-    # Two kinds of observers see it from different places. One alone may be the one that is cut off.
-    if primary.status != "failed" or primary.suspect is None or _held_down(group, now):
+    if primary.status != "failed" or _held_down(group, now):
         return None
-    return Due("suspected", f"its runner: {primary.why}; its checks: {primary.suspect}")
+    # Two kinds of observers see it from different places. One alone may be the one that is cut off.
+    if primary.suspect is not None:
+        return Due("suspected", f"its runner: {primary.why}; its checks: {primary.suspect}")
+    # Without a service nobody else looks. But whoever is to fence it sees to it that it has ended, if it has not.
+    able = fencers(group) if settings_of(group).service is None else []
+    return Due("suspected", f"its runner: {primary.why}; {able[0].name} is to fence it") if able else None
 
 
 def _of_preference(group: FailoverGroup, primary: GroupMember, able: list[GroupMember], now: datetime) -> Due | None:

@@ -13,6 +13,7 @@ from domain.groups.member import (
     Priority,
     RenewMember,
     ReportEnded,
+    ReportFenced,
     ReportMember,
     ReportPosition,
     ReportServing,
@@ -178,7 +179,9 @@ class EndFailover(StepOfFailover):
     detail: Why = ""
 
 
-RunnerCommands = JoinGroup | RenewMember | ReportMember | ReportEnded | ReportServing | ReportPosition | ChangeInSync
+RunnerCommands = (
+    JoinGroup | RenewMember | ReportMember | ReportEnded | ReportFenced | ReportServing | ReportPosition | ChangeInSync
+)
 """What the runner of a member says."""
 
 Setting = CreateGroup | SetGroup | DeleteGroup | PauseGroup | ResumeGroup | AddMember | RemoveMember

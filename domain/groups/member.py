@@ -6,6 +6,7 @@ inactive ──────────────────────▶ r
     └──────────── all                └────────────── failed ◀──┘
 """
 
+import operator
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal, assert_never
@@ -14,7 +15,7 @@ from pydantic import Field, StringConstraints
 
 from domain.message import Event, Text, event
 from domain.ownership import EndedBy
-from muster.wire.command import Command, Whole
+from muster.wire.command import Command, Flag, Whole
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -33,7 +34,8 @@ Why = Annotated[str, StringConstraints(max_length=1_024)]
 class GroupMember:
     """A member. `incarnation` is the version of the stream at which its runner's process joined, 0 before the first one;
     `since`: when its status last changed; `position`: how far its copy reached when it last said so, in units of its own;
-    `suspect`: why checks of its instance say that it is ill.
+    `suspect`: why checks of its instance say that it is ill. `fences`: its runner can fence a primary that is not heard; for the
+    epoch `fence_epoch` it has tried that in vain `fence_tries` times.
     """
 
     name: str
@@ -48,6 +50,9 @@ class GroupMember:
     position: int | None = None
     position_epoch: int = 0
     suspect: str | None = None
+    fences: bool = False
+    fence_tries: int = 0
+    fence_epoch: int = 0
 
 
 class MemberCommand(Command):
@@ -57,11 +62,14 @@ class MemberCommand(Command):
 
 
 class JoinGroup(MemberCommand):
-    """Run the member: this process does so from now on, and what another one says is refused. `address` is told to clients."""
+    """Run the member: this process does so from now on, and what another one says is refused. `address` is told to clients;
+    `fences`: the process can fence a primary that is not heard.
+    """
 
     type = "muster.group.join.v1"
     process: Process
     address: Address = ""
+    fences: Flag = False
 
 
 class RunnerCommand(MemberCommand):
@@ -93,6 +101,18 @@ class ReportEnded(RunnerCommand):
     type = "muster.group.report_ended.v1"
     epoch: Epoch
     how: Literal["said", "seen"]
+    detail: Why = ""
+
+
+class ReportFenced(RunnerCommand):
+    """What came of fencing the primary of the epoch: it acknowledges nothing any more (`done`), or that is not sure. `attempt` is
+    counted by the process, for each epoch.
+    """
+
+    type = "muster.group.report_fenced.v1"
+    epoch: Epoch
+    attempt: Annotated[int, Field(strict=True, ge=1)]
+    outcome: Literal["done", "failed"]
     detail: Why = ""
 
 
@@ -169,6 +189,8 @@ class MemberJoined(MemberEvent):
     type = "muster.group.member_joined.v1"
     process: str
     address: str
+    # It came later, and stands there only when it says something.
+    fences: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
 
 @event
@@ -246,6 +268,17 @@ class PrimaryEnded(MemberEvent):
     detail: Text
 
 
+@event
+class FencingFailed(MemberEvent):
+    """The member could not fence the primary of the epoch: whether that has ended is as open as before."""
+
+    type = "muster.group.fencing_failed.v1"
+    primary: Name
+    epoch: int
+    attempt: int
+    why: Text
+
+
 @value
 class PassedOver:
     """A member that was not chosen, and why."""
@@ -294,7 +327,7 @@ class GroupServing(MemberEvent):
 StatusEvent = MemberJoined | MemberReady | MemberFailed | MemberRecovering | MemberLeft
 """What changes a member's status."""
 
-ReportEvent = StatusEvent | MemberSuspected | MemberTrusted | PositionReported
+ReportEvent = StatusEvent | MemberSuspected | MemberTrusted | PositionReported | FencingFailed
 """What changes a member, and nothing else of its group."""
 
 
@@ -303,6 +336,8 @@ def changed(member: GroupMember, event: ReportEvent, version: int, at: datetime)
     match event:
         case MemberJoined():
             joined = replace(member, incarnation=version, process=event.process, address=event.address)
+            # Its tries are those of the process: another one counts from the beginning.
+            joined = replace(joined, fences=event.fences, fence_tries=0, fence_epoch=0)
             return _stands(joined, at, "recovering", "its runner has joined and has not said that it is ready")
         case MemberReady():
             return _stands(member, at, "active", "")
@@ -319,6 +354,8 @@ def changed(member: GroupMember, event: ReportEvent, version: int, at: datetime)
             return replace(member, suspect=None)
         case PositionReported():
             return replace(member, position=event.position, position_epoch=event.epoch)
+        case FencingFailed():
+            return replace(member, fence_tries=event.attempt, fence_epoch=event.epoch)
         case _:
             assert_never(event)
 

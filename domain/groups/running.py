@@ -4,9 +4,11 @@ from typing import assert_never
 
 from domain.groups.choice import settings_of
 from domain.groups.commands import RunnerCommands
+from domain.groups.fencing import tries
 from domain.groups.member import (
     ChangeInSync,
     ExpireMember,
+    FencingFailed,
     GroupMember,
     GroupServing,
     InSyncChanged,
@@ -20,6 +22,7 @@ from domain.groups.member import (
     PrimaryEnded,
     RenewMember,
     ReportEnded,
+    ReportFenced,
     ReportMember,
     ReportPosition,
     ReportServing,
@@ -27,7 +30,7 @@ from domain.groups.member import (
 )
 from domain.groups.state import FailoverGroup, GroupEvent
 from domain.ownership import check_current, check_set_change
-from muster.wire.error import InvalidCommand, MemberNotFound, StaleEpoch, StaleIncarnation
+from muster.wire.error import InvalidCommand, MemberNotFound, StaleEpoch, StaleIncarnation, VerbNotAllowed
 
 
 def member_of(group: FailoverGroup, name: str) -> GroupMember:
@@ -58,6 +61,8 @@ def said(command: RunnerCommands, group: FailoverGroup) -> list[GroupEvent]:
             return _reported(command, member, group)
         case ReportEnded():
             return _ended(command, group)
+        case ReportFenced():
+            return _fenced(command, member, group)
         case ReportServing():
             _check_primary(command, command.epoch, group)
             return [] if group.serving else [GroupServing(member=member.name, epoch=command.epoch)]
@@ -74,7 +79,7 @@ def _joined(command: JoinGroup, member: GroupMember) -> list[GroupEvent]:
     here = member.status in ("active", "recovering") or (member.status == "failed" and member.failure != "silent")
     if here and (member.process, member.address) == (command.process, command.address):
         return []
-    return [MemberJoined(member=member.name, process=command.process, address=command.address)]
+    return [MemberJoined(member=member.name, process=command.process, address=command.address, fences=command.fences)]
 
 
 def _renewed(command: RenewMember, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
@@ -110,14 +115,39 @@ def _reported(command: ReportMember, member: GroupMember, group: FailoverGroup) 
 
 def _ended(command: ReportEnded, group: FailoverGroup) -> list[GroupEvent]:
     own = group.ownership
-    # An epoch that is yet to come cannot have ended; the caller mixes up two groups, or two clusters.
-    if command.epoch > own.epoch:
-        raise StaleEpoch(f"there is no epoch {command.epoch} yet", epoch=own.epoch, owner=own.holder)
+    _check_known(command.epoch, group)
     current = (command.epoch, command.member, command.incarnation) == (own.epoch, own.holder, group.incarnation)
     # A late word about an epoch that is over: nothing depends on it any more.
     if not current:
         return []
     return [PrimaryEnded(member=command.member, epoch=command.epoch, how=command.how, detail=command.detail)]
+
+
+def _check_known(epoch: int, group: FailoverGroup) -> None:
+    # An epoch that is yet to come cannot have ended; the caller mixes up two groups, or two clusters.
+    own = group.ownership
+    if epoch > own.epoch:
+        raise StaleEpoch(f"there is no epoch {epoch} yet", epoch=own.epoch, owner=own.holder)
+
+
+def _fenced(command: ReportFenced, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
+    own, holder = group.ownership, group.ownership.holder
+    _check_known(command.epoch, group)
+    # A late word: the epoch has ended otherwise, or was given back to its primary, and another one has followed it.
+    if command.epoch < own.epoch or holder is None:
+        return []
+    # A hook proves only what the group has agreed to, of an epoch that it has closed, and of somebody else.
+    if settings_of(group).fencing != "hook" or member.name == holder:
+        raise VerbNotAllowed(f"{member.name} cannot end epoch {own.epoch} of {holder} by fencing it", allowed="")
+    if not own.fenced:
+        raise StaleEpoch(f"no failover has closed epoch {own.epoch} of {holder}", epoch=own.epoch, owner=holder)
+    if command.outcome == "done":
+        detail = f"{member.name} has fenced it" + (f": {command.detail}" if command.detail else "")
+        return [PrimaryEnded(member=holder, epoch=own.epoch, how="hook", detail=detail[:1_024])]
+    if command.attempt <= tries(member, own.epoch):
+        return []
+    why = command.detail or "it gave no reason"
+    return [FencingFailed(member=member.name, primary=holder, epoch=own.epoch, attempt=command.attempt, why=why)]
 
 
 def _positioned(command: ReportPosition, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:

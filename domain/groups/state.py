@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 
 from domain.decider import AsPairs
 from domain.groups.member import (
+    FencingFailed,
     GroupMember,
     GroupReclaimed,
     GroupServing,
@@ -47,7 +48,7 @@ Cause = Literal["operator", "first", "ended", "failed", "suspected", "preferred"
 suspected by two kinds of observers; or a member of higher priority is ready, and the group prefers it.
 """
 Outcome = Literal["completed", "lost", "timeout", "aborted", "refused"]
-Fencing = Literal["lease", "unfenced"]
+Fencing = Literal["lease", "hook", "unfenced"]
 FailoverId = Annotated[str, StringConstraints(max_length=400)]
 Threshold = Annotated[int, Field(strict=True, ge=1, le=100)]
 HeartbeatSeconds = Annotated[float, Field(strict=True, ge=0.1, le=600)]
@@ -70,7 +71,8 @@ class GroupRules:
     """How a group fails over.
 
     A member that misses `threshold` heartbeats of `heartbeat_seconds` counts as failed. The primary's lease lasts for
-    `lease_seconds`; with `fencing` `unfenced` a failover does not wait for its end, and two primaries are possible.
+    `lease_seconds`; with `fencing` `hook` another member's runner may end the epoch before that, by a hook that fences a primary
+    which is not heard; with `unfenced` a failover does not wait for its end, and two primaries are possible.
     `max_lag`: how far, in units of the members' positions, a copy may be behind what is known of the primary's, to take over;
     `synchronous`: only members of the recorded in-sync set may. After a failover on suspicion the next one waits for
     `hold_down_seconds`, as does a member that is `preferred` by its priority. `service`: where the members are registered as
@@ -233,6 +235,7 @@ GroupEvent = (
     | MemberTrusted
     | PositionReported
     | InSyncChanged
+    | FencingFailed
     | FailoverStarted
     | GroupFenced
     | PrimaryEnded

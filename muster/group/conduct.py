@@ -192,6 +192,18 @@ def leads(standing: MemberStanding, now: float) -> bool:
     return now < standing.renewed_at + standing.lease_seconds * LEASE_SHARE
 
 
+def fence_due(standing: MemberStanding, now: float) -> int | None:
+    """The epoch whose primary the group wants fenced by this member now; None: none.
+
+    As long as the hook runs, this is asked again and again: one that is not wanted any more is broken off.
+    """
+    row = standing.row
+    if row is None or row.fencer != standing.member or standing.me is None:
+        return None
+    rests = standing.fence_epoch == row.epoch and now < standing.fence_again_at
+    return None if rests or standing.leaving or standing.gone is not None else row.epoch
+
+
 # What it says
 
 

@@ -26,6 +26,7 @@ from muster.client.transport import Transport, path_of
 from muster.clock import elapsed_seconds
 from muster.group import conduct
 from muster.group.conduct import Claim, Demote, End, Idle, Leave, Promote, Settle
+from muster.group.fencing import Fence, Fencing
 from muster.group.probes import Check, Position, Probes
 from muster.group.progress import LOG, MemberProgress, problem_of, shortened
 from muster.group.renewals import OnLease, Renewals, SharedRenewals, shared_renewals
@@ -61,6 +62,10 @@ class Membership:
     is in the way of a promotion is cancelled. `on_join()` is called once, before all others; `on_lease(renewed_at,
     lease_seconds)` at each renewal of a primary that was accepted.
 
+    `fence(target)` is for groups with `fencing="hook"`: it sees to it that the primary `target`, which is not heard, acknowledges
+    nothing any more, and says how; it raises if that is not sure. It runs beside the others, and is cancelled when the group does
+    not want it any more.
+
     `url`, of one controller or of several, and `cluster` are as for `muster.Client`. A controller that is away is waited for.
     Entering raises GroupNotFound and MemberNotFound.
     """
@@ -77,6 +82,7 @@ class Membership:
     position: Position | None = None
     on_join: Callable[[], Awaitable[None]] | None = None
     on_lease: OnLease | None = None
+    fence: Fence | None = None
 
     def __post_init__(self) -> None:
         self._transport = Transport(
@@ -86,6 +92,7 @@ class Membership:
         self._progress = MemberProgress(MemberStanding(member=self.member, incarnation=0))
         self._renewals = Renewals(self._progress, self._words, self.on_lease)
         self._reports = MemberReports(self._progress, self._words)
+        self._fencing = Fencing(self._progress, self._reports, self.fence)
         self._probes = Probes(self._progress, self._words, self.check, self.position)
         self._running: asyncio.Task[None] | None = None
 
@@ -158,7 +165,7 @@ class Membership:
         process, tries = uuid4().hex, 0
         while True:
             try:
-                await self._words.join(process, self.address)
+                await self._words.join(process, self.address, fences=self.fence is not None)
             except Transient as error:
                 LOG.warning("%s cannot join %s yet: %s", self.member, self.group, error.detail)
                 await asyncio.sleep(backoff_seconds(tries))
@@ -179,6 +186,7 @@ class Membership:
             self._reports.run(),
             self._probes.check(),
             self._probes.measure(),
+            self._fencing.run(),
         )
         try:
             async with asyncio.TaskGroup() as group:

@@ -48,9 +48,14 @@ class MemberReports:
 
     def ended(self, epoch: int, how: str, detail: str) -> None:
         """What was the primary of the epoch has ended: say so until it is heard, beside all else."""
-        task = asyncio.create_task(
-            self._until_heard(self._words.ended, epoch, how, detail), name=f"epoch {epoch} ended"
-        )
+        self._say(f"epoch {epoch} ended", self._words.ended, epoch, how, detail)
+
+    def fenced(self, epoch: int, attempt: int, outcome: str, detail: str) -> None:
+        """What came of fencing the primary of the epoch: say so until it is heard."""
+        self._say(f"epoch {epoch} fenced", self._words.fenced, epoch, attempt, outcome, detail)
+
+    def _say(self, name: str, word: Word, *about: object) -> None:
+        task = asyncio.create_task(self._until_heard(word, *about), name=name)
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 import orjson
 
 from muster.clock import elapsed_seconds
+from muster.group.fencing import FenceTarget
 from muster.group.membership import Membership
 from muster.group.process.child import StartedProcess, told_of
 from muster.group.process.guarding import Guarding
@@ -49,6 +50,7 @@ class RunSettings:
     demote: str = ""
     check: str = ""
     position: str = ""
+    fence: str = ""
     address: str = ""
     urls: Sequence[str] = ()
     cluster: str | None = None
@@ -85,6 +87,7 @@ class Runner:
             on_lease=self._guarding.renewed,
             check=self._check,
             position=self._position if settings.position else None,
+            fence=self._fence if settings.fence else None,
         )
 
     def stop(self) -> None:
@@ -175,6 +178,15 @@ class Runner:
         if not last.isdigit():
             raise HookError(f"position hook: its last line is to be a number, and is {last[:100]!r}")
         return int(last)
+
+    async def _fence(self, target: FenceTarget) -> str:
+        """Have the primary fenced, which is another member. Beside all other hooks: it is about another host."""
+        hook = Hook(name="fence", command=self._settings.fence, seconds=self._settings.hook_timeout_seconds)
+        document = orjson.dumps({**self._told("standby", target.epoch), "fence": asdict(target)})
+        whom = {"MUSTER_FENCE": target.member, "MUSTER_FENCE_ADDRESS": target.address}
+        environment = {**self._environment("standby", target.epoch), **whom}
+        # Spared when this member's own processes are ended: it is none of them, and ends when it is not wanted any more.
+        return await hook.run(environment, document, until=float("inf"), spared=self._guarding.spared)
 
     # Hooks
 

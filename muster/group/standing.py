@@ -58,6 +58,9 @@ class MemberStanding:
     told: int = -1
     positioned: int = 0
     positioned_at: float = -math.inf
+    fence_epoch: int = 0
+    fence_tries: int = 0
+    fence_again_at: float = -math.inf
 
     @property
     def me(self) -> MemberState | None:
@@ -161,6 +164,15 @@ class Positioned:
 
 
 @value
+class FenceTried:
+    """It has tried to fence the primary of the epoch."""
+
+    epoch: int
+    at: float
+    done: bool
+
+
+@value
 class Leaving:
     """It is to stop."""
 
@@ -186,6 +198,7 @@ Happening = (
     | Demoted
     | Told
     | Positioned
+    | FenceTried
     | Leaving
     | Gone
 )
@@ -215,6 +228,8 @@ def evolve(standing: MemberStanding, happening: Happening) -> MemberStanding:
             return replace(standing, told=max(standing.told, version))
         case Positioned(epoch, at):
             return replace(standing, positioned=epoch or standing.positioned, positioned_at=at)
+        case FenceTried():
+            return _fence_tried(standing, happening)
         case Leaving():
             return replace(standing, leaving=True)
         case Gone(why):
@@ -271,3 +286,10 @@ def _fallen(standing: MemberStanding, at: float) -> MemberStanding:
     # Not a random pause: only one process runs the member, so no others wait for as long.
     pause = pause_seconds(falls - 1, rest_first_seconds, rest_longest_seconds, 1.0)
     return replace(standing, falls=falls, rests_until=at + pause)
+
+
+def _fence_tried(standing: MemberStanding, tried: FenceTried) -> MemberStanding:
+    tries = 1 if tried.epoch != standing.fence_epoch else standing.fence_tries + 1
+    # Done is done: until the group has heard of it, the row goes on to ask.
+    pause = math.inf if tried.done else pause_seconds(tries - 1, rest_first_seconds, rest_longest_seconds, 1.0)
+    return replace(standing, fence_epoch=tried.epoch, fence_tries=tries, fence_again_at=tried.at + pause)

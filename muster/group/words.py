@@ -20,10 +20,12 @@ class Words:
         self.incarnation = 0
         self.partition = 0
 
-    async def join(self, process: str, address: str) -> None:
-        """This process runs the member from now on."""
+    async def join(self, process: str, address: str, *, fences: bool) -> None:
+        """This process runs the member from now on; it can fence a primary that is not heard, if it says so."""
         # The answer's incarnation marks all later words: those of a process that joins after this one are told apart by it.
-        written = await self._write("join", {"process": process, "address": address})
+        # A controller of before knows no hooks of this kind, and would refuse the field.
+        body = {"process": process, "address": address, **({"fences": True} if fences else {})}
+        written = await self._write("join", body)
         assert written.incarnation is not None, "a join without an incarnation"
         self.incarnation, self.partition = written.incarnation, written.partition
 
@@ -47,6 +49,10 @@ class Words:
     async def ended(self, epoch: int, how: str, detail: str) -> Written:
         """What was the primary of the epoch acknowledges nothing any more: it was stopped (`said`), or its end was `seen`."""
         return await self._say("ended", {"epoch": epoch, "how": how, "detail": detail})
+
+    async def fenced(self, epoch: int, attempt: int, outcome: str, detail: str) -> Written:
+        """What came of fencing the primary of the epoch."""
+        return await self._say("fenced", {"epoch": epoch, "attempt": attempt, "outcome": outcome, "detail": detail})
 
     async def serving(self, epoch: int) -> Written:
         """The primary of the epoch serves."""

@@ -64,6 +64,8 @@ class GroupBooks:
             case m.PrimaryEnded() | m.GroupServing():
                 if not group.held or (event.member, event.epoch) != (group.owner, group.epoch):
                     yield f"I18 {event.type} of {event.member} at {event.epoch}; {group.owner} has epoch {group.epoch}"
+                if isinstance(event, m.PrimaryEnded) and event.how == "hook" and not _may_be_fenced(group):
+                    yield f"I18 a hook ended epoch {group.epoch} of {group.owner}, which it may not"
                 if isinstance(event, m.PrimaryEnded):
                     group.held, group.how = False, event.how
             case g.FailoverStarted() | g.FailoverEnded() | g.GroupFenced() | m.MemberPromoted() | m.GroupReclaimed():
@@ -132,6 +134,10 @@ class GroupBooks:
 
     def _group(self, stream: str) -> KnownGroup:
         return self._groups.setdefault(stream, KnownGroup())
+
+
+def _may_be_fenced(group: KnownGroup) -> bool:
+    return group.fenced and group.settings.fencing == "hook"
 
 
 def _removed(group: KnownGroup, member: str) -> Iterator[str]:

@@ -59,8 +59,9 @@ def _settings(command: F) -> F:
         click.option("--lease-seconds", type=float, help="For so long a primary may lead unheard.  [default: 2]"),
         click.option(
             "--fencing",
-            type=click.Choice(["lease", "unfenced"]),
-            help="unfenced: do not wait until the primary has ended; two are possible then.  [default: lease]",
+            type=click.Choice(["lease", "hook", "unfenced"]),
+            help="hook: a primary that is not heard may be fenced by `group run --fence`, before its lease is over; "
+            "unfenced: do not wait until the primary has ended; two are possible then.  [default: lease]",
         ),
         click.option("--max-lag", type=int, help="How far behind a copy may be to take over, as --position counts."),
         click.option("--synchronous/--no-synchronous", default=None, help="Only members of the in-sync set take over."),

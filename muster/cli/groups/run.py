@@ -32,6 +32,9 @@ def _address(_context: click.Context, _option: click.Parameter, text: str) -> st
 @click.option("--check", default="", metavar="CMD", help="Exit code 0: it is fit to be the primary.")
 @click.option("--position", default="", metavar="CMD", help="Prints how far its copy reaches, a number.")
 @click.option(
+    "--fence", default="", metavar="CMD", help="Ends another primary that is not heard: for groups with --fencing hook."
+)
+@click.option(
     "--role",
     "runs",
     type=click.Choice(["primary", "always"]),
@@ -57,7 +60,7 @@ def run(hook_timeout: float, stop_timeout: float, service: str, **options: Any) 
     COMMAND gets MUSTER_GROUP, MUSTER_MEMBER, MUSTER_ROLE and MUSTER_EPOCH; hooks get them too, and the group as JSON on standard
     input. All that it has started is dead before another member leads.
     """
-    from muster.group.registering import keep_registered
+    from muster.cli.groups.registering import keep_registered
     from muster.group.runner import RunSettings, run_member
 
     # Said here, before anything is joined: a runner that ends for its options must not have been a member for a moment.

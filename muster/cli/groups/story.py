@@ -67,7 +67,7 @@ def about(row: GroupState) -> list[str]:
         f"failed after {row.threshold} missed heartbeats of {row.heartbeat_seconds:g} s",
         f"lease {row.lease_seconds:g} s",
         f"a failover turns back after {row.failover_seconds:g} s",
-        f"fencing: {row.fencing}",
+        f"fencing: {_fencing(row)}",
     ]
     if row.max_lag is not None:
         rules.append(f"at most {row.max_lag} behind")
@@ -84,6 +84,17 @@ def about(row: GroupState) -> list[str]:
         ["WARNING: unfenced: a failover does not wait until the primary has ended"] if row.fencing == "unfenced" else []
     )
     return said
+
+
+def _fencing(row: GroupState) -> str:
+    able = ", ".join(member.member for member in row.members if member.fences) or "nobody"
+    return (
+        f"hook ({able} can; {row.fencer} is to)"
+        if row.fencer
+        else f"hook ({able} can)"
+        if row.fencing == "hook"
+        else row.fencing
+    )
 
 
 def sentence(event: Event) -> str:
@@ -140,6 +151,7 @@ _TOLD: Final[Mapping[str, Callable[[Data], str]]] = {
     "group.member_suspected": lambda data: f"{data['member']} is suspected: {data['evidence']}",
     "group.member_trusted": lambda data: f"nothing is held against {data['member']} any more",
     "group.position_reported": lambda data: f"{data['member']}'s copy reaches {data['position']}",
+    "group.fencing_failed": lambda data: f"{data['member']} could not fence {data['primary']}: {data['why']}",
     "group.in_sync_changed": lambda data: f"acknowledgements rest on {', '.join(data['in_sync'])} ({data['cause']})",
     "group.failover_started": _started,
     "group.fenced": lambda data: f"epoch {data['epoch']} is closed: its primary is to stop",

@@ -29,7 +29,7 @@ class GroupSettings(TypedDict, total=False):
     threshold: int
     heartbeat_seconds: float
     lease_seconds: float
-    fencing: Literal["lease", "unfenced"]
+    fencing: Literal["lease", "hook", "unfenced"]
     max_lag: int
     synchronous: bool
     preempt: bool

@@ -14,7 +14,8 @@ Role = Literal["primary", "standby"]
 class MemberState:
     """A member. `active`: it can take over; `recovering`: it is heard and has not said that it is ready; `failed` and `inactive`
     (nobody runs it), with `why`. `suspect`: what checks of its instance say against it; `position`: how far its copy reached when
-    it last said so, in units of its own; `since`: when its status last changed.
+    it last said so, in units of its own; `since`: when its status last changed. `fences`: it can fence a primary that is not
+    heard.
     """
 
     member: str
@@ -28,17 +29,19 @@ class MemberState:
     position: int | None
     # None: it has not been seen yet.
     since: datetime | None
+    fences: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupState:
     """A group. `primary`: who leads (None: nobody), with `epoch`, the fencing token, and at `address`; `serving`: it has said so.
     `fenced`: it is to stop, and a failover waits for that. `since`: since when it leads, or nobody does; `ended`: how the last
-    primary's end was proven (`said`, `seen`, `lease`). `degraded`: what is amiss, in a sentence (None: nothing).
+    primary's end was proven (`said`, `seen`, `lease`, `hook`). `degraded`: what is amiss, in a sentence (None: nothing).
 
     `failover` is the saga under way; `paused`: failovers begin only when an operator asks. `lease_seconds` is the lease of this
     epoch's primary. `in_sync`: the members that acknowledgements rest on, where the group keeps such a set.
-    `failover_seconds`: how long a failover may leave the group without a primary, before it turns back.
+    `failover_seconds`: how long a failover may leave the group without a primary, before it turns back. `incarnation`: that of
+    the primary's process; `fencer`: the member that is to fence it, because it is not heard.
     """
 
     group: str
@@ -68,6 +71,8 @@ class GroupState:
     version: int
     # With a default, as all that came later: a controller of before does not say it.
     failover_seconds: float = 30.0
+    incarnation: int | None = None
+    fencer: str | None = None
 
 
 GROUPS: Final = ReadModel(name="groups", item=GroupState, key=("group",), watched=True)

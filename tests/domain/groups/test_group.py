@@ -110,7 +110,7 @@ class TestCreation:
             {"heartbeat_seconds": 0.01},
             {"lease_seconds": 0.1},
             {"max_lag": -1},
-            {"fencing": "hook"},
+            {"fencing": "stonith"},
             {"service": "a/b"},
             {"hold_down_seconds": -1},
             {"failover_seconds": 0.5},

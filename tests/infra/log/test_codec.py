@@ -12,6 +12,7 @@ from eventsourcing.cryptography import AESCipher
 from eventsourcing.utils import Environment
 
 from domain.catalogue import EVENTS
+from domain.groups.member import MemberJoined
 from domain.message import event, to_json
 from domain.registry.instance import InstanceChecksChanged, InstanceEvent
 from domain.registry.status import Mark
@@ -90,6 +91,9 @@ class TestGoldenFiles:
 
 
 LATER = {
+    "member_joined_that_fences": replace(
+        next(event for event in GROUP_EVENTS if isinstance(event, MemberJoined)), fences=True
+    ),
     "group_created_with_failover_seconds": replace(
         GROUP_EVENTS[0], settings=replace(GROUP_EVENTS[0].settings, failover_seconds=60.0)
     ),

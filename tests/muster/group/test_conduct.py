@@ -15,6 +15,7 @@ from muster.group.conduct import (
     SayMember,
     SayServing,
     Settle,
+    fence_due,
     interruption,
     leads,
     next_step,
@@ -29,6 +30,7 @@ from muster.group.standing import (
     Demoted,
     DemotionBegan,
     Fell,
+    FenceTried,
     Gone,
     GroupSeen,
     HookFailed,
@@ -46,6 +48,38 @@ from muster.group.standing import (
 from tests.muster.group.group_rows import INCARNATION, LEASE_SECONDS, after, member, primary, row, standby
 
 NOW = 100.0
+
+
+class TestFencing:
+    ASKED = row("db2", 3, fenced=True, fencer="db1")
+
+    def test_it_fences_when_the_group_asks_it_to(self) -> None:
+        assert fence_due(standby(GroupSeen(self.ASKED)), NOW) == 3
+        assert fence_due(after(GroupSeen(self.ASKED)), NOW) == 3, "also while it is still putting its own away"
+
+    def test_not_where_another_one_is_to_or_nobody(self) -> None:
+        for other in (None, "db2"):
+            assert fence_due(standby(GroupSeen(replace(self.ASKED, fencer=other))), NOW) is None
+
+    def test_not_for_a_process_that_is_none_of_its_groups_or_leaves(self) -> None:
+        of_before = replace(self.ASKED, members=(member("db1", incarnation=INCARNATION - 1),))
+        assert fence_due(standby(GroupSeen(of_before)), NOW) is None
+        assert fence_due(standby(GroupSeen(self.ASKED), Leaving()), NOW) is None
+        assert fence_due(standby(GroupSeen(self.ASKED), Gone("x")), NOW) is None
+
+    def test_what_has_failed_is_tried_again_after_a_pause_that_doubles(self) -> None:
+        standing = standby(GroupSeen(self.ASKED), FenceTried(3, NOW, False))
+        assert (fence_due(standing, NOW + 0.9), fence_due(standing, NOW + 1.0)) == (None, 3)
+        standing = after(FenceTried(3, NOW, False), standing=standing)
+        assert (standing.fence_tries, fence_due(standing, NOW + 1.9), fence_due(standing, NOW + 2.0)) == (2, None, 3)
+
+    def test_another_epoch_has_its_own_tries(self) -> None:
+        standing = standby(GroupSeen(replace(self.ASKED, epoch=4)), FenceTried(3, NOW, False))
+        assert fence_due(standing, NOW) == 4
+        assert after(FenceTried(4, NOW, False), standing=standing).fence_tries == 1
+
+    def test_what_is_done_is_not_done_again(self) -> None:
+        assert fence_due(standby(GroupSeen(self.ASKED), FenceTried(3, NOW, True)), NOW + 1e9) is None
 
 
 class TestTheWayToTheLead:

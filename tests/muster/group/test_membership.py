@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -9,10 +10,11 @@ import pytest
 
 from muster import Client, Membership, MusterError
 from muster.clock import elapsed_seconds
+from muster.group.fencing import FenceTarget
 from muster.wire.error import MemberNotFound, StaleIncarnation
 from muster.wire.groups.answers import GROUPS, GroupState
 from tests.muster.controller import controller
-from tests.muster.group.relay import relay
+from tests.muster.group.relay import Relay, relay
 
 
 class Group:
@@ -26,6 +28,15 @@ class Group:
         body = {"members": [{"member": member} for member in members], **settings}
         async with aiohttp.ClientSession() as session, session.put(f"{self.url}/v1/groups/db", json=body) as answer:
             assert answer.status == 200, await answer.text()
+
+    async def add(self, name: str) -> None:
+        url = f"{self.url}/v1/groups/db/members/{name}"
+        async with aiohttp.ClientSession() as session, session.put(url, json={"priority": 1}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def told(self, kind: str) -> list[dict[str, object]]:
+        found = await self._client.newest_events(type=kind)
+        return [dict(event.data) for event in found.items]
 
     async def failover(self) -> None:
         async with (
@@ -205,3 +216,76 @@ async def test_how_far_copies_reach_is_told_once_the_primary_has_ended(group: Gr
         reach.update({behind: 90, close: 97})
         await group.failover()
         await group.until(lambda row: row.primary == close)
+
+
+class Fencer(Service):
+    """A service that is asked to fence: `targets` are those, `failures` what comes first of it."""
+
+    def __init__(self, *failures: str, hangs: bool = False) -> None:
+        super().__init__()
+        self.targets: list[FenceTarget] = []
+        self.failures, self.hangs = list(failures), hangs
+        self.broken_off = False
+
+    async def fence(self, target: FenceTarget) -> str:
+        self.targets.append(target)
+        if self.failures:
+            raise MusterError(self.failures.pop(0))
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.broken_off = True
+        return "its port is closed"
+
+
+@asynccontextmanager
+async def cut_off(group: Group, fencer: Fencer) -> AsyncIterator[Relay]:
+    """db1 leads and is cut off; db2 can fence it. The lease is far longer than a test."""
+    await group.create("db1", lease_seconds=600, fencing="hook")
+    async with relay(group.url) as between, member(group, Service(), url=between.url) as first:
+        await group.until(lambda row: row.serving)
+        await group.add("db2")
+        db2 = Membership(
+            "db", "db2", url=group.url, on_promote=fencer.promote, on_demote=fencer.demote, fence=fencer.fence
+        )
+        async with db2:
+            await group.until(lambda row: row.members[1].status == "active")
+            between.cut()
+            try:
+                yield between
+            finally:
+                between.mend()
+                await until(lambda: first.row is not None and first.row.epoch > 1)
+
+
+async def test_who_is_cut_off_is_fenced_and_followed_long_before_its_lease_is_over(group: Group) -> None:
+    fencer = Fencer()
+    async with cut_off(group, fencer):
+        row = await group.until(lambda row: row.primary == "db2" and row.serving)
+        [target] = fencer.targets
+        incarnation = row.members[0].incarnation
+        assert target == FenceTarget("db1", "", 1, incarnation)
+        assert await group.endings() == [(1, "hook")]
+
+
+async def test_what_could_not_be_fenced_is_told_and_tried_again(group: Group) -> None:
+    fencer = Fencer("no such volume", "no such volume")
+    async with cut_off(group, fencer):
+        await group.until(lambda row: row.primary == "db2")
+        assert await group.told("fencing_failed") == [
+            {"member": "db2", "primary": "db1", "epoch": 1, "attempt": number, "why": "no such volume"}
+            for number in (1, 2)
+        ]
+        assert [how for _, how in await group.endings()] == ["hook"]
+
+
+async def test_who_is_heard_again_is_not_fenced_any_more(group: Group) -> None:
+    fencer = Fencer(hangs=True)
+    async with cut_off(group, fencer) as between:
+        await until(lambda: bool(fencer.targets))
+        between.mend()
+        await until(lambda: fencer.broken_off)
+        await group.until(lambda row: row.primary == "db2" and row.serving)
+        assert [how for _, how in await group.endings()] == ["said"]
+        assert await group.told("fencing_failed") == []

@@ -113,9 +113,9 @@ class Played(Machine):
     def _due(self) -> list[tuple[str, Command]]:
         return [] if due(self.group, self.now) is None else [(STREAM, c.Failover(automatic=True))]
 
-    def joins(self, member: str, process: str = "p1") -> None:
+    def joins(self, member: str, process: str = "p1", *, fences: bool = False) -> None:
         """A process runs the member, and it is ready."""
-        answer = self.ask(m.JoinGroup(member=member, process=process))
+        answer = self.ask(m.JoinGroup(member=member, process=process, fences=fences))
         assert answer.incarnation is not None
         self.incarnations[member] = answer.incarnation
         self.alive.add(member)

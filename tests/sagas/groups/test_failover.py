@@ -6,7 +6,14 @@ import pytest
 
 from domain.groups import group
 from domain.groups.commands import Failover
-from domain.groups.member import GroupReclaimed, GroupServing, InSyncChanged, MemberPromoted, PrimaryEnded
+from domain.groups.member import (
+    FencingFailed,
+    GroupReclaimed,
+    GroupServing,
+    InSyncChanged,
+    MemberPromoted,
+    PrimaryEnded,
+)
 from domain.groups.state import FailoverEnded, FailoverStarted, GroupFenced, GroupRules, GroupSettingsChanged
 from domain.saga import (
     INITIAL,
@@ -173,6 +180,24 @@ class TestTheFence:
         story = planned(fencing="unfenced")
         assert of_root(story) == [FailoverStarted, GroupFenced, MemberPromoted]
         assert story.saga.results["fence"] == {"ended": "unfenced"}
+
+    def test_a_hook_may_prove_the_end_too_and_the_promotion_says_so(self):
+        joins = replace(joined("db2"), fences=True), ready("db2")
+        # Its runner has joined anew, so that it is one that can fence.
+        story = begun(*led(fencing="hook"), *joins, silent("db1"), automatic=True)
+        assert story.events(of_root=True)[0].cause == "suspected"
+        assert waits(story) == ["db2 to fence db1; db1 to stop, or for its lease of 2 s to run out"]
+        story = happens(story, FencingFailed(member="db2", primary="db1", epoch=1, attempt=1, why="no such volume"))
+        assert waits(story) == ["db2 to fence db1 (1 times in vain); db1 to stop, or for its lease of 2 s to run out"]
+        story = happens(story, ended(how="hook", detail="db2 has fenced it"))
+        [promoted] = story.events(of_root=True)
+        assert (promoted.member, promoted.was, promoted.ended) == ("db2", "db1", "hook")
+        assert story.saga.results["fence"] == {"ended": "hook"}
+
+    def test_the_word_and_the_lease_are_as_good_where_hooks_may_fence(self):
+        for how in ("said", "seen", "lease"):
+            story = happens(planned(fencing="hook"), ended(how=how, detail="x"))
+            assert (story.step, story.root.ownership.owner) == ("activate", "db2")
 
     def test_one_that_takes_long_is_told(self):
         planned().runs_out("stalled").then(StepStalled(step="fence", attempt=1, seconds=5.0))

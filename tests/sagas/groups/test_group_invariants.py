@@ -50,6 +50,20 @@ def aborted() -> tuple[Recorded, ...]:
 
 
 @cache
+def fenced_by_a_hook() -> tuple[Recorded, ...]:
+    """db1 is not heard any more; db2 can fence it, and does at the second try."""
+    played = Played(fencing="hook", lease_seconds=60.0)
+    played.joins("db2", "p2", fences=True)
+    played.alive.discard("db1")
+    played.passes_time(3)
+    tries = {"epoch": 1, "detail": "x"}
+    played.says(m.ReportFenced, "db2", attempt=1, outcome="failed", **tries)
+    played.says(m.ReportFenced, "db2", attempt=2, outcome="done", **tries)
+    played.serves()
+    return tuple(played.history)
+
+
+@cache
 def unfenced() -> tuple[Recorded, ...]:
     """Nobody waits for db1's end, as an operator has set it."""
     played = Played(fencing="unfenced")
@@ -80,7 +94,7 @@ def again() -> tuple[Recorded, ...]:
     return tuple(played.history)
 
 
-ALL = [compared, synchronous, aborted, unfenced, lossy, again]
+ALL = [compared, fenced_by_a_hook, synchronous, aborted, unfenced, lossy, again]
 
 
 @pytest.mark.parametrize("history", ALL, ids=lambda history: history.__name__)
@@ -89,6 +103,16 @@ def test_it_is_content_with_what_happens(history):
 
 
 GROWS = m.InSyncChanged(member="db1", epoch=1, version=2, in_sync=("db1", "db2"), cause="caught_up")
+
+
+@pytest.mark.parametrize(
+    ("history", "kind", "tamper"),
+    [(fenced_by_a_hook, g.GroupFenced, without), (compared, m.PrimaryEnded, changed(how="hook"))],
+    ids=["not closed", "not agreed to"],
+)
+def test_a_hook_that_may_not_end_an_epoch_is_named(history, kind, tamper):
+    told = tampered(history(), kind, tamper, latest=True)
+    assert any("I18 a hook ended epoch 1 of db1, which it may not" in breach for breach in told), told
 
 
 @pytest.mark.parametrize(
@@ -111,6 +135,8 @@ GROWS = m.InSyncChanged(member="db1", epoch=1, version=2, in_sync=("db1", "db2")
         (compared, g.GroupFenced, followed_by(fenced()), "I18"),
         (compared, g.FailoverEnded, followed_by(m.MemberRemoved(member="db2")), "I18"),
         (compared, g.FailoverEnded, followed_by(g.GroupDeleted()), "I18"),
+        (fenced_by_a_hook, g.GroupFenced, without, "I18"),
+        (compared, m.PrimaryEnded, changed(how="hook"), "I18"),
         (unfenced, g.GroupFenced, without, "I18"),
         (aborted, m.GroupReclaimed, changed(member="db2"), "I18"),
         (aborted, m.GroupReclaimed, changed(epoch=3), "I18"),

@@ -130,6 +130,7 @@ async def test_a_primary_that_is_heard_again_is_left_alone(tmp_path: Path) -> No
         await exists(ended)
         assert [how for _, how, _ in await cluster.endings()] == ["said"]
         assert await failures(cluster) == []
+        await cluster.beats(2)
         assert cluster.check_journal() == [1, 2]
 
 

@@ -251,6 +251,7 @@ _NAMES_OF: Final = {
     ),
     "muster.group.group": ("Group", "Primary"),
     "muster.guard.guard": ("Guard",),
+    # Whom a membership is asked to fence: the argument of its `fence`.
     "muster.group.fencing": ("FenceTarget",),
     "muster.group.membership": ("Membership",),
     "muster.guard.middleware": ("GuardMiddleware",),

@@ -33,7 +33,10 @@ GROUP_ROUTES = {
     ("put", f"{_GROUP}/settings"),
     ("post", f"{_GROUP}/failover"),
     *((method, _MEMBER) for method in ("put", "delete")),
-    *(("post", f"{_MEMBER}/{verb}") for verb in ("join", "renew", "report", "ended", "serving", "position", "in-sync")),
+    *(
+        ("post", f"{_MEMBER}/{verb}")
+        for verb in ("join", "renew", "report", "ended", "fenced", "serving", "position", "in-sync")
+    ),
 }
 SHARD_ROUTES = {
     *(("get", f"/v1/{what}") for what in ("keyspaces", "nodes", "cluster", "migrations", "sagas", "tasks")),

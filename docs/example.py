@@ -164,6 +164,12 @@ _TELEMETRY: Final = (
         actor="telemetry/host-7",
     ),
 )
+_DOUBTS: Final = (
+    # Of an instance that is not there any more by then: it is refused.
+    _to(
+        "service/orders", 56, service.BelieveChecks.type, {"instances": ["orders-1"]}, **_OPS, reason="the rack is dark"
+    ),
+)
 _TRAFFIC: Final = (
     _to("traffic/orders", 54, traffic.SetTraffic.type, {"policy": "round_robin"}, **_OPS, reason="all hosts are alike"),
     _to(
@@ -181,7 +187,7 @@ _TRAFFIC: Final = (
         **_OPS,
     ),
 )
-COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS, *_TELEMETRY, *_TRAFFIC)
+COMMANDS: Final = (*_INSTANCES, *_NODES, *_SHARDS, *_MOVE, *_GROUPS, *_TELEMETRY, *_TRAFFIC, *_DOUBTS)
 """One after the other on an empty log. Some change nothing (the second heartbeat, a report that comes too early), some are
 refused: the last heartbeat, and the force-complete of a migration that can still turn back.
 """

@@ -28,6 +28,7 @@ class Settings:
     engine; `postgres` a DSN or `local`, None: no tables; `partitions` of a new log (1 embedded, 8 on Kafka). `advertise`
     is the URL at which other controllers reach this one; None: where it listens. `check_interval_min`, in seconds, is how often
     a check that is registered anew may ask at most; `check_targets` is whom checks may ask: `own`, networks, or `any`.
+    `mass_flip_seconds`: so long those go on serving whose checks fail with those of most of their service; 0: they do not.
     `limits` are those of clients over HTTP. `cluster_key` is the file with the key that all controllers on one Kafka share;
     None: the data folder's own, which is made.
     """
@@ -45,6 +46,7 @@ class Settings:
     cluster_key: Path | None = None
     check_interval_min: float = 0.1
     check_targets: str = "any"
+    mass_flip_seconds: float = 30.0
     limits: ClientLimits = field(default_factory=ClientLimits)
     controller: str = field(default_factory=gethostname)
 

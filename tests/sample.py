@@ -11,7 +11,9 @@ from domain.registry import service as s
 from domain.registry.instance import (
     InstanceAddressChanged,
     InstanceCheckChanged,
+    InstanceChecksBelieved,
     InstanceChecksChanged,
+    InstanceChecksDisputed,
     InstanceDeregisterAfterChanged,
     InstanceDeregistered,
     InstanceDrainEnded,
@@ -65,19 +67,21 @@ EVENTS: Final[tuple[Event, ...]] = (
     InstanceTagsChanged(instance="a", tags=("green",)),
     InstanceZoneChanged(instance="a", zone="eu-1b"),
     InstanceWeightChanged(instance="a", weight=3),
-    InstanceChecksChanged(instance="a", checks=(HTTP, TTL)),
     InstanceLeaseChanged(instance="a", lease_seconds=None),
     InstanceDeregisterAfterChanged(instance="a", deregister_after_seconds=60.0),
     InstanceHeartbeatsChanged(instance="a", heartbeats="topic"),
-    InstanceHealthChanged(
-        instance="a", was="unknown", to="unhealthy", cause="503 from /health", check="ready", check_status="unhealthy"
-    ),
+    InstanceChecksChanged(instance="a", checks=(HTTP, TTL)),
     InstanceCheckChanged(instance="a", check="port", was="unknown", to="healthy", cause=None),
     InstanceMaintenanceSet(instance="a"),
     InstanceMaintenanceCleared(instance="a"),
     InstanceDrainStarted(instance="a"),
     InstanceDrainEnded(instance="a"),
+    InstanceChecksDisputed(instance="a", seconds=30.0, fallen=6, healthy=4),
+    InstanceChecksBelieved(instance="a", because="time"),
     LeaseExpired(instance="a", incarnation=0, lease_seconds=30.0),
+    InstanceHealthChanged(
+        instance="a", was="unknown", to="unhealthy", cause="503 from /health", check="ready", check_status="unhealthy"
+    ),
     InstanceDeregistered(instance="a", incarnation=0, cause="lease_expired", health="unhealthy"),
 )
 """One of every type, in the order of the catalogue."""
@@ -91,6 +95,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     s.ClearMaintenance(instance="a"),
     s.DrainInstance(instance="a"),
     s.UndrainInstance(instance="a"),
+    s.BelieveChecks(instances=("a",)),
     ReportSilence(
         silent=(Silence(instance="a", incarnation=0, since=NOON, check="ttl"),),
         present=(BeatHeard(instance="b", incarnation=3, at=NOON),),
@@ -99,6 +104,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     s.ExpireLease(instance="a", incarnation=0),
     s.ExpireTtl(instance="a", incarnation=0, check="ttl"),
     s.ExpireUnhealthy(instance="a", incarnation=0),
+    s.ExpireDoubt(instance="a", incarnation=0),
 )
 """One of every type, the internal ones last."""
 

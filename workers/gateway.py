@@ -18,7 +18,17 @@ from workers.writer.request import AnswerOrError
 
 catch_up_seconds_max: Final = 5.0
 
-CONDITION_KINDS: Final = ("corrupt", "failing", "stale", "stranger", "parked", "unwatched", "lost", "blocked")
+CONDITION_KINDS: Final = (
+    "corrupt",
+    "failing",
+    "stale",
+    "stranger",
+    "parked",
+    "suspect",
+    "unwatched",
+    "lost",
+    "blocked",
+)
 """What may not be as it should be, the worst first: the kinds of `conditions` in `/v1/status`, and of `muster_conditions`."""
 
 

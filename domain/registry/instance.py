@@ -11,32 +11,30 @@ says what is kept, the next registration brings it along (`domain.registry.versi
 """
 
 import operator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
-from typing import Annotated, Final, Literal, assert_never
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
 from domain.message import Event, Recorded, Text, event
-from domain.registry.status import CheckStatus, Mark, carried_over
+from domain.registry.status import CheckStatus, Doubt, Mark, Removal, carried_over, first_cause
 from muster.wire.registry.answers import DEREGISTERED
 from muster.wire.registry.check import Health, Port
 from muster.wire.registry.spec import Address, Checks, HeartbeatsVia, Metadata, Seconds, Spec, Tags, Weight, Zone
 from muster.wire.stream import Name, name_of
 from muster.wire.value import value
 
-Removal = Literal["requested", "lease_expired", "unhealthy_too_long", "succeeded"]
-"""Why an instance is gone; `succeeded`: another holder has registered under its id."""
-
 # Left out of the bytes where nothing is said, so that the events of the first release keep theirs.
-_Absent: Final = Field(exclude_if=lambda value: value is None)
-_No: Final = Field(exclude_if=lambda value: not value)
+_Absent, _No = Field(exclude_if=lambda value: value is None), Field(exclude_if=lambda value: not value)
 
 
 @value
 class Instance:
     """A registered instance; commands decide on it and read models show it. `checks` holds a status per check name, the
     reported one included once reported. Instants are UTC; `version` and `position` are those of its last event.
+
+    `fell`: it was healthy before it became unhealthy. `suspect`: its checks, which say so, are not believed for a while.
     """
 
     id: str
@@ -52,11 +50,14 @@ class Instance:
     position: int
     maintenance: Mark | None = None
     draining: Mark | None = None
+    fell: bool = False
+    suspect: Doubt | None = None
 
     @property
     def discoverable(self) -> bool:
-        """Whether discovery offers it: healthy, not in maintenance, not draining."""
-        return self.health == "healthy" and self.maintenance is None and self.draining is None
+        """Whether discovery offers it: healthy, or its checks are in doubt; not in maintenance, not draining."""
+        serves = self.health == "healthy" or self.suspect is not None
+        return serves and self.maintenance is None and self.draining is None
 
 
 @event
@@ -189,6 +190,26 @@ class InstanceCheckChanged(InstanceEvent):
 
 
 @event
+class InstanceChecksDisputed(InstanceEvent):
+    """It goes on serving for `seconds` although its checks say otherwise: those of `fallen` instances have failed together, and
+    no more than `healthy` are left.
+    """
+
+    type = "muster.instance.checks_disputed.v1"
+    seconds: Seconds
+    fallen: int
+    healthy: int
+
+
+@event
+class InstanceChecksBelieved(InstanceEvent):
+    """Its checks count again: `because` of a second opinion (`reported`), an operator (`told`), or since time has passed."""
+
+    type = "muster.instance.checks_believed.v1"
+    because: Literal["reported", "told", "time"]
+
+
+@event
 class InstanceMaintenanceSet(InstanceEvent):
     """Out of discovery for maintenance; who and why stand in the envelope."""
 
@@ -237,26 +258,31 @@ class InstanceDeregistered(InstanceEvent):
     keeps_drain: Annotated[bool, _No] = False
 
 
-ServiceEvent = (
-    InstanceRegistered
-    | InstanceAddressChanged
+# What changes one field of the spec, or two.
+_OfSpec = (
+    InstanceAddressChanged
     | InstanceMetadataChanged
     | InstanceTagsChanged
     | InstanceZoneChanged
     | InstanceWeightChanged
-    | InstanceChecksChanged
     | InstanceLeaseChanged
     | InstanceDeregisterAfterChanged
     | InstanceHeartbeatsChanged
-    | InstanceHealthChanged
+)
+# What else changes an instance that stays, but for its health.
+_Change = (
+    InstanceChecksChanged
     | InstanceCheckChanged
     | InstanceMaintenanceSet
     | InstanceMaintenanceCleared
     | InstanceDrainStarted
     | InstanceDrainEnded
+    | InstanceChecksDisputed
+    | InstanceChecksBelieved
     | LeaseExpired
-    | InstanceDeregistered
 )
+
+ServiceEvent = InstanceRegistered | _OfSpec | _Change | InstanceHealthChanged | InstanceDeregistered
 """All that can happen to an instance."""
 
 
@@ -275,6 +301,9 @@ def evolve(instance: Instance | None, recorded: Recorded[ServiceEvent]) -> Insta
             return _flipped(instance, event, recorded)
         case InstanceDeregistered():
             return None
+        case _ if isinstance(event, _OfSpec):
+            spec = _respecified(instance.spec, event)
+            return replace(instance, spec=spec, version=recorded.version, position=recorded.position)
         case _:
             return replace(_changed(instance, event, recorded), version=recorded.version, position=recorded.position)
 
@@ -282,7 +311,7 @@ def evolve(instance: Instance | None, recorded: Recorded[ServiceEvent]) -> Insta
 def _flipped(instance: Instance, event: InstanceHealthChanged, recorded: Recorded[ServiceEvent]) -> Instance:
     assert instance.health == event.was, f"health gap: {instance.health} is not {event.was}"
     checks = instance.checks
-    # Without a check the checks themselves were changed, and the event before this one has set their statuses.
+    # Without a check the checks themselves were changed: the event before this one has set their statuses.
     if event.check is not None and event.check_status is not None:
         checks = {**checks, event.check: CheckStatus(event.check_status, event.cause, recorded.at)}
     # Written out, because `replace` costs three times as much, and most of a replay passes here.
@@ -300,6 +329,9 @@ def _flipped(instance: Instance, event: InstanceHealthChanged, recorded: Recorde
         recorded.position,
         instance.maintenance,
         instance.draining,
+        event.to == "unhealthy" and event.was == "healthy",
+        # Whatever it is instead, nobody has to be in doubt about it any more.
+        instance.suspect if event.to == "unhealthy" else None,
     )
 
 
@@ -324,76 +356,41 @@ def _registered(instance: Instance | None, event: InstanceRegistered, recorded: 
     )
 
 
-_Change = (
-    InstanceAddressChanged
-    | InstanceMetadataChanged
-    | InstanceTagsChanged
-    | InstanceZoneChanged
-    | InstanceWeightChanged
-    | InstanceChecksChanged
-    | InstanceLeaseChanged
-    | InstanceDeregisterAfterChanged
-    | InstanceHeartbeatsChanged
-    | InstanceCheckChanged
-    | InstanceMaintenanceSet
-    | InstanceMaintenanceCleared
-    | InstanceDrainStarted
-    | InstanceDrainEnded
-    | LeaseExpired
-)
-"""What changes an instance that stays, but for its health."""
+def _respecified(spec: Spec, event: _OfSpec) -> Spec:
+    # What these events say beside whom it is about is called as the fields of the spec that they change.
+    told: dict[str, object] = {field.name: getattr(event, field.name) for field in fields(event)}
+    del told["instance"]
+    return replace(spec, **told)  # type: ignore[arg-type]
 
 
 def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent]) -> Instance:
-    at = recorded.at
+    at, spec = recorded.at, instance.spec
     match event:
         case InstanceCheckChanged():
             statuses = {**instance.checks, event.check: CheckStatus(event.to, event.cause, at)}
-            return replace(instance, checks=statuses, cause=_cause(instance, event, statuses))
-        case InstanceAddressChanged():
-            return replace(instance, spec=replace(instance.spec, address=event.address, port=event.port))
-        case InstanceMetadataChanged():
-            return replace(instance, spec=replace(instance.spec, metadata=event.metadata))
-        case InstanceTagsChanged():
-            return replace(instance, spec=replace(instance.spec, tags=event.tags))
-        case InstanceZoneChanged():
-            return replace(instance, spec=replace(instance.spec, zone=event.zone))
-        case InstanceWeightChanged():
-            return replace(instance, spec=replace(instance.spec, weight=event.weight))
+            # What is shown is another check's cause, and still holds, if this one did not have the instance's health before.
+            mine = event.was == instance.health
+            cause = first_cause(statuses, instance.health, instance.cause) if mine else instance.cause
+            return replace(instance, checks=statuses, cause=cause)
         case InstanceChecksChanged():
             unknown = CheckStatus("unknown", None, at)
-            kept = carried_over(instance.checks, instance.spec.checks, event.checks, event.kept)
+            kept = carried_over(instance.checks, spec.checks, event.checks, event.kept)
             statuses = {name: status or unknown for name, status in kept.items()}
-            cause = _first_cause(statuses, instance.health, None) if event.recaused else instance.cause
-            return replace(instance, spec=replace(instance.spec, checks=event.checks), checks=statuses, cause=cause)
-        case InstanceLeaseChanged():
-            return replace(instance, spec=replace(instance.spec, lease_seconds=event.lease_seconds))
-        case InstanceDeregisterAfterChanged():
-            return replace(
-                instance, spec=replace(instance.spec, deregister_after_seconds=event.deregister_after_seconds)
-            )
-        case InstanceHeartbeatsChanged():
-            return replace(instance, spec=replace(instance.spec, heartbeats=event.heartbeats))
-        case InstanceMaintenanceSet() | InstanceMaintenanceCleared():
-            mark = Mark(recorded.actor, recorded.reason, at) if isinstance(event, InstanceMaintenanceSet) else None
-            return replace(instance, maintenance=mark)
-        case InstanceDrainStarted() | InstanceDrainEnded():
-            mark = Mark(recorded.actor, recorded.reason, at) if isinstance(event, InstanceDrainStarted) else None
-            return replace(instance, draining=mark)
+            cause = first_cause(statuses, instance.health, None) if event.recaused else instance.cause
+            return replace(instance, spec=replace(spec, checks=event.checks), checks=statuses, cause=cause)
+        case InstanceMaintenanceSet():
+            return replace(instance, maintenance=Mark(recorded.actor, recorded.reason, at))
+        case InstanceMaintenanceCleared():
+            return replace(instance, maintenance=None)
+        case InstanceDrainStarted():
+            return replace(instance, draining=Mark(recorded.actor, recorded.reason, at))
+        case InstanceDrainEnded():
+            return replace(instance, draining=None)
+        case InstanceChecksDisputed():
+            return replace(instance, suspect=Doubt(at, event.seconds))
+        case InstanceChecksBelieved():
+            return replace(instance, suspect=None)
         case LeaseExpired():  # The removal follows as an event of its own; this one is there to be read.
             return instance
         case _:
             assert_never(event)
-
-
-def _cause(instance: Instance, event: InstanceCheckChanged, statuses: dict[str, CheckStatus]) -> str | None:
-    """Why the health is still what it is: another check's cause, once the check that gave it has changed its mind."""
-    # The check did not have the instance's health before, so the cause that is shown is another check's and still
-    # holds.
-    if event.was != instance.health:
-        return instance.cause
-    return _first_cause(statuses, instance.health, instance.cause)
-
-
-def _first_cause(statuses: dict[str, CheckStatus], health: Health, otherwise: str | None) -> str | None:
-    return next((check.cause for check in statuses.values() if check.status == health), otherwise)

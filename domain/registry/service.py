@@ -1,8 +1,8 @@
 """The registry's aggregate: one service and its instances; stream `service/<name>`.
 
 Commands   RegisterInstance · DeregisterInstance · ReportHealth · Heartbeat · SetMaintenance · ClearMaintenance ·
-           DrainInstance · UndrainInstance; of telemetry: ReportSilence; of the writer itself: ObserveCheck · ExpireLease ·
-           ExpireTtl · ExpireUnhealthy
+           DrainInstance · UndrainInstance · BelieveChecks; of telemetry: ReportSilence; of the writer itself: ObserveCheck ·
+           ExpireLease · ExpireTtl · ExpireUnhealthy · ExpireDoubt
 Events     see `domain.registry.instance`
 State      `Service` (`domain.registry.versions`): how many events its stream has, and the instances by id
 
@@ -11,7 +11,7 @@ writer keeps the clock and comes back with an Expire command.
 """
 
 from operator import attrgetter
-from typing import Annotated, Final, assert_never, get_args
+from typing import Annotated, ClassVar, Final, assert_never, get_args
 
 from pydantic import Field
 
@@ -19,9 +19,10 @@ from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
 from domain.registry.admission import admit, admit_heartbeats
 from domain.registry.changes import changes
-from domain.registry.health import checked, heard, overdue
+from domain.registry.health import checked, heard, removed
 from domain.registry.instance import (
     Instance,
+    InstanceChecksBelieved,
     InstanceDrainEnded,
     InstanceDrainStarted,
     InstanceMaintenanceCleared,
@@ -29,15 +30,27 @@ from domain.registry.instance import (
     InstanceRegistered,
     ServiceEvent,
 )
-from domain.registry.removal import expired, removed
+from domain.registry.observation import (
+    ExpireDoubt,
+    ExpireLease,
+    ExpireTtl,
+    ExpireUnhealthy,
+    InstanceCommand,
+    ObserveCheck,
+    OwnCommand,
+    expire,
+    observed,
+)
 from domain.registry.silence import ReportSilence, reported
-from domain.registry.timers import InstanceTimer, keeps_timers, timers
+from domain.registry.timers import keeps_timers, timers
 from domain.registry.versions import INITIAL, NOTHING, Kept, Service, evolve
 from muster.wire.command import Command, Whole
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 from muster.wire.registry.check import REPORTED, Health, TtlCheck
 from muster.wire.registry.spec import Spec
 from muster.wire.stream import SERVICE, Name
+
+believed_max: Final = 1_000
 
 __all__ = ["DECIDER", "INITIAL", "Service", "decide", "evolve"]
 
@@ -51,12 +64,6 @@ def _absent(value: object) -> bool:
 _Incarnation = Annotated[Whole | None, Field(exclude_if=_absent)]
 _Holder = Annotated[Name | None, Field(exclude_if=_absent)]
 _OnlyOf = Annotated[Name | None, Field(exclude_if=_absent, description="Only for what this holder has registered")]
-
-
-class InstanceCommand(Command):
-    """What all commands to an instance carry."""
-
-    instance: Name
 
 
 class RegisterInstance(InstanceCommand):
@@ -124,36 +131,13 @@ class UndrainInstance(InstanceCommand):
     type = "muster.instance.undrain.v1"
 
 
-class ObserveCheck(InstanceCommand):
-    """A check of this incarnation has come to another status."""
+class BelieveChecks(Command):
+    """Take those whose checks have failed together out of discovery: they are ill. `instances`: only these; none: all of them."""
 
-    type = "muster.instance.observe_check.v1"
-    incarnation: Whole
-    check: Name
-    status: Health
-    cause: Text | None = None
-
-
-class ExpireLease(InstanceCommand):
-    """The lease has run out."""
-
-    type = "muster.instance.expire_lease.v1"
-    incarnation: Whole
-
-
-class ExpireTtl(InstanceCommand):
-    """A ttl check was not renewed in time."""
-
-    type = "muster.instance.expire_ttl.v1"
-    incarnation: Whole
-    check: Name
-
-
-class ExpireUnhealthy(InstanceCommand):
-    """It was unhealthy for too long."""
-
-    type = "muster.instance.expire_unhealthy.v1"
-    incarnation: Whole
+    type = "muster.instance.believe_checks.v1"
+    # It is about several; the partition asks each command for one.
+    instance: ClassVar[str] = ""
+    instances: Annotated[tuple[Name, ...], Field(max_length=believed_max)] = ()
 
 
 PublicCommand = (
@@ -165,12 +149,10 @@ PublicCommand = (
     | ClearMaintenance
     | DrainInstance
     | UndrainInstance
+    | BelieveChecks
     | ReportSilence
 )
 """What anyone may ask of a service."""
-
-OwnCommand = ObserveCheck | ExpireLease | ExpireTtl | ExpireUnhealthy
-"""What the writer of the partition has seen: a check's result, a timer that has run out."""
 
 ServiceCommand = PublicCommand | OwnCommand
 
@@ -185,16 +167,18 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
             return heard(_spoken_for(command, instance, state))
         case RegisterInstance():
             return _register(command, instance, state)
-        case ObserveCheck() | ExpireLease() | ExpireTtl() | ExpireUnhealthy():
+        case ObserveCheck() | ExpireLease() | ExpireTtl() | ExpireUnhealthy() | ExpireDoubt():
             # What the writer has seen of an incarnation that has gone meanwhile is late, not wrong.
             late = instance is None or instance.incarnation != command.incarnation
-            return [] if instance is None or late else _observed(command, instance)
+            return [] if instance is None or late else observed(command, instance, state)
         case DeregisterInstance():
             # No refusal when it is gone: a repeated removal finds nothing left to do.
             return [] if instance is None else [removed(_spoken_for(command, instance, state), "requested")]
         case SetMaintenance() | ClearMaintenance() | DrainInstance() | UndrainInstance():
             cleared = [] if instance is not None else _cleared(command, state)
             return cleared or _marked(command, _registered(command, instance, state))
+        case BelieveChecks():
+            return _believed(command, state)
         case ReportSilence():
             return reported(command, state)
         case _:
@@ -268,21 +252,14 @@ def _marked(
             assert_never(command)
 
 
-def _observed(command: OwnCommand, instance: Instance) -> list[ServiceEvent]:
-    match command:
-        case ObserveCheck():
-            # The spec may have lost the check since the checker asked it, within the same incarnation.
-            known = command.check in instance.checks
-            return checked(instance, command.check, command.status, command.cause) if known else []
-        case ExpireTtl():
-            return overdue(instance, command.check)
-        case ExpireLease():
-            return expired(instance)
-        case ExpireUnhealthy():
-            wanted = instance.health == "unhealthy" and instance.spec.deregister_after_seconds is not None
-            return [removed(instance, "unhealthy_too_long")] if wanted else []
-        case _:
-            assert_never(command)
+def _believed(command: BelieveChecks, state: Service) -> list[ServiceEvent]:
+    if not state.instances:
+        raise ServiceNotFound("no instance of this service is registered")
+    for name in command.instances:
+        if name not in state.instances:
+            raise InstanceNotFound(f"instance {name} is not registered", instance=name)
+    names = dict.fromkeys(command.instances) or state.instances
+    return [InstanceChecksBelieved(instance=name, because="told") for name in names if state.instances[name].suspect]
 
 
 def _register(command: RegisterInstance, instance: Instance | None, state: Service) -> list[ServiceEvent]:
@@ -345,17 +322,6 @@ def renews(command: ServiceCommand) -> Renewed | None:
             return lambda timer: timer.kind == "lease"
         case _:
             return None
-
-
-def expire(timer: InstanceTimer) -> OwnCommand:
-    """The command to give when the timer has run out."""
-    match timer.kind:
-        case "lease":
-            return ExpireLease(instance=timer.instance, incarnation=timer.incarnation)
-        case "ttl":
-            return ExpireTtl(instance=timer.instance, incarnation=timer.incarnation, check=timer.check)
-        case "unhealthy":
-            return ExpireUnhealthy(instance=timer.instance, incarnation=timer.incarnation)
 
 
 DECIDER: Final[Decider[Service, ServiceCommand, ServiceEvent]] = Decider(

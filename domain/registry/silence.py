@@ -11,10 +11,9 @@ from typing import Annotated, ClassVar, Final
 from pydantic import ConfigDict, Field
 
 from domain.message import foreseen
-from domain.registry.health import heard, overdue
+from domain.registry.health import expired, heard, overdue
 from domain.registry.instance import Instance, ServiceEvent
 from domain.registry.instance import evolve as evolve_instance
-from domain.registry.removal import expired
 from domain.registry.versions import Service
 from muster.wire.command import Command, Instant, Whole
 from muster.wire.registry.check import TtlCheck

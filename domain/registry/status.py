@@ -1,7 +1,8 @@
-"""What is said of an instance: statuses of its checks, and the marks that take it out of discovery."""
+"""What is said of an instance: statuses of its checks, marks that take it out of discovery, doubts that keep it there."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Literal
 
 from muster.wire.registry.check import Health, worst
 from muster.wire.registry.spec import Checks
@@ -26,6 +27,18 @@ class Mark:
     since: datetime
 
 
+Removal = Literal["requested", "lease_expired", "unhealthy_too_long", "succeeded"]
+"""Why an instance is gone; `succeeded`: another holder has registered under its id."""
+
+
+@value
+class Doubt:
+    """Since when checks that have failed together are not believed (UTC), and for how long."""
+
+    since: datetime
+    seconds: float
+
+
 def carried_over(
     statuses: Mapping[str, CheckStatus], before: Checks, checks: Checks, kept: Collection[str]
 ) -> dict[str, CheckStatus | None]:
@@ -38,6 +51,11 @@ def carried_over(
     # What has a status but no check in the spec was reported from outside, so a change of the spec does not end it.
     reported = {name: status for name, status in statuses.items() if name not in own}
     return {check.name: statuses[check.name] if check.name in unchanged else None for check in checks} | reported
+
+
+def first_cause(statuses: Mapping[str, CheckStatus], health: Health, otherwise: str | None) -> str | None:
+    """Why the health is what it is: the cause of the first check that has it."""
+    return next((check.cause for check in statuses.values() if check.status == health), otherwise)
 
 
 def health_of(statuses: Iterable[CheckStatus | None]) -> Health:

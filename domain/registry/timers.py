@@ -1,4 +1,4 @@
-"""What runs out for an instance: its lease, its ttl checks, and how long it may stay unhealthy."""
+"""What runs out for an instance: its lease, its ttl checks, how long it may stay unhealthy, how long it is in doubt."""
 
 from typing import Literal, NamedTuple
 
@@ -11,7 +11,7 @@ class InstanceTimer(NamedTuple):
 
     instance: str
     incarnation: int
-    kind: Literal["lease", "ttl", "unhealthy"]
+    kind: Literal["lease", "ttl", "unhealthy", "doubt"]
     seconds: float
     check: str = ""
 
@@ -31,7 +31,10 @@ def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
         # A ttl check that is unhealthy already waits for its next heartbeat: there is nothing left to run out.
         if here and isinstance(check, TtlCheck) and instance.checks[check.name].status != "unhealthy":
             wanted.append(InstanceTimer(instance.id, instance.incarnation, "ttl", check.ttl_seconds, check.name))
-    if spec.deregister_after_seconds is not None and instance.health == "unhealthy":
+    if instance.suspect is not None:
+        # Only behind it does it count for how long the instance has been ill: so long it was served.
+        wanted.append(InstanceTimer(instance.id, instance.incarnation, "doubt", instance.suspect.seconds, ""))
+    elif spec.deregister_after_seconds is not None and instance.health == "unhealthy":
         wanted.append(InstanceTimer(instance.id, instance.incarnation, "unhealthy", spec.deregister_after_seconds, ""))
     return tuple(wanted)
 

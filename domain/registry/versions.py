@@ -10,8 +10,9 @@ Beside the instances stands what is known of names: who holds an instance, and w
 events touch that, so persistent maps will do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from immutables import Map
@@ -21,14 +22,17 @@ from domain.registry.instance import (
     Instance,
     InstanceDeregistered,
     InstanceDrainEnded,
+    InstanceHealthChanged,
     InstanceMaintenanceCleared,
     InstanceRegistered,
     ServiceEvent,
 )
 from domain.registry.instance import evolve as evolve_instance
 from domain.registry.status import Mark
+from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.value import value
 
+falls_kept_seconds_max: Final = 60.0
 names_kept_max: Final = 1_000
 """Of how many names a service keeps the marks while no instance has them; the one that left first is forgotten first."""
 
@@ -47,16 +51,52 @@ NOBODY: Final[Map[str, str]] = Map()
 NO_MARKS: Final[Map[str, Kept]] = Map()
 
 
+@value
+class Falls:
+    """Who has fallen by a check of the controller's own in the last minute, in order: numbers from `first` to before `end`."""
+
+    first: int
+    end: int
+    by_number: Map[int, tuple[datetime, str]]
+
+    def and_one(self, at: datetime, name: str) -> "Falls":
+        """These and one more; those of long ago are forgotten."""
+        first, by_number = self.first, self.by_number.set(self.end, (at, name))
+        oldest = at - timedelta(seconds=falls_kept_seconds_max)
+        while by_number[first][0] < oldest:
+            by_number = by_number.delete(first)
+            first += 1
+        return Falls(first, self.end + 1, by_number)
+
+    def count(self, since: datetime) -> int:
+        """How many fell since then. By halving, because it is asked at each fall."""
+        low, high = self.first, self.end
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.by_number[middle][0] < since else (low, middle)
+        return self.end - low
+
+    def names(self, since: datetime) -> Iterator[str]:
+        """Who fell since then, the newest first; who fell twice stands there twice."""
+        for number in range(self.end - 1, self.end - 1 - self.count(since), -1):
+            yield self.by_number[number][1]
+
+
+NO_FALLS: Final = Falls(0, 0, Map())
+
+
 class Service:
     """A service as it stands after an event: `version` counts its events. A value, though its versions share one dict.
 
-    `holders` are those of the instances whose holder said who it is; `kept` are the marks of names without an instance.
+    `holders` are those of the instances whose holder said who it is; `kept` are the marks of names without an instance. How many
+    are `healthy` and how many `doubted` is counted, since it is asked at each fall; `falls` are not in snapshots: after a start
+    only what falls from then on falls together.
 
     The newest version has the dict. An older one remembers what the next event replaced. When it is read, as after a rollback,
     it takes the dict back.
     """
 
-    __slots__ = ("_instances", "_next", "holders", "kept", "version")
+    __slots__ = ("_instances", "_next", "doubted", "falls", "healthy", "holders", "kept", "version")
 
     def __init__(
         self,
@@ -64,8 +104,12 @@ class Service:
         instances: dict[str, Instance],
         holders: Map[str, str] = NOBODY,
         kept: Map[str, Kept] = NO_MARKS,
+        counts: tuple[int, int] | None = None,
+        falls: Falls = NO_FALLS,
     ) -> None:
-        """The service of these instances by id; the dict becomes its own."""
+        """The service of these instances by id; the dict becomes its own. `counts`: healthy and doubted ones; None: unknown."""
+        self.healthy, self.doubted = counts or _counted(instances)
+        self.falls = falls
         self.version = version
         self.holders = holders
         self.kept = kept
@@ -103,7 +147,7 @@ class Service:
         self._next = None
 
 
-INITIAL: Final = Service(0, {})
+INITIAL: Final = Service(0, {}, counts=(0, 0))
 
 
 def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
@@ -116,21 +160,44 @@ def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
     before = instances.get(name)
     # This may fail. The dict is written only after it, so a failure leaves the state as it was.
     after = evolve_instance(before, recorded)
-    holders, kept = state.holders, state.kept
+    holders, kept, falls = state.holders, state.kept, state.falls
+    healthy, doubted = state.healthy, state.doubted
+    if before is not None:
+        healthy -= before.health == "healthy"
+        doubted -= before.suspect is not None
+    if after is not None:
+        healthy += after.health == "healthy"
+        doubted += after.suspect is not None
+        # Asked of the event last: most that fall do so by what was reported, and have no check of ours.
+        if after.fell and isinstance(recorded.event, InstanceHealthChanged) and own_check(after, recorded.event.check):
+            falls = falls.and_one(recorded.at, name)
     # Most events find an instance and leave one, and nothing beside it changes.
     if before is None or after is None:
         holders, kept = _beside(state, before, recorded.event)
     if instances:
-        following = Service(state.version + 1, instances, holders, kept)
+        following = Service(state.version + 1, instances, holders, kept, (healthy, doubted), falls)
         # From here on `state` has no dict. When it is read again, as after a rollback, it takes the dict back.
         state._next = following, name, before
     else:  # There is nothing to share: INITIAL begins all services.
-        following = Service(state.version + 1, instances := {}, holders, kept)
+        following = Service(state.version + 1, instances := {}, holders, kept, (healthy, doubted), falls)
     if after is not None:
         instances[name] = after
     else:
         instances.pop(name, None)
     return following
+
+
+def own_check(instance: Instance, name: str | None) -> HttpCheck | TcpCheck | None:
+    """The instance's check of this name, if it is one that the controller asks itself."""
+    for check in instance.spec.checks:
+        if check.name == name and not isinstance(check, TtlCheck):
+            return check
+    return None
+
+
+def _counted(instances: Mapping[str, Instance]) -> tuple[int, int]:
+    healthy = sum(instance.health == "healthy" for instance in instances.values())
+    return healthy, sum(instance.suspect is not None for instance in instances.values())
 
 
 def _beside(state: Service, before: Instance | None, event: ServiceEvent) -> tuple[Map[str, str], Map[str, Kept]]:

@@ -12,7 +12,7 @@ from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import misused, unexpected
 
 _COMMANDS_OF: Final = {
-    "muster.cli.registry.write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat"),
+    "muster.cli.registry.write": ("register", "deregister", "drain", "undrain", "maintenance", "heartbeat", "believe"),
     "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "status"),
     "muster.cli.registry.events": ("events",),
     "muster.cli.registry.traffic": ("traffic",),

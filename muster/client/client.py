@@ -227,6 +227,14 @@ class Client(ClientReads):
         )
         return written_of(self._transport, WRITTEN, reply)
 
+    async def believe_checks(
+        self, service: str, *instances: str, reason: str | None = None, command_id: str | None = None
+    ) -> Written:
+        """Take those out of discovery whose checks have failed together, all of them or these: they are ill indeed."""
+        path = path_of("services", service, "believe")
+        body = {"instances": instances} if instances else {}
+        return await write(self._transport, WRITTEN, "POST", path, body, reason=reason, command_id=command_id)
+
     async def set_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
     ) -> Written:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 from domain.message import Recorded
 from domain.registry.instance import Instance, InstanceEvent, evolve
 from domain.registry.service import DECIDER
+from muster.wire.registry.answers import FAIL_TOGETHER
 from muster.wire.stream import name_of
 from projections.projection import Key, Projection
 
@@ -38,6 +39,7 @@ def item(instance: Instance) -> dict[str, Any]:
         "check_status": instance.checks,
         "maintenance": instance.maintenance,
         "draining": instance.draining,
+        "suspect": None if instance.suspect is None else FAIL_TOGETHER,
         "discoverable": instance.discoverable,
         "incarnation": instance.incarnation,
         "version": instance.version,
@@ -48,7 +50,7 @@ def item(instance: Instance) -> dict[str, Any]:
 
 INSTANCES: Final = Projection(
     name="instances",
-    revision=4,
+    revision=5,
     row=Instance,
     key=("service", "instance"),
     aliases={"instance": "id"},
@@ -66,9 +68,10 @@ INSTANCES: Final = Projection(
         "health",
         "cause",
         "health_since",
-        # These two only show whether there is a mark. The mark itself is kept in the rest of the row.
+        # Marks, and a doubt, only show whether there are any: each of them itself is kept in the rest of the row.
         "maintenance",
         "draining",
+        "suspect",
         "discoverable",
         "incarnation",
         "version",

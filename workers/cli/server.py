@@ -94,6 +94,14 @@ kafka_type: Final = Checked("kafka_address")
     show_default=True,
     help="Whom checks may ask: the instance's own address, networks, anyone.",
 )
+@click.option(
+    "--mass-flip-seconds",
+    type=click.FloatRange(min=0, max=86_400),
+    default=30.0,
+    envvar="MUSTER_MASS_FLIP_SECONDS",
+    show_default=True,
+    help="When checks of most of a service fail together, serve it so long all the same; 0: do not.",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option(
     "--limit",

@@ -5,6 +5,7 @@
     stale     a partition's view has not been known to be current for so long that answers say so
     stranger  a controller on our topics has another cluster key, so it is no peer
     parked    a row stands still, because an event could not be folded into it
+    suspect   checks of most of a service have failed together: it is served all the same, for a while
     unwatched partitions of heartbeats are no telemetry worker's, since one has fallen silent
     lost      a data node's lease has run out: its shards do not serve
     blocked   a saga waits for an operator
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from muster.wire.registry.answers import FAIL_TOGETHER
 from workers.gateway import CONDITION_KINDS
 from workers.peers.strangers import REMEDY, Strangers
 from workers.views.loads import Loads
@@ -94,6 +96,9 @@ class Conditions:
         for (projection, key), parked in self._views.parked.items():
             facts: Facts = {"position": parked.position, "reason": parked.reason}
             yield "parked", f"{projection} {'/'.join(key)}", facts
+        for service, suspects in self._views.registry.suspects.items():
+            of = len(self._views.instances.get(service, {}))
+            yield "suspect", f"service {service}", {"instances": len(suspects), "of": of, "reason": FAIL_TOGETHER}
         # Of nodes and sagas the views are asked, which follow all partitions, whoever writes them.
         for node in self._views.shards.cluster.nodes.values():
             if not node.alive:

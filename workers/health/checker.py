@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from domain.registry.instance import Instance
-from domain.registry.service import ObserveCheck
+from domain.registry.observation import ObserveCheck
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from workers.health.job import CheckOutput, Job
 from workers.health.probe import LATE_SECONDS, Asker, Prober, ProbeResult
@@ -69,6 +69,7 @@ class Checker:
     time; `workers.health.shares` says whose they are. `connections_kept_max` bounds
     the https checks whose connection is kept for the next run; all others connect anew. `tls` is the client side's
     context for https; None trusts the system's certificate authorities. `targets` says who may be asked; None: anyone.
+    `mass_flip_seconds`: so long those go on serving whose checks fail with those of most of their service; 0: they do not.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Checker:
         connections_kept_max: int = 256,
         tls: ssl.SSLContext | None = None,
         targets: Targets | None = None,
+        mass_flip_seconds: float = 0.0,
         seed: int | None = None,
     ) -> None:
         self._observe = observe
@@ -87,6 +89,7 @@ class Checker:
         self._kept_max = connections_kept_max
         self._tls = tls
         self._targets = targets
+        self._mass_flip_seconds = mass_flip_seconds
         self._random = random.Random(seed)
         self._jobs: dict[tuple[str, str], dict[str, Job]] = {}
         self._schedule = Schedule()
@@ -232,7 +235,7 @@ class Checker:
             self._unjudged_cause = result.text
             return
         job.take(result, duration_seconds)
-        news = job.news()
+        news = job.news(self._mass_flip_seconds)
         if news is not None:
             self._observe(job.stream, news)
 

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from domain.registry.instance import Instance
-from domain.registry.service import ObserveCheck
+from domain.registry.observation import ObserveCheck
 from muster.wire.registry.check import Health, HttpCheck, TcpCheck, asks_the_same, timeout_seconds_max
 from workers.health.probe import ProbeResult
 from workers.health.streak import Flaps, Streak, after, fallen, hold_seconds_max
@@ -125,9 +125,9 @@ class Job:
             unhealthy_after=check.unhealthy_after,
         )
 
-    def news(self) -> ObserveCheck | None:
+    def news(self, mass_flip_seconds: float = 0.0) -> ObserveCheck | None:
         """The status to be recorded; None when the log has it already, when the newest result disagrees with it, or while it is
-        the recovery of a check that flaps.
+        the recovery of a check that flaps. `mass_flip_seconds`: see `ObserveCheck`.
         """
         now, cause = time.monotonic(), self.text
         if self.streak.status == self.known or self.success != (self.streak.status == "healthy"):
@@ -145,6 +145,8 @@ class Job:
             check=self.check.name,
             status=self.streak.status,
             cause=cause,
+            at=datetime.now(UTC),
+            mass_flip_seconds=mass_flip_seconds,
         )
 
     @property

@@ -13,7 +13,7 @@ from domain import saga
 from domain.catalogue import DECIDERS
 from domain.decider import Decider, Parts
 from domain.message import Event, Recorded, foreseen
-from domain.registry.service import ObserveCheck
+from domain.registry.observation import ObserveCheck
 from muster.wire.command import Command
 from muster.wire.sagas import not_found
 from muster.wire.stream import SERVICE, kind_of, root_of, saga_number_of

@@ -109,6 +109,7 @@ def against(instance: Instance | None) -> str | None:
         return "its instance is in maintenance"
     if instance.draining:
         return "its instance is being drained"
-    if instance.health == "unhealthy":
+    # What fails for all at once is no reason for a failover.
+    if instance.health == "unhealthy" and instance.suspect is None:
         return f"its instance is unhealthy: {instance.cause or 'no cause was given'}"
     return None

@@ -5,7 +5,7 @@ over and not folded a second time. A long beginning of the log is skimmed, since
 what the states lack is kept, and `complete` makes the rows from the states.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
@@ -44,13 +44,16 @@ class _Skimmed:
 
 
 class RegistryViews:
-    """`instances` by service and id, and the tables of services and of instances' history."""
+    """`instances` by service and id, and the tables of services and of instances' history. `suspects` are those by service that
+    are served although their checks say otherwise.
+    """
 
     def __init__(self, parked: AllParked) -> None:
         self.instances: dict[str, dict[str, Instance]] = {}
         self.services = MemoryTable(SERVICES, parked)
         self.history = MemoryTable(HISTORY, parked)
         self._count, self._history = self.services.fold, self.history.fold
+        self.suspects: dict[str, set[str]] = {}
         self._skimmed: dict[int, _Skimmed] = {}
 
     def apply(self, folded: Sequence[Folded]) -> tuple[list[Change], list[Folded]]:
@@ -79,15 +82,31 @@ class RegistryViews:
             rows = self.instances[service] = {}
         before = rows.get(id_)
         rows[id_] = after
+        if after.suspect is not None:
+            self.suspects.setdefault(service, set()).add(id_)
+        elif before is not None and before.suspect is not None:
+            self._cleared(service, id_)
         return Change(recorded, before, after)
 
     def _removed(self, service: str, id_: str) -> Instance | None:
         rows = self.instances.get(service, {})
         gone = rows.pop(id_, None)
+        if gone is not None and gone.suspect is not None:
+            self._cleared(service, id_)
         # A service without instances is not there, as the decider says too.
         if not rows:
             self.instances.pop(service, None)
         return gone
+
+    def doubt(self, service: str, instances: Iterable[Instance]) -> None:
+        """Find the suspects among all instances of the service, whose rows did not come event by event."""
+        if suspects := {instance.id for instance in instances if instance.suspect is not None}:
+            self.suspects[service] = suspects
+
+    def _cleared(self, service: str, id_: str) -> None:
+        self.suspects[service].discard(id_)
+        if not self.suspects[service]:
+            del self.suspects[service]
 
     def skim(self, partition: int, folded: Sequence[Folded]) -> list[Folded]:
         """Keep of the events of instances what the states lack. Returns the other events."""
@@ -123,8 +142,10 @@ class RegistryViews:
     def _replace(self, service: str, registered: list[Instance], counted_at: int | None) -> None:
         counted = self.services.rows.pop((service,), None)
         self.instances.pop(service, None)
+        self.suspects.pop(service, None)
         if not registered:
             return
+        self.doubt(service, registered)
         self.instances[service] = {instance.id: instance for instance in registered}
         if counted_at is None:  # No count has changed since the last time.
             assert counted is not None, f"{service} was never counted"

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from domain.registry.instance import Instance
 from domain.registry.service import Service
-from domain.registry.status import CheckStatus, Mark
+from domain.registry.status import CheckStatus, Doubt, Mark
 from domain.registry.versions import Kept
 from infra.log.decoded import checks_of
 from infra.log.port import Term
@@ -130,15 +130,30 @@ def _instance(plain: Plain) -> Instance:
     """The instance of its JSON object. The hashes in the manifest vouch for it, so it is built and not validated: 100,000
     in one second instead of two.
     """
-    id_, service, spec, incarnation, version, health, cause, since, statuses, registered, position, *marks = (
-        _in_instance(plain)
-    )
+    (
+        id_,
+        service,
+        spec,
+        incarnation,
+        version,
+        health,
+        cause,
+        since,
+        statuses,
+        registered,
+        position,
+        *marks,
+        fell,
+        doubt,
+    ) = _in_instance(plain)
     spec["tags"] = tuple(spec["tags"])
     spec["checks"] = checks_of(orjson.dumps(spec["checks"]))
     checks = {name: _status(*_in_status(stored)) for name, stored in statuses.items()}
     spec, marks = Spec(**spec), map(_mark, marks)
+    suspect = None if doubt is None else Doubt(_at(doubt["since"]), doubt["seconds"])
+    at, registered_at, marked = _at(since), _at(registered), (*marks, fell, suspect)
     return Instance(
-        id_, service, spec, incarnation, version, health, cause, _at(since), checks, _at(registered), position, *marks
+        id_, service, spec, incarnation, version, health, cause, at, checks, registered_at, position, *marked
     )
 
 
@@ -380,4 +395,5 @@ class Snapshotter:
         beside = {stream: _beside(some) for stream, some in groupby(names, itemgetter(0))}
         for stream, version in versions.items():
             instances = dict(self._views.instances.get(name_of(stream), {}))
+            self._views.registry.doubt(name_of(stream), instances.values())
             self._partition.streams[stream] = Service(version, instances, *beside.get(stream, ()))

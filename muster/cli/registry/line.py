@@ -48,9 +48,10 @@ def change_document(change: Change) -> dict[str, Any]:
 
 
 def state(instance: Instance) -> str:
-    """Why the instance is out of discovery, and on whose request; empty when it is not."""
+    """Why the instance is out of discovery, and on whose request, or why it is not though it is ill; else empty."""
     marks = (("maintenance", instance.maintenance), ("draining", instance.draining))
-    return ", ".join(f"{name} by {_by(mark)}" for name, mark in marks if mark is not None)
+    said = [f"{name} by {_by(mark)}" for name, mark in marks if mark is not None]
+    return ", ".join(said + ([f"suspect: {instance.suspect}"] if instance.suspect else []))
 
 
 def _line(sign: str, instance: Instance, what: str) -> None:
@@ -70,8 +71,11 @@ def _difference(change: Changed) -> str:
         if name in fields:
             mark = getattr(change.instance, name)
             found.append(f"{name} by {_by(mark)}" if mark else f"{name} over")
+    if "suspect" in fields:
+        suspect = change.instance.suspect
+        found.append(f"suspect: {suspect}" if suspect else "suspect no more")
     # These are said above, or follow from the others.
-    derived = {"health", "cause", "health_since", "check_status", "discoverable", "maintenance", "draining"}
+    derived = {"health", "cause", "health_since", "check_status", "discoverable", "suspect", "maintenance", "draining"}
     found += [f"{name}: {plain(getattr(change.instance, name))}" for name in sorted(fields - derived)]
     # One of the checks has changed, and the instance's health has not.
     if not found:

@@ -11,7 +11,7 @@ import orjson
 from muster.cli.outcome import fail, show
 from muster.cli.registry.check_option import CheckType
 from muster.cli.registry.line import show_written
-from muster.cli.remote import Remote, reason_option, remote
+from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.wire.error import MusterError
 from muster.wire.registry.answers import Written
 from muster.wire.registry.spec import spec_from
@@ -160,6 +160,17 @@ def heartbeat(remote: Remote, service: str, instance: str, incarnation: int | No
         instance,
         lambda client: client.heartbeat(service, instance, incarnation=incarnation, holder=holder),
     )
+
+
+@click.command()
+@click.argument("service")
+@click.argument("instances", nargs=-1)
+@reason_option
+@remote
+def believe(remote: Remote, service: str, instances: tuple[str, ...], reason: str | None) -> None:
+    """Believe the checks of SERVICE that have failed together: its suspects, or INSTANCES of them, go out of discovery now."""
+    what = f"believe the checks of {', '.join(instances) or service}"
+    tell(remote, what, lambda client: client.believe_checks(service, *instances, reason=reason))
 
 
 def _write(remote: Remote, service: str, instance: str, work: "Callable[[Client], Awaitable[Written]]") -> None:

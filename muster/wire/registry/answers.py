@@ -11,6 +11,9 @@ from muster.wire.read_model import Page, ReadModel
 from muster.wire.registry.check import Check, Health
 from muster.wire.registry.spec import HeartbeatsVia
 
+FAIL_TOGETHER: Final = "checks fail together"
+"""What is suspect of an instance that serves although its checks say otherwise, as do those of most of its service."""
+
 DEREGISTERED: Final = "muster.instance.deregistered.v1"
 """The type of the event that ends an instance's registration; its `cause` says why."""
 
@@ -92,6 +95,8 @@ class Mark:
 class Instance:
     """A registered instance as readers see it. `version` serves as `expected_version`.
 
+    `suspect`: why it is offered by discovery although its checks say that it is ill (None: they are believed).
+
     `check_output` is what its checks last put out; only `Client.instance` has it.
     """
 
@@ -113,6 +118,7 @@ class Instance:
     check_status: dict[str, CheckState] = field(default_factory=dict)
     maintenance: Mark | None = None
     draining: Mark | None = None
+    suspect: str | None = None
     discoverable: bool
     incarnation: int
     version: int

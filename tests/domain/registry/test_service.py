@@ -23,6 +23,7 @@ from domain.registry.instance import (
     InstanceZoneChanged,
     LeaseExpired,
 )
+from domain.registry.observation import expire
 from domain.registry.service import (
     ClearMaintenance,
     DeregisterInstance,
@@ -31,17 +32,14 @@ from domain.registry.service import (
     ExpireTtl,
     ExpireUnhealthy,
     Heartbeat,
-    InstanceTimer,
     ObserveCheck,
     RegisterInstance,
     ReportHealth,
     SetMaintenance,
     UndrainInstance,
-    expire,
-    keeps_timers,
     renews,
-    timers,
 )
+from domain.registry.timers import InstanceTimer, keeps_timers, timers
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
 from muster.wire.registry.check import TtlCheck
 from tests.given import given

@@ -12,8 +12,9 @@ from domain.registry.instance import (
     InstanceRegistered,
     LeaseExpired,
 )
-from domain.registry.service import Heartbeat, InstanceTimer, RegisterInstance, renews, timers
+from domain.registry.service import Heartbeat, RegisterInstance, renews
 from domain.registry.silence import BeatHeard, ReportSilence, Silence
+from domain.registry.timers import InstanceTimer, timers
 from muster.wire.error import InvalidInstance
 from muster.wire.registry.check import TtlCheck
 from tests.given import given

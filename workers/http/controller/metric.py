@@ -206,6 +206,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily("muster_services", "Services with instances", value=len(views.services))
         instances = sum(map(len, views.instances.values()))
         yield GaugeMetricFamily("muster_instances", "Instances registered", value=instances)
+        suspects = sum(map(len, views.registry.suspects.values()))
+        yield GaugeMetricFamily("muster_suspects", "Instances served though checks fail together", value=suspects)
 
     def _of_partitions(self) -> tuple[Metric, ...]:
         window = GaugeMetricFamily(

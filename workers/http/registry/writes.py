@@ -7,6 +7,7 @@ from pydantic import Field
 
 from domain.catalogue import command_from
 from domain.registry.service import (
+    BelieveChecks,
     ClearMaintenance,
     DeregisterInstance,
     DrainInstance,
@@ -24,7 +25,7 @@ from workers.gateway import Gateway
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import Written
 from workers.http.routing import INSTANCE, Handler, Route
-from workers.http.write import answered, execute, write_of
+from workers.http.write import answered, execute, give, write_of
 from workers.writer.published import reason_from
 
 
@@ -71,6 +72,12 @@ class Registry:
 
         return run
 
+    async def believe(self, request: Request) -> Reply:
+        """Take those of the service out of discovery whose checks have failed together."""
+        return await give(
+            self.gateway, request, service_stream(request.name("service")), BelieveChecks, {}, reasoned=True
+        )
+
     async def _execute(
         self,
         request: Request,
@@ -116,6 +123,7 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
             body=Spec,
             query=Registering,
         ),
+        _believe(registry),
         write("DELETE", "", DeregisterInstance, "Deregister an instance"),
         write("PUT", "/health", ReportHealth, "Report an instance's health"),
         write("POST", "/heartbeat", Heartbeat, "Renew an instance's lease and ttl checks"),
@@ -124,3 +132,10 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
         write("PUT", "/drain", DrainInstance, "Begin to drain", reasoned=True),
         write("DELETE", "/drain", UndrainInstance, "End draining", reasoned=True),
     )
+
+
+def _believe(registry: Registry) -> Route:
+    summary = "Believe checks that have failed together: those instances are ill"
+    path, command = "/v1/services/{service}/believe", BelieveChecks
+    # Of a service, and not of an instance as all others here.
+    return Route("POST", path, registry.believe, summary, "registry", answer=Written, command=command, reasoned=True)

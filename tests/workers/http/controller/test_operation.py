@@ -22,6 +22,7 @@ KEYSPACE, NODE, MIGRATION = "/v1/keyspaces/{keyspace}", "/v1/nodes/{node}", "/v1
 SAGA = "/v1/sagas/{kind}/{root}/{saga}/{number}"
 _GROUP, _MEMBER = "/v1/groups/{group}", "/v1/groups/{group}/members/{member}"
 GROUP_ROUTES = {
+    ("post", "/v1/services/{service}/believe"),
     ("get", "/v1/traffic"),
     ("get", "/v1/watch/traffic"),
     ("get", "/v1/traffic/{service}"),

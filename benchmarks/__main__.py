@@ -22,7 +22,7 @@ from benchmarks.groups import busy, controller_lost, lost, postgres, renewals, s
 from benchmarks.groups import failover as group_failover
 from benchmarks.log import failover, memory, projector, restart, verify
 from benchmarks.pace import PACE
-from benchmarks.registry import discover, flushed, health, http, topic, watch
+from benchmarks.registry import discover, flushed, health, heartbeats, http, topic, watch
 from benchmarks.rivals import etcd, patroni
 from benchmarks.shards import copying, cutover, keyspace, live_sagas, sagas
 from benchmarks.table import Row, show, write
@@ -36,6 +36,7 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "flushed": flushed.run,
     "commands": http.run_batches,
     "topic": topic.run,
+    "heartbeats": heartbeats.run,
     "watch": watch.run,
     "fanout": watch.run_fanout,
     "discover": discover.run,

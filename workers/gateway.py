@@ -11,9 +11,12 @@ from muster.wire.command import Envelope
 from muster.wire.controllers import LiveController
 from muster.wire.error import MusterError, NotReady, Refused, Timeout
 from muster.wire.route import partition_of
+from muster.wire.stream import service_stream
+from muster.wire.telemetry.heartbeats import Heartbeats
 from workers.rules import Check, refusal
 from workers.views.loads import Loads
 from workers.views.views import Views
+from workers.writer.beat_queue import Heard
 from workers.writer.request import AnswerOrError
 
 catch_up_seconds_max: Final = 5.0
@@ -43,6 +46,9 @@ class Executor(Protocol):
 
     def submit_all(self, envelopes: Sequence[Envelope]) -> Awaitable[list[AnswerOrError]]:
         """Queue them at once, all or none. Returns their replies, in their order. Raises NotReady."""
+
+    def hear(self, messages: Sequence[Heartbeats]) -> Awaitable[Heard]:
+        """Renew what these are about, all or none of them; who of each was refused. Raises NotReady, and Timeout when awaited."""
 
     async def prove(self) -> int:
         """The head position, proven to be the log's end at some moment after the call. Raises NotReady."""
@@ -97,6 +103,22 @@ class Gateway:
             next(replies[self.partition_of(envelope.stream)]) if error is None else error
             for envelope, error in zip(envelopes, refused, strict=True)
         ]
+
+    async def hear(self, messages: Sequence[Heartbeats]) -> Heard:
+        """Of each message, the instances that were not heard, and why: those of a partition without a writer among them."""
+        given: dict[int, list[Heartbeats]] = {}
+        for message in messages:
+            given.setdefault(self.partition_of(service_stream(message.service)), []).append(message)
+        # One after the other they would wait for one another's writers, which may take seconds.
+        heard = await asyncio.gather(*(self._heard(partition, some) for partition, some in given.items()))
+        results = dict(zip(given, map(iter, heard), strict=True))
+        return [next(results[self.partition_of(service_stream(message.service))]) for message in messages]
+
+    async def _heard(self, partition: int, messages: Sequence[Heartbeats]) -> Heard:
+        try:
+            return await self._executor(partition).hear(messages)
+        except MusterError as error:
+            return [[(beat.instance, error) for beat in message.beats] for message in messages]
 
     async def refusals(self, envelopes: Sequence[Envelope]) -> list[Refused | None]:
         """What the rules refuse of each command; every face asks this before a command is queued. Raises NotReady or Timeout.

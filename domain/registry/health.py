@@ -45,6 +45,14 @@ def heard(instance: Instance) -> list[ServiceEvent]:
     return events
 
 
+def is_well(instance: Instance) -> bool:
+    """Whether a heartbeat surely changes nothing: no ttl check waits for one."""
+    # Most instances have no check at all, and this is asked of each of them with each beat.
+    return not instance.spec.checks or all(
+        instance.checks[check.name].status == "healthy" for check in instance.spec.checks if isinstance(check, TtlCheck)
+    )
+
+
 def checked(instance: Instance, check: str, status: Health, cause: str | None) -> list[ServiceEvent]:
     """What a check's status changes: the instance's health, or that check alone, or nothing."""
     before = instance.checks.get(check)

@@ -28,6 +28,8 @@ from muster.wire.command import Envelope, PublishedCommand, new_id
 from muster.wire.registry.answers import WRITTEN, Outcome, Written
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
+from muster.wire.telemetry.heard import HEARTBEATS_HEARD, HeartbeatsHeard
+from muster.wire.telemetry.heartbeats import Heartbeats, document_of
 
 if TYPE_CHECKING:
     from muster.client.control.groups import GroupControl
@@ -234,6 +236,19 @@ class Client(ClientReads):
         path = path_of("services", service, "believe")
         body = {"instances": instances} if instances else {}
         return await write(self._transport, WRITTEN, "POST", path, body, reason=reason, command_id=command_id)
+
+    async def heartbeats(
+        self, messages: Sequence[Heartbeats], *, timeout_seconds: float | None = None
+    ) -> HeartbeatsHeard:
+        """Renew the leases and ttl checks of many instances in one request, of up to 5,000; who was not heard is in the answer.
+
+        Each beat names the incarnation that it speaks for, and may tell the load of its instance.
+        """
+        body = {"beats": [document_of(message) for message in messages]}
+        reply = await self._transport.write(
+            "POST", path_of("heartbeats"), body, command_id=new_id(), timeout_seconds=timeout_seconds
+        )
+        return HEARTBEATS_HEARD.validate_json(reply.body)
 
     async def set_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None

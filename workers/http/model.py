@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
 from muster.wire.registry.spec import HeartbeatsVia
+from muster.wire.telemetry import heard
 from workers.http.openapi.shape import Shape, shape
 
 MarkShape: Final = shape(answers.Mark, "MarkShape")
@@ -55,6 +56,11 @@ Outcome: Final = shape(
     "What became of a command; `unknown`: ask again with the same id.",
     duplicate=Annotated[bool, Field(default=False)],
 )
+HeartbeatsHeardShape: Final = shape(
+    heard.HeartbeatsHeard,
+    "HeartbeatsHeardShape",
+    parts={heard.UnheardInstance: shape(heard.UnheardInstance, "UnheardItem")},
+)
 OutcomeList: Final = shape(answers.Outcomes, "OutcomeList", parts={answers.Outcome: Outcome})
 
 
@@ -74,6 +80,22 @@ class CommandBatch(Shape):
     """Commands to run at once, in order per partition."""
 
     commands: list[PublishedCommand]
+
+
+class HeartbeatsShape(Shape):
+    """Signs of life of instances: `[instance, incarnation, in_flight, per_second, failures, utilisation]`; the last four may be
+    left out from the end, or be null.
+    """
+
+    agent: str
+    service: str
+    items: list[list[str | float | None]]
+
+
+class HeartbeatBatch(Shape):
+    """Signs of life of up to 5,000 instances."""
+
+    beats: list[HeartbeatsShape]
 
 
 class ProblemShape(BaseModel):

@@ -13,6 +13,7 @@ from domain.message import Recorded
 from infra.log.codec import Draft
 from infra.log.port import START, Cursor
 from muster.wire.command import Command, Envelope
+from muster.wire.error import MusterError
 from workers.machine.deadlines import Subject
 
 Folded = tuple[Recorded, Any]
@@ -26,6 +27,9 @@ Observation = tuple[str, Command]
 GivenCommand = tuple[Envelope, int | None]
 """A command, and its offset in its commands partition (None: it did not come from there)."""
 
+Unheard = tuple[str, MusterError]
+"""An instance whose beat was refused, and why."""
+
 
 @dataclass(slots=True)
 class Group:
@@ -33,7 +37,7 @@ class Group:
 
     `batch` are the sealed records, in order (none: a beat proves the reign), `cursor` stands after them; `folded` are its events.
     `answers` are those to the first commands given, in order: those that did not fit wait for the next group. `observed` is how
-    many observations are in it, `expired` how many timers.
+    many observations are in it, `expired` how many timers; `heard` says of the first messages of heartbeats who was refused.
     """
 
     at: datetime
@@ -45,6 +49,7 @@ class Group:
     answers: list[Answer] = field(default_factory=list)
     observed: int = 0
     expired: int = 0
+    heard: list[list[Unheard]] = field(default_factory=list)
     # What commit and rollback need: records before they are sealed, the states that were replaced, what it touched.
     drafts: list[Draft] = field(default_factory=list)
     bytes: int = 0

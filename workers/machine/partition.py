@@ -22,11 +22,13 @@ from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Envelope
 from muster.wire.error import Corrupt, Refused, TooLarge, WrongPartition
 from muster.wire.route import partition_of
+from muster.wire.telemetry.heartbeats import Heartbeats
 from workers.machine.aggregate import AGGREGATES, Aggregates, AnyDecider, own_actor, own_id, seen_incarnation
 from workers.machine.answer import accepted, check_version, refused, repeated, unchanged
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.machine.deadlines import Deadlines
 from workers.machine.group import Commands, Folded, Group, GroupFull, Observation
+from workers.machine.heartbeats import hear
 
 record_overhead_bytes: Final = 800
 """An upper bound for a record's envelope, names of ordinary length assumed; the batch limit leaves room for more."""
@@ -183,8 +185,14 @@ class Partition:
                     room = begin_items_max
                     yield
 
-    def step(self, now: datetime, commands: Commands = (), observations: Iterable[Observation] = ()) -> Group:
-        """Decide what has run out, then what the writer has observed, then the commands, as much as fits into one batch.
+    def step(
+        self,
+        now: datetime,
+        commands: Commands = (),
+        observations: Iterable[Observation] = (),
+        heartbeats: Iterable[Heartbeats] = (),
+    ) -> Group:
+        """Decide what has run out, what the writer has observed, who was heard, then the commands, as much as fits in a batch.
 
         The states move at once, so that each decision sees those before it; `rollback` puts them back. Instants never run
         backwards: `now` is raised to the last one if need be.
@@ -198,6 +206,8 @@ class Partition:
             for stream, command in observations:
                 self._observe(stream, command, group)
                 group.observed += 1
+            for message in heartbeats:
+                group.heard.append(hear(message, self.streams, group, self._beat))
             for envelope, offset in commands:
                 group.answers.append(self._answer(envelope, group))
                 if offset is not None:
@@ -258,6 +268,11 @@ class Partition:
         id_ = f"{own_id(command, stream)}@{0 if state is None else state.version}"
         with suppress(Refused):
             self._record(Envelope(id_, stream, command, actor=own_actor(stream)), group, None)
+
+    def _beat(self, envelope: Envelope, group: Group) -> None:
+        """Decide a beat that may change something. Raises a `Refused`, or GroupFull."""
+        self._check_place(envelope.stream)
+        self._record(envelope, group, None)
 
     def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:
         stream, command = envelope.stream, envelope.command

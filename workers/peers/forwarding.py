@@ -13,13 +13,18 @@ import aiohttp
 import orjson
 
 from domain.catalogue import Answer
-from muster.wire.command import Envelope
+from domain.registry.service import Heartbeat
+from muster.wire.command import Envelope, new_id
 from muster.wire.error import MusterError, NotReady, Timeout
 from muster.wire.problem import error_from
+from muster.wire.stream import service_stream
+from muster.wire.telemetry.heartbeats import Heartbeats, document_of
+from workers.machine.group import Unheard
 from workers.peers.credentials import PROOF_HEADER, Credentials
 from workers.peers.members import Member, Members
 from workers.peers.strangers import Strangers
 from workers.views.views import Views
+from workers.writer.beat_queue import Heard
 from workers.writer.request import AnswerOrError, answer_of
 from workers.writer.writer import Writer
 
@@ -28,6 +33,7 @@ forward_bytes_max: Final = 1_048_576
 """So much of a list of commands is in one request to a peer; a command that is larger goes alone."""
 EXECUTE: Final = "/v1/peer/execute"
 EXECUTE_ALL: Final = "/v1/peer/execute-all"
+HEAR: Final = "/v1/peer/hear"
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -51,6 +57,11 @@ class Forwarding:
         if peer is None:
             return self._writer.submit_all(envelopes)
         return asyncio.ensure_future(self._ask_all(peer, envelopes))
+
+    def hear(self, messages: Sequence[Heartbeats]) -> Awaitable[Heard]:
+        """See `workers.gateway.Executor.hear`."""
+        peer = self._elsewhere()
+        return self._writer.hear(messages) if peer is None else self._peers.hear(peer, messages)
 
     async def prove(self) -> int:
         """See `workers.gateway.Executor.prove`."""
@@ -151,6 +162,29 @@ class Peers:
             return Answer(**orjson.loads(await self._post(peer, EXECUTE, document)))
         except MusterError as error:
             return error
+
+    async def hear(self, peer: Member, messages: Sequence[Heartbeats]) -> Heard:
+        """Who of each message was refused by the peer. Raises what the peer raised, NotReady and Timeout."""
+        body = orjson.dumps([document_of(message) for message in messages])
+        said = await self._said(peer, HEAR, body)
+        if said.status == 404 and not said.proven:
+            # A peer of before there was this route: no lease may run out while controllers are replaced one by one.
+            return [await self._heard_singly(peer, message) for message in messages]
+        told = orjson.loads(_proven(peer, said))
+        return [[(instance, error_from(facts, unknown=NotReady)) for instance, facts in unheard] for unheard in told]
+
+    async def _heard_singly(self, peer: Member, message: Heartbeats) -> list[Unheard]:
+        stream = service_stream(message.service)
+        given = [
+            Envelope(new_id(), stream, Heartbeat(instance=name, incarnation=incarnation), message.agent)
+            for name, incarnation, *_ in message.beats
+        ]
+        found = []
+        for beat, reply in zip(message.beats, await self.execute_all(peer, given), strict=True):
+            error = error_from(reply.error) if isinstance(reply, Answer) and reply.error is not None else reply
+            if isinstance(error, MusterError):
+                found.append((beat.instance, error))
+        return found
 
     async def prove(self, peer: Member, partition: int) -> int:
         """The peer's proven head of the partition."""

@@ -24,9 +24,11 @@ from infra.log.port import EventLog, StorageFailed
 from muster.wire.backoff import pause_seconds
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Corrupt, Fenced, NotReady, Transient
+from muster.wire.telemetry.heartbeats import Heartbeats
 from workers.machine.group import GivenCommand, Group
 from workers.machine.partition import Partition
 from workers.views.views import Views
+from workers.writer.beat_queue import BeatQueue, Heard
 from workers.writer.log_follower import LogFollower
 from workers.writer.observer import ReignObserver
 from workers.writer.queue import CommandQueue
@@ -85,6 +87,7 @@ class Writer:
         self.observers: list[ReignObserver] = []
         self._clock, self._monotonic = clock, monotonic
         self._queue = CommandQueue(partition.number, reply_timeout_seconds)
+        self._beats = BeatQueue(partition.number, reply_timeout_seconds)
         self._observed: deque[tuple[str, Command]] = deque()
         self._work = asyncio.Event()
         self._siblings = 0
@@ -116,6 +119,13 @@ class Writer:
         else:
             future.set_result([])
         return future
+
+    def hear(self, messages: Sequence[Heartbeats]) -> "asyncio.Future[Heard]":
+        """Queue the heartbeats, all or none; the future brings who was refused. Raises NotReady."""
+        self._check_takes()
+        heard = self._beats.add(messages, self._monotonic())
+        self._work.set()
+        return heard
 
     async def prove(self) -> int:
         """See `workers.gateway.Executor.prove`. Requests that wait at the same time share one beat."""
@@ -156,6 +166,12 @@ class Writer:
         self._work.set()
 
     def _enqueue(self, request: QueuedCommands) -> None:
+        self._check_takes()
+        self._queue.add(request, self._monotonic())
+        self._work.set()
+
+    def _check_takes(self) -> None:
+        """Raises NotReady where nothing that waits here would come to be decided."""
         if self.state in ("corrupt", "stopped") or self._stopping:
             raise NotReady(f"partition {self.number} takes no commands: {self.detail}")
         if self.state == "following" and self.recovered.is_set() and not self._wanted():
@@ -165,8 +181,6 @@ class Writer:
             raise NotReady(f"partition {self.number} {whose}: {self.detail}")
         if self.failing is not None:
             raise NotReady(self.failing)
-        self._queue.add(request, self._monotonic())
-        self._work.set()
 
     async def _tick(self) -> None:
         """Wake the loop now and then, so that it looks at the clock; answer the callers that have waited too long."""
@@ -174,6 +188,7 @@ class Writer:
             await asyncio.sleep(tick_seconds)
             self._work.set()
             self._queue.time_out(self._monotonic())
+            self._beats.time_out(self._monotonic())
 
     async def run(self) -> None:
         """Follow, claim, reign, until stopped. Returns when stopped or corrupt."""
@@ -284,7 +299,7 @@ class Writer:
                 observer.ended()
 
     async def _wait_for_work(self) -> None:
-        if not self._queue and not self._observed and not self._stopping:
+        if not self._queue and not self._beats and not self._observed and not self._stopping:
             self._work.clear()
             await self._work.wait()
         # Clients that were answered together ask again together: a few turns of the loop let all of them arrive, so that
@@ -300,11 +315,11 @@ class Writer:
             self.partition.consume(*self._consumed)
             self._consumed = None
         taken, commands = self._taken()
-        group = self.partition.step(self._clock(), commands, self._observed)
+        group = self.partition.step(self._clock(), commands, self._observed, self._beats.next())
         for _ in range(group.observed):
             self._observed.popleft()
         self._siblings = len(taken)
-        idle = not taken and not group.expired and not group.batch
+        idle = not taken and not group.expired and not group.heard and not group.batch
         if idle and self._monotonic() - self._proven_at < beat_every_seconds:
             self.partition.rollback(group)
             return
@@ -324,6 +339,7 @@ class Writer:
         # The log has it. State and views move before the answers leave: a caller reads what it has just written. A crash
         # from here on loses only answers; the callers repeat their commands and get the same answers.
         self._commit(group)
+        self._beats.heard(group.heard)
         for request, answers in answered(taken, group.answers):
             if request.answered(answers, group.cursor.position):
                 self._queue.remove_first()
@@ -353,6 +369,7 @@ class Writer:
     def _refuse_waiting(self, error: NotReady | None = None) -> None:
         why = error or NotReady(f"partition {self.number} is not written here: {self.detail}")
         self._queue.refuse(self.partition.ids.recall, why)
+        self._beats.refuse(why)
 
 
 def answered(taken: Taken, answers: Sequence[Answer]) -> Iterator[tuple[QueuedCommands, Sequence[Answer]]]:

@@ -22,7 +22,7 @@ items_max: Final = 1_000
 """How many instances one message may speak for."""
 
 number_max: Final = 1e12
-_MEMBERS: Final = frozenset(("agent", "service", "items"))
+MEMBERS: Final = frozenset(("agent", "service", "items"))
 _FIELDS: Final = ("instance", "incarnation", "in_flight", "per_second", "failures", "utilisation")
 _is_name: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z").match
 
@@ -46,6 +46,11 @@ class Heartbeats(NamedTuple):
     beats: list[Beat]
 
 
+def document_of(message: Heartbeats) -> dict[str, object]:
+    """The message as plain JSON values, as it stands in a request."""
+    return {"agent": message.agent, "service": message.service, "items": [_item(beat) for beat in message.beats]}
+
+
 def encode(agent: str, service: str, beats: Sequence[Beat]) -> bytes:
     """The message as it stands in the topic. Raises InvalidCommand as `decode` does, so that nothing wrong leaves."""
     items = [_item(beat) for beat in beats]
@@ -60,7 +65,7 @@ def decode(value: bytes) -> Heartbeats:
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise InvalidCommand(f"heartbeats: not JSON: {error}", field="heartbeats") from None
-    if not isinstance(document, dict) or document.keys() != _MEMBERS:
+    if not isinstance(document, dict) or document.keys() != MEMBERS:
         raise InvalidCommand(
             "heartbeats: an object with agent, service and items, and nothing else", field="heartbeats"
         )
@@ -122,6 +127,7 @@ def _refusal(field: str, reason: str) -> InvalidCommand:
 
 def _item(beat: Beat) -> list[object]:
     """The beat without the unknown at its end."""
+    # Many know nothing of their load, and this is half of the bytes then.
     item: list[object] = list(beat)
     while len(item) > 2 and item[-1] is None:
         item.pop()

@@ -14,14 +14,15 @@ from eventsourcing.popo import POPOApplicationRecorder
 from domain.catalogue import Answer
 from infra.log.codec import CloudEventMapper
 from infra.log.recorder import RecorderLog
-from muster.wire.error import MusterError, NotReady, Timeout, VersionConflict
+from muster.wire.error import InstanceNotFound, MusterError, NotReady, StaleIncarnation, Timeout, VersionConflict
+from muster.wire.telemetry.heartbeats import Beat, Heartbeats
 from tests.sample import register
 from tests.workers.peers.test_roll_call import KEY, OTHER_KEY, met
 from workers.http.exchange import Reply, problem, problem_of
 from workers.machine.partition import Partition
 from workers.peers import forwarding as module
 from workers.peers.credentials import PROOF_HEADER, Credentials
-from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, Forwarding, Peers
+from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, HEAR, Forwarding, Peers
 from workers.peers.members import Member, Members
 from workers.peers.strangers import Strangers
 from workers.views.views import Views
@@ -42,7 +43,7 @@ async def peer(
     """A peer that answers so to what it is asked, and who asks it."""
     application = web.Application()
     for name, handler in handlers.items():
-        paths = {"prove": "/v1/peer/prove/0", "execute": EXECUTE, "execute_all": EXECUTE_ALL}
+        paths = {"prove": "/v1/peer/prove/0", "execute": EXECUTE, "execute_all": EXECUTE_ALL, "hear": HEAR}
         application.router.add_post(paths.get(name, f"/{name}"), handler)
     async with TestServer(application) as server, Peers(OURS) as peers:
         yield Member("theirs", str(server.make_url("")).rstrip("/")), peers
@@ -254,3 +255,63 @@ async def test_a_list_that_is_answered_without_a_proof_has_no_known_outcome(stat
     async with peer(execute_all=execute_all) as (member, peers):
         replies = await peers.execute_all(member, LIST)
     assert [type(reply) for reply in replies] == [Timeout] * 3
+
+
+BEATS = [
+    Heartbeats("host-7", "orders", [Beat("a", 0), Beat("b", 3)]),
+    Heartbeats("host-7", "orders", [Beat("a", 0, 12.0)]),
+]
+
+
+async def test_heartbeats_are_passed_on_and_each_refusal_comes_back() -> None:
+    async def hear(request: web.Request) -> web.Response:
+        assert orjson.loads(await request.read()) == [
+            {"agent": "host-7", "service": "orders", "items": [["a", 0], ["b", 3]]},
+            {"agent": "host-7", "service": "orders", "items": [["a", 0, 12.0]]},
+        ]
+        refusal = {"name": "StaleIncarnation", "detail": "b is at incarnation 4", "status": 409, "incarnation": 4}
+        return proven(request, Reply(orjson.dumps([[["b", refusal]], []])))
+
+    async with peer(hear=hear) as (member, peers):
+        [[(instance, error)], none] = await peers.hear(member, BEATS)
+    assert (instance, type(error), error.context["incarnation"], none) == ("b", StaleIncarnation, 4, [])
+
+
+async def test_a_peer_that_takes_no_heartbeats_in_messages_is_given_commands() -> None:
+    given: list[str] = []
+
+    async def execute_all(request: web.Request) -> web.Response:
+        commands = orjson.loads(await request.read())
+        given.extend(f"{one['type']} {one['data']['instance']} {one['data']['incarnation']}" for one in commands)
+        refusal = {"name": "InstanceNotFound", "detail": "gone", "status": 404}
+        answers = [
+            Answer(one["id"], "refused", 0, 5, error=refusal)
+            if one["data"]["instance"] == "b"
+            else Answer(one["id"], "unchanged", 0, 5)
+            for one in commands
+        ]
+        return proven(request, Reply(orjson.dumps([{"answer": asdict(answer)} for answer in answers])))
+
+    async with peer(execute_all=execute_all) as (member, peers):
+        [[(instance, error)], none] = await peers.hear(member, BEATS)
+    assert (instance, type(error), none) == ("b", InstanceNotFound, [])
+    assert given == [f"muster.instance.heartbeat.v1 {name}" for name in ("a 0", "b 3", "a 0")]
+
+
+async def test_heartbeats_that_are_answered_without_a_proof_are_not_taken_as_heard() -> None:
+    async def hear(_: web.Request) -> web.Response:
+        return web.Response(body=b"[[], []]")
+
+    async with peer(hear=hear) as (member, peers):
+        with pytest.raises(Timeout):
+            await peers.hear(member, BEATS)
+
+
+async def test_heartbeats_go_to_whoever_writes_the_partition() -> None:
+    async def record(here: Here, answer: Answer) -> Answer:
+        return answer
+
+    async with follower_of(record, lists=True) as here:
+        # The peer says of all commands that they were accepted.
+        assert await here.forwarding.hear(BEATS) == [[], []]
+        assert here.lists == 2

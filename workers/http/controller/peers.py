@@ -14,10 +14,12 @@ from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, NotReady
 from muster.wire.problem import facts_of
 from muster.wire.route import partition_of
+from muster.wire.stream import service_stream
+from muster.wire.telemetry.heartbeats import judged
 from workers.http.exchange import JSON_OPTIONS, Reply, Request, problem, problem_of
 from workers.http.routing import Handler, Route
 from workers.peers.credentials import PROOF_HEADER, Credentials
-from workers.peers.forwarding import EXECUTE, EXECUTE_ALL
+from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, HEAR
 from workers.writer.published import envelope_from, json_from
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
@@ -58,8 +60,23 @@ def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Rou
     return (
         Route("POST", EXECUTE, _of_peers(credentials, execute), documented=False),
         Route("POST", EXECUTE_ALL, _of_peers(credentials, execute_all), documented=False),
+        Route("POST", HEAR, _of_peers(credentials, _hearing(writers)), documented=False),
         Route("POST", "/v1/peer/prove/{partition}", _of_peers(credentials, prove), documented=False),
     )
+
+
+def _hearing(writers: Mapping[int, Writer]) -> Callable[[Request, bytes], Awaitable[Reply]]:
+    async def hear(_: Request, body: bytes) -> Reply:
+        messages = [judged(message["agent"], message["service"], message["items"]) for message in json_from(body)]
+        partitions = {partition_of(service_stream(message.service), len(writers)) for message in messages}
+        # As of commands: the sender has asked who writes this one.
+        if len(partitions) != 1:
+            raise InvalidCommand("the heartbeats must be of one partition", field="body")
+        heard = await writers[partitions.pop()].hear(messages)
+        told = [[(instance, facts_of(refusal)) for instance, refusal in unheard] for unheard in heard]
+        return Reply(orjson.dumps(told))
+
+    return hear
 
 
 def _envelope(entry: object) -> Envelope | MusterError:

@@ -16,7 +16,7 @@ from workers.http.controller.peers import routes
 from workers.http.exchange import Reply, Request
 from workers.machine.partition import Partition
 from workers.peers.credentials import PROOF_HEADER
-from workers.peers.forwarding import EXECUTE_ALL
+from workers.peers.forwarding import EXECUTE_ALL, HEAR
 from workers.views.views import Views
 from workers.writer.writer import Writer
 
@@ -49,14 +49,14 @@ async def writers() -> AsyncIterator[Writers]:
     await asyncio.wait(running)
 
 
-async def asked(writers: Writers, body: object) -> Reply:
+async def asked(writers: Writers, body: object, path: str = EXECUTE_ALL) -> Reply:
     """What the controller answers to this body of a peer."""
     content = orjson.dumps(body)
-    [route] = [found for found in routes(writers, THEIRS) if found.path == EXECUTE_ALL]
-    proof = OURS.request("theirs", "POST", EXECUTE_ALL, content)
+    [route] = [found for found in routes(writers, THEIRS) if found.path == path]
+    proof = OURS.request("theirs", "POST", path, content)
     scope = {
         "method": "POST",
-        "path": EXECUTE_ALL,
+        "path": path,
         "query_string": b"",
         "headers": [(PROOF_HEADER.lower().encode(), proof.encode()), (b"content-length", b"%d" % len(content))],
     }
@@ -101,3 +101,29 @@ async def test_what_is_no_list_is_refused(writers: Writers, body: object) -> Non
 
 async def test_an_empty_list_is_answered_by_one(writers: Writers) -> None:
     assert orjson.loads((await asked(writers, [])).body) == []
+
+
+HERE_TOO, THERE_TOO = (
+    next(f"s{number}" for number in range(99) if partition_of(f"service/s{number}", 2) == partition)
+    for partition in (0, 1)
+)
+
+
+def message(service: str, *items: list[Any]) -> dict[str, Any]:
+    return {"agent": "host-7", "service": service, "items": list(items)}
+
+
+async def test_heartbeats_are_heard_and_who_is_refused_is_told(writers: Writers) -> None:
+    reply = await asked(writers, [message(HERE_TOO, ["a", 3]), message(HERE_TOO, ["b", 3, 1.5])], HEAR)
+    assert reply.status == 200
+    told = orjson.loads(reply.body)
+    assert [[(name, error["name"]) for name, error in each] for each in told] == [
+        [("a", "ServiceNotFound")],
+        [("b", "ServiceNotFound")],
+    ]
+
+
+@pytest.mark.parametrize("services", [[], [HERE_TOO, THERE_TOO]])
+async def test_heartbeats_are_of_one_partition(writers: Writers, services: list[str]) -> None:
+    reply = await asked(writers, [message(service, ["a", 3]) for service in services], HEAR)
+    assert reply.status == 422

@@ -12,6 +12,7 @@ from domain.registry.instance import (
     InstanceCheckChanged,
     InstanceChecksBelieved,
     InstanceChecksDisputed,
+    InstanceDeregisterAfterChanged,
     InstanceDeregistered,
     InstanceHealthChanged,
     ServiceEvent,
@@ -232,7 +233,8 @@ class TestWhatEndsIt:
         ill = replace(doubted.instances["i0"], spec=spec)
         assert "unhealthy" not in {timer.kind for timer in timers(ill)}
         assert "unhealthy" in {timer.kind for timer in timers(replace(ill, suspect=None))}
-        Given(doubted, decider).when(ExpireUnhealthy(instance="i0", incarnation=ill.incarnation)).nothing()
+        limited = after(doubted, InstanceDeregisterAfterChanged(instance="i0", deregister_after_seconds=5.0))
+        Given(limited, decider).when(ExpireUnhealthy(instance="i0", incarnation=ill.incarnation)).nothing()
 
 
 def test_what_is_counted_is_what_is_there():

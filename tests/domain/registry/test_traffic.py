@@ -15,6 +15,8 @@ from domain.registry.traffic import (
 )
 from muster.wire.error import InvalidCommand
 from muster.wire.registry.traffic import DEFAULTS, SETTINGS, TrafficSettings
+from muster.wire.route import partition_of
+from muster.wire.stream import root_of, service_stream, traffic_stream
 from tests.given import given
 
 ROUND_ROBIN = TrafficPolicySet(policy="round_robin")
@@ -111,3 +113,9 @@ def test_what_can_be_set_has_one_list_of_names():
 def test_the_built_in_defaults_could_be_set():
     command = SetTraffic(**{name: getattr(DEFAULTS, name) for name in SETTINGS})
     assert len(DECIDER.decide(command, DECIDER.initial)) == 5
+
+
+@pytest.mark.parametrize("partitions", [1, 8, 1_000])
+def test_it_lives_in_the_partition_of_its_service(partitions):
+    assert root_of(traffic_stream("users")) == service_stream("users")
+    assert partition_of("traffic/users", partitions) == partition_of("service/users", partitions)

@@ -39,7 +39,7 @@ format: .venv/.ready ## format and fix what can be fixed
 generate: .venv/.ready ## write the generated files anew (AsyncAPI, OpenAPI)
 	$(BIN)/python -m docs.generate
 
-bench: .venv/.ready ## measure, print the table, write benchmarks/results.json (CASES=… to choose, RIVALS="etcd patroni")
+bench: .venv/.ready ## measure, print the table, write benchmarks/results.json (CASES=… to choose, RIVALS="etcd patroni proxies")
 	$(BIN)/python -m benchmarks $(CASES) $(RIVALS:%=--rival %)
 
 sim: .venv/.ready ## run one seeded simulation with faults: make sim SEED=123

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.balance import pick
+from benchmarks.balance import clients, fails, flip, kill, overload, pick, slow
 from benchmarks.bench import ENGINES, Bench
 from benchmarks.groups import busy, controller_lost, lost, postgres, renewals, switch
 from benchmarks.groups import failover as group_failover
@@ -61,9 +61,17 @@ CASES: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {
     "group_postgres": postgres.run,
     "group_renewals": renewals.run,
     "balance_pick": pick.run,
+    "balance_clients": clients.run,
+    "balance_slow": slow.run,
+    "balance_fails": fails.run,
+    "balance_overload": overload.run,
+    "balance_flip": flip.run,
+    "balance_kill": kill.run,
     "telemetry": silence.run,
 }
 RIVALS: Final[dict[str, Callable[[Bench], Iterable[Row]]]] = {"etcd": etcd.run, "patroni": patroni.run}
+PROXIES: Final = "proxies"
+"""A rival that is no case of its own: nginx, HAProxy and Envoy, beside ours in the cases about balancing."""
 
 
 def measured(bench: Bench, cases: Sequence[str]) -> Iterator[Row]:
@@ -81,7 +89,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each case; the median is quoted")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="only this one")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes; the targets are meant for 1")
-    parser.add_argument("--rival", choices=RIVALS, action="append", default=[], help="measure this one too, at the end")
+    rivals = [*RIVALS, PROXIES]
+    parser.add_argument("--rival", choices=rivals, action="append", default=[], help="measure this one too, at the end")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.cases if name not in CASES]:
@@ -98,10 +107,13 @@ def main() -> None:
     if arguments.scale == 1:
         PACE.learn()
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
-    bench = Bench(folder, arguments.runs, arguments.scale, tuple(arguments.engine or ENGINES))
+    bench = Bench(
+        folder, arguments.runs, arguments.scale, tuple(arguments.engine or ENGINES), PROXIES in arguments.rival
+    )
     rows: list[Row] = []
     try:
-        for row in measured(bench, [*(arguments.cases or CASES), *arguments.rival]):
+        cases = [*(arguments.cases or CASES), *(rival for rival in arguments.rival if rival in RIVALS)]
+        for row in measured(bench, cases):
             # A target is meant for the full size.
             rows.append(row if bench.scale == 1 else replace(row, target=None))
     finally:

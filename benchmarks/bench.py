@@ -55,12 +55,16 @@ class Place:
 
 @dataclass(slots=True)
 class Bench:
-    """`runs` of each case, in `folder`; `scale` makes all sizes smaller (targets hold at 1)."""
+    """`runs` of each case, in `folder`; `scale` makes all sizes smaller (targets hold at 1).
+
+    `proxies`: cases about balancing measure nginx, HAProxy and Envoy too.
+    """
 
     folder: Path
     runs: int = 3
     scale: float = 1.0
     engines: tuple[str, ...] = ENGINES
+    proxies: bool = False
     _broker: LocalKafka | None = None
     _database: LocalPostgres | None = None
     _places: int = 0

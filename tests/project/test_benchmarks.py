@@ -170,6 +170,81 @@ def test_picks_are_timed_with_few_instances_and_with_many(tmp_path: Path) -> Non
     assert all(row.median > 0 for row in rows)
 
 
+@pytest.mark.process
+def test_calls_are_timed_bare_and_balanced_in_turns_through_each_client(tmp_path: Path) -> None:
+    from benchmarks.balance import clients
+
+    rows = list(clients.run(Bench(tmp_path, runs=1, scale=0.01)))
+    assert [row.figure for row in rows] == ["p50 of a call", "CPU of a call"] * 3
+    # A quotient of like with like, in the same process: it can be no other order of magnitude.
+    assert all(0.3 < row.median < 10 for row in rows)
+
+
+@pytest.mark.process
+def test_a_slow_instance_costs_more_in_turns_than_by_cost(tmp_path: Path) -> None:
+    from benchmarks.balance import slow
+
+    turns, cost, times = slow.run(Bench(tmp_path, runs=1, scale=0.1))
+    assert (turns.engine, cost.engine) == ("round_robin", "least_cost")
+    assert times.median == pytest.approx(cost.median / turns.median)
+    # A slow answer takes 200 ms, and one in five is that slow; nothing has failed beside it.
+    assert turns.median > 100
+    assert turns.notes["errors %"] == cost.notes["errors %"] == 0
+
+
+@pytest.mark.process
+def test_an_instance_that_fails_is_seen_by_who_must_not_repeat_and_by_nobody_else(tmp_path: Path) -> None:
+    from benchmarks.balance import fails
+
+    turns, cost, repeated = fails.run(Bench(tmp_path, runs=1, scale=0.1))
+    assert 0 < cost.median < turns.median <= 20
+    assert repeated.median == 0
+
+
+@pytest.mark.process
+def test_at_an_overload_it_is_counted_what_is_answered(tmp_path: Path) -> None:
+    from benchmarks.balance import overload
+
+    critical, after = overload.run(Bench(tmp_path, runs=1, scale=0.2))
+    assert 30 < critical.median <= 100
+    assert critical.notes["all %"] < 100, "there was more to do than could be done"
+    assert after.median > 50
+
+
+@pytest.mark.process
+def test_the_last_call_of_an_unhealthy_instance_is_found_beside_a_watcher(tmp_path: Path) -> None:
+    from benchmarks.balance import flip
+
+    p50, p50_times, p99, _ = flip.run(Bench(tmp_path, runs=1, scale=0.01))
+    assert 0 < p50.median <= p99.median
+    assert p50.floor
+    assert p50_times.median == pytest.approx(p50.median / p50.floor)
+
+
+@pytest.mark.process
+def test_calls_that_may_be_repeated_survive_the_kill_of_an_instance(tmp_path: Path) -> None:
+    from benchmarks.balance import kill
+
+    [row] = kill.run(Bench(tmp_path, runs=1, scale=0.01))
+    assert row.median == 0
+    assert row.notes["calls"] > 1_000
+
+
+@pytest.mark.process
+def test_a_proxy_stands_alone_in_the_path_of_the_calls(tmp_path: Path) -> None:
+    from benchmarks.balance.load.caller import Calls
+    from benchmarks.balance.stage import Kind, ours_and_theirs
+    from benchmarks.rivals.proxies import BEST, TURNS, there
+
+    # What has not been fetched yet is not fetched for a test.
+    ways = there([*BEST, *TURNS], fetch=False)
+    if not ways:
+        pytest.skip("neither nginx nor HAProxy nor Envoy is here; make bench RIVALS=proxies fetches them")
+    calls = Calls(((100.0, 0.3),), clients=2)
+    found = ours_and_theirs(Bench(tmp_path), [Kind(0.001, 4)] * 2, calls, (), ways)
+    assert {name: phases[0]["answered"] for name, phases in found.items()} == {way.name: {"normal": 30} for way in ways}
+
+
 def test_the_median_is_judged_by_its_target() -> None:
     row = Row("c", "title", "any", "p50", "ms", [3.0, 1.0, 2.0], at_most(2.0), floor=0.5)
     assert (row.median, row.reached, row.ratio) == (2.0, True, 4.0)

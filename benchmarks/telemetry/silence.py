@@ -26,6 +26,7 @@ PARTITIONS: Final = 8
 INSTANCES: Final = 100_000
 SILENT: Final = 500
 STEADY_SECONDS: Final = 60.0
+SETTLING_SECONDS: Final = 20.0
 KILLS: Final = 10
 KILL_EVERY_SECONDS: Final = 60.0
 SETTLED_SECONDS_MAX: Final = 120.0
@@ -75,15 +76,17 @@ def run(bench: Bench) -> Iterator[Row]:
         return
     instances = bench.size(INSTANCES)
     silent = max(MESSAGE_BEATS, bench.size(SILENT) // MESSAGE_BEATS * MESSAGE_BEATS)
-    steady = asyncio.run(_steady(bench, instances, silent))
+    with bench.place(KAFKA) as place:
+        steady = asyncio.run(_steady(place, instances, silent, max(STEADY_SECONDS * bench.scale, 10.0)))
     title = f"telemetry, {instances:,} instances, 1 beat/s, 50 in a message"
     yield Row("telemetry", title, KAFKA, "one worker", "core", [steady["core"]], at_most(0.8))
     yield Row("telemetry", title, KAFKA, "memory", "MB", [steady["mb"]], at_most(200.0))
     notes = {"found": steady["found"], "of": float(silent)}
     yield Row("telemetry", title, KAFKA, "silence behind the lease, p50", "s", [steady["p50"]], notes=notes)
     yield Row("telemetry", title, KAFKA, "silence behind the lease, max", "s", [steady["max"]], at_most(0.3))
-    kills = max(1, round(KILLS * bench.scale))
-    falsely, missed, slowest = asyncio.run(_killed(bench, instances, silent, kills))
+    kills, every = max(1, round(KILLS * bench.scale)), max(KILL_EVERY_SECONDS * bench.scale, 25.0)
+    with bench.place(KAFKA) as place:
+        falsely, missed, slowest = asyncio.run(_killed(place, instances, silent, kills, every))
     told = {"kills": float(kills), "missed": missed, "slowest s behind the lease": slowest}
     yield Row(
         "telemetry",
@@ -97,32 +100,31 @@ def run(bench: Bench) -> Iterator[Row]:
     )
 
 
-async def _steady(bench: Bench, instances: int, silent: int) -> dict[str, float]:
-    with bench.place(KAFKA) as place:
-        async with _population(place, instances, silent, silent_after=STEADY_SECONDS) as found:
-            with _worker(place, "one") as worker:
-                await found.settled("one")
-                # The rest of the time in which all beat, but for what the start has taken.
-                before, began = usage(worker.pid), time.monotonic()
-                await asyncio.sleep(max(STEADY_SECONDS * bench.scale, 10.0))
-                after, seconds = usage(worker.pid), time.monotonic() - began
-                await _wait(lambda: len(found.after) >= silent, STEADY_SECONDS + 2 * LEASE_SECONDS)
-                behind = sorted(one - LEASE_SECONDS for one in found.after.values()) or [999.0]
-                return {
-                    "core": (after.cpu_seconds - before.cpu_seconds) / seconds,
-                    "mb": usage(worker.pid).peak_mb,
-                    "found": float(len(found.after)),
-                    "p50": behind[len(behind) // 2],
-                    "max": behind[-1],
-                }
+async def _steady(place: Place, instances: int, silent: int, seconds: float) -> dict[str, float]:
+    """One worker: what it costs while all beat for so long, then how soon it finds those that fall silent."""
+    async with _population(place, instances, silent, silent_after=seconds + SETTLING_SECONDS) as found:
+        with _worker(place, "one") as worker:
+            await found.settled("one")
+            before, began = usage(worker.pid), time.monotonic()
+            await asyncio.sleep(seconds)
+            after, passed = usage(worker.pid), time.monotonic() - began
+            await _wait(lambda: len(found.after) >= silent, SETTLING_SECONDS + 3 * LEASE_SECONDS)
+            behind = sorted(one - LEASE_SECONDS for one in found.after.values()) or [999.0]
+            return {
+                "core": (after.cpu_seconds - before.cpu_seconds) / passed,
+                "mb": usage(worker.pid).peak_mb,
+                "found": float(len(found.after)),
+                "p50": behind[len(behind) // 2],
+                "max": behind[-1],
+            }
 
 
-async def _killed(bench: Bench, instances: int, silent: int, kills: int) -> tuple[float, float, float]:
+async def _killed(place: Place, instances: int, silent: int, kills: int, every: float) -> tuple[float, float, float]:
     """How many were found falsely, how many were missed, and how long the slowest took behind its lease."""
-    with bench.place(KAFKA) as place, ExitStack() as stack:
-        # Some fall silent in the middle of it, and what a worker knew of them goes with it.
-        every = max(KILL_EVERY_SECONDS * bench.scale, 25.0)
-        async with _population(place, instances, silent, silent_after=STEADY_SECONDS) as found:
+    # Some fall silent in the middle of it, and what a worker knew of them goes with it.
+    after = SETTLING_SECONDS + every * kills / 2
+    with ExitStack() as stack:
+        async with _population(place, instances, silent, silent_after=after) as found:
             names = ["w0", "w1"]
             workers = [stack.enter_context(_worker(place, name)) for name in names]
             await found.settled(*names)
@@ -133,9 +135,9 @@ async def _killed(bench: Bench, instances: int, silent: int, kills: int) -> tupl
                 workers.append(stack.enter_context(_worker(place, names[-1])))
                 await asyncio.sleep(every)
                 await found.settled(*names)
-            await _wait(lambda: len(found.after) >= silent, STEADY_SECONDS + 3 * LEASE_SECONDS)
+            await _wait(lambda: len(found.after) >= silent, SETTLING_SECONDS + 3 * LEASE_SECONDS)
             truly = {f"i{number}" for number in range(silent)}
-            slowest = max((after for name, after in found.after.items() if name in truly), default=999.0)
+            slowest = max((late for name, late in found.after.items() if name in truly), default=999.0)
             return (
                 float(len(found.after.keys() - truly)),
                 float(len(truly - found.after.keys())),

@@ -72,12 +72,10 @@ class BeatsPartition:
             self.unknown += len(told.beats)
             return []
         found = []
-        for watched, beat in service.heard(told.beats, now):
-            watched.heard, watched.heard_ms, watched.told = now, recorded_ms, NEVER
+        for watched in service.hear(told.beats, now, recorded_ms):
             if not watched.counted:
                 service.count(watched)
                 self._arm(watched)
-            service.in_flight(watched, beat.in_flight)
             if watched.unwell and self._is_due(watched.told_present, present_again_seconds):
                 watched.told_present = now
                 found.append(Suspicion(told.service, watched.name, watched.incarnation, recorded_ms, silent=False))

@@ -1,10 +1,10 @@
 """A service as telemetry sees it: its instances, and what they have to do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from domain.telemetry.partition_time import PartitionTime
-from domain.telemetry.watched import WatchedInstance
+from domain.telemetry.watched import NEVER, WatchedInstance
 from domain.telemetry.window import Window
 from muster.wire.telemetry.heartbeats import Beat
 from muster.wire.telemetry.loads import ServiceLoad
@@ -22,20 +22,30 @@ class WatchedService:
         self._in_flight = 0.0
         self._saying = 0
 
-    def heard(self, beats: Sequence[Beat], elapsed: float) -> Iterator[tuple[WatchedInstance, Beat]]:
-        """Those of the beats that are of an instance whose heartbeats come by the topic, in its present incarnation."""
-        counts, sums = [0, 0, 0], [0.0, 0.0, 0.0]
+    def hear(self, beats: Sequence[Beat], now: float, recorded_ms: int) -> list[WatchedInstance]:
+        """Take in the beats of a message; those of the instances that are to be looked at: not counted yet, or not well."""
+        instances, found = self.instances, []
+        # Written out, since nothing else runs so often: 100,000 times a second in one worker.
+        rates, failed, used, rate, failures, utilisation = 0, 0, 0, 0.0, 0.0, 0.0
         for beat in beats:
-            watched = self.instances.get(beat.instance)
+            name, incarnation, in_flight, per_second, per_second_failed, share = beat
+            watched = instances.get(name)
             # An incarnation that telemetry has not read of yet is heard the next time; one that is over, never again.
-            if watched is None or watched.incarnation != beat.incarnation or not watched.topic:
+            if watched is None or watched.incarnation != incarnation or not watched.topic:
                 continue
-            for kind, told in enumerate((beat.per_second, beat.failures, beat.utilisation)):
-                if told is not None:
-                    counts[kind] += 1
-                    sums[kind] += told
-            yield watched, beat
-        self._window.add(elapsed, (counts[0], counts[1], counts[2]), (sums[0], sums[1], sums[2]))
+            watched.heard, watched.heard_ms, watched.told = now, recorded_ms, NEVER
+            if in_flight != watched.in_flight:
+                self.in_flight(watched, in_flight)
+            if per_second is not None:
+                rates, rate = rates + 1, rate + per_second
+            if per_second_failed is not None:
+                failed, failures = failed + 1, failures + per_second_failed
+            if share is not None:
+                used, utilisation = used + 1, utilisation + share
+            if watched.unwell or not watched.counted:
+                found.append(watched)
+        self._window.add(now, (rates, failed, used), (rate, failures, utilisation))
+        return found
 
     def count(self, watched: WatchedInstance) -> None:
         """The instance is among those that are heard."""

@@ -11,7 +11,8 @@ second, and the share of its capacity that is taken (1.0 is all of it).
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from itertools import starmap
+from typing import Final, NamedTuple, cast
 
 import orjson
 
@@ -24,7 +25,11 @@ items_max: Final = 1_000
 number_max: Final = 1e12
 MEMBERS: Final = frozenset(("agent", "service", "items"))
 _FIELDS: Final = ("instance", "incarnation", "in_flight", "per_second", "failures", "utilisation")
-_is_name: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z").match
+_LENGTHS: Final = frozenset(range(2, 7))
+_NUMBERS: Final = frozenset((int, float))
+_NAME: Final = NAME_PATTERN.removeprefix("^").removesuffix("$")
+_is_name: Final = re.compile(_NAME).fullmatch
+_are_names: Final = re.compile(rf"(?:{_NAME}\n)*{_NAME}").fullmatch
 
 
 class Beat(NamedTuple):
@@ -81,38 +86,39 @@ def beats_of(items: object, field: str = "items") -> list[Beat]:
     """The beats of these plain JSON values; `field` is what they are called there. Raises InvalidCommand."""
     if not isinstance(items, list) or not 1 <= len(items) <= items_max:
         raise InvalidCommand(f"{field}: a list of 1 to {items_max:,} items", field=field)
-    beats = []
-    for number, item in enumerate(items):
-        # One wrong item refuses the message: who sends it has a fault that would go unseen otherwise.
-        if type(item) is not list or not 2 <= len(item) <= 6:
-            raise InvalidCommand(
-                f"{field}.{number}: a list of 2 to 6 members: {', '.join(_FIELDS)}", field=f"{field}.{number}"
-            )
-        # A thousand times a second: what is right is found so without a call for each member.
-        name, incarnation = item[0], item[1]
-        if type(name) is not str or type(incarnation) is not int or incarnation < 0 or _is_name(name) is None:
-            raise _fault(item, f"{field}.{number}")
-        # A truth value is an int to Python, and no number to JSON; NaN is in no range.
-        for told in item[2:]:
-            if told is not None and not (type(told) in (int, float) and 0 <= told <= number_max):
-                raise _fault(item, f"{field}.{number}")
-        beats.append(Beat(*item))
-    return beats
+    if not _are_right(items):
+        raise _fault(items, field)
+    return list(starmap(Beat, items))
 
 
-def _fault(item: list[object], path: str) -> InvalidCommand:
-    """Which member of the item is wrong."""
-    name, incarnation = item[:2]
-    if not isinstance(name, str) or _is_name(name) is None:
+def _are_right(items: list[list[object]]) -> bool:
+    """Whether all of the items are. Judged by the column: item by item it takes three times as long, of thousands a second."""
+    if set(map(type, items)) != {list} or not set(map(len, items)) <= _LENGTHS:
+        return False
+    names, incarnations = [item[0] for item in items], [item[1] for item in items]
+    if set(map(type, names)) != {str} or set(map(type, incarnations)) != {int}:
+        return False
+    # One text of all names, a line each; a name that is two lines would otherwise pass for two names.
+    lines = "\n".join(cast(list[str], names))
+    if lines.count("\n") != len(names) - 1 or _are_names(lines) is None or min(cast(list[int], incarnations)) < 0:
+        return False
+    told = cast(list[float], [one for item in items for one in item[2:] if one is not None])
+    # A truth value is an int to Python, and no number to JSON.
+    return set(map(type, told)) <= _NUMBERS and (not told or (min(told) >= 0 and max(told) <= number_max))
+
+
+def _fault(items: list[list[object]], path: str) -> InvalidCommand:
+    """Which member of which item is wrong. One wrong item refuses the message: its sender's fault would go unseen otherwise."""
+    number = next(number for number, item in enumerate(items) if type(item) is not list or not _are_right([item]))
+    item, path = items[number], f"{path}.{number}"
+    if type(item) is not list or len(item) not in _LENGTHS:
+        return _refusal(path, f"a list of 2 to 6 members: {', '.join(_FIELDS)}")
+    if not _are_right([[item[0], 0]]):
         return _refusal(f"{path}.instance", "the name of an instance")
-    if type(incarnation) is not int or incarnation < 0:
+    if not _are_right([item[:2]]):
         return _refusal(f"{path}.incarnation", "the whole number that the registration was answered with")
-    wrong = next(
-        field
-        for field, told in zip(_FIELDS[2:], item[2:], strict=False)
-        if told is not None and not (type(told) in (int, float) and 0 <= told <= number_max)  # type: ignore[operator]
-    )
-    return _refusal(f"{path}.{wrong}", f"a number from 0 to {number_max:.0e}, or null")
+    wrong = next(place for place in range(2, len(item)) if not _are_right([["a", 0, item[place]]]))
+    return _refusal(f"{path}.{_FIELDS[wrong]}", f"a number from 0 to {number_max:.0e}, or null")
 
 
 def _name(told: object, field: str) -> str:

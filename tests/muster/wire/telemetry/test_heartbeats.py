@@ -41,7 +41,8 @@ def test_an_item_is_as_short_as_what_is_known() -> None:
         ([["a", 1, "3"]], "items.0.in_flight"),
         ([["a", 1, 3, True]], "items.0.per_second"),
         ([["a", 1, 3, 2.0, 1e13]], "items.0.failures"),
-        ([["a", 1, 3, 2.0, 0, float("nan")]], "items.0.utilisation"),
+        ([["a", 1], ["b", 1, 3, 2.0, 0, -0.1]], "items.1.utilisation"),
+        ([["a\nb", 1], ["c", 2]], "items.0.instance"),
     ],
 )
 def test_a_wrong_item_is_named(items: object, field: str) -> None:

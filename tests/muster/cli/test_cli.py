@@ -201,7 +201,7 @@ def test_without_a_controller_it_is_exit_code_3(words: tuple[str, ...]):
 def test_every_command_is_there_and_explains_itself():
     words = "register deregister drain undrain maintenance heartbeat services instances discover watch history events"
     words += " keyspaces shards route pin unpin put get delete scan nodes limits move migrations sagas"
-    wanted = set(f"{words} replay verify backup status doctor up".split())
+    wanted = set(f"{words} replay verify backup status doctor telemetry up".split())
     wanted |= {f"keyspace {verb}" for verb in ("create", "assign")}
     wanted |= {f"node {verb}" for verb in ("run", "cordon", "uncordon", "drain", "undrain", "remove")}
     of_group = "run create set delete show watch history failover pause resume add leave"
@@ -214,7 +214,7 @@ def test_every_command_is_there_and_explains_itself():
     for name in wanted - not_set_up():
         result = CliRunner().invoke(main, [*name.split(), "--help"])
         assert result.exit_code == 0
-        assert "--json" in result.stdout or name in ("up", "node run", "group run")
+        assert "--json" in result.stdout or name in ("up", "node run", "group run", "telemetry")
 
 
 def _commands(group: click.Group) -> Iterator[str]:

@@ -316,8 +316,8 @@ def renews(command: ServiceCommand) -> Renewed | None:
                 return None
             return lambda timer: timer.kind == "ttl" and timer.check == check
         case Heartbeat():
-            # A heartbeat says nothing about the other checks, so a long illness goes on being counted.
-            return lambda timer: timer.kind != "unhealthy"
+            # A heartbeat says nothing about the other checks: a long illness goes on being counted, and so does a doubt.
+            return lambda timer: timer.kind in ("lease", "ttl")
         case RegisterInstance():
             return lambda timer: timer.kind == "lease"
         case _:

@@ -1,12 +1,13 @@
 """Heartbeats of many instances in one message: they do what a command of each would, and nothing is remembered of them."""
 
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.registry.service import Heartbeat, RegisterInstance, ReportHealth
+from domain.registry.service import Heartbeat, RegisterInstance, ReportHealth, renews
+from domain.registry.timers import InstanceTimer
 from muster.wire.command import Envelope
 from muster.wire.error import MusterError
 from muster.wire.registry.check import TtlCheck
@@ -127,3 +128,10 @@ def test_a_reported_illness_goes_on_whatever_is_heard(status: str) -> None:
     machine.answer(envelope("ill", ReportHealth(instance="a", status=status)))  # type: ignore[arg-type]
     assert hear(machine, Beat("a", incarnations["a"])) == []
     assert machine.partition.streams[STREAM].instances["a"].health == status
+
+
+def test_a_beat_lengthens_neither_an_illness_nor_a_doubt() -> None:
+    renewed = renews(Heartbeat(instance="a"))
+    assert renewed is not None
+    kinds: list[Literal["lease", "ttl", "unhealthy", "doubt"]] = ["lease", "ttl", "unhealthy", "doubt"]
+    assert [kind for kind in kinds if renewed(InstanceTimer("a", 1, kind, 30.0))] == ["lease", "ttl"]

@@ -164,6 +164,8 @@ OTHERS: Final = {
     "workers/writer/published.py command_bytes_max": "of a command: `TooLarge`",
     "workers/writer/published.py field_chars_max": "of the name of a field in a refusal: the rest is left out",
     "workers/writer/published.py reason_chars_max": "of a reason: `InvalidCommand`",
+    "workers/views/heard_loads.py heard_seconds_max": "since an instance has told its load: it is no load of now",
+    "workers/views/heard_loads.py instances_max": "instances whose loads over HTTP are kept: those of others are not taken",
     "workers/writer/beat_queue.py group_beats_max": "heartbeats that one group hears: the others in the next",
     "workers/writer/beat_queue.py queue_beats_max": "heartbeats that wait at a partition: `NotReady`",
     "workers/writer/queue.py queue_commands_max": "commands that wait at a partition: `NotReady`",

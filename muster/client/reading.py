@@ -26,6 +26,7 @@ from muster.wire.registry.answers import (
     Service,
 )
 from muster.wire.registry.check import Health
+from muster.wire.telemetry.loads import SERVICE_LOADS, ServiceLoad
 
 
 class ClientReads:
@@ -100,6 +101,11 @@ class ClientReads:
     async def status(self) -> dict[str, Any]:
         """What the controller reports about itself: role, log, partitions with term, positions and lags."""
         return dict(orjson.loads(await self._transport.read(path_of("status"), {}, "eventual")))
+
+    async def loads(self, service: str | None = None) -> tuple[ServiceLoad, ...]:
+        """What the instances of services have to do now, or those of this one; none, of which nobody says so."""
+        query = {} if service is None else {"service": service}
+        return SERVICE_LOADS.validate_json(await self._transport.read(path_of("loads"), query, "eventual")).items
 
     @overload
     def watch(

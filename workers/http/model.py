@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
 from muster.wire.registry.spec import HeartbeatsVia
-from muster.wire.telemetry import heard
+from muster.wire.telemetry import heard, loads
 from workers.http.openapi.shape import Shape, shape
 
 MarkShape: Final = shape(answers.Mark, "MarkShape")
@@ -61,6 +61,8 @@ HeartbeatsHeardShape: Final = shape(
     "HeartbeatsHeardShape",
     parts={heard.UnheardInstance: shape(heard.UnheardInstance, "UnheardItem")},
 )
+ServiceLoadItem: Final = shape(loads.ServiceLoad, "ServiceLoadItem")
+ServiceLoadList: Final = shape(loads.ServiceLoads, "ServiceLoadList", parts={loads.ServiceLoad: ServiceLoadItem})
 OutcomeList: Final = shape(answers.Outcomes, "OutcomeList", parts={answers.Outcome: Outcome})
 
 

@@ -6,13 +6,15 @@ They are no part of the log, and no command is decided by them: whoever reads th
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from infra.telemetry.rows import LoadRecord
 from muster.wire.error import InvalidCommand, NotReady
+from muster.wire.telemetry.heartbeats import Heartbeats
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, decode_row
+from workers.views.heard_loads import HeardLoads
 
 fresh_seconds: Final = 10.0
 """A load that was not told for so long is nobody's any more."""
@@ -46,6 +48,7 @@ class Loads:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._heard = HeardLoads(clock)
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
         self.refused = 0
@@ -64,14 +67,21 @@ class Loads:
         elif row is not None:
             self._workers[row.worker] = row, at
 
+    def hear(self, message: Heartbeats, refused: Collection[str]) -> None:
+        """Take what came over HTTP, but for the instances that were refused."""
+        self._heard.hear(message, refused)
+
     def service(self, service: str) -> ServiceLoad | None:
-        """The load of the service; None: nobody tells it now."""
+        """The load of the service: telemetry's, who hears all of it, else what came over HTTP. None: nobody tells it now."""
         found = self._services.get(service)
-        return None if found is None or self._clock() - found[1] > fresh_seconds else found[0]
+        if found is None or self._clock() - found[1] > fresh_seconds:
+            return self._heard.load(service)
+        return found[0]
 
     def services(self) -> list[ServiceLoad]:
         """The loads that are told now, by the names of their services."""
-        return [load for name in sorted(self._services) if (load := self.service(name)) is not None]
+        names = {*self._services, *self._heard.services()}
+        return [load for name in sorted(names) if (load := self.service(name)) is not None]
 
     def workers(self) -> list[SeenWorker]:
         """The workers of the last hour, by name; of those that have left none."""

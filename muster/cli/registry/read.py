@@ -1,22 +1,41 @@
 """Commands that only look: services, instances, discover, watch, history, status."""
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.cli.listing import consistency_option, listing, show_page
+from muster.cli.listing import consistency_option, show_page
 from muster.cli.outcome import say, show
 from muster.cli.registry import shown
 from muster.cli.registry.line import change_document, show_change
 from muster.cli.remote import Remote, remote
 from muster.cli.table import table
-from muster.wire.registry.answers import SERVICES
+from muster.wire.read_model import Page
 
 if TYPE_CHECKING:
     from muster.client.client import Client, Consistency
     from muster.wire.registry.check import Health
 
-services: Final = listing(SERVICES, "List all services, with their instances counted by health.", shown.SERVICES)
+
+@click.command()
+@click.option("--load", "loaded", is_flag=True, help="Show what they have to do now, as their instances say.")
+@consistency_option
+@remote
+def services(remote: Remote, loaded: bool, consistency: "Consistency") -> None:
+    """List all services, with their instances counted by health."""
+    if not loaded:
+        show_page(remote, remote.call(lambda client: client.services(consistency=consistency)), shown.SERVICES)
+        return
+
+    async def both(client: "Client") -> Page[shown.LoadedService]:
+        page, loads = await asyncio.gather(client.services(consistency=consistency), client.loads())
+        found = {load.service: load for load in loads}
+        rows = tuple(shown.LoadedService(**asdict(row), load=found.get(row.service)) for row in page.items)
+        return Page(token=page.token, age_seconds=page.age_seconds, parked=page.parked, items=rows)
+
+    show_page(remote, remote.call(both), shown.LOADS)
 
 
 @click.command()

@@ -26,6 +26,8 @@ class ServiceLoad:
     `instances` are those whose heartbeats come by the topic, `heard` how many of them were heard in these 30 s. `in_flight` is
     the sum of what each last said; `per_second` and `failures_per_second` are sums of means; `utilisation` is a mean. None: no
     instance has said it. `at` is when Kafka recorded the newest beat that is in it.
+
+    Of heartbeats over HTTP it is what each instance last said: `instances` and `heard` are those that have said something.
     """
 
     service: str
@@ -36,6 +38,13 @@ class ServiceLoad:
     failures_per_second: float | None = None
     utilisation: float | None = None
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLoads:
+    """The loads of services, by their names; a service of which nothing is heard is not among them."""
+
+    items: tuple[ServiceLoad, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,7 @@ class TelemetryWorker:
     at: datetime
 
 
+SERVICE_LOADS: Final = TypeAdapter(ServiceLoads)
 _LOAD: Final = TypeAdapter(ServiceLoad)
 _WORKER: Final = TypeAdapter(TelemetryWorker)
 

@@ -23,6 +23,8 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
         # Names are judged by their pattern, which has no NUL.
         messages = _messages(await request.fields(unjudged="beats"))
         heard = await gateway.hear(messages)
+        for message, unheard in zip(messages, heard, strict=True):
+            gateway.loads.hear(message, {instance for instance, _ in unheard})
         refused = [
             {"service": message.service, "instance": instance, "error": facts_of(error)}
             for message, unheard in zip(messages, heard, strict=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from muster.client.client import Client
+from muster.wire.telemetry.heartbeats import Beat, Heartbeats
 from tests.workers.http.conftest import Api
 
 TTL = {"kind": "ttl", "name": "alive", "ttl_seconds": 0.5}
@@ -94,3 +96,37 @@ async def test_of_a_partition_that_nobody_writes_each_instance_is_refused(api: A
     told = await beat(api, message(["a", 1], ["b", 2]))
     assert told["renewed"] == 0
     assert {one["error"]["name"] for one in told["refused"]} == {"NotReady"}
+
+
+async def test_loads_are_those_of_who_was_heard(api: Api) -> None:
+    assert (await api.get("/v1/loads")).body == {"items": []}
+    known = {name: (await api.register(name)).body["incarnation"] for name in ("a", "b")}
+    await beat(
+        api, message(["a", known["a"], 12, 310.5, 0.5, 0.6], ["b", known["b"], 3, None, 0.25, 0.2], ["none", 1, 1_000])
+    )
+    [load] = (await api.get("/v1/loads?service=orders")).body["items"]
+    assert load.pop("at")
+    assert load == {
+        "service": "orders",
+        "instances": 2,
+        "heard": 2,
+        "in_flight": 15,
+        "per_second": 310.5,
+        "failures_per_second": 0.75,
+        "utilisation": 0.4,
+    }
+    assert (await api.get("/v1/loads?service=users")).body == {"items": []}
+    assert [row["service"] for row in (await api.get("/v1/loads")).body["items"]] == ["orders"]
+    assert (await api.get("/v1/loads?consistency=strong")).problem == (422, "InvalidCommand")
+
+
+async def test_a_client_beats_for_many_and_reads_the_load(api: Api) -> None:
+    incarnation = (await api.register("a", lease_seconds=60)).body["incarnation"]
+    async with Client(api.url) as client:
+        heard = await client.heartbeats(
+            [Heartbeats("host-7", "orders", [Beat("a", incarnation, utilisation=0.5), Beat("b", 1)])]
+        )
+        [load] = await client.loads("orders")
+        assert await client.loads("users") == ()
+    assert (heard.renewed, [one.instance for one in heard.refused]) == (1, ["b"])
+    assert (load.heard, load.utilisation, load.in_flight) == (1, 0.5, None)

@@ -1,0 +1,25 @@
+"""`muster services --load`: what services have to do now, beside how they are."""
+
+import asyncio
+
+from muster import Client
+from muster.wire.telemetry.heartbeats import Beat, Heartbeats
+from tests.muster.cli.commands import shown, told
+from tests.muster.controller import ControllerProcess
+
+
+async def beat(url: str, instance: Beat) -> None:
+    async with Client(url) as client:
+        await client.heartbeats([Heartbeats("host-7", "loaded", [instance])])
+
+
+def test_the_load_stands_beside_each_service(server: ControllerProcess) -> None:
+    incarnation = told(server, "register", "loaded", "a", "--address", "h", "--port", "80")["incarnation"]
+    told(server, "register", "idle", "a", "--address", "h", "--port", "80")
+    asyncio.run(beat(server.url, Beat("a", incarnation, 12, 310.5)))
+    rows = {row["service"]: row for row in told(server, "services", "--load")["items"]}
+    assert (rows["loaded"]["healthy"], rows["loaded"]["load"]["per_second"]) == (1, 310.5)
+    assert rows["idle"]["load"] is None
+    lines = {line.split()[0]: line.split()[1:] for line in shown(server, "services", "--load").splitlines()}
+    assert lines["loaded"] == ["1", "1", "1", "12", "310.5"]
+    assert lines["idle"] == ["1", "1"]

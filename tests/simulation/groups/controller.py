@@ -1,19 +1,33 @@
 """The controller in the simulation of groups: that of moves, with the keeper that begins the failovers that are due."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.move_controller import MoveController
+from domain.message import Recorded
+from infra.log.port import START
+from tests.simulation.move_controller import MoveController, Post
 from workers.sagas.group_keeper import GroupKeeper
-from workers.views.registry import RegistryViews
-from workers.views.table import AllParked
+from workers.views.registry import Change, RegistryViews
 from workers.writer.observer import ChangedItem
+
+Told = Callable[[Recorded], None]
+Recording = Callable[[list[Recorded]], str]
 
 
 class GroupController(MoveController):
     """`MoveController`, which runs the driver of all sagas, and a keeper of groups beside it."""
 
     _keeping: "asyncio.Task[None] | None" = None
+
+    def __init__(self, registry: RegistryViews, told: Told, recording: Recording, post: Post) -> None:
+        # Before the rest: the keeper begins with it, and each one that follows.
+        self._registry = registry
+        super().__init__(told, recording, post)
+
+    def instances_changed(self, changes: list[Change]) -> None:
+        """There is news of services."""
+        self._keeper.instances_changed(1, START, changes)
 
     def stop(self) -> None:
         if self._keeping is not None:
@@ -25,7 +39,7 @@ class GroupController(MoveController):
         super()._drive_anew()
         self._keeper = GroupKeeper(
             lambda stream, command: self._observed.append((stream, command)),
-            RegistryViews(AllParked()),
+            self._registry,
             lambda: self.now,
         )
         self._keeper.began(self.partition.streams)

@@ -5,7 +5,7 @@ by asking the partition what it would record: so the faults hit each step, whoev
 """
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 from domain.groups import commands as c
@@ -158,6 +158,10 @@ class FailingOver(Groups):
             self.runners[self.old].freeze(1.0)
         self.send(c.Failover())
 
+    def _settings(self) -> dict[str, Any]:
+        # As groups are unless somebody says otherwise: each fault is to meet the same failover.
+        return {}
+
     def turn(self) -> None:
         self.weather.entered(self)
         super().turn()
@@ -172,7 +176,8 @@ class FailingOver(Groups):
     def send(self, command: Command, stream: str = STREAM, *, later: bool = False) -> None:
         """What an operator says, as a message like others: said once, under an id of its own."""
         self.said += 1
-        due = self.now + (2 if later else 1) * turn_seconds
+        # Rounded as the time is, or two that are a turn apart may arrive in the same one.
+        due = round(self.now + (2 if later else 1) * turn_seconds, 6)
         message = Message(due, "ann", stream, command, None, f"ann-{self.said}")
         if self.weather.posted(self, message):
             self.messages.append(message)

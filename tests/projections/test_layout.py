@@ -41,6 +41,8 @@ def test_the_rest_is_what_key_and_columns_do_not_hold() -> None:
         "checks",
         "maintenance",
         "draining",
+        "fell",
+        "suspect",
     ]
 
 

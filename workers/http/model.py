@@ -23,6 +23,7 @@ InstanceItem: Final = shape(
     without=("check_output",),
     # Controllers of before do not say it.
     heartbeats=Annotated[HeartbeatsVia, Field(default="direct")],
+    suspect=Annotated[str | None, Field(default=None)],
 )
 InstanceWhole: Final = shape(
     answers.Instance, "InstanceWhole", "One instance, with the last output of its checks.", base=InstanceItem

@@ -95,6 +95,7 @@ def _are_right(items: list[list[object]]) -> bool:
     """Whether all of the items are. Judged by the column: item by item it takes three times as long, of thousands a second."""
     if set(map(type, items)) != {list} or not set(map(len, items)) <= _LENGTHS:
         return False
+    # Of what kind they are, before they are compared: text and numbers in one column would raise there.
     names, incarnations = [item[0] for item in items], [item[1] for item in items]
     if set(map(type, names)) != {str} or set(map(type, incarnations)) != {int}:
         return False
@@ -113,6 +114,7 @@ def _fault(items: list[list[object]], path: str) -> InvalidCommand:
     item, path = items[number], f"{path}.{number}"
     if type(item) is not list or len(item) not in _LENGTHS:
         return _refusal(path, f"a list of 2 to 6 members: {', '.join(_FIELDS)}")
+    # From the left: what is judged with what stands before it is known to be right up to there.
     if not _are_right([[item[0], 0]]):
         return _refusal(f"{path}.instance", "the name of an instance")
     if not _are_right([item[:2]]):

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,7 +12,6 @@ import pytest
 from muster import BalancedChannel, Balancer, Client, NoAvailableInstances
 from muster.wire.rpc.node_pb2 import GetRequest
 from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
-from tests.muster.controller import controller
 
 GET, COUNT, SUM = "/shop.Users/Get", "/shop.Users/Count", "/shop.Users/Sum"
 
@@ -58,12 +56,6 @@ class Server:
 
     async def _sum(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         return str(sum([int(request) async for request in requests])).encode()
-
-
-@pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    async with controller(tmp_path / "data") as url:
-        yield url
 
 
 @pytest.fixture

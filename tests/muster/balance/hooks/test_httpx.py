@@ -3,32 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from muster import BalancedTransport, Balancer, NoAvailableInstances
-from tests.muster.balance.hooks.copies import Copy, copies
-from tests.muster.controller import controller
-
-
-@pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    async with controller(tmp_path / "data") as url:
-        yield url
-
-
-@pytest.fixture
-async def three(url: str) -> AsyncIterator[list[Copy]]:
-    async with copies(url, 3) as made:
-        yield made
-
-
-@pytest.fixture
-async def users(url: str, three: list[Copy]) -> AsyncIterator[Balancer]:
-    async with Balancer("users", url, policy="round_robin", eject_after=0, timeout_seconds=5) as users:
-        yield users
+from tests.muster.balance.hooks.copies import Copy
 
 
 @pytest.fixture

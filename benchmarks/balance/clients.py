@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks.balance.stage import SERVICE, Kind, instances, registered, url_of
+from benchmarks.balance.stage import SERVICE, instances, registered, url_of
 from benchmarks.bench import EMBEDDED, Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.process import job, python
@@ -12,7 +12,11 @@ from benchmarks.table import Row, at_most
 _INSTANCES: Final = 3
 _CALLS: Final = 50
 _BURSTS: Final = 80
-_ECHO: Final = python("benchmarks.floors.echo")
+_SERVERS: Final = {
+    "aiohttp": python("benchmarks.balance.load.service"),
+    "httpx": python("benchmarks.balance.load.service"),
+    "grpc": python("benchmarks.floors.echo"),
+}
 _TITLES: Final = {
     "aiohttp": ("aiohttp with muster.balanced", 1.10),
     "httpx": ("httpx with muster.BalancedTransport", 1.15),
@@ -31,8 +35,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _measured(bench: Bench, kind: str) -> dict[str, Any]:
-    command = _ECHO if kind == "grpc" else Kind().command()
-    with instances(bench, [command] * _INSTANCES) as ports, registered(bench, ports) as controller:
+    with instances(bench, [_SERVERS[kind]] * _INSTANCES) as ports, registered(bench, ports) as controller:
         addresses = [f"{HOST}:{port}" for port in ports]
         bursts = bench.size(_BURSTS)
         return job("benchmarks.balance.load.hooked", kind, url_of(controller), SERVICE, bursts, _CALLS, *addresses)

@@ -3,10 +3,11 @@
     python -m benchmarks.balance.load.hooked KIND CONTROLLER SERVICE BURSTS CALLS ADDRESS...
 
 KIND is aiohttp, httpx or grpc; the addresses are those of the service's instances, which the bare client takes in turn. One call
-is under way at a time. Prints JSON: of each pair of bursts how many times as long the median call took, and how many times as
-much processor time of this process; and the medians themselves.
+is under way at a time, on asyncio's own loop, which is what most callers have. Prints JSON: of each pair of bursts how many times
+as long the median call took, and how many times as much processor time of this process; and the medians themselves.
 """
 
+import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,6 @@ import aiohttp
 import grpc
 import httpx
 import orjson
-import uvloop
 
 from muster import BalancedChannel, BalancedTransport, Balancer, balanced
 from muster.wire.rpc import node_pb2, node_pb2_grpc
@@ -117,5 +117,5 @@ async def run(kind: str, controller: str, service: str, bursts: int, calls: int,
 
 if __name__ == "__main__":
     _, of_kind, of_controller, of_service, *sizes = sys.argv
-    told = uvloop.run(run(of_kind, of_controller, of_service, int(sizes[0]), int(sizes[1]), sizes[2:]))
+    told = asyncio.run(run(of_kind, of_controller, of_service, int(sizes[0]), int(sizes[1]), sizes[2:]))
     sys.stdout.buffer.write(orjson.dumps(told))

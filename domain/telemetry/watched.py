@@ -6,6 +6,7 @@ the partition are, since one whose heartbeats are direct can change its mind.
 
 from collections.abc import Mapping
 from functools import lru_cache
+from sys import intern
 from typing import Final
 
 from domain.message import Event
@@ -54,7 +55,8 @@ class WatchedInstance:
     )
 
     def __init__(self, service: str, name: str, incarnation: int, spec: Spec) -> None:
-        self.service, self.name, self.incarnation = service, name, incarnation
+        # One text for all instances of a service: each event brings its own.
+        self.service, self.name, self.incarnation = intern(service), name, incarnation
         self.lease_seconds = spec.lease_seconds
         self.ttls: Ttls = ttls_of(spec.checks)
         self.statuses: dict[str, Health] = dict.fromkeys(self.ttls, "unknown") if self.ttls else _NO_STATUSES

@@ -5,8 +5,11 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -303,19 +306,37 @@ def test_a_cluster_goes_on_when_each_of_its_processes_was_killed_and_started_aga
 def test_the_python_of_the_readme_runs_as_it_stands(cluster: Cluster):
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     snippets = [text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "8740" in text]
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", text.replace("http://127.0.0.1:8740", cluster.controller.url)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        for text in snippets
-    ]
-    assert [(one.returncode, one.stderr) for one in told] == [(0, "")] * 2
+    with answering("Ada") as port:
+        cluster.shown("register", "users", "users-1", "--address", "127.0.0.1", "--port", str(port))
+        told = [outcome_of(text.replace("http://127.0.0.1:8740", cluster.controller.url)) for text in snippets]
+    assert [(one.returncode, one.stderr) for one in told] == [(0, "")] * 3
     assert told[0].stdout == "10.0.0.7:8080\n"
     assert "first value" in told[1].stdout
+    assert told[2].stdout == "200 Ada\n"
+
+
+@contextmanager
+def answering(text: str) -> Iterator[int]:
+    """An HTTP server that answers all GETs with the text; its port."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def outcome_of(program: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.process

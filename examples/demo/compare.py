@@ -80,7 +80,7 @@ def replayed_differences(rows: Iterable[Mapping[str, Any]], live: Mapping[Key, I
 
 def _as_replayed(name: str, value: object) -> object:
     match value:
-        case Mark() | None if name in ("maintenance", "draining"):
+        case Mark() | str() | None if name in ("maintenance", "draining", "suspect"):
             return value is not None
         case tuple():
             return list(value)

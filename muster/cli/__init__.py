@@ -16,6 +16,7 @@ _COMMANDS_OF: Final = {
     "muster.cli.registry.read": ("services", "instances", "discover", "watch", "history", "status"),
     "muster.cli.registry.events": ("events",),
     "muster.cli.registry.traffic": ("traffic",),
+    "muster.cli.registry.host": ("host",),
     "muster.cli.shards.keyspace": ("keyspace", "keyspaces", "shards", "route", "pin", "unpin"),
     "muster.cli.shards.data": ("put", "get", "delete", "scan"),
     "muster.cli.shards.node": ("node", "nodes", "limits"),

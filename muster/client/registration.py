@@ -89,7 +89,7 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
 async def _return(client: "Client", registration: Registration, spec: Spec, *, gone: bool) -> None:
     """Register again, unless the instance was deregistered on request, or another one has its name."""
     try:
-        if gone and await _taken_out(client, registration):
+        if gone and await taken_out(client, registration.service, registration.instance):
             registration.lose("it was deregistered on request")
             return
         await _register(client, registration, spec)
@@ -102,9 +102,10 @@ async def _return(client: "Client", registration: Registration, spec: Spec, *, g
         _LOG.warning("%s/%s is not registered: %s", registration.service, registration.instance, error.detail)
 
 
-async def _taken_out(client: "Client", registration: Registration) -> bool:
+async def taken_out(client: "Client", service: str, instance: str) -> bool:
+    """Whether the instance is gone because somebody wanted it so."""
     try:
-        history = await client.history(registration.service, registration.instance)
+        history = await client.history(service, instance)
     except InstanceNotFound:
         # The controller's log is another one, or its beginning is gone: nobody can have asked for the removal here.
         return False

@@ -12,4 +12,5 @@ def not_set_up() -> set[str]:
     missing = set(project["entry-points"]["muster.commands"])
     missing -= {found.name for found in entry_points(group="muster.commands")}
     assert not missing or not os.environ.get("CI"), f"{missing} have no entry points: `make setup`"
-    return missing
+    # The entry point of a command of a group joins both words.
+    return {name.replace("-", " ") for name in missing}

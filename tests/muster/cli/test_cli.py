@@ -206,7 +206,7 @@ def test_every_command_is_there_and_explains_itself():
     wanted |= {f"node {verb}" for verb in ("run", "cordon", "uncordon", "drain", "undrain", "remove")}
     of_group = "run create set delete show watch history failover pause resume add leave"
     wanted |= {"groups", *(f"group {verb}" for verb in of_group.split())}
-    wanted |= {"believe"}
+    wanted |= {"believe", "host run"}
     wanted |= {f"traffic {verb}" for verb in ("show", "set", "list")}
     verbs = ("show", "pause", "resume", "retry", "skip", "abort", "force-complete")
     wanted |= {f"{what} {verb}" for what in ("migration", "saga") for verb in verbs}

@@ -110,6 +110,8 @@ if TYPE_CHECKING:
         Route,
         Shard,
     )
+    from muster.wire.telemetry.heartbeats import LoadReport
+    from muster.wire.telemetry.loads import ServiceLoad
 
 __version__ = "0.1.0"
 
@@ -157,6 +159,7 @@ __all__ = [
     "KeyspaceNotFound",
     "KeyspaceState",
     "KeyspaceStatistics",
+    "LoadReport",
     "LocalShard",
     "Mark",
     "MemberNotFound",
@@ -199,6 +202,7 @@ __all__ = [
     "SagaNotFound",
     "SagaStep",
     "Service",
+    "ServiceLoad",
     "ServiceNotFound",
     "Shard",
     "ShardNotFound",
@@ -272,6 +276,8 @@ _NAMES_OF: Final = {
     ),
     "muster.wire.registry.traffic": ("Traffic", "TrafficSettings"),
     "muster.wire.command": ("PublishedCommand", "to_service"),
+    "muster.wire.telemetry.heartbeats": ("LoadReport",),
+    "muster.wire.telemetry.loads": ("ServiceLoad",),
     "muster.wire.error": (
         "ChecksumMismatch",
         "Corrupt",

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from muster.client.command_batch import run_commands
 from muster.client.reading import ClientReads
-from muster.client.registration import Registration, keep_alive
+from muster.client.registration import Load, Registration, keep_alive
 from muster.client.transport import Consistency as Consistency
 from muster.client.transport import Transport, path_of
 from muster.client.writing import write, written_of
@@ -282,10 +282,17 @@ class Client(ClientReads):
 
     @asynccontextmanager
     async def registered(
-        self, service: str, instance: str, address: str, port: int, **fields: Unpack[SpecFields]
+        self,
+        service: str,
+        instance: str,
+        address: str,
+        port: int,
+        *,
+        load: Load | None = None,
+        **fields: Unpack[SpecFields],
     ) -> AsyncIterator[Registration]:
         """Stay registered for the length of the block: heartbeats at a third of the lease (30 s unless given otherwise),
-        deregistered at the end.
+        deregistered at the end. `load` is called for each, and what it says is told with it: a `LoadReport`, or a tuple.
 
         A lease that ran out meanwhile is taken again. After a deregistration on request it stays out, and so it does once
         another process has registered under this name, which is not harmed by it: `lost` is set.
@@ -293,7 +300,7 @@ class Client(ClientReads):
         spec = spec_of(address, port, {"lease_seconds": 30.0, **fields})
         name, registration = (service, instance), Registration(service, instance)
         try:
-            async with keep_alive(self, registration, spec):
+            async with keep_alive(self, registration, spec, load):
                 self._held[name] = registration
                 yield registration
         finally:

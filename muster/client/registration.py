@@ -6,19 +6,24 @@ says from then on is refused: it notices with its next heartbeat, is `lost`, and
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
+from muster.wire.problem import error_from
 from muster.wire.registry.answers import DEREGISTERED
 from muster.wire.registry.spec import Spec
+from muster.wire.telemetry.heartbeats import Beat, Heartbeats, LoadReport, beats_of
 
 if TYPE_CHECKING:
     from muster.client.client import Client
 
 _LOG: Final = logging.getLogger("muster.client.registration")
+
+Load = Callable[[], LoadReport | tuple[float | None, ...]]
+"""Says what the process has to do now: calls in flight, calls and failed calls per second, the share of its capacity taken."""
 
 
 class Registration:
@@ -40,11 +45,13 @@ class Registration:
 
 
 @asynccontextmanager
-async def keep_alive(client: "Client", registration: Registration, spec: Spec) -> AsyncIterator[Registration]:
+async def keep_alive(
+    client: "Client", registration: Registration, spec: Spec, load: Load | None = None
+) -> AsyncIterator[Registration]:
     """Stay registered for the length of the block; see `Client.registered`. The spec must have a lease."""
     await _register(client, registration, spec)
     service, instance = registration.service, registration.instance
-    heart = asyncio.create_task(_beat(client, registration, spec), name=f"heartbeat {service}/{instance}")
+    heart = asyncio.create_task(_beat(client, registration, spec, load), name=f"heartbeat {service}/{instance}")
     try:
         yield registration
     finally:
@@ -65,16 +72,14 @@ async def _register(client: "Client", registration: Registration, spec: Spec) ->
     registration.incarnation = written.incarnation
 
 
-async def _beat(client: "Client", registration: Registration, spec: Spec) -> None:
+async def _beat(client: "Client", registration: Registration, spec: Spec, load: Load | None) -> None:
     assert spec.lease_seconds is not None, "a registration that is kept alive has a lease"
     service, instance, pause = registration.service, registration.instance, spec.lease_seconds / 3
     while not registration.lost.is_set():
         await asyncio.sleep(pause)
         try:
             # A controller that hangs must not cost the lease: within this time another one is asked, or by the next heartbeat.
-            await client.heartbeat(
-                service, instance, incarnation=registration.incarnation, timeout_seconds=max(1.0, pause)
-            )
+            await _say(client, registration, load, max(1.0, pause))
         except (ServiceNotFound, InstanceNotFound):
             await _return(client, registration, spec, gone=True)
         except StaleIncarnation:
@@ -84,6 +89,35 @@ async def _beat(client: "Client", registration: Registration, spec: Spec) -> Non
             registration.lose(error.detail)
         except MusterError as error:
             _LOG.warning("heartbeat of %s/%s failed, the next one follows: %s", service, instance, error)
+
+
+async def _say(client: "Client", registration: Registration, load: Load | None, seconds: float) -> None:
+    """A heartbeat, with the load if there is one to tell. Raises why it was not taken."""
+    service, instance, incarnation = registration.service, registration.instance, registration.incarnation
+    if load is not None and incarnation is not None:
+        message = Heartbeats(instance, service, [Beat(instance, incarnation, *_told(load))])
+        try:
+            heard = await client.heartbeats([message], timeout_seconds=seconds)
+        except MusterError as error:
+            # A controller of before knows no such route. The lease counts for more than the load.
+            if not error.detail.startswith("RouteNotFound:"):
+                raise
+        else:
+            for unheard in heard.refused:
+                raise error_from(unheard.error)
+            return
+    await client.heartbeat(service, instance, incarnation=incarnation, timeout_seconds=seconds)
+
+
+def _told(load: Load) -> tuple[float | None, ...]:
+    """What the function says, if it is a load; unknown otherwise: no lease may end because a figure was wrong."""
+    try:
+        told = tuple(load())
+        beats_of([["any", 0, *told]])
+    except Exception:  # noqa: BLE001 it is the caller's code, and may raise anything
+        _LOG.exception("the load is not told: the function that should say it has failed")
+        return ()
+    return told
 
 
 async def _return(client: "Client", registration: Registration, spec: Spec, *, gone: bool) -> None:

@@ -32,6 +32,15 @@ _is_name: Final = re.compile(_NAME).fullmatch
 _are_names: Final = re.compile(rf"(?:{_NAME}\n)*{_NAME}").fullmatch
 
 
+class LoadReport(NamedTuple):
+    """What an instance has to do, as it says itself; None: unknown."""
+
+    in_flight: float | None = None
+    per_second: float | None = None
+    failures: float | None = None
+    utilisation: float | None = None
+
+
 class Beat(NamedTuple):
     """One instance's sign of life; None: unknown."""
 

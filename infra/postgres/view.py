@@ -38,6 +38,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "groups.epoch": "The fencing token: it grows with each primary",
     "groups.degraded": "What is amiss, in a sentence; null: nothing",
     "groups.since": "Since when it is led by its primary, or by nobody",
+    "traffic": "How the clients of services are to spread their calls, who has said so, and why; null: as clients do anyway",
     "migrations": "Moves of shards and other sagas, each with where it stands",
     "migrations.cause": "Why it turned back",
     "migrations.error": "What the step under way has failed with last",

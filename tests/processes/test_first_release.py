@@ -205,6 +205,24 @@ async def content(connection: Any) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+BUILT_ANEW = ("instances",)
+"""Projections whose rows say more by now than a row of then could: their tables are made anew from the log."""
+
+
+def is_built_anew(relation: str) -> bool:
+    """Whether the relation is the table of such a projection."""
+    return relation.rpartition("_r")[0] in BUILT_ANEW
+
+
+def gone_on(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Without what belongs to tables that are built anew; their views are what SQL users read, and stay."""
+    return {
+        name: [row for row in rows if row.get("projection") not in BUILT_ANEW]
+        for name, rows in found.items()
+        if not is_built_anew(name)
+    }
+
+
 def as_then(now: dict[str, list[dict[str, Any]]], then: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """The rows with the columns, of the projections, that the first release knew; there may be more of both by now."""
     projections = {row["projection"] for row in then["live"]}
@@ -244,16 +262,17 @@ async def test_the_projector_goes_on_from_the_tables_of_the_first_one(database: 
     connection = await asyncpg.connect(database, server_settings={"timezone": "UTC"})
     try:
         await connection.execute((GOLDEN / "postgres.sql").read_text())
-        tables, before = await relations(connection), await written(connection)
+        tables = [one for one in await relations(connection) if one[1] == "r" and not is_built_anew(one[0])]
+        before = {name: rows for name, rows in (await written(connection)).items() if not is_built_anew(name)}
         async with controller(data, "--postgres", database) as api:
             await caught_up(api)
-        golden = recorded("postgres_answers.json")
-        assert as_then(await content(connection), golden) == golden
-        # Nothing was built anew: the tables are the same, and what the rest of the log did not change nobody has written.
+        golden = gone_on(recorded("postgres_answers.json"))
+        assert as_then(gone_on(await content(connection)), golden) == golden
+        # Nothing else was built anew: the tables are the same, and what the rest of the log did not change nobody has written.
         assert [relation for relation in await relations(connection) if relation in tables] == tables
         after = await written(connection)
         kept = {name: rows.keys() & after[name].keys() for name, rows in before.items()}
-        assert sum(map(len, kept.values())) > 50
+        assert sum(map(len, kept.values())) > 40
         assert {
             name: {row for row in rows if before[name][row] != after[name][row]} for name, rows in kept.items()
         } == {name: set() for name in kept}

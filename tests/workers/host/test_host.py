@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster import Client
-from muster.wire.registry.answers import Instance
+from muster.wire.registry.answers import HistoryEntry, Instance
 from muster.wire.registry.check import TcpCheck
 from muster.wire.registry.spec import Spec
 from tests.muster.controller import ControllerProcess, controller, free_port
@@ -64,8 +64,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(url: str, **options: object) -> AsyncIterator[Scene]:
-    async with Client(url, timeout_seconds=5) as client:
+async def scene(url: str, seconds: float = 5.0, **options: object) -> AsyncIterator[Scene]:
+    async with Client(url, timeout_seconds=seconds) as client:
         host = Host(client, "h1", **options)  # type: ignore[arg-type]
         running = asyncio.create_task(host.run())
         try:
@@ -117,7 +117,7 @@ async def test_an_instance_is_as_its_checks_here_say_and_is_not_offered_before(u
     assert told == ["unknown", "unhealthy", "healthy", "unhealthy"]
 
 
-async def _history(url: str, name: str) -> tuple[object, ...]:
+async def _history(url: str, name: str) -> tuple[HistoryEntry, ...]:
     async with Client(url) as client:
         return (await client.history("orders", name)).items
 
@@ -185,7 +185,8 @@ async def test_it_outlives_a_controller_that_is_away_for_longer_than_a_lease(tmp
     server = ControllerProcess(tmp_path / "data", free_port())
     await server.start()
     try:
-        async with scene(server.url) as one:
+        # A call gives up long before the controller is back.
+        async with scene(server.url, 0.5) as one:
             one.want(wanted("a"), wanted("b"))
             await one.is_so(a="healthy", b="healthy")
             server.kill()

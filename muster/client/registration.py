@@ -11,7 +11,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from muster.wire.error import InstanceNotFound, MusterError, Refused, ServiceNotFound, StaleIncarnation, Transient
+from muster.wire.error import (
+    InstanceNotFound,
+    InvalidInstance,
+    MusterError,
+    Refused,
+    ServiceNotFound,
+    StaleIncarnation,
+    Transient,
+)
 from muster.wire.problem import error_from
 from muster.wire.registry.answers import DEREGISTERED
 from muster.wire.registry.spec import Spec
@@ -49,6 +57,11 @@ async def keep_alive(
     client: "Client", registration: Registration, spec: Spec, load: Load | None = None
 ) -> AsyncIterator[Registration]:
     """Stay registered for the length of the block; see `Client.registered`. The spec must have a lease."""
+    if spec.heartbeats == "topic":
+        # What is sent from here comes over HTTP, and would keep no lease that telemetry watches over.
+        raise InvalidInstance(
+            "heartbeats: 'topic' is for who sends them to Kafka, like muster host run --kafka", field="heartbeats"
+        )
     await _register(client, registration, spec)
     service, instance = registration.service, registration.instance
     heart = asyncio.create_task(_beat(client, registration, spec, load), name=f"heartbeat {service}/{instance}")

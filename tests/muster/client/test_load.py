@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from muster import Client, LoadReport
+from muster import Client, InvalidInstance, LoadReport
 from tests.muster.client.scripted import problem, wire, written
 from tests.muster.controller import controller
 
@@ -80,3 +80,11 @@ async def test_a_controller_that_knows_no_loads_is_sent_plain_heartbeats() -> No
             while paths.count("/v1/services/orders/instances/a/heartbeat") < 2:  # noqa: ASYNC110 the server is asked
                 await asyncio.sleep(0.02)
         assert not registration.lost.is_set()
+
+
+async def test_a_registration_whose_heartbeats_would_keep_no_lease_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidInstance, match="heartbeats: 'topic' is for who sends them to Kafka") as refused:
+        async with client.registered("orders", "a", "10.0.0.7", 80, lease_seconds=30, heartbeats="topic"):
+            pass
+    assert refused.value.context["field"] == "heartbeats"
+    assert not (await client.services()).items

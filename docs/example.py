@@ -155,7 +155,7 @@ _GROUPS: Final = (
 _TELEMETRY: Final = (
     _to(
         "service/orders",
-        53,
+        57,
         silence.ReportSilence.type,
         {
             "silent": [{"instance": "orders-1", "incarnation": 0, "since": "2026-01-05T03:11:49.210Z"}],

@@ -41,12 +41,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         buffer = self.buffer = self.buffer + data if self.buffer else data
-        end = buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        at = buffer.find(b"content-length: ", 0, end)
-        length = int(buffer[at + 16 : buffer.index(b"\r\n", at)])
-        if len(buffer) < end + 4 + length:
+        if head_end(buffer) < 0:
             return
         self.latencies.append(time.perf_counter() - self.sent_at)
         self.statuses[buffer[9:12].decode()] += 1
@@ -95,6 +90,16 @@ def unpacked(data: bytes) -> list[bytes]:
         requests.append(data[at + 4 : at + 4 + length])
         at += 4 + length
     return requests
+
+
+def head_end(answer: bytes) -> int:
+    """Where the head of an HTTP/1.1 answer ends, its blank line not included; -1 until the whole answer is there."""
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return -1
+    at = answer.find(b"content-length: ", 0, end)
+    length = int(answer[at + 16 : answer.index(b"\r\n", at)])
+    return end if len(answer) >= end + 4 + length else -1
 
 
 def request(method: str, path: str, body: object = None, **headers: str) -> bytes:

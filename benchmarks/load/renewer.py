@@ -22,7 +22,7 @@ from typing import Any, Final
 import orjson
 import uvloop
 
-from benchmarks.load.http_load import request
+from benchmarks.load.http_load import head_end, request
 from benchmarks.process import usage
 from muster.group.renewals import gather_seconds_max
 
@@ -112,11 +112,8 @@ class Sender(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer = self._answer + data
-        head = answer.find(b"\r\n\r\n")
+        head = head_end(answer)
         if head < 0:
-            return
-        at = answer.find(b"content-length: ", 0, head)
-        if len(answer) < head + 4 + int(answer[at + 16 : answer.index(b"\r\n", at)]):
             return
         self._answer = b""
         now = self._loop.time()

@@ -9,18 +9,16 @@ sent, or if its method is named as `repeatable`; a stream stays where it began, 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast, get_args
+from typing import Any, Final, Literal, Self, cast
 
 import grpc
 
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
 from muster.balance.hooks.grpc_call import BalancedCall, GrpcCall, finish
+from muster.balance.hooks.priority import PRIORITY_KEY, priority_named
 from muster.balance.limit import Priority
 from muster.client.channels import OPTIONS, Channels
-
-PRIORITY_KEY: Final = "muster-priority"
-"""The key of a call's metadata that says how important it is, in place of the channel's own priority."""
 
 GRACE_SECONDS: Final = 10.0
 """So long the calls to an instance that has left may take to end."""
@@ -194,7 +192,5 @@ def _priority(options: dict[str, object], usual: Priority) -> Priority:
     metadata = cast("Iterable[tuple[str, object]]", options.get("metadata") or ())
     for key, value in metadata:
         if key == PRIORITY_KEY:
-            if value not in get_args(Priority):
-                raise ValueError(f"{PRIORITY_KEY}: {value!r} is none of {', '.join(get_args(Priority))}")
-            return cast("Priority", value)
+            return priority_named(value, PRIORITY_KEY)
     return usual

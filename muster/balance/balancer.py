@@ -33,7 +33,7 @@ from muster.balance.statistics import BalancerStatistics, InstanceStatistics, pr
 from muster.client.client import Client
 from muster.client.watch import TrafficSet
 from muster.wire import DEFAULT_URL
-from muster.wire.error import InvalidCommand, MusterError, Unreachable
+from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
 from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings
 
 WATCH_AGAIN_SECONDS: Final = 1.0
@@ -138,6 +138,21 @@ class Balancer:
     def may_retry(self) -> bool:
         """Whether the budget allows to repeat a call; one retry is taken from it then."""
         return self._picker.budget.take()
+
+    def again(self, priority: Priority, tried: Collection[str]) -> Attempt | None:
+        """One more attempt of a call, at none of the instances that were tried, taken from the budget.
+
+        None: the budget is used up, or there is nobody else to ask. Then nothing is taken.
+        """
+        budget = self._picker.budget
+        if not budget.allows():
+            return None
+        try:
+            following = self.attempt(priority, tried)
+        except (NoAvailableInstances, ResourceExhausted):
+            return None
+        budget.take()
+        return following
 
     async def send(self, request: Request, call: Call[T], *, repeatable: bool = False) -> T:
         """What `await call(attempt, request)` returns; when it fails, at another instance once more.

@@ -20,10 +20,16 @@ class Budget:
         """A call has succeeded."""
         self.left = min(float(retries_saved_max), self.left + share)
 
-    def take(self) -> bool:
-        """Whether one retry may be made; it is taken then."""
+    def allows(self) -> bool:
+        """Whether one retry may be made; one that may not counts as refused."""
         if self.left < 1.0:
             self.refused += 1
+            return False
+        return True
+
+    def take(self) -> bool:
+        """Whether one retry may be made; it is taken then."""
+        if not self.allows():
             return False
         self.left -= 1.0
         self.taken += 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from muster.balance.attempt import Attempt
 from muster.balance.limit import Priority
 from muster.balance.request import NotSent, Request
-from muster.wire.error import InvalidCommand, NoAvailableInstances, ResourceExhausted
+from muster.wire.error import InvalidCommand
 
 if TYPE_CHECKING:
     from muster.balance.balancer import Balancer
@@ -94,13 +94,10 @@ def _following(
     if attempt.outcome in (None, "ok", "cancelled"):
         return None
     tried.append(attempt.instance.instance)
-    if (attempt.sent and not repeatable()) or len(tried) >= balancer.attempts_max or not balancer.may_retry():
+    if (attempt.sent and not repeatable()) or len(tried) >= balancer.attempts_max:
         return None
-    try:
-        return balancer.attempt(priority, tried)
-    except (NoAvailableInstances, ResourceExhausted):
-        # Then the caller hears why the attempt before has failed.
-        return None
+    # Where there is nobody else, the caller hears why the attempt before has failed.
+    return balancer.again(priority, tried)
 
 
 def is_not_sent(error: BaseException) -> bool:

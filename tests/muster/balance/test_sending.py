@@ -133,9 +133,13 @@ async def test_where_there_is_no_other_instance_the_first_failure_is_the_answer(
     async def not_sent(attempt: object, request: Request) -> None:
         raise NotSent("no connection left")
 
-    async with Balancer("users", client) as users:
-        with pytest.raises(NotSent):
-            await users.send(Request("users"), not_sent)
+    async with Balancer("users", client, eject_after=0) as users:
+        for _ in range(20):
+            with pytest.raises(NotSent):
+                await users.send(Request("users"), not_sent)
+        # Nobody was asked a second time, so all ten retries are still there.
+        assert (users.statistics.retries, users.statistics.retries_refused) == (0, 0)
+        assert [users.may_retry() for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_a_call_of_another_service_or_of_no_priority_is_refused(client: Client) -> None:

@@ -121,6 +121,9 @@ async def check_standby(server: Server, told: Told) -> None:
     if note.torn or note.parted:
         # It is being rewound by what the runner has started; the primary may be another one by now.
         server.note(follows=told.leader or note.follows)
+        if not note.torn:
+            # A start that looked at the note before it said so runs on the copy as it is, and would for ever.
+            server.stop()
         raise HookFailed("its copy is made to follow the primary")
     if told.leader is None and told.member in told.in_sync and note.epoch < told.last_epoch:
         note = server.note(epoch=told.last_epoch)

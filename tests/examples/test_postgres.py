@@ -144,6 +144,20 @@ async def test_without_an_in_sync_set_nobody_leads_who_lacks_more_than_max_lag_u
         assert held["db1"] == held["db2"] == held["db3"]
 
 
+async def test_a_standby_that_was_started_just_before_its_copy_was_found_parted_is_rewound_as_well(
+    tmp_path: Path,
+) -> None:
+    async with postgres_group(tmp_path, max_lag=LAG_BYTES) as group:
+        # What a check does that finds it so while the start has looked at the note and the server is not there yet.
+        group.servers["db3"].note(parted=True)
+
+        async def rewound() -> bool:
+            return not group.servers["db3"].noted.parted
+
+        await eventually(rewound)
+        assert await group.missing() == dict.fromkeys(MEMBERS, 0)
+
+
 async def test_until_then_the_old_primary_leads_again_if_it_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
     async with postgres_group(tmp_path, max_lag=LAG_BYTES) as group:
         await lose_a_primary_that_is_ahead(group)

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from infra.telemetry.past import HeardRecord, PastRange
+from infra.telemetry.past import HeardRecord, PastRange, records_max
 from infra.telemetry.publisher import Outgoing, Published
+
+_POLL_SECONDS: Final = 0.2
 
 
 class MemoryTopics:
@@ -58,9 +61,14 @@ class MemoryPast:
         """See `PastReader.records`."""
         place = self.past.first
         while True:
-            some = self._topics.of(self._topic, self._partition)[place:]
+            some = self._topics.of(self._topic, self._partition)[place : place + records_max]
             place += len(some)
             yield some
-            async with self._more:
-                while len(self._topics.of(self._topic, self._partition)) <= place:
-                    await self._more.wait()
+            # As from Kafka, whoever reads has a turn though nothing comes.
+            if not some:
+                await self._wait(place)
+
+    async def _wait(self, place: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_SECONDS), self._more:
+                await self._more.wait_for(lambda: len(self._topics.of(self._topic, self._partition)) > place)

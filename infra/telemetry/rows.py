@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -78,6 +79,11 @@ class MemoryRows:
         while True:
             some, place = self._records[place:], len(self._records)
             yield [LoadRecord(key, value, time.monotonic() - at) for key, value, at in some]
-            async with self._more:
-                while len(self._records) <= place:
-                    await self._more.wait()
+            # As from Kafka, it is said again and again that nothing more has come: some who follow end by that.
+            if not some:
+                await self._wait(place)
+
+    async def _wait(self, place: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_MS / 1_000), self._more:
+                await self._more.wait_for(lambda: len(self._records) > place)

@@ -47,7 +47,7 @@ class PastRecords(Protocol):
         """See contextlib."""
 
     def records(self) -> AsyncGenerator[Sequence[HeardRecord], None]:
-        """The records as they come, for ever. Raises NotReady."""
+        """The records as they come, for ever; an empty list, again and again, while none do. Raises NotReady."""
 
 
 Reader = Callable[[int, int], PastRecords]

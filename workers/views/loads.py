@@ -31,7 +31,7 @@ class LoadRows(Protocol):
     """Where the rows come from."""
 
     def follow(self) -> AsyncGenerator[Sequence[LoadRecord], None]:
-        """The records as they come, for ever; an empty list says that there are no more now. Raises NotReady."""
+        """The records as they come, for ever; an empty list, again and again, while none do. Raises NotReady."""
 
 
 @dataclass(frozen=True, slots=True)

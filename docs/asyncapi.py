@@ -59,7 +59,7 @@ def document() -> Json:
         topic.SNAPSHOTS: ["snapshot.chunk", "snapshot.manifest"],
         topic.LIVENESS: ["beat"],
         topic.HEARTBEATS: ["heartbeats", "tick"],
-        topic.LOADS: ["load", "worker"],
+        topic.LOADS: ["load", "worker", "node_loads"],
         topic.CONTROLLERS: ["sign"],
     }
     return {

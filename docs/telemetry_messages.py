@@ -9,13 +9,15 @@ from pydantic import TypeAdapter
 from muster.wire.stream import NAME_PATTERN
 from muster.wire.telemetry.heartbeats import Beat, encode, items_max, number_max
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row
+from muster.wire.telemetry.shard_loads import NodeLoads, ToldShard
+from muster.wire.telemetry.shard_loads import encode as encode_node
 
 Json = dict[str, Any]
 
 
 def telemetry_messages() -> tuple[Json, ...]:
     """All of them."""
-    return _heartbeats(), _tick(), _load(), _worker()
+    return _heartbeats(), _tick(), _load(), _worker(), _node_loads()
 
 
 _LIVE: Final = datetime(2026, 1, 5, 3, 12, tzinfo=UTC)
@@ -82,6 +84,37 @@ def _worker() -> Json:
         at=_LIVE,
     )
     return _row("worker", "Telemetry worker", "telemetry/<worker>", row)
+
+
+def _node_loads() -> Json:
+    rate = {"type": ["number", "null"], "minimum": 0, "maximum": number_max}
+    numbers = [{"type": "integer", "minimum": 0}, rate, rate, {"type": ["integer", "null"], "minimum": 0}]
+    item = {"type": "array", "minItems": 1, "maxItems": 4, "prefixItems": numbers}
+    row = NodeLoads(node="n1", keyspaces={"orders": [ToldShard(0, 310.5, 12.0, 1_048_576), ToldShard(7)]}, at=_LIVE)
+    return {
+        "name": "node_loads",
+        "title": "Loads of a node's shards",
+        "summary": "What a data node says of its shards, every five seconds, by the controller that has heard it",
+        "description": (
+            "An item is [shard, reads_per_second, writes_per_second, bytes]; any of the last three may be null: unknown. "
+            "The newest of each key counts."
+        ),
+        "bindings": _key("shards/<node>"),
+        "payload": {
+            "type": "object",
+            "required": ["node", "keyspaces", "at"],
+            "properties": {
+                "node": {"type": "string", "pattern": NAME_PATTERN},
+                "keyspaces": {
+                    "type": "object",
+                    "propertyNames": {"pattern": NAME_PATTERN},
+                    "additionalProperties": {"type": "array", "items": item},
+                },
+                "at": {"type": "string", "format": "date-time", "description": "When a controller heard it"},
+            },
+        },
+        "examples": [_example("node_loads", orjson.loads(encode_node(row)))],
+    }
 
 
 def _row(name: str, title: str, key: str, row: ServiceLoad | TelemetryWorker) -> Json:

@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     )
     from muster.wire.telemetry.heartbeats import LoadReport
     from muster.wire.telemetry.loads import ServiceLoad
+    from muster.wire.telemetry.shard_loads import ShardLoad, ShardLoadReport, ShardLoads
 
 __version__ = "0.1.0"
 
@@ -205,6 +206,9 @@ __all__ = [
     "ServiceLoad",
     "ServiceNotFound",
     "Shard",
+    "ShardLoad",
+    "ShardLoadReport",
+    "ShardLoads",
     "ShardNotFound",
     "ShardOverflow",
     "ShardPinned",
@@ -277,6 +281,7 @@ _NAMES_OF: Final = {
     "muster.wire.registry.traffic": ("Traffic", "TrafficSettings"),
     "muster.wire.command": ("PublishedCommand", "to_service"),
     "muster.wire.telemetry.heartbeats": ("LoadReport",),
+    "muster.wire.telemetry.shard_loads": ("ShardLoad", "ShardLoadReport", "ShardLoads"),
     "muster.wire.telemetry.loads": ("ServiceLoad",),
     "muster.wire.error": (
         "ChecksumMismatch",

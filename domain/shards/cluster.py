@@ -133,13 +133,18 @@ def decide(command: ClusterCommand, state: Cluster) -> list[ClusterEvent]:
 
 def _renew(command: RenewNode, node: DataNode) -> list[ClusterEvent]:
     # Of two processes with one id the one that joined first is refused here. Otherwise both would trust the lease.
-    if command.incarnation != node.incarnation:
-        raise StaleIncarnation(
-            f"{node.id} is at incarnation {node.incarnation}, not {command.incarnation}: another process has joined",
-            incarnation=node.incarnation,
-        )
+    check_incarnation(node, command.incarnation)
     # While the lease holds the log has nothing to say: the command itself renews the writer's timer (`renews`).
     return [] if node.alive else [NodeReturned(node=node.id)]
+
+
+def check_incarnation(node: DataNode, incarnation: int) -> None:
+    """Raises StaleIncarnation when it is not the node's: another process has taken its place."""
+    if incarnation != node.incarnation:
+        raise StaleIncarnation(
+            f"{node.id} is at incarnation {node.incarnation}, not {incarnation}: another process has joined",
+            incarnation=node.incarnation,
+        )
 
 
 def _marked(command: CordonNode | UncordonNode | DrainNode | UndrainNode, node: DataNode) -> list[ClusterEvent]:

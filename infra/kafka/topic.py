@@ -107,7 +107,7 @@ TOPICS: Final = (
     ),
     Topic(
         LOADS,
-        "The load of each service, and the telemetry workers that tell it; the newest of each key is kept, for 1 hour",
+        "Loads of services and of shards, and the telemetry workers; the newest of each key is kept, for 1 hour",
         _settings(retention_ms=_HOUR, segment_ms=10 * _MINUTE, policy="compact,delete"),
     ),
 )

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from muster.agent.lease import Lease
+from muster.agent.loads import LoadOf, LoadTelling
 from muster.agent.membership import NodeMembership
 from muster.agent.reports import Reports
 from muster.agent.settle import Local, settle
@@ -38,7 +39,8 @@ class Agent:
     """One run of a data node's process, between its store and the controller; use it by calling `run`.
 
     `address` (`host:port`) is where clients and other nodes reach the store. `local` returns the copies that are here, in
-    any state. `url`, of one controller or of several, and `cluster` are as for `muster.Client`. Belongs to one event loop.
+    any state. `load` says what a shard that serves here has to do; it is asked every five seconds. `url`, of one controller or
+    of several, and `cluster` are as for `muster.Client`. Belongs to one event loop.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Agent:
         store: str,
         on_lease: Callable[[float], None],
         local: Local,
+        load: LoadOf | None = None,
         url: str | Sequence[str] = DEFAULT_URL,
         cluster: str | None = None,
         zone: str = "",
@@ -68,6 +71,8 @@ class Agent:
         about = {"address": address, "zone": zone, "capacity": capacity, "store": store}
         self._membership = NodeMembership(self._transport, node, self._lease, lease_seconds, about)
         self._reports = Reports(self._transport, node)
+        incarnation = lambda: self._membership.incarnation  # noqa: E731
+        self._loads = None if load is None else LoadTelling(self._transport, node, incarnation, local, load)
         self._tasks = TaskRunner(
             driver,
             self._reports.add,
@@ -90,6 +95,8 @@ class Agent:
                 group.create_task(self._settle(), name="settle")
                 group.create_task(self._follow_tasks(), name="tasks")
                 group.create_task(self._reports.run(), name="reports")
+                if self._loads is not None:
+                    group.create_task(self._loads.run(), name="loads")
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:

@@ -35,6 +35,11 @@ class NodeMembership:
         self._about = {**about, "lease_seconds": lease_seconds, "process": uuid4().hex}
         self._incarnation: int | None = None
 
+    @property
+    def incarnation(self) -> int | None:
+        """The one that this process has joined with; None: it is no member now."""
+        return self._incarnation
+
     async def join(self) -> None:
         """Join, if the node is no member now; a controller that is away is waited for. Raises the refusal to let it join."""
         tries = 0

@@ -27,6 +27,7 @@ from muster.wire.registry.answers import (
 )
 from muster.wire.registry.check import Health
 from muster.wire.telemetry.loads import SERVICE_LOADS, ServiceLoad
+from muster.wire.telemetry.shard_loads import SHARD_LOADS, ShardLoads
 
 
 class ClientReads:
@@ -106,6 +107,11 @@ class ClientReads:
         """What the instances of services have to do now, or those of this one; none, of which nobody says so."""
         query = {} if service is None else {"service": service}
         return SERVICE_LOADS.validate_json(await self._transport.read(path_of("loads"), query, "eventual")).items
+
+    async def shard_loads(self, keyspace: str | None = None, node: str | None = None) -> ShardLoads:
+        """What the shards of the keyspace, or of the node, have to do now; without either what each node has, and no shards."""
+        asked = {name: value for name, value in (("keyspace", keyspace), ("node", node)) if value is not None}
+        return SHARD_LOADS.validate_json(await self._transport.read(path_of("loads"), asked, "eventual"))
 
     @overload
     def watch(

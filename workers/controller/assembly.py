@@ -27,6 +27,7 @@ from workers.machine.partition import Partition
 from workers.peers.forwarding import Forwarding
 from workers.peers.peering import Peering
 from workers.peers.presence import Presence
+from workers.peers.told_loads import ToldLoads
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
 from workers.sagas.group_keeper import GroupKeeper
@@ -56,7 +57,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerParts:
-    """The parts of a controller. Those without Kafka are alone: `presence` and `rows` are None, `topics` is empty."""
+    """The parts of a controller. Those without Kafka are alone: `presence`, `rows`, `told_loads` are None, `topics` is empty."""
 
     gateway: Gateway
     application: Application
@@ -71,6 +72,7 @@ class ControllerParts:
     projector: Projector | None
     conditions: Conditions
     rows: LoadRows | None
+    told_loads: ToldLoads | None
 
 
 def assembled(settings: Settings, resources: Resources) -> ControllerParts:
@@ -106,6 +108,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         projector=projector,
         conditions=conditions,
         rows=None if bootstrap is None else KafkaRows(bootstrap, len(engine.logs), settings.prefix),
+        told_loads=_told_loads(bootstrap, len(engine.logs), settings.prefix, loads),
     )
 
 
@@ -212,6 +215,14 @@ def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Write
     if bootstrap is None:
         return []
     return [CommandsTopic(bootstrap, writer, gateway.refusals, prefix) for writer in writers.values()]
+
+
+def _told_loads(bootstrap: str | None, partitions: int, prefix: str, loads: Loads) -> ToldLoads | None:
+    if bootstrap is None:
+        return None
+    told = ToldLoads(bootstrap, partitions, prefix)
+    loads.tell = told.tell
+    return told
 
 
 def _owns(shared: Peering | None, partition: Partition) -> bool:

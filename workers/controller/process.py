@@ -195,6 +195,8 @@ def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None
     helpers.append(("conditions", parts.conditions.run()))
     if parts.rows is not None:
         helpers.append(("loads", parts.gateway.loads.run(parts.rows)))
+    if parts.told_loads is not None:
+        helpers.append(("told loads", parts.told_loads.run()))
     helpers += [("commands", topic.run()) for topic in parts.topics]
     helpers += [("sagas", driver.run()) for driver in parts.drivers]
     helpers += [("groups", keeper.run()) for keeper in parts.keepers]

@@ -27,6 +27,7 @@ from workers.http.registry.watch import Hub
 from workers.http.routing import Handler, Route, Table
 from workers.http.sagas import sagas
 from workers.http.shards import keyspaces, migrations, nodes, tasks
+from workers.http.shards import loads as shard_loads
 from workers.http.shards import watch as shard_watch
 from workers.http.shards.watch import ShardHub
 from workers.http.watch.subscribers import Audience
@@ -88,6 +89,7 @@ def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
         *commands.routes(gateway),
         *keyspaces.routes(gateway, reader),
         *nodes.routes(gateway, reader),
+        *shard_loads.routes(gateway),
         *migrations.routes(gateway, reader),
         *sagas.routes(gateway, reader),
         *groups.routes(gateway),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
 from muster.wire.registry.spec import HeartbeatsVia
-from muster.wire.telemetry import heard, loads
+from muster.wire.telemetry import heard, loads, shard_loads
 from workers.http.openapi.shape import Shape, shape
 
 MarkShape: Final = shape(answers.Mark, "MarkShape")
@@ -64,6 +64,15 @@ HeartbeatsHeardShape: Final = shape(
 )
 ServiceLoadItem: Final = shape(loads.ServiceLoad, "ServiceLoadItem")
 ServiceLoadList: Final = shape(loads.ServiceLoads, "ServiceLoadList", parts={loads.ServiceLoad: ServiceLoadItem})
+NodeLoadItem: Final = shape(shard_loads.NodeLoad, "NodeLoadItem")
+ShardLoadItem: Final = shape(shard_loads.ShardLoad, "ShardLoadItem")
+LoadList: Final = shape(
+    shard_loads.ShardLoads,
+    "LoadList",
+    "The loads of services (`items`), of data nodes, and of the shards that were asked for.",
+    base=ServiceLoadList,
+    parts={shard_loads.NodeLoad: NodeLoadItem, shard_loads.ShardLoad: ShardLoadItem},
+)
 OutcomeList: Final = shape(answers.Outcomes, "OutcomeList", parts={answers.Outcome: Outcome})
 
 

@@ -14,6 +14,7 @@ from workers.node.lmdb_driver import LmdbDriver, patience_seconds
 from workers.node.outgoing import Giving
 from workers.node.service import NodeService
 from workers.node.threads import Threads
+from workers.node.traffic import ShardTraffic
 
 
 class NodeServer:
@@ -44,6 +45,7 @@ class NodeServer:
         self._patience_seconds = patience_seconds
         self._store_options = store_options
         self._served_until = float("-inf")
+        self.traffic = ShardTraffic()
         self._stack = AsyncExitStack()
 
     store: ShardStore
@@ -78,7 +80,7 @@ class NodeServer:
         stack.push_async_callback(asyncio.to_thread, self.store.close)
         commits = await stack.enter_async_context(Commits(self.store, acknowledge_until=until))
         self.giving = Giving(self.store, threads, self._bytes_per_second)
-        listener = Listener(NodeService(self.store, commits, threads, self.giving, until), self._listen)
+        listener = Listener(NodeService(self.store, commits, threads, self.giving, until, self.traffic), self._listen)
         self.driver = LmdbDriver(
             self.store, threads, self.giving, admit=listener.admit, patience_seconds=self._patience_seconds
         )

@@ -78,6 +78,7 @@ def agent_of(node: NodeServer, settings: NodeSettings) -> Agent:
 
     async def local() -> Sequence[LocalShard]:
         records = await asyncio.to_thread(node.store.records)
+        node.traffic.look({shard: record.extent.bytes for shard, record in records if record.state == "serving"})
         return [LocalShard(shard, record.epoch, record.state) for shard, record in records]
 
     _LOG.info("%s listens at %s, for others at %s; its data is in %s", node.name, node.address, address, settings.data)
@@ -88,6 +89,7 @@ def agent_of(node: NodeServer, settings: NodeSettings) -> Agent:
         store=store_id(settings.data),
         on_lease=node.serve_until,
         local=local,
+        load=node.traffic.load,
         url=settings.urls,
         cluster=settings.cluster,
         zone=settings.zone,

@@ -14,6 +14,7 @@ from muster.wire.rpc.problem import problem, refuse
 from muster.wire.shards.driver import ShardId
 from workers.node.outgoing import Giving, part_bytes_max
 from workers.node.threads import Threads
+from workers.node.traffic import ShardTraffic
 
 operations_max: Final = 10_000
 short_value_bytes: Final = queue_bytes_max // queue_writes_max
@@ -46,8 +47,10 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         threads: Threads,
         giving: Giving,
         serve_until: Callable[[], float],
+        traffic: ShardTraffic,
     ) -> None:
         self._store = store
+        self._traffic = traffic
         self._commits = commits
         self._threads = threads
         self._giving = giving
@@ -75,6 +78,7 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         self._check_lease()
         shard, left = _shard(request), request.limit or 1 << 62
         with self._store.snapshot(shard, epoch=request.epoch, fenced=False) as snapshot:
+            self._traffic.reads[shard] += 1
             parts = snapshot.pairs(request.after, part_bytes_max)
             while left and (pairs := await self._threads.run(next, parts, None)):
                 message = node_pb2.Pairs()
@@ -129,7 +133,9 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
         return node_pb2.Written(position=written.position, epoch=written.epoch, duplicate=written.duplicate)
 
     def _get(self, request: node_pb2.GetRequest) -> node_pb2.Found:
-        found = self._store.get(_shard(request), request.epoch, request.key)
+        shard = _shard(request)
+        found = self._store.get(shard, request.epoch, request.key)
+        self._traffic.reads[shard] += 1
         return node_pb2.Found(found=found.value is not None, value=found.value or b"", epoch=found.epoch)
 
     async def _operate(self, operations: Sequence[node_pb2.Operation]) -> node_pb2.Results:
@@ -167,13 +173,22 @@ class NodeService(node_pb2_grpc.ShardNodeServicer):
             self._check_lease()
             refusals = self._refusals(writes)
             left = [write for write, refusal in zip(writes, refusals, strict=True) if refusal is None]
-            written = iter(await self._commits.batch(left) if left else ())
+            written = iter(self._counted(left, await self._commits.batch(left)) if left else ())
         except MusterError as error:
             return [error] * len(writes)
         finally:
             for shard in {write.shard for write in writes}:
                 self._giving.changed(shard)
         return [refusal or next(written) for refusal in refusals]
+
+    def _counted(
+        self, writes: Sequence[ShardWrite], results: Sequence[StoredWrite | MusterError]
+    ) -> Sequence[StoredWrite | MusterError]:
+        # What was refused is no load of the shard: it may not even be here.
+        for write, result in zip(writes, results, strict=True):
+            if isinstance(result, StoredWrite):
+                self._traffic.writes[write.shard] += 1
+        return results
 
     def _refusals(self, writes: Sequence[ShardWrite]) -> Sequence[MusterError | None]:
         # Short ones are judged when they are written: to read the shard's record for each would be felt.

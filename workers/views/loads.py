@@ -14,7 +14,9 @@ from infra.telemetry.rows import LoadRecord
 from muster.wire.error import InvalidCommand, NotReady
 from muster.wire.telemetry.heartbeats import Heartbeats
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, decode_row
+from muster.wire.telemetry.shard_loads import SHARDS, NodeLoads, decode
 from workers.views.heard_loads import HeardLoads
+from workers.views.shard_loads import ToldShards
 
 fresh_seconds: Final = 10.0
 """A load that was not told for so long is nobody's any more."""
@@ -24,6 +26,7 @@ silent_seconds: Final = 5.0
 
 forgotten_seconds: Final = 3_600.0
 _AGAIN_SECONDS: Final = 5.0
+_SHARDS: Final = f"{SHARDS}/".encode()
 _LOG: Final = logging.getLogger("muster.loads")
 
 
@@ -44,11 +47,13 @@ class SeenWorker:
 
 
 class Loads:
-    """The newest row of each key, and when it was told."""
+    """The newest row of each key, and when it was told; `shards` has those of shards."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heard = HeardLoads(clock)
+        self.shards = ToldShards(clock)
+        self.tell: Callable[[NodeLoads], None] = lambda row: None
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
         self.refused = 0
@@ -56,6 +61,9 @@ class Loads:
     def take(self, record: LoadRecord) -> None:
         """Take in a record; what cannot be read is counted, and passed over."""
         try:
+            if record.key.startswith(_SHARDS):
+                self.shards.hear(decode(record.value), record.age_seconds)
+                return
             row = decode_row(record.key, record.value)
         except InvalidCommand:
             self.refused += 1
@@ -70,6 +78,11 @@ class Loads:
     def hear(self, message: Heartbeats, refused: Collection[str]) -> None:
         """Take what came over HTTP, but for the instances that were refused."""
         self._heard.hear(message, refused)
+
+    def told(self, row: NodeLoads) -> None:
+        """Take what a data node has told to this controller. Where there are others, they are to hear of it."""
+        self.shards.hear(row)
+        self.tell(row)
 
     def service(self, service: str) -> ServiceLoad | None:
         """The load of the service: telemetry's, who hears all of it, else what came over HTTP. None: nobody tells it now."""

@@ -7,7 +7,9 @@ import click
 from muster.cli.listing import listing, show_page
 from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.shards.load import show_loaded
 from muster.cli.table import TableColumn, coloured, columns
+from muster.wire.read_model import Page
 from muster.wire.registry.answers import Written
 from muster.wire.shards.answers import KEYSPACES, Route, Shard
 
@@ -113,16 +115,21 @@ keyspaces: Final = listing(
 @click.argument("keyspace")
 @click.option("--owner", metavar="NODE")
 @click.option("--status", type=click.Choice(["active", "migrating", "inactive", "unavailable"]))
+@click.option("--load", "loaded", is_flag=True, help="Show what they have to do now, as their owners say.")
 @remote
-def shards(remote: Remote, keyspace: str, owner: str | None, status: str | None) -> None:
+def shards(remote: Remote, keyspace: str, owner: str | None, status: str | None, loaded: bool) -> None:
     """List the shards of KEYSPACE: who owns them, with which epoch."""
     # Given together, the two mean what the column shows: one that nobody serves is not shown as active.
     unavailable = None if status in (None, "inactive") else status == "unavailable"
     of_keyspace = None if status == "unavailable" else cast("Status | None", status)
-    page = remote.call(
-        lambda client: client.shards.shard_map(keyspace, owner=owner, status=of_keyspace, unavailable=unavailable)
-    )
-    show_page(remote, page, _SHARDS)
+
+    async def listed(client: "Client") -> Page[Shard]:
+        return await client.shards.shard_map(keyspace, owner=owner, status=of_keyspace, unavailable=unavailable)
+
+    if loaded:
+        show_loaded(remote, listed, keyspace)
+    else:
+        show_page(remote, remote.call(listed), _SHARDS)
 
 
 @click.command()

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from muster.cli.listing import listing
+from muster.cli.listing import consistency_option, show_page
 from muster.cli.of_server import WithServerCommands
 from muster.cli.outcome import say, show
 from muster.cli.remote import Remote, reason_option, remote, tell
+from muster.cli.shards.load import show_loaded_nodes
 from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.registry.answers import Written
-from muster.wire.shards.answers import NODES, ClusterState, Node
+from muster.wire.shards.answers import ClusterState, Node
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from muster.client.client import Client
+    from muster.client.client import Client, Consistency
     from muster.client.control.shards import NodeMark
 
 
@@ -64,22 +65,30 @@ def remove(remote: Remote, node: str, force: bool, reason: str | None) -> None:
     tell(remote, f"remove {node}", lambda client: client.shards.remove(node, force=force, reason=reason))
 
 
-nodes: Final = listing(
-    NODES,
-    "List the data nodes.",
-    columns(
-        "node",
-        "address",
-        "zone",
-        "capacity",
-        TableColumn("LEASE", lambda row: f"{row.lease_seconds:g}s"),
-        TableColumn("STATE", _state),
-        "shards",
-        "moves",
-        "incarnation",
-        TableColumn("DRAIN WAITS FOR", lambda row: row.drain_waits_for or ""),
-    ),
+_NODES: Final[list[TableColumn[Node]]] = columns(
+    "node",
+    "address",
+    "zone",
+    "capacity",
+    TableColumn("LEASE", lambda row: f"{row.lease_seconds:g}s"),
+    TableColumn("STATE", _state),
+    "shards",
+    "moves",
+    "incarnation",
+    TableColumn("DRAIN WAITS FOR", lambda row: row.drain_waits_for or ""),
 )
+
+
+@click.command()
+@click.option("--load", "loaded", is_flag=True, help="Show what they have to do now, as they say.")
+@consistency_option
+@remote
+def nodes(remote: Remote, loaded: bool, consistency: "Consistency") -> None:
+    """List the data nodes."""
+    if loaded:
+        show_loaded_nodes(remote, lambda client: client.shards.nodes(consistency=consistency))
+    else:
+        show_page(remote, remote.call(lambda client: client.shards.nodes(consistency=consistency)), _NODES)
 
 
 @click.command()

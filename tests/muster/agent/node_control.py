@@ -23,6 +23,7 @@ class NodeControl:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.reports: list[dict[str, Any]] = []
         self.batches: list[int] = []
+        self.loads: list[dict[str, Any]] = []
         self.watched: list[str | None] = []
         self.answers: list[str] = []
         self.problem: str | None = None
@@ -111,6 +112,10 @@ class NodeControl:
         items = [{"id": report["id"], "status": answer, "error": None} for report in body["reports"]]
         return web.json_response({"items": items})
 
+    async def hear(self, request: web.Request) -> web.StreamResponse:
+        self.loads.append(await request.json())
+        return _problem("RouteNotFound", 404) if self.away else web.json_response({"shards": 1})
+
     async def watch(self, request: web.Request) -> web.StreamResponse:
         assert request.query["node"] == "n1"
         self.watched.append(request.query.get("consistency"))
@@ -147,6 +152,7 @@ async def node_control() -> AsyncIterator[NodeControl]:
     app = web.Application()
     app.router.add_put("/v1/nodes/n1", control.join)
     app.router.add_post("/v1/nodes/n1/renew", control.renew)
+    app.router.add_post("/v1/nodes/n1/loads", control.hear)
     app.router.add_get("/v1/keyspaces", control.keyspaces)
     app.router.add_get("/v1/keyspaces/users/shards", control.shards)
     app.router.add_get("/v1/watch/tasks", control.watch)

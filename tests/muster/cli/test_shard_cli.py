@@ -112,6 +112,22 @@ def test_a_write_with_an_id_is_applied_once(cluster: Cluster):
     assert cluster.shown("get", "users", "once") == "1"
 
 
+def test_the_loads_of_shards_and_nodes_stand_beside_them(cluster: Cluster):
+    for number in range(5):
+        cluster.told("put", "users", "busy", "x" * 100 * number)
+    busy = shard_of("busy", SHARDS)
+
+    def load() -> Any:
+        return cluster.told("shards", "users", "--load")["items"][busy]["load"] or {"writes_per_second": 0.0}
+
+    cluster.until(lambda: load()["writes_per_second"] > 0)
+    assert (load()["node"], load()["bytes"] >= len("busy") + 400) == ("n1", True)
+    assert "WRITES PER SECOND" in cluster.shown("shards", "users", "--load")
+    idle, holds = cluster.told("nodes", "--load")["items"][1]["load"], cluster.shown("nodes", "--load").splitlines()[1]
+    assert (idle["node"], idle["writes_per_second"]) == ("n2", 0.0)
+    assert re.search(r"^n1 .* B$", holds.strip())
+
+
 def test_keyspaces_and_shards_have_tables_and_json(cluster: Cluster):
     again = cluster.shown("keyspace", "create", "users", "--shards", str(SHARDS), "--nodes", "n2")
     assert again.startswith(f"unchanged: keyspace users, {SHARDS} shards")

@@ -1,4 +1,4 @@
-"""`GET /v1/loads`: what the instances of services have to do, as far as this controller has heard."""
+"""`GET /v1/loads`: what the instances of services, data nodes and shards have to do, as far as this controller has heard."""
 
 from typing import Annotated
 
@@ -6,9 +6,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from muster.wire.stream import Name
+from muster.wire.telemetry.loads import ServiceLoad
 from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
-from workers.http.model import ServiceLoadList
+from workers.http.model import LoadList
 from workers.http.routing import Route
 
 
@@ -17,26 +18,39 @@ class LoadsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     service: Annotated[Name | None, Field(description="Only that of this service")] = None
+    keyspace: Annotated[Name | None, Field(description="Of this keyspace's shards, and not of services")] = None
+    node: Annotated[Name | None, Field(description="Of this data node's shards, and not of services")] = None
 
 
 def routes(gateway: Gateway) -> tuple[Route, ...]:
     """The one route."""
 
     async def loads(request: Request) -> Reply:
-        """The loads that are told now; a service of which nothing is heard has none."""
+        """The loads that are told now; a service, a node or a shard of which nothing is heard has none."""
         asked = request.asked(LoadsQuery)
-        found = gateway.loads.services() if asked.service is None else [gateway.loads.service(asked.service)]
-        items = [load for load in found if load is not None]
-        return Reply(orjson.dumps({"items": items}, option=JSON_OPTIONS))
+        of_shards = asked.keyspace is not None or asked.node is not None
+        found: list[ServiceLoad | None] = []
+        if asked.service is not None:
+            found = [gateway.loads.service(asked.service)]
+        elif not of_shards:
+            found = [*gateway.loads.services()]
+        told = gateway.loads.shards.loads(asked.keyspace, asked.node) if of_shards or asked.service is None else None
+        answer = {
+            "items": [load for load in found if load is not None],
+            "nodes": told.nodes if told is not None else (),
+            # There may be hundreds of thousands: nobody gets them who has not asked for some.
+            "shards": told.shards if told is not None and of_shards else (),
+        }
+        return Reply(orjson.dumps(answer, option=JSON_OPTIONS))
 
     return (
         Route(
             "GET",
             "/v1/loads",
             loads,
-            "What services have to do now",
+            "What services, data nodes and shards have to do now",
             "registry",
-            answer=ServiceLoadList,
+            answer=LoadList,
             query=LoadsQuery,
         ),
     )

@@ -76,6 +76,21 @@ TaskItem: Final = shape(answers.Task, "TaskItem", since=datetime)
 TaskList: Final = list_of(TaskItem, "Tasks.")
 
 
+class ShardLoadsTold(Shape):
+    """What the shards of a node have to do, by keyspace: `[shard, reads_per_second, writes_per_second, bytes]`; any of the last
+    three may be left out from the end, or be null: unknown.
+    """
+
+    incarnation: int
+    keyspaces: dict[str, list[list[float | None]]]
+
+
+class ShardLoadsHeard(Shape):
+    """Of how many shards the node was heard."""
+
+    shards: int
+
+
 class Report(BaseModel):
     """What a node says of a task."""
 

@@ -48,7 +48,7 @@ SHARD_ROUTES = {
     *(("post", f"{KEYSPACE}/{what}") for what in ("assign", "moves")),
     *((method, f"{NODE}{what}") for what in ("", "/cordon", "/drain") for method in ("put", "delete")),
     ("get", NODE),
-    ("post", f"{NODE}/renew"),
+    *(("post", f"{NODE}/{what}") for what in ("renew", "loads")),
     ("put", "/v1/cluster/limits"),
     ("get", MIGRATION),
     ("get", SAGA),

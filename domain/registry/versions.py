@@ -10,10 +10,12 @@ Beside the instances stands what is known of names: who holds an instance, and w
 events touch that, so persistent maps will do.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from immutables import Map
 
@@ -22,7 +24,6 @@ from domain.registry.instance import (
     Instance,
     InstanceDeregistered,
     InstanceDrainEnded,
-    InstanceHealthChanged,
     InstanceMaintenanceCleared,
     InstanceRegistered,
     ServiceEvent,
@@ -33,6 +34,7 @@ from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.value import value
 
 falls_kept_seconds_max: Final = 60.0
+falls_between_forgetting: Final = 64
 names_kept_max: Final = 1_000
 """Of how many names a service keeps the marks while no instance has them; the one that left first is forgotten first."""
 
@@ -51,38 +53,43 @@ NOBODY: Final[Map[str, str]] = Map()
 NO_MARKS: Final[Map[str, Kept]] = Map()
 
 
-@value
-class Falls:
-    """Who has fallen by a check of the controller's own in the last minute, in order: numbers from `first` to before `end`."""
+class Falls(NamedTuple):
+    """Who has fallen by a check of the controller's own, and when, in order: the first `end` that were `told`.
 
-    first: int
+    The versions of a service share one list, to which only the newest adds. A persistent map costs several times as much.
+    """
+
+    told: list[tuple[datetime, str]]
     end: int
-    by_number: Map[int, tuple[datetime, str]]
-
-    def and_one(self, at: datetime, name: str) -> "Falls":
-        """These and one more; those of long ago are forgotten."""
-        first, by_number = self.first, self.by_number.set(self.end, (at, name))
-        oldest = at - timedelta(seconds=falls_kept_seconds_max)
-        while by_number[first][0] < oldest:
-            by_number = by_number.delete(first)
-            first += 1
-        return Falls(first, self.end + 1, by_number)
 
     def count(self, since: datetime) -> int:
-        """How many fell since then. By halving, because it is asked at each fall."""
-        low, high = self.first, self.end
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self.by_number[middle][0] < since else (low, middle)
-        return self.end - low
+        """How many fell since then, and in the minute before the newest. By halving, because it is asked at each fall."""
+        if not self.end:
+            return 0
+        since = max(since, self.told[self.end - 1][0] - _KEPT)
+        return self.end - bisect_left(self.told, since, 0, self.end, key=_at)
 
     def names(self, since: datetime) -> Iterator[str]:
         """Who fell since then, the newest first; who fell twice stands there twice."""
         for number in range(self.end - 1, self.end - 1 - self.count(since), -1):
-            yield self.by_number[number][1]
+            yield self.told[number][1]
 
 
-NO_FALLS: Final = Falls(0, 0, Map())
+_at: Final = itemgetter(0)
+_KEPT: Final = timedelta(seconds=falls_kept_seconds_max)
+NO_FALLS: Final = Falls([], 0)
+
+
+def _and_one(
+    falls: tuple[list[tuple[datetime, str]], int], at: datetime, name: str
+) -> tuple[list[tuple[datetime, str]], int]:
+    """These and one more. Now and then those of long ago are forgotten."""
+    told, end = falls
+    # Where an older version is folded on, as after a rollback, newer ones keep their list. The first one of all begins one.
+    if len(told) != end or end % falls_between_forgetting == 0:
+        told = told[bisect_left(told, at - _KEPT, 0, end, key=_at) : end]
+    told.append((at, name))
+    return told, len(told)
 
 
 class Service:
@@ -96,7 +103,7 @@ class Service:
     it takes the dict back.
     """
 
-    __slots__ = ("_instances", "_next", "doubted", "falls", "healthy", "holders", "kept", "version")
+    __slots__ = ("_falls", "_instances", "_next", "doubted", "healthy", "holders", "kept", "version")
 
     def __init__(
         self,
@@ -104,17 +111,26 @@ class Service:
         instances: dict[str, Instance],
         holders: Map[str, str] = NOBODY,
         kept: Map[str, Kept] = NO_MARKS,
-        counts: tuple[int, int] | None = None,
-        falls: Falls = NO_FALLS,
+        healthy: int | None = None,
+        doubted: int = 0,
+        falls: tuple[list[tuple[datetime, str]], int] = NO_FALLS,
     ) -> None:
-        """The service of these instances by id; the dict becomes its own. `counts`: healthy and doubted ones; None: unknown."""
-        self.healthy, self.doubted = counts or _counted(instances)
-        self.falls = falls
+        """The service of these instances by id; the dict becomes its own. `healthy`, `doubted`: how many are; None: unknown."""
+        if healthy is None:
+            healthy, doubted = _counted(instances)
+        self.healthy = healthy
+        self.doubted = doubted
+        self._falls = falls
         self.version = version
         self.holders = holders
         self.kept = kept
         self._instances = instances
         self._next: tuple[Service, str, Instance | None] | None = None
+
+    @property
+    def falls(self) -> Falls:
+        """Who has fallen lately."""
+        return Falls(*self._falls)
 
     @property
     def instances(self) -> Mapping[str, Instance]:
@@ -147,7 +163,7 @@ class Service:
         self._next = None
 
 
-INITIAL: Final = Service(0, {}, counts=(0, 0))
+INITIAL: Final = Service(0, {}, healthy=0)
 
 
 def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
@@ -160,31 +176,38 @@ def evolve(state: Service, recorded: Recorded[ServiceEvent]) -> Service:
     before = instances.get(name)
     # This may fail. The dict is written only after it, so a failure leaves the state as it was.
     after = evolve_instance(before, recorded)
-    holders, kept, falls = state.holders, state.kept, state.falls
+    holders, kept, falls = state.holders, state.kept, state._falls
     healthy, doubted = state.healthy, state.doubted
-    if before is not None:
-        healthy -= before.health == "healthy"
-        doubted -= before.suspect is not None
-    if after is not None:
-        healthy += after.health == "healthy"
-        doubted += after.suspect is not None
-        # Asked of the event last: most that fall do so by what was reported, and have no check of ours.
-        if after.fell and isinstance(recorded.event, InstanceHealthChanged) and own_check(after, recorded.event.check):
-            falls = falls.and_one(recorded.at, name)
-    # Most events find an instance and leave one, and nothing beside it changes.
-    if before is None or after is None:
+    if before is not None and after is not None:  # As most events: nothing beside the instance changes.
+        if before.health != after.health:
+            if after.health == "healthy":
+                healthy += 1
+            elif before.health == "healthy":
+                healthy -= 1
+                # Nothing but this event changes the health of one that stays.
+                if after.fell and own_check(after, recorded.event.check) is not None:  # type: ignore[union-attr]
+                    falls = _and_one(falls, recorded.at, name)
+        if before.suspect is not after.suspect:
+            doubted += (after.suspect is not None) - (before.suspect is not None)
+    else:
         holders, kept = _beside(state, before, recorded.event)
+        healthy += _is_well(after) - _is_well(before)
+        doubted -= before is not None and before.suspect is not None
     if instances:
-        following = Service(state.version + 1, instances, holders, kept, (healthy, doubted), falls)
+        following = Service(state.version + 1, instances, holders, kept, healthy, doubted, falls)
         # From here on `state` has no dict. When it is read again, as after a rollback, it takes the dict back.
         state._next = following, name, before
     else:  # There is nothing to share: INITIAL begins all services.
-        following = Service(state.version + 1, instances := {}, holders, kept, (healthy, doubted), falls)
+        following = Service(state.version + 1, instances := {}, holders, kept, healthy, doubted, falls)
     if after is not None:
         instances[name] = after
     else:
         instances.pop(name, None)
     return following
+
+
+def _is_well(instance: Instance | None) -> bool:
+    return instance is not None and instance.health == "healthy"
 
 
 def own_check(instance: Instance, name: str | None) -> HttpCheck | TcpCheck | None:

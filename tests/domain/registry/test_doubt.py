@@ -20,7 +20,7 @@ from domain.registry.instance import (
 from domain.registry.observation import ExpireDoubt, ExpireUnhealthy, ObserveCheck, expire
 from domain.registry.service import BelieveChecks, ReportHealth
 from domain.registry.timers import InstanceTimer, timers
-from domain.registry.versions import Service
+from domain.registry.versions import Service, falls_between_forgetting
 from muster.wire.error import InstanceNotFound, ServiceNotFound
 from muster.wire.registry.check import HttpCheck, TtlCheck
 from tests.given import Given
@@ -248,6 +248,22 @@ def test_falls_of_long_ago_are_forgotten():
     state = fleet(1)
     for number in range(10):
         state = after(state, fall("i0"), flip("i0", "unhealthy", "healthy"), seconds=20.0 * number)
-    assert len(state.falls.by_number) == 4
+    assert state.falls.count(NOON) == 4
     assert state.falls.count(NOON + timedelta(seconds=160)) == 2
     assert list(state.falls.names(NOON + timedelta(seconds=170))) == ["i0"]
+    for number in range(10, 1_000):
+        state = after(state, fall("i0"), flip("i0", "unhealthy", "healthy"), seconds=20.0 * number)
+    assert len(state.falls.told) <= 4 + falls_between_forgetting
+
+
+def test_falls_that_were_rolled_back_are_none_and_a_version_keeps_those_that_it_had():
+    before = falling(fleet(4), "i0")
+    tried = falling(before, "i1", "i2")
+    after_all = falling(before, "i3")
+    assert [list(state.falls.names(NOON)) for state in (before, tried, after_all)] == [
+        ["i0"],
+        ["i2", "i1", "i0"],
+        ["i3", "i0"],
+    ]
+    # Two services that begin have nothing in common.
+    assert list(fleet(1).falls.names(NOON)) == []

@@ -53,7 +53,7 @@ class Picker:
         """The instance that takes the call. Raises ResourceExhausted and NoAvailableInstances; nothing has begun then."""
         settings, limit = self.settings, self.limit
         # Before anything else: a call that is refused must cost next to nothing, or refusing would not help.
-        if limit.in_flight >= settings.in_flight_max or not limit.admits(priority):
+        if limit.in_flight >= settings.in_flight_max or not limit.admits(priority, now):
             raise self._shed(priority)
         able = self.fleet.choice(now)
         known = Known(now, self.mean_seconds or UNKNOWN_SECONDS, settings.slow_start_seconds)
@@ -113,11 +113,15 @@ class Picker:
 
     def _shed(self, priority: Priority) -> ResourceExhausted:
         self.shed[priority] += 1
-        most = int(min(self.settings.in_flight_max, self.limit.allowed(priority)))
+        limit, most = self.limit, float(self.settings.in_flight_max)
+        under_way = float(limit.in_flight)
+        if under_way < most:
+            under_way, most = limit.mean, limit.allowed(priority)
         return ResourceExhausted(
-            f"{self.service}: {self.limit.in_flight} calls are under way, and {most} may be at priority {priority}",
-            in_flight=self.limit.in_flight,
-            limit=most,
+            # In tenths: of a client that has few calls the limit is a fraction.
+            f"{self.service}: {under_way:.1f} calls are under way, and {most:.1f} may be at priority {priority}",
+            in_flight=limit.in_flight,
+            limit=round(most),
             priority=priority,
         )
 

@@ -1,7 +1,7 @@
 """Clients that are the real picker, before instances that are queues: a simulation of discrete events, the same for a seed.
 
-An instance has `workers` servers over one queue, and takes times that are spread lognormally. It may be slow, fail at once, or
-never answer. Calls come at random (Poisson), each to a random client.
+An instance has `workers` servers over one queue, and takes times that are spread lognormally. It may be slow, fail at once,
+never answer, or turn away at once what does not fit into its queue. Calls come at random (Poisson), each to a random client.
 """
 
 import math
@@ -32,19 +32,25 @@ class Backend:
     slow: Callable[[float], float] = lambda now: 1.0
     fails_from: float = math.inf
     hangs_from: float = math.inf
+    waiting: float = math.inf
     free: list[float] = field(default_factory=list)
+    queue: list[float] = field(default_factory=list)
 
-    def ends(self, now: float, work: float) -> tuple[float, bool]:
-        """When it answers a call that comes now, and whether well."""
+    def ends(self, now: float, work: float) -> tuple[float, CallOutcome]:
+        """When it answers a call that comes now, and how."""
         if now >= self.hangs_from:
-            return math.inf, False
+            return math.inf, "failed"
         if now >= self.fails_from:
-            return now + NETWORK_SECONDS, False
+            return now + NETWORK_SECONDS, "failed"
+        self.queue = [begins for begins in self.queue if begins > now]
+        if len(self.queue) >= self.waiting:
+            return now + NETWORK_SECONDS, "overloaded"
         if not self.free:
             self.free = [0.0] * self.workers
         begins = max(now, heappop(self.free))
+        self.queue.append(begins)
         heappush(self.free, begins + work * self.slow(now))
-        return begins + work * self.slow(now), True
+        return begins + work * self.slow(now), "ok"
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,7 @@ class World:
                 yield self._refused(now, priority, refusal)
                 continue
             work = math.exp(dice.gauss(math.log(self.mean_seconds) - 0.125, 0.5))
-            end, well = self._backend(candidate).ends(now + NETWORK_SECONDS, work)
-            outcome: CallOutcome = "ok" if well else "failed"
+            end, outcome = self._backend(candidate).ends(now + NETWORK_SECONDS, work)
             if end > now + self.timeout_seconds:
                 end, outcome = now + self.timeout_seconds, "overloaded"
             heappush(ends, (end, number, picker, candidate, now, priority, outcome))

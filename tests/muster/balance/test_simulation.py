@@ -52,6 +52,14 @@ class TestSomeFailAtOnce:
         assert self.failed("least_cost") > 10.0
 
 
+PRIORITIES = ("low", "normal", "high", "critical")
+
+
+def at_the_peak(calls: list[Call], priority: str) -> float:
+    of = [call for call in calls if call.priority == priority and 2.0 <= call.at < 10.0]
+    return share(of, lambda call: call.is_good)
+
+
 class TestThereIsTooMuch:
     """For eight seconds half as much again as all instances can do."""
 
@@ -64,22 +72,39 @@ class TestThereIsTooMuch:
         )
         return world.run(13.0)
 
-    @staticmethod
-    def answered(calls: list[Call], priority: str, since: float, until: float) -> float:
-        of = [call for call in calls if call.priority == priority and since <= call.at < until]
-        return share(of, lambda call: call.is_good)
-
     def test_the_important_calls_are_answered_and_afterwards_all(self) -> None:
         calls = self.calls()
-        answered = [self.answered(calls, name, 2.0, 10.0) for name in ("low", "normal", "high", "critical")]
+        answered = [at_the_peak(calls, name) for name in PRIORITIES]
         assert answered[3] >= 85
         assert answered == sorted(answered)
         assert share([call for call in calls if call.at >= 12.0], lambda call: call.is_good) >= 95
 
     def test_that_needs_the_limit(self) -> None:
         calls = self.calls(limit=False)
-        assert self.answered(calls, "critical", 2.0, 10.0) < 50
+        assert at_the_peak(calls, "critical") < 50
         assert share([call for call in calls if call.at >= 12.0], lambda call: call.is_good) < 50
+
+
+class TestThereIsTooMuchForClientsWithACallOrTwo:
+    """The same, for a hundred clients, each with one or two calls at a time; instances turn away what does not fit."""
+
+    def calls(self) -> list[Call]:
+        world = World(
+            [Backend(waiting=8) for _ in range(10)], lambda now: 1.5 if 2.0 <= now < 10.0 else 0.6, clients=100
+        )
+        return world.run(13.0)
+
+    def test_the_important_calls_are_answered_and_afterwards_all(self) -> None:
+        calls = self.calls()
+        answered = [at_the_peak(calls, name) for name in PRIORITIES]
+        assert answered[3] >= 85
+        assert answered == sorted(answered)
+        assert share([call for call in calls if call.at < 2.0], lambda call: call.outcome is None) == 0
+        assert share([call for call in calls if call.at >= 12.0], lambda call: call.is_good) >= 95
+
+    def test_that_needs_a_mean_of_what_is_under_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limit, "NEWEST_SHARE", 1.0)
+        assert at_the_peak(self.calls(), "critical") < 85
 
 
 class TestOneOfTenHangs:

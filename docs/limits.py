@@ -169,6 +169,7 @@ OTHERS: Final = {
     "workers/writer/published.py command_bytes_max": "of a command: `TooLarge`",
     "workers/writer/published.py field_chars_max": "of the name of a field in a refusal: the rest is left out",
     "workers/writer/published.py reason_chars_max": "of a reason: `InvalidCommand`",
+    "sagas/placement.py nodes_told_max": "nodes that a drain names with their loads: the others are counted",
     "muster/wire/telemetry/shard_loads.py node_shards_max": "shards of which a data node tells the loads: nothing is known of the others, and moves go by the number of shards",
     "workers/peers/told_loads.py publish_seconds_max": "for Kafka to acknowledge the loads of data nodes: they are dropped, and newer ones follow",
     "workers/views/shard_loads.py nodes_max": "data nodes whose loads are kept: those of others are not taken",

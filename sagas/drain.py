@@ -1,7 +1,8 @@
 """Where the shards of nodes that are being drained should go, and why some stay. Pure: the same input gives the same plan.
 
 A move that turned back is not begun again at once: the shard first tries other nodes, and a node that could not take a shard
-is left alone for a while, longer each time. Every controller comes to the same plan, since all of it stands in the log.
+is left alone for a while, longer each time. All of that stands in the log. Which node has the least to do is told by `weights`,
+which do not: each move is begun by one controller, and its command carries what that one has weighed.
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +14,8 @@ from typing import Final, NamedTuple
 from domain.shards.cluster import Cluster
 from domain.shards.node import DataNode
 from domain.shards.shard import Keyspace, Shard
+from muster.wire.shards.answers import MoveWeights
+from sagas.placement import NOTHING_KNOWN, Placement, Weights
 
 node_drain_moves_max: Final = 8
 """How many moves off one node are under way or wait for slots at a time: enough to keep its slot busy."""
@@ -25,13 +28,14 @@ error_chars_max: Final = 200
 
 
 class DrainMove(NamedTuple):
-    """A shard that should leave the node; `latest` is its newest move so far."""
+    """A shard that should leave the node; `latest` is its newest move so far, `weighed` what the choice rests on, if on loads."""
 
     keyspace: str
     shard: int
     node: str
     target: str
     latest: str | None
+    weighed: MoveWeights | None = None
 
 
 class TurnedBack(NamedTuple):
@@ -47,10 +51,11 @@ class TurnedBack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DrainPlan:
-    """The next moves off draining nodes, and by node what the shards wait for that have no move now."""
+    """The next moves off draining nodes, and by node what shards without a move wait for. `by`: how nodes are compared."""
 
     moves: list[DrainMove] = field(default_factory=list)
     waits: dict[str, str] = field(default_factory=dict)
+    by: str = ""
 
 
 class _Failures:
@@ -81,15 +86,21 @@ def draining(cluster: Cluster) -> frozenset[str]:
 
 
 def drain_plan(
-    keyspaces: Mapping[str, Keyspace], cluster: Cluster, turned_back: Iterable[TurnedBack], now: datetime
+    keyspaces: Mapping[str, Keyspace],
+    cluster: Cluster,
+    turned_back: Iterable[TurnedBack],
+    now: datetime,
+    weights: Weights = NOTHING_KNOWN,
 ) -> DrainPlan:
-    """What to begin next: each shard to an eligible node with the fewest troubles, then the least shards for its capacity."""
+    """What to begin next: each shard to an eligible node with the fewest troubles, then the least load for its capacity."""
     leaves = draining(cluster)
     if not leaves:
         return DrainPlan()
     eligible = [node for node in cluster.nodes.values() if node.eligible]
     failures = _Failures(turned_back, now)
-    loads, leaving = _loads(keyspaces)
+    nodes = [node for node in cluster.nodes.values() if node.eligible or node.id in leaves]
+    placement, leaving = Placement(keyspaces, nodes, weights), _leaving(keyspaces)
+    by = placement.said()
     moves: list[DrainMove] = []
     held: dict[str, Counter[str]] = defaultdict(Counter)
     for name, node, shard in _staying(keyspaces, leaves):
@@ -104,12 +115,14 @@ def drain_plan(
         if not free:
             held[node][_hindrance(name, shard, cluster, clean, failures)] += 1
             continue
-        target = min(free, key=lambda found: (failures.troubled[found.id], _load(loads, found), found.id))
+        weight = placement.weight(name, shard)
+        ranks = {found.id: (failures.troubled[found.id], placement.rank(found, weight), found.id) for found in free}
+        target = min(ranks, key=ranks.__getitem__)
         # The next shard is placed as if this one had arrived. Otherwise all would choose the same node.
-        loads[target.id] += 1
+        weighed = placement.placed(weight, node, target)
         leaving[node] += 1
-        moves.append(DrainMove(name, shard.id, node, target.id, shard.latest))
-    return DrainPlan(moves, {node: _said(reasons) for node, reasons in held.items()})
+        moves.append(DrainMove(name, shard.id, node, target, shard.latest, weighed))
+    return DrainPlan(moves, {node: _said(reasons) for node, reasons in held.items()}, by)
 
 
 def _staying(keyspaces: Mapping[str, Keyspace], leaves: frozenset[str]) -> Iterator[tuple[str, str, Shard]]:
@@ -120,10 +133,6 @@ def _staying(keyspaces: Mapping[str, Keyspace], leaves: frozenset[str]) -> Itera
         for shard in sorted(keyspaces[name].shards.values(), key=lambda shard: shard.id):
             if shard.owner in leaves and shard.migration is None:
                 yield name, shard.owner, shard
-
-
-def _load(loads: Counter[str], node: DataNode) -> float:
-    return (loads[node.id] + 1) / node.capacity
 
 
 def _hindrance(keyspace: str, shard: Shard, cluster: Cluster, clean: list[DataNode], failures: _Failures) -> str:
@@ -153,16 +162,12 @@ def _said(reasons: Counter[str]) -> str:
     return "; ".join(f"{count} {'shard' if count == 1 else 'shards'}: {why}" for why, count in reasons.most_common(4))
 
 
-def _loads(keyspaces: Mapping[str, Keyspace]) -> tuple[Counter[str], Counter[str]]:
-    """The shards that each node has or is about to have, and those that are about to leave it."""
-    loads: Counter[str] = Counter()
+def _leaving(keyspaces: Mapping[str, Keyspace]) -> Counter[str]:
+    """How many shards are about to leave each node."""
     leaving: Counter[str] = Counter()
     for keyspace in keyspaces.values():
         for shard in keyspace.shards.values():
-            holder = shard.target or shard.owner
-            if holder is not None:
-                loads[holder] += 1
             # After the commit the target is the owner, and the shard has left already.
             if shard.owner is not None and shard.target not in (None, shard.owner):
                 leaving[shard.owner] += 1
-    return loads, leaving
+    return leaving

@@ -13,6 +13,7 @@ The commit is a compare-and-set on the shard's epoch, as is the abort's `reclaim
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -61,6 +62,8 @@ def facts(command: MoveShard, saga_id: str, keyspace: Keyspace) -> Mapping[str, 
         "not_before": command.not_before.isoformat() if command.not_before else None,
         "soak_seconds": command.soak_seconds,
         "cleanup_seconds": command.cleanup_seconds,
+        # With the plan and not looked up later: what was known then of the loads of shards is nowhere else.
+        **({} if command.weighed is None else {"weighed": asdict(command.weighed)}),
     }
 
 

@@ -34,6 +34,7 @@ from domain.shards.shard import (
     ShardPinSet,
     ShardReclaimed,
     ShardsAssigned,
+    Weighed,
     evolve,
 )
 from muster.wire.command import Command, Flag, Instant, Whole
@@ -89,7 +90,7 @@ class MoveShard(ShardCommand):
     """Move the shard to the target, live.
 
     `bytes_per_second` throttles the copying; before the cut-over the move waits for `not_before`, or with `hold` for an
-    operator's `resume`; `soak_seconds` after it the source's copy is kept for, and `cleanup_seconds` more.
+    operator's `resume`; `soak_seconds` after it the source's copy is kept for, and `cleanup_seconds` more. `weighed`: why there.
     """
 
     type = "muster.shard.move.v1"
@@ -99,6 +100,7 @@ class MoveShard(ShardCommand):
     not_before: Instant | None = None
     soak_seconds: Seconds = 1.0
     cleanup_seconds: Seconds = 1.0
+    weighed: Weighed = None
 
     @model_validator(mode="after")
     def _one_gate(self) -> "MoveShard":

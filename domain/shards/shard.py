@@ -18,6 +18,7 @@ from pydantic import Field, StringConstraints
 
 from domain.decider import AsPairs
 from domain.message import Event, Recorded, event
+from muster.wire.shards.answers import MoveWeights
 from muster.wire.shards.driver import ShardLimits
 from muster.wire.shards.key import shards_max
 from muster.wire.stream import Name
@@ -27,6 +28,8 @@ Status = Literal["active", "migrating", "inactive"]
 Outcome = Literal["completed", "aborted"]
 Number = Annotated[int, Field(strict=True, ge=0, lt=shards_max)]
 Migration = Annotated[str, StringConstraints(max_length=400)]
+# Left out where nothing was weighed, so that the hash of what such a command asks is what it was before there were weights.
+Weighed = Annotated[MoveWeights | None, Field(exclude_if=lambda found: found is None)]
 
 
 @value

@@ -6,7 +6,7 @@ from random import Random
 
 from domain.catalogue import Answer
 from domain.message import Recorded
-from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, Saga, SkipStep
+from domain.saga import AbortSaga, ForceComplete, PauseSaga, ResumeSaga, RetryStep, Saga, SagaStarted, SkipStep
 from domain.shards.cluster import Cluster
 from domain.shards.node import CordonNode, DrainNode, SetMoveLimits, UncordonNode, UndrainNode
 from sagas.catalogue import DEFINITIONS
@@ -66,12 +66,15 @@ class Chaos:
         self.weather = Weather(seed)
         self.chance = self.weather.chance
         self.world = Moves(seed, self.weather, shards=SHARDS, nodes=NODES)
+        # Dice of their own: what the loads are changes nothing of what else goes wrong.
+        self._loads = Random(f"loads {seed}")
 
     @property
     def counts(self) -> Counter[str]:
         """What has happened."""
-        events = Counter(type(recorded.event).__name__ for recorded in self.world.history)
-        return self.weather.counts + events
+        events = [recorded.event for recorded in self.world.history]
+        weighed = sum(isinstance(event, SagaStarted) and "weighed" in event.data for event in events)
+        return self.weather.counts + Counter(type(event).__name__ for event in events) + Counter(weighed=weighed)
 
     def run(self, moments: int = turns) -> str:
         """Play; a hash of the history."""
@@ -79,6 +82,7 @@ class Chaos:
             self.weather.calm = False
             for _ in range(moments):
                 self._disturb()
+                self._tell_loads()
                 self.world.turn()
             self.weather.calm = True
             for node in self.world.nodes.values():
@@ -87,6 +91,12 @@ class Chaos:
         except AssertionError as broken:
             raise AssertionError(f"make sim SEED='moves {self.seed}': {broken}") from broken
         return self.world.controller.partition.cursor.head.hex()[:16]
+
+    def _tell_loads(self) -> None:
+        """Now and then shards are asked for something else, and of some of them nobody knows it."""
+        if self._loads.random() < 0.1:
+            known = [shard for shard in range(SHARDS) if self._loads.random() < 0.95]
+            self.world.controller.weights = {("users", shard): self._loads.choice([0.0, 1.5, 900.0]) for shard in known}
 
     def _disturb(self) -> None:
         world, chance = self.world, self.chance

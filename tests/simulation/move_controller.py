@@ -19,6 +19,7 @@ from infra.log.codec import CloudEventMapper
 from muster.wire.command import Command, Envelope
 from muster.wire.error import Timeout
 from muster.wire.stream import root_of
+from sagas.placement import NOTHING_KNOWN, Weights
 from tests.sample import NOON
 from tests.simulation.loop import VirtualLoop
 from workers.machine.group import Folded, Group
@@ -50,6 +51,7 @@ class MoveController:
     ) -> None:
         self.log: list[tuple[bytes, bytes]] = []
         self.terms = 0
+        self.weights: Weights = NOTHING_KNOWN
         self.monotonic = 0.0
         self._told, self._recording, self._post, self._observing = told, recording, post, observing
         self._ids = count()
@@ -90,6 +92,7 @@ class MoveController:
             self._seen,
             clock=lambda: self.now,
             monotonic=self._loop.time,
+            weights=lambda: self.weights,
         )
         self._driver.began(self.partition.streams)
         self._running = self._loop.create_task(self._driver.run())

@@ -87,10 +87,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     conditions = Conditions(views, by_partition.writers, None if shared is None else shared.strangers, loads)
     gateway = _gateway(settings, resources, views, by_partition, checker, conditions, loads)
     by_partition.open(resources, views)
-    drivers = [
-        SagaDriver(by_partition.observe, gateway.submit, by_partition.state, views.shards, clock=by_partition.clock.now)
-        for _ in by_partition.writers
-    ]
+    drivers = [_driver(gateway, by_partition) for _ in by_partition.writers]
     keepers = [GroupKeeper(by_partition.observe, views.registry, by_partition.clock.now) for _ in by_partition.writers]
     topics = _topics(bootstrap, gateway, by_partition.writers, settings.prefix)
     _connect(views, by_partition.writers, checker, drivers, keepers, topics)
@@ -215,6 +212,12 @@ def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Write
     if bootstrap is None:
         return []
     return [CommandsTopic(bootstrap, writer, gateway.refusals, prefix) for writer in writers.values()]
+
+
+def _driver(gateway: Gateway, by_partition: _Partitions) -> SagaDriver:
+    clock, weights = by_partition.clock.now, gateway.loads.shards.weights
+    shards = gateway.views.shards
+    return SagaDriver(by_partition.observe, gateway.submit, by_partition.state, shards, clock=clock, weights=weights)
 
 
 def _told_loads(bootstrap: str | None, partitions: int, prefix: str, loads: Loads) -> ToldLoads | None:

@@ -23,6 +23,7 @@ from muster.wire.token import Positions
 from sagas.catalogue import DEFINITIONS
 from sagas.engine.definition import Action, Ask, Definitions, Heard, Wait
 from sagas.engine.wanted import pending, task_id
+from sagas.placement import NOTHING_KNOWN, Weights
 from workers.sagas.upkeep import Observe, Submit, Upkeep
 from workers.views.registry import Change
 from workers.views.shards import ShardsChanged, ShardViews
@@ -50,7 +51,8 @@ class SagaDriver:
     """The driver of one partition. `observe` queues a command from inside at its writer, `submit` sends one to any stream;
     `states` gives the state of any stream.
 
-    `clock` gives the instants that sagas wait for, `monotonic` the seconds between two looks around.
+    `clock` gives the instants that sagas wait for, `monotonic` the seconds between two looks around, `weights` what is known now
+    of the loads of shards.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class SagaDriver:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         definitions: Definitions = DEFINITIONS,
+        weights: Callable[[], Weights] = lambda: NOTHING_KNOWN,
     ) -> None:
         self._observe = observe
         self._submit = submit
         self._states = states
         self._definitions = definitions
-        self._upkeep = Upkeep(observe, submit, views)
+        self._upkeep = Upkeep(observe, submit, views, weights)
         self._clock, self._monotonic = clock, monotonic
         self._live: dict[str, Saga] = {}
         self._dirty: dict[str, None] = {}

@@ -7,6 +7,7 @@ that was given twice is answered "already so".
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Container
+from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +18,7 @@ from domain.shards.shard import Keyspace
 from muster.wire.command import Command, Envelope
 from muster.wire.error import MusterError
 from muster.wire.stream import CLUSTER, keyspace_stream, name_of
+from sagas.placement import Weights
 from workers.views.shards import ShardViews
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,9 @@ _ACTOR: Final = "muster"
 class Upkeep:
     """The upkeep of the keyspaces of one partition, while it is written here."""
 
-    def __init__(self, observe: Observe, submit: Submit, views: ShardViews) -> None:
+    def __init__(self, observe: Observe, submit: Submit, views: ShardViews, weights: Callable[[], Weights]) -> None:
         self._observe = observe
+        self._weights = weights
         self._submit = submit
         self._views = views
         self._keyspaces: dict[str, Keyspace] = {}
@@ -75,22 +78,25 @@ class Upkeep:
 
     def _drain_nodes(self, now: datetime) -> None:
         """Start the next moves off draining nodes, of this partition's keyspaces."""
-        for move in self._views.drain_plan(now).moves:
-            # The same id until the shard has had another move, so a repeat does not start a second one. The target is in it: the
-            # plan may change while nobody answers, and one id has one content.
+        for move in self._views.drain_plan(now, self._weights).moves:
+            # The same id until the shard has had another move, so a repeat does not start a second one. What the plan rests on is
+            # in it: that may change while nobody answers, and one id has one content.
             shard = f"{move.keyspace}/{move.shard}"
-            id_ = f"drain/{move.node}/{shard}/{(move.latest or '0').rpartition('/')[2]}/{move.target}"
+            about = f"drain/{move.node}/{shard}/{(move.latest or '0').rpartition('/')[2]}"
+            weights = "" if move.weighed is None else "/{shard:g}/{source:g}/{target:g}".format(**asdict(move.weighed))
             if move.keyspace in self._keyspaces:
-                command = MoveShard(shard=move.shard, target=move.target)
-                reason = f"{move.node} is being drained"
-                self._give(Envelope(id_, keyspace_stream(move.keyspace), command, _ACTOR, reason))
+                command = MoveShard(shard=move.shard, target=move.target, weighed=move.weighed)
+                stream, reason = keyspace_stream(move.keyspace), f"{move.node} is being drained"
+                # Loads change all the time: while the one plan is on its way, another one for the shard is not sent.
+                self._give(Envelope(f"{about}/{move.target}{weights}", stream, command, _ACTOR, reason), about)
 
-    def _give(self, envelope: Envelope) -> None:
-        """Give a command, unless it is on its way already. Its answer is not needed: what is still due is found again."""
-        if envelope.id in self._giving:
+    def _give(self, envelope: Envelope, about: str | None = None) -> None:
+        """Give a command, unless one about the same is on its way. Its answer is not needed: what is still due is found again."""
+        about = about or envelope.id
+        if about in self._giving:
             return
-        giving = self._giving[envelope.id] = asyncio.create_task(self._given(envelope))
-        giving.add_done_callback(lambda _: self._giving.pop(envelope.id, None))
+        giving = self._giving[about] = asyncio.create_task(self._given(envelope))
+        giving.add_done_callback(lambda _: self._giving.pop(about, None))
 
     async def _given(self, envelope: Envelope) -> None:
         try:

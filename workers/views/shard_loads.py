@@ -14,6 +14,7 @@ from muster.wire.telemetry.shard_loads import NodeLoad, NodeLoads, ShardLoad, Sh
 fresh_seconds: Final = 15.0
 """Three times what lies between two words of a node. What is older is nobody's load any more."""
 
+weights_seconds: Final = 1.0
 shards_max: Final = 200_000
 nodes_max: Final = 10_000
 
@@ -33,6 +34,7 @@ class ToldShards:
         self._shards: dict[tuple[str, int], _Said] = {}
         self._nodes: dict[str, tuple[float, datetime]] = {}
         self._swept_at = clock()
+        self._weights: tuple[float, Mapping[tuple[str, int], float]] | None = None
 
     def hear(self, row: NodeLoads, age_seconds: float = 0.0) -> None:
         """Take what a node has said so long ago."""
@@ -45,6 +47,7 @@ class ToldShards:
         if known is None and len(self._nodes) >= nodes_max:
             return
         self._nodes[row.node] = at, row.at
+        self._weights = None
         for load in row:
             place = load.keyspace, load.shard
             # Whoever is there already goes on being heard, however full it is.
@@ -61,11 +64,16 @@ class ToldShards:
 
     def weights(self) -> Mapping[tuple[str, int], float]:
         """By keyspace and number the reads and writes per second of the shards whose load is told now."""
-        return {
-            (load.keyspace, load.shard): (load.reads_per_second or 0.0) + (load.writes_per_second or 0.0)
-            for load in self._fresh()
-            if load.reads_per_second is not None or load.writes_per_second is not None
-        }
+        now = self._clock()
+        # While nodes are drained every partition asks twice a second, and of 200,000 shards that would be felt.
+        if self._weights is None or now - self._weights[0] > weights_seconds:
+            found = {
+                (load.keyspace, load.shard): (load.reads_per_second or 0.0) + (load.writes_per_second or 0.0)
+                for load in self._fresh()
+                if load.reads_per_second is not None or load.writes_per_second is not None
+            }
+            self._weights = now, found
+        return self._weights[1]
 
     def _fresh(self) -> Iterator[ShardLoad]:
         since = self._clock() - fresh_seconds

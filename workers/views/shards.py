@@ -20,6 +20,7 @@ from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.catalogue import DEFINITIONS
 from sagas.drain import DrainPlan, TurnedBack, drain_plan, draining
 from sagas.engine.definition import Definitions
+from sagas.placement import NOTHING_KNOWN, Weights
 from sagas.tasks import TaskRow, tasks_of_saga, tasks_of_shard
 from workers.views.table import AllParked, MemoryTable
 
@@ -205,14 +206,14 @@ class ShardViews:
             raise not_found(id_)
         return found
 
-    def drain_plan(self, now: datetime) -> DrainPlan:
-        """What to move next off nodes that are being drained, and why shards stay there."""
+    def drain_plan(self, now: datetime, weights: Callable[[], Weights] = lambda: NOTHING_KNOWN) -> DrainPlan:
+        """What to move next off nodes that are being drained, and why shards stay there. `weights` is asked if there are any."""
         leaves = draining(self.cluster)
         if not leaves:
             return DrainPlan()
         # Of moves that have ended the newest are remembered, which is where a drain that fails has its own.
         failed = (row for row in self.migrations.values() if row.phase == "compensated" and row.source in leaves)
-        return drain_plan(self.keyspaces, self.cluster, list(map(_turned_back, failed)), now)
+        return drain_plan(self.keyspaces, self.cluster, list(map(_turned_back, failed)), now, weights())
 
     def address(self, node: str | None) -> str | None:
         """Where the node listens; None: nobody knows."""

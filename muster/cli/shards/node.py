@@ -13,7 +13,7 @@ from muster.cli.remote import Remote, reason_option, remote, tell
 from muster.cli.shards.load import show_loaded_nodes
 from muster.cli.table import TableColumn, coloured, columns
 from muster.wire.registry.answers import Written
-from muster.wire.shards.answers import ClusterState, Node
+from muster.wire.shards.answers import NODES, ClusterState, Node
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -45,8 +45,18 @@ def _marking(name: str, mark: "NodeMark", *, sets: bool, help: str) -> click.Com
             return change(node, mark, reason=reason)
 
         tell(remote, f"{name} {node}", work)
+        if name == "drain" and not remote.json:
+            _say_places(remote, node)
 
     return command
+
+
+def _say_places(remote: Remote, node: str) -> None:
+    """To which nodes the shards go, by what is known of them now: that may change before they all have gone."""
+    # Strong: another controller's view may not have the drain yet, and would tell of none.
+    found = remote.call(lambda client: client.row(NODES, node, consistency="strong"))
+    if found.drain_places is not None:
+        say(f"places its shards {found.drain_places}")
 
 
 node.add_command(_marking("cordon", "cordon", sets=True, help="Let no new shards come to NODE."))

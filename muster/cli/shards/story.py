@@ -87,6 +87,15 @@ def progress(found: MoveProgress) -> str:
     return ", ".join(parts)
 
 
+def weighed(migration: Migration) -> str:
+    """What the choice of the target rested on: `shard 41.2; n1 had 310, n2 12 (requests per second, and 1 for each shard)`."""
+    found = migration.weighed
+    if found is None:
+        return ""
+    had = f"{migration.source} had {found.source:g}, {migration.target} {found.target:g}"
+    return f"shard {found.shard:g}; {had} (requests per second, and 1 for each shard)"
+
+
 def size(count: float) -> str:
     """`512 B`, `1.5 kB`, `20.0 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -117,6 +126,8 @@ def _header(saga: Saga | Migration) -> Iterator[tuple[str, str | Text]]:
     by = f" by {saga.actor}" if saga.actor else ""
     why = f": {saga.reason}" if saga.reason else ""
     yield "begun", f"{instant(saga.started_at)}{by}{why}"
+    if isinstance(saga, Migration) and saga.weighed is not None:
+        yield "weighed", weighed(saga)
     if saga.cause:
         yield "turned back", saga.cause
     if saga.waits_for:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from muster.wire.read_model import Page, ReadModel
 from muster.wire.registry.answers import Written
@@ -89,6 +89,8 @@ class Node:
     moves: int
     # Why shards stay on it though it is being drained; null: they do not.
     drain_waits_for: str | None = None
+    # How the nodes are compared to which its shards go; null: it is not being drained.
+    drain_places: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,20 @@ class MoveProgress:
     seconds_left: float | None = None
 
 
+Weight = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveWeights:
+    """What was weighed when a move was planned: reads and writes per second, and 1 for each shard. `shard` is the shard's own;
+    `source` and `target` what the two nodes had then, with what was on its way to them.
+    """
+
+    shard: Weight
+    source: Weight
+    target: Weight
+
+
 MigrationStep = SagaStep
 """One step of a migration's story."""
 
@@ -138,6 +154,8 @@ class Migration(Standing):
     source: str
     target: str
     progress: MoveProgress | None = None
+    # Null: an operator has chosen the target, or the number of shards.
+    weighed: MoveWeights | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from muster.cli.shards.story import line, overview, progress, size, state, story, took
-from muster.wire.shards.answers import Migration, MigrationStep, MoveProgress
+from muster.wire.shards.answers import Migration, MigrationStep, MoveProgress, MoveWeights
 
 AT = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
 
@@ -51,6 +51,13 @@ def test_a_story_says_what_it_is_where_it_stands_what_it_waits_for_and_what_may_
         "plan 03:00:00.000Z 0.000s 1 done",
         "copy 03:00:00.000Z 12s 2 running ReadFailed: n1 is away",
     ]
+
+
+def test_a_story_says_what_was_weighed_when_its_target_was_chosen():
+    weights = MoveWeights(shard=41.25, source=310.0, target=12.5)
+    weighed = "weighed shard 41.25; n1 had 310, n2 12.5 (requests per second, and 1 for each shard)"
+    assert weighed in drawn(story(migration(weighed=weights)))
+    assert not any("weighed" in line for line in drawn(story(migration())))
 
 
 def test_a_story_of_a_blocked_compensation_says_why_it_turned_back_and_what_it_stumbled_over():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from domain.saga import AbortSaga, ResumeSaga
 from domain.shards.node import CordonNode, DrainNode, RemoveNode, ReserveSlots, SetMoveLimits
+from muster.wire.telemetry.shard_loads import NodeLoads, ToldShard
 from tests.workers.sagas.participants import EXTENT, controller
 
 
@@ -141,6 +142,28 @@ async def test_a_drained_node_gives_its_shards_to_those_with_the_least(tmp_path:
         await those.until(lambda: owners() == {"n1": 0, "n2": 5, "n3": 4})
         rows = those.views.migrations.values()
         assert {row.reason for row in rows} == {"n1 is being drained"}
+
+
+async def test_where_loads_are_known_they_go_to_the_least_load_and_each_move_says_what_was_weighed(
+    tmp_path: Path,
+) -> None:
+    async with controller(tmp_path) as those:
+        await those.join("n1", "n2", "n3")
+        await those.keyspace("users", 6, "n1", "n2", "n3")
+        owned = {number: shard.owner for number, shard in those.views.keyspaces["users"].shards.items()}
+        asked = {"n1": 10.0, "n2": 500.0, "n3": 1.0}
+        items = [ToldShard(number, asked[owner or ""]) for number, owner in sorted(owned.items())]
+        those.gateway.loads.shards.hear(NodeLoads(node="any", keyspaces={"users": items}, at=datetime.now(UTC)))
+        await those.give("cluster", DrainNode(node="n1"))
+        await those.until(lambda: all(s.owner != "n1" for s in those.views.keyspaces["users"].shards.values()))
+        sagas = sorted(those.views.sagas.values(), key=lambda saga: int(saga.data["shard"]))
+        assert [saga.data["target"] for saga in sagas] == ["n3", "n3"]
+        first = {"shard": 11.0, "source": 22.0, "target": 4.0}
+        assert [saga.data["weighed"] for saga in sagas] == [first, {**first, "target": 15.0}]
+    async with controller(tmp_path) as those:
+        # Nothing is known of loads after a restart; what was weighed stands in the log.
+        assert those.gateway.loads.shards.weights() == {}
+        assert [saga.data["weighed"]["target"] for saga in those.views.sagas.values()] == [4.0, 15.0]
 
 
 async def test_the_gate_opens_when_its_instant_has_come(tmp_path: Path) -> None:

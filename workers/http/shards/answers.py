@@ -14,6 +14,7 @@ from muster.wire.shards.key import hash_range, key_hash, shard_of
 from muster.wire.stream import MIGRATION, saga_name_of
 from projections.availability import cause_of, is_unavailable, unavailable
 from projections.migrations import MigrationRow
+from sagas.drain import DrainPlan
 from sagas.tasks import TaskRow
 from workers.http.sagas.answers import Item, standing_item, steps_of
 from workers.views.shards import ShardViews
@@ -97,8 +98,8 @@ def held(cluster: Cluster) -> Counter[str]:
     return Counter(node for reservation in cluster.held.values() for node in reservation.nodes)
 
 
-def node_item(node: DataNode, shards: int, moves: int, drain_waits_for: str | None) -> Item:
-    """A data node, with how many shards it owns, in how many moves it takes part, and why its drain does not get on."""
+def node_item(node: DataNode, shards: int, moves: int, plan: DrainPlan) -> Item:
+    """A data node, with how many shards it owns, in how many moves it takes part, and what is planned of its drain."""
     return {
         "node": node.id,
         "address": node.address,
@@ -112,7 +113,8 @@ def node_item(node: DataNode, shards: int, moves: int, drain_waits_for: str | No
         "version": node.version,
         "shards": shards,
         "moves": moves,
-        "drain_waits_for": drain_waits_for,
+        "drain_waits_for": plan.waits.get(node.id),
+        "drain_places": plan.by if node.draining else None,
     }
 
 
@@ -169,6 +171,7 @@ def migration_item(views: ShardViews, row: MigrationRow, now: datetime) -> Item:
         "target": data.get("target"),
         **standing_item(views, row, now),
         "progress": _progress(views, row),
+        "weighed": data.get("weighed"),
     }
 
 

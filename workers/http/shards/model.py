@@ -45,13 +45,14 @@ ShardItem: Final = shape(
 )
 ShardList: Final = list_of(ShardItem, "Shards.")
 RouteItem: Final = shape(answers.Route, "RouteItem", hash=Hash, unavailable=(bool, False), cause=(str | None, None))
-NodeItem: Final = shape(answers.Node, "NodeItem", drain_waits_for=(str | None, None))
+NodeItem: Final = shape(answers.Node, "NodeItem", drain_waits_for=(str | None, None), drain_places=(str | None, None))
 NodeList: Final = list_of(NodeItem, "Data nodes.")
 SlotsItem: Final = shape(answers.MoveSlots, "SlotsItem")
 ClusterItem: Final = shape(answers.ClusterState, "ClusterItem", parts={answers.MoveSlots: SlotsItem})
 Joined: Final = shape(answers.Joined, "Joined", base=Written, without=("duplicate",))
 MoveWritten: Final = shape(answers.MoveStarted, "MoveWritten", base=Written, without=("duplicate",))
 ProgressShape: Final = shape(answers.MoveProgress, "ProgressShape")
+WeightsShape: Final = shape(answers.MoveWeights, "WeightsShape")
 MigrationItem: Final = shape(
     answers.Migration,
     "MigrationItem",
@@ -63,6 +64,7 @@ MigrationItem: Final = shape(
     standing=Standing,
     seconds=float,
     actor=str,
+    weighed=(WeightsShape | None, None),
 )
 MigrationList: Final = list_of(MigrationItem, "Migrations, newest first.")
 MigrationWhole: Final = shape(

@@ -21,6 +21,7 @@ from domain.shards.node import (
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand
 from muster.wire.stream import CLUSTER
+from sagas.drain import DrainPlan
 from workers.gateway import Gateway
 from workers.http.exchange import Reading, Reply, Request
 from workers.http.model import Written
@@ -104,8 +105,8 @@ class Nodes:
         views = self.gateway.views.shards
         shards, moves = owned(views.keyspaces.values()), held(views.cluster)
         nodes = sorted(views.cluster.nodes.values(), key=lambda node: node.id)
-        waits = views.drain_plan(datetime.now(UTC)).waits
-        items = [node_item(node, shards[node.id], moves[node.id], waits.get(node.id)) for node in nodes]
+        plan = self._drain_plan()
+        items = [node_item(node, shards[node.id], moves[node.id], plan) for node in nodes]
         return self.reader.listing(orjson.dumps(items), partitions)
 
     async def one(self, request: Request) -> Reply:
@@ -114,9 +115,11 @@ class Nodes:
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards
         node = views.node(name)
-        waits = views.drain_plan(datetime.now(UTC)).waits.get(name) if node.draining else None
-        item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name], waits)
+        item = node_item(node, owned(views.keyspaces.values())[name], held(views.cluster)[name], self._drain_plan())
         return self.reader.whole(item, partitions, [(b"etag", b'"%d"' % node.version)])
+
+    def _drain_plan(self) -> DrainPlan:
+        return self.gateway.views.shards.drain_plan(datetime.now(UTC), self.gateway.loads.shards.weights)
 
     async def cluster(self, request: Request) -> Reply:
         """The limits of moves, and who holds slots or waits for some."""

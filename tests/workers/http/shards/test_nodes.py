@@ -7,7 +7,7 @@ import pytest
 from tests.workers.http.cluster import ID, at, join, move, node, served, until
 from tests.workers.http.conftest import Api
 from workers.http.model import Written
-from workers.http.shards.model import ClusterItem, Joined, NodeItem, NodeList
+from workers.http.shards.model import ClusterItem, Joined, MigrationItem, NodeItem, NodeList
 
 N1 = "/v1/nodes/n1"
 
@@ -169,3 +169,21 @@ async def test_a_drain_with_nowhere_to_go_says_so(api: Api) -> None:
     assert NodeItem.model_validate((await api.get(N1)).body).drain_waits_for == why
     listed = NodeList.model_validate((await api.get("/v1/nodes")).body)
     assert [item.drain_waits_for for item in listed.items] == [why, None, None]
+
+
+async def test_a_drain_says_by_what_it_places_and_its_moves_say_what_was_weighed(api: Api) -> None:
+    await served(api, 3, "n1", "n2", "n3")
+    nodes = (await api.get("/v1/nodes")).body["items"]
+    owned = {row["owner"]: row["shard"] for row in (await api.get("/v1/keyspaces/users/shards")).body["items"]}
+    for item, reads in zip(nodes, (10, 500, 3), strict=True):
+        told = {"incarnation": item["incarnation"], "keyspaces": {"users": [[owned[item["node"]], reads, 0, 100]]}}
+        assert (await api.post(f"/v1/nodes/{item['node']}/loads", told)).status == 200
+    assert NodeItem.model_validate((await api.get(N1)).body).drain_places is None
+    await api.put(f"{N1}/drain")
+    [item] = [item for item in (await api.get("/v1/nodes")).body["items"] if item["draining"]]
+    assert NodeItem.model_validate(item).drain_places is not None
+    assert item["drain_places"].startswith("by load (requests per second, and 1 for each shard): n3 ")
+    found = await until(api, lambda migration: "source" in migration)
+    assert (found["source"], found["target"]) == ("n1", "n3")
+    assert found["weighed"] == {"shard": 11.0, "source": 11.0, "target": 4.0}
+    MigrationItem.model_validate((await api.get("/v1/migrations")).body["items"][0])

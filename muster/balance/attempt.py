@@ -21,16 +21,16 @@ class Attempt:
 
     What became of it is recorded once, and only a failure can follow an answer. A block that ends in an error before it was
     `answered` has failed: overloaded if it is a TimeoutError, and not at all if the caller was cancelled. `outcome` is None until
-    then. `sent`: whether something may have reached the instance.
+    then. `sent`: whether something may have reached the instance. `began_at`: the instant of its pick, by the balancer's clock.
     """
 
-    __slots__ = ("_began_at", "_candidate", "_clock", "_ended", "_picker", "_timed", "instance", "outcome", "sent")
+    __slots__ = ("_candidate", "_clock", "_ended", "_picker", "_timed", "began_at", "instance", "outcome", "sent")
 
     def __init__(
         self, picker: Picker, candidate: Candidate, clock: Callable[[], float], *, began_at: float, timed: bool
     ) -> None:
         self._picker, self._candidate, self._clock = picker, candidate, clock
-        self._began_at, self._timed, self._ended = began_at, timed, False
+        self.began_at, self._timed, self._ended = began_at, timed, False
         self.instance: Instance = candidate.instance
         self.outcome: CallOutcome | None = None
         self.sent = True
@@ -50,7 +50,7 @@ class Attempt:
         if self.outcome is None or (self.outcome == "ok" and outcome in ("failed", "overloaded")):
             now = self._clock()
             self.outcome = outcome
-            self._picker.record(self._candidate, outcome, now - self._began_at, now, timed=self._timed)
+            self._picker.record(self._candidate, outcome, now - self.began_at, now, timed=self._timed)
 
     def end(self) -> None:
         """It is under way no more. Without a word about it before, it is taken to have been answered now."""

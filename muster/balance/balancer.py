@@ -28,7 +28,7 @@ from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
 from muster.balance.policy import Draw
 from muster.balance.request import Request
-from muster.balance.sending import Call, send
+from muster.balance.sending import AttemptTimes, Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
 from muster.client.watch import TrafficSet
@@ -92,6 +92,7 @@ class Balancer:
         # Each client begins at another place, or all would call the same instance at the same time.
         self._turn = self._dice.randrange(1 << 16)
         self._clock = time.monotonic
+        self.times = AttemptTimes(timeout_seconds, self._clock)
         self._heard_at = -math.inf
         self._watching: asyncio.Task[None] | None = None
 

@@ -18,7 +18,8 @@ class Budget:
 
     def earn(self, share: float) -> None:
         """A call has succeeded."""
-        self.left = min(float(retries_saved_max), self.left + share)
+        if self.left < retries_saved_max:
+            self.left = min(float(retries_saved_max), self.left + share)
 
     def allows(self) -> bool:
         """Whether one retry may be made; one that may not counts as refused."""

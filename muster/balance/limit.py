@@ -34,7 +34,10 @@ CALM_WINDOWS: Final = 5
 
 
 class Limit:
-    """The calls under way and their limit: `calls`, inf while there is none. `mean`: what calls have found under way."""
+    """The calls under way and their limit: `calls`, inf while there is none. `mean`: what calls have found under way.
+
+    Who begins and ends calls counts them in `in_flight`.
+    """
 
     __slots__ = ("_asked_at", "_calm", "_refused", "answers", "calls", "in_flight", "mean", "overloaded", "since")
 
@@ -66,20 +69,11 @@ class Limit:
         self._refused = True
         return False
 
-    def begun(self) -> None:
-        """A call has begun."""
-        self.in_flight += 1
-
-    def ended(self) -> None:
-        """A call has ended."""
-        self.in_flight -= 1
-
     def answered(self, overloaded: bool, now: float) -> None:
         """A call was answered, or its time ran out; `overloaded`: that, or the answer said so."""
         self.answers += 1
         self.overloaded += overloaded
-        # Both bounds: a busy client must not judge by a millisecond, nor a quiet one by two answers.
-        if self._is_whole(now - self.since):
+        if self.answers >= PLAIN_ANSWERS_MIN and self._is_whole(now - self.since):
             self.calls = self._judged()
             self.answers = self.overloaded = 0
             self.since, self._refused = now, False
@@ -89,10 +83,10 @@ class Limit:
         self.calls, self._refused = inf, False
 
     def _is_whole(self, seconds: float) -> bool:
+        # Both bounds: a busy client must not judge by a millisecond, nor a quiet one by two answers.
         if self.answers >= WINDOW_ANSWERS_MIN and seconds >= WINDOW_SECONDS_MIN:
             return True
-        plain = self.answers >= PLAIN_ANSWERS_MIN and seconds >= PLAIN_SECONDS_MIN
-        return plain and self.overloaded >= PLAIN_SHARE * self.answers
+        return seconds >= PLAIN_SECONDS_MIN and self.overloaded >= PLAIN_SHARE * self.answers
 
     def _judged(self) -> float:
         if self.overloaded > OVERLOADED_SHARE * self.answers:

@@ -14,7 +14,7 @@ from muster.balance.budget import Budget
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import Limit, Priority
 from muster.balance.load import failure_seconds, mean_after, observed, observed_at_least
-from muster.balance.policy import Draw, Known, choose
+from muster.balance.policy import NOBODY, Draw, choose
 from muster.wire.error import NoAvailableInstances, ResourceExhausted
 from muster.wire.registry.traffic import TrafficSettings
 
@@ -55,9 +55,9 @@ class Picker:
         # Before anything else: a call that is refused must cost next to nothing, or refusing would not help.
         if limit.in_flight >= settings.in_flight_max or not limit.admits(priority, now):
             raise self._shed(priority)
-        able = self.fleet.choice(now)
-        known = Known(now, self.mean_seconds or UNKNOWN_SECONDS, settings.slow_start_seconds)
-        place = choose(settings.policy, able, draw, known, self.fleet.places(avoid) if avoid else frozenset())
+        able, unknown = self.fleet.choice(now), self.mean_seconds or UNKNOWN_SECONDS
+        others = self.fleet.places(avoid) if avoid else NOBODY
+        place = choose(settings.policy, able, draw, now, unknown, settings.slow_start_seconds, others)
         if place < 0:
             raise self._nobody(avoid, now)
         candidate = self.fleet.at(place)
@@ -65,7 +65,7 @@ class Picker:
         candidate.load.in_flight += 1
         candidate.picks += 1
         self.picks += 1
-        limit.begun()
+        limit.in_flight += 1
         if settings.policy == "least_connections":
             self.fleet.moved(candidate)
         return candidate
@@ -95,7 +95,7 @@ class Picker:
     def end(self, candidate: Candidate) -> None:
         """The call is over."""
         candidate.load.in_flight -= 1
-        self.limit.ended()
+        self.limit.in_flight -= 1
         if self.settings.policy == "least_connections":
             self.fleet.moved(candidate)
 
@@ -119,7 +119,7 @@ class Picker:
             under_way, most = limit.mean, limit.allowed(priority)
         return ResourceExhausted(
             # In tenths: of a client that has few calls the limit is a fraction.
-            f"{self.service}: {under_way:.1f} calls are under way, and {most:.1f} may be at priority {priority}",
+            f"{self.service}: {round(under_way, 1):g} calls are under way, and {round(most, 1):g} may be at priority {priority}",
             in_flight=limit.in_flight,
             limit=round(most),
             priority=priority,

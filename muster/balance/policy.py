@@ -22,6 +22,7 @@ from muster.wire.registry.traffic import Policy
 cycle_entries_max: Final = 4_096
 ZONE_BIAS: Final = 2.0
 """A far instance takes a call when it is so many times cheaper than the near ones."""
+NOBODY: Final[frozenset[int]] = frozenset()
 ENTRIES_EACH: Final = 8
 """Old entries of an order that are kept before it is made anew, for each instance."""
 
@@ -106,14 +107,6 @@ class Able:
         return Fewest(self.loads)
 
 
-class Known(NamedTuple):
-    """What a choice by cost goes by, beside the loads."""
-
-    now: float
-    unknown_seconds: float
-    slow_start_seconds: float
-
-
 def cycle(weights: Sequence[int]) -> tuple[int, ...]:
     """The places of the weights in an order that gives each as many turns as its weight, spread evenly; the shortest such.
 
@@ -143,13 +136,24 @@ def _turns(weights: Sequence[int]) -> list[int]:
     return [1 + spare * count // whole for count in turns]
 
 
-def choose(policy: Policy, able: Able, draw: Draw, known: Known, avoid: Set[int] = frozenset()) -> int:
-    """The place of the one that takes the call, none of those to avoid; -1 if there is none."""
+def choose(
+    policy: Policy,
+    able: Able,
+    draw: Draw,
+    now: float,
+    unknown_seconds: float,
+    slow_start_seconds: float = 0.0,
+    avoid: Set[int] = NOBODY,
+) -> int:
+    """The place of the one that takes the call, none of those to avoid; -1 if there is none.
+
+    `unknown_seconds` stand for a latency of which nothing is known; for `slow_start_seconds` a newcomer gets less than its share.
+    """
     if len(able.loads) <= len(avoid):
         return -1
     match policy:
         case "least_cost":
-            return _least_cost(able, draw, known, avoid)
+            return _least_cost(able, draw, now, unknown_seconds, slow_start_seconds, avoid)
         case "round_robin":
             return _next(able.all, draw.turn, avoid)
         case "weighted_round_robin":
@@ -160,9 +164,8 @@ def choose(policy: Policy, able: Able, draw: Draw, known: Known, avoid: Set[int]
             return able.fewest.first(draw.turn, avoid)
 
 
-def _least_cost(able: Able, draw: Draw, known: Known, avoid: Set[int]) -> int:
-    loads, (now, unknown, slow) = able.loads, known
-    places = able.near or able.all
+def _least_cost(able: Able, draw: Draw, now: float, unknown: float, slow: float, avoid: Set[int]) -> int:
+    loads, places = able.loads, able.near or able.all
     count = len(places)
     first, second = int(draw.one * count), 0
     if count > 1:

@@ -38,7 +38,21 @@ def balanced(
     async def send(request: ClientRequest, handler: Handler) -> ClientResponse:
         if (request.url.raw_host or "") != host:
             return await handler(request)
-        return await _Sending(balancer, request, handler, overloaded).run(priority_of(request.headers, priority))
+        sending = _Sending(balancer, request, handler, overloaded)
+        try:
+            response, attempt = await asked(
+                balancer,
+                priority_of(request.headers, priority),
+                sending.ask,
+                repeatable=sending.may_be_repeated,
+                let_go=_let_go,
+            )
+        except _REPEATED_BY_AIOHTTP as error:
+            if request.method not in REPEATABLE:
+                raise
+            # A session would repeat these by itself, without the budget, and maybe at the same instance.
+            raise ClientConnectionError(f"{balancer.service}: {error}") from error
+        return _until_read(response, attempt)
 
     return send
 
@@ -46,35 +60,29 @@ def balanced(
 class _Sending:
     """One request, until an instance has answered it."""
 
-    __slots__ = ("_balancer", "_handler", "_overloaded", "_request", "_time_is_up", "_url")
+    __slots__ = ("_handler", "_overloaded", "_request", "_time_is_up", "_url")
 
     def __init__(
         self, balancer: Balancer, request: ClientRequest, handler: Handler, overloaded: Collection[int]
     ) -> None:
-        self._balancer, self._request, self._handler = balancer, request, handler
-        self._overloaded = overloaded
+        self._request, self._handler, self._overloaded = request, handler, overloaded
         self._url = request.url
         self._time_is_up = False
         if self._url.scheme == "https" and request.server_hostname is None:
             # The certificate is the service's, whatever the address of the instance is.
             request.server_hostname = balancer.service
 
-    async def run(self, priority: Priority) -> ClientResponse:
-        try:
-            response, attempt = await asked(
-                self._balancer, priority, self._ask, repeatable=self._may_be_repeated, let_go=_let_go
-            )
-        except _REPEATED_BY_AIOHTTP as error:
-            if self._request.method not in REPEATABLE:
-                raise
-            # A session would repeat these by itself, without the budget, and maybe at the same instance.
-            raise ClientConnectionError(f"{self._balancer.service}: {error}") from error
-        return _until_read(response, attempt)
-
-    async def _ask(self, attempt: Attempt) -> ClientResponse:
+    async def ask(self, attempt: Attempt) -> ClientResponse:
         # The connection is looked for by this address, behind the middlewares. `Host` was set before them.
         url = self._url
-        self._request.url = URL(f"{url.scheme}://{attempt.instance.endpoint}{url.raw_path_qs}", encoded=True)
+        # Put together from its parts: to have yarl read a text again costs twice as much.
+        self._request.url = URL.build(
+            scheme=url.scheme,
+            authority=attempt.instance.endpoint,
+            path=url.raw_path,
+            query_string=url.raw_query_string,
+            encoded=True,
+        )
         try:
             response = await self._handler(self._request)
         except TimeoutError as error:
@@ -84,7 +92,7 @@ class _Sending:
         attempt.answered(failed=response.status >= 500, overloaded=response.status in self._overloaded)
         return response
 
-    def _may_be_repeated(self) -> bool:
+    def may_be_repeated(self) -> bool:
         request = self._request
         # Some bodies can be read but once.
         return request.method in REPEATABLE and not self._time_is_up and not getattr(request.body, "consumed", False)

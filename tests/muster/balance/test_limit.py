@@ -17,10 +17,10 @@ def answer(limit: Limit, calls: int, overloaded: int, now: float) -> None:
     """So many calls at once, of which so many find too much; all have ended by `now`."""
     for _ in range(calls):
         limit.admits("critical", now)
-        limit.begun()
+        limit.in_flight += 1
     for number in range(calls):
         limit.answered(number < overloaded, now)
-        limit.ended()
+        limit.in_flight -= 1
 
 
 def window(limit: Limit, under_way: int, overloaded: int, now: float) -> None:
@@ -59,9 +59,9 @@ def admitted(limit: Limit, seconds: float = 0.02) -> dict[Priority, float]:
         now, priority = number / 100, PRIORITIES[number * 7 % 13 % 4]
         while ends and ends[0] <= now:
             ends.pop(0)
-            limit.ended()
+            limit.in_flight -= 1
         if limit.admits(priority, now):
-            limit.begun()
+            limit.in_flight += 1
             ends.append(now + seconds)
             found[priority] += 1
     asked = Counter(PRIORITIES[number * 7 % 13 % 4] for number in range(4_000))
@@ -90,9 +90,9 @@ def test_without_overload_nobody_is_refused(told: list[tuple[int, float]]) -> No
             limit.answered(number % 20 == 19, now)
         for _ in range(calls):
             assert limit.admits("low", now)
-            limit.begun()
+            limit.in_flight += 1
         for _ in range(calls):
-            limit.ended()
+            limit.in_flight -= 1
     assert limit.calls == inf
 
 
@@ -107,10 +107,10 @@ def test_it_is_gone_once_calls_are_answered_again(told: list[tuple[int, float, f
         # As many as may be, up to ten at once.
         for _ in range(10):
             if limit.admits("critical", now):
-                limit.begun()
+                limit.in_flight += 1
         while limit.in_flight:
             limit.answered(False, now)
-            limit.ended()
+            limit.in_flight -= 1
     assert limit.calls == inf
 
 

@@ -93,6 +93,70 @@ async def test_a_call_is_given_up_in_time_and_its_instance_looks_dear(
         assert users.statistics.in_flight == 0
 
 
+async def test_each_call_has_its_own_time_and_who_is_cancelled_by_another_stays_so(client: Client) -> None:
+    await register(client, "a")
+    answered = asyncio.Event()
+
+    async def hangs(attempt: Attempt, request: Request) -> None:
+        await answered.wait()
+
+    async with Balancer("users", client, timeout_seconds=0.5, eject_after=0) as users:
+        first, cancelled = (asyncio.create_task(users.send(Request("users"), hangs)) for _ in range(2))
+        await asyncio.sleep(0.25)
+        second = asyncio.create_task(users.send(Request("users"), hangs))
+        cancelled.cancel()
+        await asyncio.wait([first])
+        assert isinstance(first.exception(), TimeoutError)
+        assert cancelled.cancelled()
+        # The second one has half of its time left, and is given up when that is over.
+        assert not second.done()
+        third = asyncio.create_task(users.send(Request("users"), hangs))
+        await asyncio.wait([second])
+        assert isinstance(second.exception(), TimeoutError)
+        answered.set()
+        await third
+        assert (users.statistics.in_flight, users.statistics.failures) == (0, 2)
+
+
+async def test_a_task_whose_call_was_late_is_not_cancelled_itself(client: Client) -> None:
+    await register(client, "a")
+
+    async def hangs(attempt: Attempt, request: Request) -> None:
+        await asyncio.Event().wait()
+
+    async with Balancer("users", client, timeout_seconds=0.05, eject_after=0) as users:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await users.send(Request("users"), hangs)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        # An asyncio.timeout around it ends with its own error, and not by the call's.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await users.send(Request("users"), hangs)
+
+
+async def test_who_is_cancelled_when_the_time_is_up_as_well_stays_cancelled(client: Client) -> None:
+    await register(client, "a")
+    begun = asyncio.Event()
+
+    async def cancels_its_caller(attempt: Attempt, request: Request) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            calling.cancel()
+            raise
+
+    async with Balancer("users", client, timeout_seconds=0.05) as users:
+        calling = asyncio.create_task(users.send(Request("users"), cancels_its_caller))
+        await asyncio.wait([calling])
+        assert calling.cancelled()
+        assert begun.is_set()
+        assert users.statistics.in_flight == 0
+
+
 async def test_when_the_budget_is_used_up_the_first_failure_is_the_answer(client: Client) -> None:
     await register(client, "a", "b")
     tried = 0

@@ -58,7 +58,7 @@ def document() -> Json:
         topic.EVENTS: [*(message["name"] for message in events), TERM_STARTED],
         topic.SNAPSHOTS: ["snapshot.chunk", "snapshot.manifest"],
         topic.LIVENESS: ["beat"],
-        topic.HEARTBEATS: ["heartbeats", "tick"],
+        topic.HEARTBEATS: ["heartbeats", "observations", "tick"],
         topic.LOADS: ["load", "worker", "node_loads"],
         topic.CONTROLLERS: ["sign"],
     }

@@ -1,4 +1,4 @@
-"""The messages of telemetry in the AsyncAPI document: heartbeats, ticks, loads, workers."""
+"""The messages of telemetry in the AsyncAPI document: heartbeats, what clients saw, ticks, loads, workers."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,6 +9,15 @@ from pydantic import TypeAdapter
 from muster.wire.stream import NAME_PATTERN
 from muster.wire.telemetry.heartbeats import Beat, encode, items_max, number_max
 from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row
+from muster.wire.telemetry.observations import (
+    Observation,
+    Observations,
+    count_max,
+    host_chars_max,
+    observed_max,
+    report_seconds_max,
+)
+from muster.wire.telemetry.observations import encode as encode_observations
 from muster.wire.telemetry.shard_loads import NodeLoads, ToldShard
 from muster.wire.telemetry.shard_loads import encode as encode_node
 
@@ -17,7 +26,7 @@ Json = dict[str, Any]
 
 def telemetry_messages() -> tuple[Json, ...]:
     """All of them."""
-    return _heartbeats(), _tick(), _load(), _worker(), _node_loads()
+    return _heartbeats(), _observations(), _tick(), _load(), _worker(), _node_loads()
 
 
 _LIVE: Final = datetime(2026, 1, 5, 3, 12, tzinfo=UTC)
@@ -55,6 +64,52 @@ def _heartbeats() -> Json:
     }
 
 
+def _observations() -> Json:
+    seen = [Observation("users-1", 4, 310, 2, 0, 0.021), Observation("users-2", 9, 12, 3, 3)]
+    number = {"type": "integer", "minimum": 0, "maximum": count_max}
+    latency = {"type": ["number", "null"], "minimum": 0, "maximum": count_max}
+    name = {"type": "string", "pattern": NAME_PATTERN}
+    return {
+        "name": "observations",
+        "title": "What a client saw",
+        "summary": "What a balancer saw of the instances of a service that it called; every few seconds. It is no sign of life",
+        "description": (
+            "An item is [instance, incarnation, attempts, failures, failing, latency]: the calls that ended in these seconds, "
+            "how many of them failed, how many have failed in a row up to now, and the mean seconds to an answer, which may be "
+            "left out or be null. By `host` the observers of one machine are told from those of others."
+        ),
+        "bindings": _key("service/<name>"),
+        "payload": {
+            "type": "object",
+            "required": ["observer", "service", "seconds", "observed"],
+            "additionalProperties": False,
+            "properties": {
+                "observer": {**name, "description": "Who has seen it, by a name that no other has"},
+                "host": {"type": "string", "maxLength": host_chars_max, "description": "The machine of the observer"},
+                "service": name,
+                "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": report_seconds_max},
+                "observed": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": observed_max,
+                    "items": {
+                        "type": "array",
+                        "minItems": 5,
+                        "maxItems": 6,
+                        "prefixItems": [name, number, number, number, number, latency],
+                    },
+                },
+            },
+        },
+        "examples": [
+            _example(
+                "observations",
+                orjson.loads(encode_observations(Observations("web-5f3a", "users", 5.0, seen, "web-1"))),
+            )
+        ],
+    }
+
+
 def _tick() -> Json:
     return {
         "name": "tick",
@@ -67,7 +122,18 @@ def _tick() -> Json:
 
 
 def _load() -> Json:
-    row = ServiceLoad(service="orders", instances=40, heard=40, in_flight=480.0, per_second=12_420.0, at=_LIVE)
+    row = ServiceLoad(
+        service="orders",
+        instances=40,
+        heard=40,
+        in_flight=480.0,
+        per_second=12_420.0,
+        observers=12,
+        attempts_per_second=12_390.0,
+        failure_share=0.001,
+        latency_seconds=0.0184,
+        at=_LIVE,
+    )
     return _row("load", "Load of a service", "service/<name>", row)
 
 

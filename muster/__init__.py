@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     )
     from muster.wire.telemetry.heartbeats import LoadReport
     from muster.wire.telemetry.loads import ServiceLoad
+    from muster.wire.telemetry.observations import Observation, Observations
     from muster.wire.telemetry.shard_loads import ShardLoad, ShardLoadReport, ShardLoads
 
 __version__ = "0.1.0"
@@ -185,6 +186,8 @@ __all__ = [
     "NotOwner",
     "NotReady",
     "NotSent",
+    "Observation",
+    "Observations",
     "OtherLog",
     "Outcome",
     "Page",
@@ -283,6 +286,7 @@ _NAMES_OF: Final = {
     "muster.wire.telemetry.heartbeats": ("LoadReport",),
     "muster.wire.telemetry.shard_loads": ("ShardLoad", "ShardLoadReport", "ShardLoads"),
     "muster.wire.telemetry.loads": ("ServiceLoad",),
+    "muster.wire.telemetry.observations": ("Observation", "Observations"),
     "muster.wire.error": (
         "ChecksumMismatch",
         "Corrupt",

@@ -8,12 +8,12 @@ from eventsourcing.persistence import StoredEvent
 
 from domain.message import Event, Recorded, to_json
 from domain.registry import service as s
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed, InstanceSeenAnswering
+from domain.registry.doubt.opinion import WeighClients
 from domain.registry.instance import (
     InstanceAddressChanged,
     InstanceCheckChanged,
-    InstanceChecksBelieved,
     InstanceChecksChanged,
-    InstanceChecksDisputed,
     InstanceDeregisterAfterChanged,
     InstanceDeregistered,
     InstanceDrainEnded,
@@ -37,6 +37,7 @@ from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Command, Envelope
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
+from muster.wire.telemetry.loads import ClientsWord
 from workers.machine.partition import Partition
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -77,6 +78,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     InstanceDrainStarted(instance="a"),
     InstanceDrainEnded(instance="a"),
     InstanceChecksDisputed(instance="a", seconds=30.0, fallen=6, healthy=4),
+    InstanceSeenAnswering(instance="a", clients=4, answering=3),
     InstanceChecksBelieved(instance="a", because="time"),
     LeaseExpired(instance="a", incarnation=0, lease_seconds=30.0),
     InstanceHealthChanged(
@@ -105,6 +107,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     s.ExpireTtl(instance="a", incarnation=0, check="ttl"),
     s.ExpireUnhealthy(instance="a", incarnation=0),
     s.ExpireDoubt(instance="a", incarnation=0),
+    WeighClients(words=(ClientsWord(instance="a", incarnation=0, clients=4, failing=0, answering=3),)),
 )
 """One of every type, the internal ones last."""
 

@@ -13,6 +13,7 @@ from muster.wire.error import MusterError, NotReady, Refused, Timeout
 from muster.wire.route import partition_of
 from muster.wire.stream import service_stream
 from muster.wire.telemetry.heartbeats import Heartbeats
+from muster.wire.telemetry.observations import Observations
 from workers.rules import Check, refusal
 from workers.views.loads import Loads
 from workers.views.views import Views
@@ -57,13 +58,21 @@ class Executor(Protocol):
         """Whether a command with this id has its answer already, as far as this controller has read the partition."""
 
 
+PassOn = Callable[[Sequence[Observations]], Awaitable[None]]
+"""Brings what clients saw to other controllers; what does not arrive is lost."""
+
+
+async def to_nobody(_messages: Sequence[Observations]) -> None:
+    """Where no other controller writes the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A running controller. `status` gives `/v1/status`'s body; `check_output` the last output of an instance's checks;
     `controllers` those that share its log and live, itself among them (none: it has the log for itself).
 
     `policy` says what the settings of this controller refuse of a command, whoever gives it. `loads` are those of services, as
-    telemetry tells them.
+    telemetry tells them. `pass_on` brings what clients saw to the controllers that write those services.
     """
 
     cluster: str
@@ -77,6 +86,7 @@ class Gateway:
     controllers: Callable[[], tuple[LiveController, ...]] = tuple
     policy: Callable[[Envelope, Views], Refused | None] = lambda envelope, views: None
     loads: Loads = field(default_factory=Loads)
+    pass_on: PassOn = to_nobody
 
     def submit(self, envelope: Envelope) -> Awaitable[Answer]:
         """The answer of the writer of the command's partition; see `Executor.submit`. Not for faces: no rule is asked."""
@@ -119,6 +129,22 @@ class Gateway:
             return await self._executor(partition).hear(messages)
         except MusterError as error:
             return [[(beat.instance, error) for beat in message.beats] for message in messages]
+
+    async def observe(self, messages: Sequence[Observations]) -> int:
+        """Take what clients saw here, and where the services are written; of how many instances it was taken here."""
+        taken = self.take(messages)
+        await self.pass_on(messages)
+        return taken
+
+    def take(self, messages: Sequence[Observations]) -> int:
+        """Take what clients saw, of incarnations that are there; of how many instances it was. It goes to no writer, and no timer
+        of an instance is touched by it.
+        """
+        return sum(self.loads.observe(message, self._incarnations(message.service)) for message in messages)
+
+    def _incarnations(self, service: str) -> Callable[[str], int | None]:
+        instances = self.views.instances.get(service, {})
+        return lambda name: None if (found := instances.get(name)) is None else found.incarnation
 
     async def refusals(self, envelopes: Sequence[Envelope]) -> list[Refused | None]:
         """What the rules refuse of each command; every face asks this before a command is queued. Raises NotReady or Timeout.

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 
 from benchmarks.data import service, spec
 from domain.message import Recorded, to_json
-from domain.registry.instance import InstanceEvent, InstanceHealthChanged, InstanceRegistered
+from domain.registry.instance import InstanceHealthChanged, InstanceRegistered
+from domain.registry.status import InstanceEvent
 from infra.log.codec import CloudEventMapper, Draft
 from infra.log.port import START, Cursor, EventLog
 from muster.wire.registry.check import Health

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed
 from domain.registry.instance import (
     Instance,
     InstanceCheckChanged,
-    InstanceChecksBelieved,
-    InstanceChecksDisputed,
     InstanceDeregistered,
     InstanceHealthChanged,
     LeaseExpired,

@@ -13,12 +13,13 @@ says what is kept, the next registration brings it along (`domain.registry.versi
 import operator
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from domain.message import Event, Recorded, Text, event
-from domain.registry.status import CheckStatus, Doubt, Mark, Removal, carried_over, first_cause
+from domain.message import Recorded, Text, event
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed, InstanceSeenAnswering
+from domain.registry.status import CheckStatus, Doubt, InstanceEvent, Mark, Removal, carried_over, first_cause
 from muster.wire.registry.answers import DEREGISTERED
 from muster.wire.registry.check import Health, Port
 from muster.wire.registry.spec import Address, Checks, HeartbeatsVia, Metadata, Seconds, Spec, Tags, Weight, Zone
@@ -58,13 +59,6 @@ class Instance:
         """Whether discovery offers it: healthy, or its checks are in doubt; not in maintenance, not draining."""
         serves = self.health == "healthy" or self.suspect is not None
         return serves and self.maintenance is None and self.draining is None
-
-
-@event
-class InstanceEvent(Event):
-    """What all events of an instance carry."""
-
-    instance: Name
 
 
 @event
@@ -190,26 +184,6 @@ class InstanceCheckChanged(InstanceEvent):
 
 
 @event
-class InstanceChecksDisputed(InstanceEvent):
-    """It goes on serving for `seconds` although its checks say otherwise: those of `fallen` instances have failed together, and
-    no more than `healthy` are left.
-    """
-
-    type = "muster.instance.checks_disputed.v1"
-    seconds: Seconds
-    fallen: int
-    healthy: int
-
-
-@event
-class InstanceChecksBelieved(InstanceEvent):
-    """Its checks count again: `because` of a second opinion (`reported`), an operator (`told`), or since time has passed."""
-
-    type = "muster.instance.checks_believed.v1"
-    because: Literal["reported", "told", "time"]
-
-
-@event
 class InstanceMaintenanceSet(InstanceEvent):
     """Out of discovery for maintenance; who and why stand in the envelope."""
 
@@ -278,6 +252,7 @@ _Change = (
     | InstanceDrainStarted
     | InstanceDrainEnded
     | InstanceChecksDisputed
+    | InstanceSeenAnswering
     | InstanceChecksBelieved
     | LeaseExpired
 )
@@ -388,6 +363,11 @@ def _changed(instance: Instance, event: _Change, recorded: Recorded[ServiceEvent
             return replace(instance, draining=None)
         case InstanceChecksDisputed():
             return replace(instance, suspect=Doubt(at, event.seconds))
+        case InstanceSeenAnswering():
+            assert instance.suspect is not None, f"{instance.id} is seen to answer, and nobody doubts it"
+            return replace(
+                instance, suspect=replace(instance.suspect, clients=event.clients, answering=event.answering)
+            )
         case InstanceChecksBelieved():
             return replace(instance, suspect=None)
         case LeaseExpired():  # The removal follows as an event of its own; this one is there to be read.

@@ -3,8 +3,9 @@
 from typing import assert_never
 
 from domain.message import Text
+from domain.registry.doubt.event import InstanceChecksBelieved
 from domain.registry.health import checked, expired, fallen, overdue, removed
-from domain.registry.instance import Instance, InstanceChecksBelieved, InstanceHealthChanged, ServiceEvent
+from domain.registry.instance import Instance, InstanceHealthChanged, ServiceEvent
 from domain.registry.timers import InstanceTimer
 from domain.registry.versions import Service
 from muster.wire.command import Command, Instant, Whole

@@ -2,7 +2,7 @@
 
 Commands   RegisterInstance · DeregisterInstance · ReportHealth · Heartbeat · SetMaintenance · ClearMaintenance ·
            DrainInstance · UndrainInstance · BelieveChecks; of telemetry: ReportSilence; of the writer itself: ObserveCheck ·
-           ExpireLease · ExpireTtl · ExpireUnhealthy · ExpireDoubt
+           ExpireLease · ExpireTtl · ExpireUnhealthy · ExpireDoubt · WeighClients
 Events     see `domain.registry.instance`
 State      `Service` (`domain.registry.versions`): how many events its stream has, and the instances by id
 
@@ -19,10 +19,11 @@ from domain.decider import Decider, Parts, Renewed
 from domain.message import Text
 from domain.registry.admission import admit, admit_heartbeats
 from domain.registry.changes import changes
+from domain.registry.doubt.event import InstanceChecksBelieved
+from domain.registry.doubt.opinion import WeighClients, weighed
 from domain.registry.health import checked, heard, removed
 from domain.registry.instance import (
     Instance,
-    InstanceChecksBelieved,
     InstanceDrainEnded,
     InstanceDrainStarted,
     InstanceMaintenanceCleared,
@@ -154,7 +155,7 @@ PublicCommand = (
 )
 """What anyone may ask of a service."""
 
-ServiceCommand = PublicCommand | OwnCommand
+ServiceCommand = PublicCommand | OwnCommand | WeighClients
 
 
 def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
@@ -181,6 +182,8 @@ def decide(command: ServiceCommand, state: Service) -> list[ServiceEvent]:
             return _believed(command, state)
         case ReportSilence():
             return reported(command, state)
+        case WeighClients():
+            return weighed(command, state)
         case _:
             assert_never(command)
 
@@ -327,7 +330,7 @@ def renews(command: ServiceCommand) -> Renewed | None:
 DECIDER: Final[Decider[Service, ServiceCommand, ServiceEvent]] = Decider(
     stream=SERVICE,
     commands=get_args(PublicCommand),
-    own=get_args(OwnCommand),
+    own=(*get_args(OwnCommand), WeighClients),
     events=get_args(ServiceEvent),
     initial=INITIAL,
     decide=decide,

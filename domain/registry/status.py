@@ -1,12 +1,23 @@
-"""What is said of an instance: statuses of its checks, marks that take it out of discovery, doubts that keep it there."""
+"""What is said of an instance: statuses of its checks, marks that take it out of discovery, doubts that keep it there; and what
+all of its events carry.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
+from domain.message import Event, event
 from muster.wire.registry.check import Health, worst
 from muster.wire.registry.spec import Checks
+from muster.wire.stream import Name
 from muster.wire.value import value
+
+
+@event
+class InstanceEvent(Event):
+    """What all events of an instance carry."""
+
+    instance: Name
 
 
 @value
@@ -33,10 +44,14 @@ Removal = Literal["requested", "lease_expired", "unhealthy_too_long", "succeeded
 
 @value
 class Doubt:
-    """Since when checks that have failed together are not believed (UTC), and for how long."""
+    """Since when checks that have failed together are not believed (UTC), and for how long. Since then clients on `answering`
+    hosts have seen the instance answer, of `clients` on which something called it (0: nobody has said so).
+    """
 
     since: datetime
     seconds: float
+    clients: int = 0
+    answering: int = 0
 
 
 def carried_over(

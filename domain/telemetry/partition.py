@@ -2,6 +2,7 @@
 
     learn, restore     which instances there are, from the log
     beats              who is heard, from the topic; presence is found here
+    observed           what clients saw of instances, from the topic: no sign of life, whatever it says
     tick               the time has come to that of this record: silence is found here, and nowhere else
     open               from here on findings are told: all that was before has been read
 
@@ -11,23 +12,30 @@ read by then, however late that is.
 
 import heapq
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from domain.message import Recorded
-from domain.registry.instance import Instance, InstanceDeregistered, InstanceEvent, InstanceRegistered
+from domain.registry.instance import Instance, InstanceDeregistered, InstanceRegistered
+from domain.registry.status import InstanceEvent
 from domain.telemetry.finding import Suspicion
+from domain.telemetry.observed import ObservedCalls
 from domain.telemetry.partition_time import PartitionTime
 from domain.telemetry.service_load import WatchedService
 from domain.telemetry.watched import NEVER, WatchedInstance, arrived, change, restored
 from domain.telemetry.window import window_seconds
 from muster.wire.stream import SERVICE, kind_of, name_of
 from muster.wire.telemetry.heartbeats import Heartbeats
-from muster.wire.telemetry.loads import ServiceLoad
+from muster.wire.telemetry.loads import ClientsWord, ServiceLoad
+from muster.wire.telemetry.observations import Observations
 
 again_seconds: Final = 10.0
 """After so long what was told is told again, if the log does not show it: the command may have been lost."""
 
 present_again_seconds: Final = 2.0
+
+suspected_max: Final = 200
+"""Of so many suspects the row of a service tells what clients say."""
 
 
 class BeatsPartition:
@@ -36,6 +44,7 @@ class BeatsPartition:
     def __init__(self) -> None:
         self.passed = PartitionTime()
         self.services: dict[str, WatchedService] = {}
+        self.calls = ObservedCalls()
         self.is_open = False
         self.unknown = 0
         self._deadlines: list[tuple[float, int, WatchedInstance]] = []
@@ -52,17 +61,21 @@ class BeatsPartition:
             return
         elif isinstance(event, InstanceDeregistered):
             self._forget(watched)
-        elif change(watched, event):
-            # Whoever was silent here and is well all the same was heard another way, as by a report over HTTP: its next
-            # silence is another one, with its full length, and another command.
-            if watched.told != NEVER and not watched.unwell:
-                watched.heard_ms, watched.told = -1, NEVER
-            self._changed(watched)
+        else:
+            self.services[service].doubt(watched.name, event, self.passed.elapsed)
+            if change(watched, event):
+                # Whoever was silent here and is well all the same was heard another way, as by a report over HTTP: its next
+                # silence is another one, with its full length, and another command.
+                if watched.told != NEVER and not watched.unwell:
+                    watched.heard_ms, watched.told = -1, NEVER
+                self._changed(watched)
 
     def restore(self, instances: Iterable[Instance]) -> None:
         """The instances of a snapshot, before the first event."""
         for instance in instances:
             self._watch(restored(instance))
+            if instance.suspect is not None:
+                self.services[instance.service].doubted[instance.id] = self.passed.elapsed
 
     def beats(self, recorded_ms: int, told: Heartbeats) -> list[Suspicion]:
         """Take in a message; who of it is heard whom the log does not have as healthy."""
@@ -80,6 +93,15 @@ class BeatsPartition:
                 watched.told_present = now
                 found.append(Suspicion(told.service, watched.name, watched.incarnation, recorded_ms, silent=False))
         return found if self.is_open else []
+
+    def observed(self, recorded_ms: int, told: Observations) -> None:
+        """Take in what a client saw. It renews nothing: what somebody else has seen of an instance is no word of its own."""
+        now = self.passed.advance(recorded_ms)
+        service = self.services.get(told.service)
+        if service is None:
+            self.unknown += len(told.observed)
+        else:
+            self.calls.take(told, now, service.incarnation_of)
 
     def tick(self, recorded_ms: int) -> list[Suspicion]:
         """The time has come to this instant: whose time is over."""
@@ -101,15 +123,28 @@ class BeatsPartition:
                 self._listen(watched)
 
     def loads(self) -> Iterator[ServiceLoad]:
-        """The load of each service of which something was heard in the last 30 s."""
+        """The load of each service of which something was heard in the last 30 s, or its clients have told in the last 10 s."""
+        now = self.passed.elapsed
         for name, service in self.services.items():
-            if service.counted:
-                yield service.load(name, self.passed)
+            calls = self.calls.calls(name, now)
+            if not service.counted and calls is None:
+                continue
+            row = service.load(name, self.passed)
+            yield row if calls is None else replace(calls.in_row(row), suspected=self._suspected(name, service, now))
 
     def counts(self) -> tuple[int, int]:
         """How many instances are watched, and how many of them are silent and still there."""
         watched = [one for service in self.services.values() for one in service.instances.values() if one.topic]
         return len(watched), sum(one.told != NEVER for one in watched)
+
+    def _suspected(self, name: str, service: WatchedService, now: float) -> tuple[ClientsWord, ...]:
+        words = [
+            self.calls.word(name, instance, service.instances[instance].incarnation, since, now)
+            for instance, since in service.doubted.items()
+        ]
+        # Who fails first: those are believed, and leave the others their places in the next row.
+        words.sort(key=lambda word: word.failing, reverse=True)
+        return tuple(words[:suspected_max])
 
     def _found(self, service: str, instance: str) -> WatchedInstance | None:
         found = self.services.get(service)
@@ -126,6 +161,7 @@ class BeatsPartition:
     def _forget(self, watched: WatchedInstance) -> None:
         service = self.services[watched.service]
         service.uncount(watched)
+        service.doubted.pop(watched.name, None)
         watched.entry = 0
         del service.instances[watched.name]
         if not service.instances:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from domain.message import Event
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed
+from domain.registry.instance import InstanceHealthChanged
 from domain.telemetry.partition_time import PartitionTime
 from domain.telemetry.watched import NEVER, WatchedInstance
 from domain.telemetry.window import Window
@@ -13,10 +16,12 @@ from muster.wire.telemetry.loads import ServiceLoad
 class WatchedService:
     """The instances by name, and sums over those that were heard in the last 30 s."""
 
-    __slots__ = ("_in_flight", "_saying", "_window", "counted", "instances")
+    __slots__ = ("_in_flight", "_saying", "_window", "counted", "doubted", "instances")
 
     def __init__(self) -> None:
         self.instances: dict[str, WatchedInstance] = {}
+        # Whose checks are in doubt, and the second of the partition since which that is known.
+        self.doubted: dict[str, float] = {}
         self.counted = 0
         self._window = Window()
         self._in_flight = 0.0
@@ -66,6 +71,22 @@ class WatchedService:
             self._in_flight += (told or 0.0) - (before or 0.0)
             self._saying += (told is not None) - (before is not None)
             watched.in_flight = told
+
+    def incarnation_of(self, name: str) -> int | None:
+        """The incarnation of the instance that is there; None: there is none."""
+        watched = self.instances.get(name)
+        return None if watched is None else watched.incarnation
+
+    def doubt(self, name: str, event: Event, now: float) -> None:
+        """Take in what the event says of doubts about the instance's checks."""
+        match event:
+            case InstanceChecksDisputed():
+                self.doubted.setdefault(name, now)
+            case InstanceChecksBelieved():
+                self.doubted.pop(name, None)
+            # Whatever it is instead of ill, nobody has to be in doubt about it any more.
+            case InstanceHealthChanged(to="healthy" | "unknown"):
+                self.doubted.pop(name, None)
 
     def load(self, name: str, passed: PartitionTime) -> ServiceLoad:
         """What the service has to do now."""

@@ -7,7 +7,8 @@
         user = await users.send(muster.Request("users", b"…", priority="critical"), call, repeatable=True)
 
 It follows the watch of the service, so a pick costs no request and never waits. While no controller answers, the last list
-stays, and so does what is known of each instance. It is for one event loop, and not for several threads.
+stays, and so does what is known of each instance. Every few seconds it tells the controllers what it saw of the instances that
+it called. It is for one event loop, and not for several threads.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from socket import gethostname
 from typing import Final, Self, TypedDict, TypeVar, Unpack, get_args
 
 from muster.balance.attempt import Attempt
@@ -27,6 +29,7 @@ from muster.balance.limit import SHARES, Priority
 from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
 from muster.balance.policy import Draw
+from muster.balance.reports.reporter import Report, Reporter
 from muster.balance.request import Request
 from muster.balance.sending import AttemptTimes, Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
@@ -53,14 +56,20 @@ class TrafficFields(TypedDict, total=False):
     retry_share: float | None
 
 
+class BalancerFields(TrafficFields, total=False):
+    """What else a Balancer can be given. `report_to` sends what it saw elsewhere than to the controllers: to Kafka, say."""
+
+    report_to: Report | None
+
+
 class Balancer:
     """Spreads calls over the instances of a service; use it as `async with Balancer("users", url) as users`.
 
     `url` is of one controller or of several, as for `muster.Client`; or it is a client that is open, and stays so.
     `zone`: instances there are taken unless a far one is clearly cheaper. `subset`: this client calls only so many of them.
     `attempts_max` and `timeout_seconds` are those of `send`, for all attempts and for each; the latter bounds the opening too.
-    `failure_seconds`: a failure counts as a latency of at least so much. The other settings, which an operator can set for all
-    clients, are those of `TrafficFields`.
+    `failure_seconds`: a failure counts as a latency of at least so much. `report_seconds`: so often it tells the controllers what
+    it saw (None: never). The other settings, which an operator can set for all clients, are those of `TrafficFields`.
     """
 
     def __init__(
@@ -73,7 +82,8 @@ class Balancer:
         attempts_max: int = 2,
         timeout_seconds: float = 10.0,
         failure_seconds: float = 1.0,
-        **given: Unpack[TrafficFields],
+        report_seconds: float | None = 5.0,
+        **given: Unpack[BalancerFields],
     ) -> None:
         if given.get("policy") not in (None, *get_args(Policy)):
             raise InvalidCommand(f"policy: must be one of {', '.join(get_args(Policy))}", field="policy")
@@ -85,8 +95,10 @@ class Balancer:
         self.timeout_seconds = timeout_seconds
         self._is_ours = not isinstance(url, Client)
         self._client = url if isinstance(url, Client) else Client(url, timeout_seconds=timeout_seconds)
+        report_to = given.pop("report_to", None)
         self._given = {name: value for name, value in given.items() if value is not None}
-        fleet = Fleet(os.urandom(8).hex(), zone, subset)
+        name = os.urandom(8).hex()
+        fleet = Fleet(name, zone, subset)
         self._picker = Picker(service, fleet, self._settings(DEFAULTS), failure_seconds)
         self._dice = random.Random()
         # Each client begins at another place, or all would call the same instance at the same time.
@@ -94,7 +106,10 @@ class Balancer:
         self._clock = time.monotonic
         self.times = AttemptTimes(timeout_seconds, self._clock)
         self._heard_at = -math.inf
-        self._watching: asyncio.Task[None] | None = None
+        # Over HTTP the controller sees where it comes from; whoever reads it elsewhere has to be told.
+        host, send = (gethostname(), report_to) if report_to else ("", self._client.observations)
+        self._reporter = None if report_seconds is None else Reporter(fleet, service, name, host, report_seconds, send)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         # A client that was given has its own owner, who opens and closes it.
@@ -108,9 +123,10 @@ class Balancer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._is_ours:
             await self._client.__aexit__()
 
@@ -220,13 +236,16 @@ class Balancer:
 
     async def _open(self) -> None:
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watching = asyncio.create_task(self._watch(begun), name=f"balancer {self.service}")
-        await asyncio.wait((begun, self._watching), timeout=self.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        watching = asyncio.create_task(self._watch(begun), name=f"balancer {self.service}")
+        self._tasks.append(watching)
+        await asyncio.wait((begun, watching), timeout=self.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         if begun.done():
+            if self._reporter is not None:
+                self._tasks.append(asyncio.create_task(self._reporter.run(), name=f"reports of {self.service}"))
             return
-        if self._watching.done():
+        if watching.done():
             # It has ended before its first event: this raises its error.
-            await self._watching
+            await watching
         raise Unreachable(
             f"{self._client.url} did not tell the instances of {self.service} in {self.timeout_seconds:g} s"
         )

@@ -29,15 +29,35 @@ _Incarnation = tuple[str, int]
 
 
 class Candidate:
-    """An instance and what this client knows of it. `out_until`: it is left out until then, for the `outs`th time in a row."""
+    """An instance and what this client knows of it. `out_until`: it is left out until then, for the `outs`th time in a row.
 
-    __slots__ = ("failures", "gone_at", "instance", "load", "out_until", "outs", "picks")
+    `answers` and `failures` are the calls that ended so, `failing` how many have failed in a row up to now; the answers took
+    `answer_seconds` in all, but for those that are `untimed`.
+    """
+
+    __slots__ = (
+        "answer_seconds",
+        "answers",
+        "failing",
+        "failures",
+        "gone_at",
+        "instance",
+        "load",
+        "out_until",
+        "outs",
+        "picks",
+        "untimed",
+    )
 
     def __init__(self, instance: Instance, came_at: float) -> None:
         self.instance = instance
         self.load = InstanceLoad(instance.weight, came_at)
         self.picks = 0
         self.failures = 0
+        self.failing = 0
+        self.answers = 0
+        self.answer_seconds = 0.0
+        self.untimed = 0
         self.out_until = -inf
         self.outs = 0
         self.gone_at = inf

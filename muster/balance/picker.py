@@ -82,10 +82,15 @@ class Picker:
             return
         if outcome == "ok":
             load.failures_in_row = 0
+            candidate.answers += 1
+            candidate.failing = 0
             self.budget.earn(self.settings.retry_share)
             if timed:
                 self.mean_seconds = mean_after(self.mean_seconds, seconds)
                 observed(load, seconds, now)
+                candidate.answer_seconds += seconds
+            else:
+                candidate.untimed += 1
         else:
             self._failed(candidate, outcome, seconds, now)
         # A call whose caller gave up is no answer, so it was left above: it says nothing about what there is too much of.
@@ -102,6 +107,7 @@ class Picker:
     def _failed(self, candidate: Candidate, outcome: CallOutcome, seconds: float, now: float) -> None:
         self.failures += 1
         candidate.failures += 1
+        candidate.failing += 1
         load, settings = candidate.load, self.settings
         # Where there is too much, to leave one out that still answers makes it more for the others: that is the limit's.
         if outcome != "overloaded":

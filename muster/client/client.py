@@ -28,8 +28,10 @@ from muster.wire.command import Envelope, PublishedCommand, new_id
 from muster.wire.registry.answers import WRITTEN, Outcome, Written
 from muster.wire.registry.check import Health
 from muster.wire.registry.spec import SPEC, Spec, SpecFields, spec_of
+from muster.wire.telemetry import observations
 from muster.wire.telemetry.heard import HEARTBEATS_HEARD, HeartbeatsHeard
 from muster.wire.telemetry.heartbeats import Heartbeats, document_of
+from muster.wire.telemetry.observations import Observations
 
 if TYPE_CHECKING:
     from muster.client.control.groups import GroupControl
@@ -249,6 +251,12 @@ class Client(ClientReads):
             "POST", path_of("heartbeats"), body, command_id=new_id(), timeout_seconds=timeout_seconds
         )
         return HEARTBEATS_HEARD.validate_json(reply.body)
+
+    async def observations(self, messages: Sequence[Observations], *, timeout_seconds: float | None = None) -> None:
+        """Tell what was seen of instances by calling them, of up to 5,000 in one request. It renews nothing."""
+        body = {"observations": [observations.document_of(message) for message in messages]}
+        path = path_of("observations")
+        await self._transport.write("POST", path, body, command_id=new_id(), timeout_seconds=timeout_seconds)
 
     async def set_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None

@@ -5,9 +5,10 @@ it; discoverable rows are the healthy ones.
 from typing import Any, Final, cast
 
 from domain.message import Recorded
-from domain.registry.instance import Instance, InstanceEvent, evolve
+from domain.registry.instance import Instance, evolve
 from domain.registry.service import DECIDER
-from muster.wire.registry.answers import FAIL_TOGETHER
+from domain.registry.status import InstanceEvent
+from muster.wire.registry.answers import suspicion
 from muster.wire.stream import name_of
 from projections.projection import Key, Projection
 
@@ -19,7 +20,7 @@ def key_of(recorded: Recorded) -> Key:
 
 def item(instance: Instance) -> dict[str, Any]:
     """The instance as API users see it: one flat object, instants as datetime, check statuses by name."""
-    spec = instance.spec
+    spec, doubt = instance.spec, instance.suspect
     return {
         "service": instance.service,
         "instance": instance.id,
@@ -39,7 +40,7 @@ def item(instance: Instance) -> dict[str, Any]:
         "check_status": instance.checks,
         "maintenance": instance.maintenance,
         "draining": instance.draining,
-        "suspect": None if instance.suspect is None else FAIL_TOGETHER,
+        "suspect": None if doubt is None else suspicion(doubt.clients, doubt.answering),
         "discoverable": instance.discoverable,
         "incarnation": instance.incarnation,
         "version": instance.version,

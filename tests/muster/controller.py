@@ -31,10 +31,11 @@ async def controller(data: Path, port: int = 0) -> AsyncIterator[str]:
 class ControllerProcess:
     """`muster up` as a user starts it."""
 
-    def __init__(self, data: Path, port: int) -> None:
+    def __init__(self, data: Path, port: int, *more: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.data = data
         self._command = [sys.executable, "-m", "muster", "up", "--data", str(data), "--http", f"127.0.0.1:{port}"]
+        self._command += more
         self._log = data.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -15,7 +15,7 @@ from muster.wire.route import partition_of
 from workers.controller.conditions import Conditions
 from workers.controller.readiness import unread, unwritten
 from workers.controller.status import check_outputs, clock_status, status, telemetry_status
-from workers.gateway import Executor, Gateway
+from workers.gateway import Executor, Gateway, PassOn, to_nobody
 from workers.health.checker import Checker
 from workers.health.observer import HealthObserver
 from workers.health.policy import CheckPolicy
@@ -25,12 +25,14 @@ from workers.http.controller import peers as peer_routes
 from workers.http.doors import Doors
 from workers.machine.partition import Partition
 from workers.peers.forwarding import Forwarding
+from workers.peers.observations import pass_on
 from workers.peers.peering import Peering
 from workers.peers.presence import Presence
 from workers.peers.told_loads import ToldLoads
 from workers.projector.projector import Projector
 from workers.sagas.driver import SagaDriver
 from workers.sagas.group_keeper import GroupKeeper
+from workers.sagas.second_opinion import SecondOpinion
 from workers.views.loads import LoadRows, Loads
 from workers.views.snapshotter import Snapshotter
 from workers.views.views import Views
@@ -64,6 +66,7 @@ class ControllerParts:
     writers: dict[int, Writer]
     snapshotters: dict[int, Snapshotter]
     checker: Checker
+    opinion: SecondOpinion
     drivers: list[SagaDriver]
     keepers: list[GroupKeeper]
     topics: list[CommandsTopic]
@@ -97,6 +100,7 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
         writers=by_partition.writers,
         snapshotters=by_partition.snapshotters,
         checker=checker,
+        opinion=SecondOpinion(by_partition.observe, views.registry, loads),
         drivers=drivers,
         keepers=keepers,
         topics=topics,
@@ -204,8 +208,13 @@ def _gateway(
         controllers=tuple if shared is None else shared.members.named,
         policy=CheckPolicy(settings.check_interval_min, resources.targets, settings.kafka is not None).refusal,
         loads=loads,
+        pass_on=to_nobody if shared is None else _passing_on(shared, len(engine.logs)),
     )
     return gateway
+
+
+def _passing_on(shared: Peering, partitions: int) -> PassOn:
+    return partial(pass_on, members=shared.members, peers=shared.peers, partitions=partitions)
 
 
 def _topics(bootstrap: str | None, gateway: Gateway, writers: Mapping[int, Writer], prefix: str) -> list[CommandsTopic]:
@@ -244,7 +253,7 @@ def _application(
 ) -> Application:
     shared = resources.peering
     # Only controllers that share a log speak to each other; alone, nobody may give what one of them gives another.
-    more = () if shared is None else peer_routes.routes(writers, shared.credentials)
+    more = () if shared is None else peer_routes.routes(writers, shared.credentials, gateway.take)
     # It listens to the views from here on, before the log is replayed: so watches can be resumed over a restart.
     return application(
         gateway,

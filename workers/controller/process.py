@@ -191,7 +191,11 @@ async def _working(parts: ControllerParts) -> AsyncIterator[None]:
 
 def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None]]]:
     """All that runs beside the writers, with the names of the tasks."""
-    helpers = [("checker", parts.checker.run()), ("snapshots", keep_snapshots(parts.writers, parts.snapshotters))]
+    helpers = [
+        ("checker", parts.checker.run()),
+        ("second opinion", parts.opinion.run()),
+        ("snapshots", keep_snapshots(parts.writers, parts.snapshotters)),
+    ]
     helpers.append(("conditions", parts.conditions.run()))
     if parts.rows is not None:
         helpers.append(("loads", parts.gateway.loads.run(parts.rows)))

@@ -20,7 +20,7 @@ from workers.http.exchange import Headers, Reply, Request, problem, problem_of
 from workers.http.groups import groups
 from workers.http.openapi.document import document
 from workers.http.reading import Reader, Unready, always_ready
-from workers.http.registry import heartbeats, loads, reads, traffic, writes
+from workers.http.registry import heartbeats, loads, observations, reads, traffic, writes
 from workers.http.registry import watch as instance_watch
 from workers.http.registry.encoded import Encoded
 from workers.http.registry.watch import Hub
@@ -86,6 +86,7 @@ def _plain_routes(gateway: Gateway, reader: Reader) -> tuple[Route, ...]:
         *traffic.routes(gateway),
         *heartbeats.routes(gateway),
         *loads.routes(gateway),
+        *observations.routes(gateway),
         *commands.routes(gateway),
         *keyspaces.routes(gateway, reader),
         *nodes.routes(gateway, reader),

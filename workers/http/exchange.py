@@ -48,6 +48,12 @@ class Request:
         self._parts, self._names = parts, names
         self._headers: dict[bytes, bytes] | None = None
 
+    @property
+    def host(self) -> str:
+        """The address that the request comes from, without the port; empty where the transport has none."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
     def header(self, name: bytes) -> str | None:
         """The header's text (`name` in lower case): UTF-8, or Latin-1 as HTTP once had it."""
         if self._headers is None:

@@ -62,7 +62,12 @@ HeartbeatsHeardShape: Final = shape(
     "HeartbeatsHeardShape",
     parts={heard.UnheardInstance: shape(heard.UnheardInstance, "UnheardItem")},
 )
-ServiceLoadItem: Final = shape(loads.ServiceLoad, "ServiceLoadItem")
+ObservationsTakenShape: Final = shape(heard.ObservationsTaken, "ObservationsTakenShape")
+ServiceLoadItem: Final = shape(
+    loads.ServiceLoad,
+    "ServiceLoadItem",
+    parts={loads.ClientsWord: shape(loads.ClientsWord, "ClientsWordItem")},
+)
 ServiceLoadList: Final = shape(loads.ServiceLoads, "ServiceLoadList", parts={loads.ServiceLoad: ServiceLoadItem})
 NodeLoadItem: Final = shape(shard_loads.NodeLoad, "NodeLoadItem")
 ShardLoadItem: Final = shape(shard_loads.ShardLoad, "ShardLoadItem")
@@ -108,6 +113,21 @@ class HeartbeatBatch(Shape):
     """Signs of life of up to 5,000 instances."""
 
     beats: list[HeartbeatsShape]
+
+
+class ObservationsShape(Shape):
+    """What a client saw: `[instance, incarnation, attempts, failures, failing, latency]`; the last may be left out, or null."""
+
+    observer: str
+    service: str
+    seconds: float
+    observed: list[list[str | float | None]]
+
+
+class ObservationBatch(Shape):
+    """What clients saw of up to 5,000 instances."""
+
+    observations: list[ObservationsShape]
 
 
 class ProblemShape(BaseModel):

@@ -18,7 +18,9 @@ from muster.wire.command import Envelope, new_id
 from muster.wire.error import MusterError, NotReady, Timeout
 from muster.wire.problem import error_from
 from muster.wire.stream import service_stream
+from muster.wire.telemetry import observations
 from muster.wire.telemetry.heartbeats import Heartbeats, document_of
+from muster.wire.telemetry.observations import Observations
 from workers.machine.group import Unheard
 from workers.peers.credentials import PROOF_HEADER, Credentials
 from workers.peers.members import Member, Members
@@ -34,6 +36,7 @@ forward_bytes_max: Final = 1_048_576
 EXECUTE: Final = "/v1/peer/execute"
 EXECUTE_ALL: Final = "/v1/peer/execute-all"
 HEAR: Final = "/v1/peer/hear"
+OBSERVE: Final = "/v1/peer/observe"
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -185,6 +188,11 @@ class Peers:
             if isinstance(error, MusterError):
                 found.append((beat.instance, error))
         return found
+
+    async def observe(self, peer: Member, messages: Sequence[Observations]) -> None:
+        """Give the peer what clients saw. Raises what the peer raised, NotReady and Timeout."""
+        body = orjson.dumps([observations.document_of(message) for message in messages])
+        await self._post(peer, OBSERVE, body)
 
     async def prove(self, peer: Member, partition: int) -> int:
         """The peer's proven head of the partition."""

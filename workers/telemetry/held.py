@@ -20,7 +20,7 @@ from domain.telemetry.partition import BeatsPartition
 from infra.telemetry.past import HeardRecord, PastRange
 from infra.telemetry.publisher import Published
 from muster.wire.error import Corrupt, InvalidCommand, NotReady, Timeout
-from muster.wire.telemetry.heartbeats import decode
+from muster.wire.telemetry.observations import Observations, decoded
 
 TICK: Final = b"tick"
 """The key of ticks; those of heartbeats have a slash."""
@@ -155,17 +155,23 @@ class HeldPartition:
     def _take(self, recorded_ms: int, key: bytes, value: bytes) -> None:
         self.messages += 1
         try:
-            if key == TICK:
-                findings = self.state.tick(recorded_ms)
-                self._returned(value)
-            else:
-                findings = self.state.beats(recorded_ms, decode(value))
+            findings = self._findings(recorded_ms, key, value)
         except InvalidCommand:
             # Anybody may write to a topic. An exception here would end the agent, and all its partitions with it.
             self.refused += 1
             return
         if findings:
             self._found(findings)
+
+    def _findings(self, recorded_ms: int, key: bytes, value: bytes) -> list[Suspicion]:
+        if key == TICK:
+            self._returned(value)
+            return self.state.tick(recorded_ms)
+        message = decoded(value)
+        if isinstance(message, Observations):
+            self.state.observed(recorded_ms, message)
+            return []
+        return self.state.beats(recorded_ms, message)
 
     def _returned(self, value: bytes) -> None:
         try:

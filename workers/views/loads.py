@@ -6,20 +6,26 @@ They are no part of the log, and no command is decided by them: whoever reads th
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
+from domain.telemetry.observed import ObservedCalls
 from infra.telemetry.rows import LoadRecord
 from muster.wire.error import InvalidCommand, NotReady
 from muster.wire.telemetry.heartbeats import Heartbeats
-from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, decode_row
+from muster.wire.telemetry.loads import ClientsWord, ServiceLoad, TelemetryWorker, decode_row
+from muster.wire.telemetry.observations import Observations
 from muster.wire.telemetry.shard_loads import SHARDS, NodeLoads, decode
 from workers.views.heard_loads import HeardLoads
 from workers.views.shard_loads import ToldShards
 
 fresh_seconds: Final = 10.0
 """A load that was not told for so long is nobody's any more."""
+
+word_seconds: Final = 3.0
+"""What telemetry says of clients is told each second; what it said longer ago is no evidence of now."""
 
 silent_seconds: Final = 5.0
 """A worker says once a second that it is there."""
@@ -54,6 +60,8 @@ class Loads:
         self._heard = HeardLoads(clock)
         self.shards = ToldShards(clock)
         self.tell: Callable[[NodeLoads], None] = lambda row: None
+        self._calls = ObservedCalls()
+        self._suspected: Mapping[str, tuple[ClientsWord, ...]] = {}
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
         self.refused = 0
@@ -84,16 +92,41 @@ class Loads:
         self.shards.hear(row)
         self.tell(row)
 
+    def observe(self, message: Observations, incarnation_of: Callable[[str], int | None]) -> int:
+        """Take what a client saw, as it came over HTTP, of incarnations that are there; of how many instances that was."""
+        return self._calls.take(message, self._clock(), incarnation_of)
+
+    def words(self, service: str, doubted: Mapping[str, tuple[int, float]]) -> list[ClientsWord]:
+        """What clients say of instances whose checks are in doubt, by whichever way they say it. `doubted` has the incarnation of
+        each, and the second by our clock since which its doubt is known.
+        """
+        now, found = self._clock(), self._services.get(service)
+        # An observer reports by one way alone, so those who came by the topic are others.
+        told = found[0].suspected if found is not None and now - found[1] <= word_seconds else ()
+        by_topic = {(word.instance, word.incarnation): word for word in told}
+        return [
+            _both(self._calls.word(service, name, incarnation, since, now), by_topic.get((name, incarnation)))
+            for name, (incarnation, since) in doubted.items()
+        ]
+
+    def weighed(self, suspected: Mapping[str, tuple[ClientsWord, ...]]) -> None:
+        """What clients say of suspects now, by service: to be shown."""
+        self._suspected = suspected
+
     def service(self, service: str) -> ServiceLoad | None:
-        """The load of the service: telemetry's, who hears all of it, else what came over HTTP. None: nobody tells it now."""
-        found = self._services.get(service)
-        if found is None or self._clock() - found[1] > fresh_seconds:
-            return self._heard.load(service)
-        return found[0]
+        """The load of the service: telemetry's, who hears all of it, else what came over HTTP; and what clients saw, by both
+        ways. None: nobody tells any of it now.
+        """
+        now, found = self._clock(), self._services.get(service)
+        row = self._heard.load(service) if found is None or now - found[1] > fresh_seconds else found[0]
+        calls = self._calls.calls(service, now)
+        if calls is not None:
+            row = calls.in_row(row or ServiceLoad(service=service, instances=0, heard=0, at=datetime.now(UTC)))
+        return None if row is None else replace(row, suspected=self._suspected.get(service, ()))
 
     def services(self) -> list[ServiceLoad]:
         """The loads that are told now, by the names of their services."""
-        names = {*self._services, *self._heard.services()}
+        names = {*self._services, *self._heard.services(), *self._calls.services()}
         return [load for name in sorted(names) if (load := self.service(name)) is not None]
 
     def workers(self) -> list[SeenWorker]:
@@ -122,6 +155,17 @@ class Loads:
             except NotReady as error:
                 _LOG.warning("loads are not followed now: %s", error.detail)
             await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _both(word: ClientsWord, other: ClientsWord | None) -> ClientsWord:
+    if other is None:
+        return word
+    return replace(
+        word,
+        clients=word.clients + other.clients,
+        failing=word.failing + other.failing,
+        answering=word.answering + other.answering,
+    )
 
 
 def _seen(row: TelemetryWorker, age_seconds: float) -> SeenWorker:

@@ -5,6 +5,7 @@ over and not folded a second time. A long beginning of the log is skimmed, since
 what the states lack is kept, and `complete` makes the rows from the states.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -45,7 +46,7 @@ class _Skimmed:
 
 class RegistryViews:
     """`instances` by service and id, and the tables of services and of instances' history. `suspects` are those by service that
-    are served although their checks say otherwise.
+    are served although their checks say otherwise, and since when that is known here (seconds of the monotonic clock).
     """
 
     def __init__(self, parked: AllParked) -> None:
@@ -53,7 +54,7 @@ class RegistryViews:
         self.services = MemoryTable(SERVICES, parked)
         self.history = MemoryTable(HISTORY, parked)
         self._count, self._history = self.services.fold, self.history.fold
-        self.suspects: dict[str, set[str]] = {}
+        self.suspects: dict[str, dict[str, float]] = {}
         self._skimmed: dict[int, _Skimmed] = {}
 
     def apply(self, folded: Sequence[Folded]) -> tuple[list[Change], list[Folded]]:
@@ -83,7 +84,7 @@ class RegistryViews:
         before = rows.get(id_)
         rows[id_] = after
         if after.suspect is not None:
-            self.suspects.setdefault(service, set()).add(id_)
+            self.suspects.setdefault(service, {}).setdefault(id_, time.monotonic())
         elif before is not None and before.suspect is not None:
             self._cleared(service, id_)
         return Change(recorded, before, after)
@@ -100,11 +101,12 @@ class RegistryViews:
 
     def doubt(self, service: str, instances: Iterable[Instance]) -> None:
         """Find the suspects among all instances of the service, whose rows did not come event by event."""
-        if suspects := {instance.id for instance in instances if instance.suspect is not None}:
+        now = time.monotonic()
+        if suspects := {instance.id: now for instance in instances if instance.suspect is not None}:
             self.suspects[service] = suspects
 
     def _cleared(self, service: str, id_: str) -> None:
-        self.suspects[service].discard(id_)
+        self.suspects[service].pop(id_, None)
         if not self.suspects[service]:
             del self.suspects[service]
 

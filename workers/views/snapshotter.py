@@ -150,7 +150,7 @@ def _instance(plain: Plain) -> Instance:
     spec["checks"] = checks_of(orjson.dumps(spec["checks"]))
     checks = {name: _status(*_in_status(stored)) for name, stored in statuses.items()}
     spec, marks = Spec(**spec), map(_mark, marks)
-    suspect = None if doubt is None else Doubt(_at(doubt["since"]), doubt["seconds"])
+    suspect = None if doubt is None else Doubt(**{**doubt, "since": _at(doubt["since"])})
     at, registered_at, marked = _at(since), _at(registered), (*marks, fell, suspect)
     return Instance(
         id_, service, spec, incarnation, version, health, cause, at, checks, registered_at, position, *marked

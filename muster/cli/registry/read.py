@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--load", "loaded", is_flag=True, help="Show what they have to do now, as their instances say.")
+@click.option(
+    "--load",
+    "loaded",
+    is_flag=True,
+    help="Show what they have to do now, as instances say and clients saw.",
+)
 @consistency_option
 @remote
 def services(remote: Remote, loaded: bool, consistency: "Consistency") -> None:

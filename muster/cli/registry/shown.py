@@ -37,6 +37,16 @@ def _load(title: str, name: str) -> TableColumn[LoadedService]:
     return TableColumn(title, lambda row: "" if row.load is None else cell(getattr(row.load, name)))
 
 
+def _failed(row: LoadedService) -> str:
+    share = None if row.load is None else row.load.failure_share
+    return "" if share is None else f"{share:.1%}"
+
+
+def _latency(row: LoadedService) -> str:
+    seconds = None if row.load is None else row.load.latency_seconds
+    return "" if seconds is None else f"{seconds * 1000:.3g}ms"
+
+
 LOADS: Final[list[TableColumn[LoadedService]]] = columns(
     "service",
     "instances",
@@ -46,6 +56,11 @@ LOADS: Final[list[TableColumn[LoadedService]]] = columns(
     _load("PER SECOND", "per_second"),
     _load("FAILURES PER SECOND", "failures_per_second"),
     _load("UTILISATION", "utilisation"),
+    # What instances say of themselves is to the left of here, what their clients saw to the right.
+    _load("CLIENTS", "observers"),
+    _load("CALLS PER SECOND", "attempts_per_second"),
+    TableColumn("FAILED", _failed),
+    TableColumn("LATENCY", _latency),
 )
 INSTANCES: Final[list[TableColumn[Instance]]] = columns(
     "instance",

@@ -18,6 +18,11 @@ DEREGISTERED: Final = "muster.instance.deregistered.v1"
 """The type of the event that ends an instance's registration; its `cause` says why."""
 
 
+def suspicion(clients: int, answering: int) -> str:
+    """What is suspect of it, and on how many hosts its clients see it answer (0: they have said nothing)."""
+    return f"{FAIL_TOGETHER}; clients on {answering} of {clients} hosts see it answer" if answering else FAIL_TOGETHER
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What became of a write; it is durable. `unchanged`: it was already so. `duplicate`: the answer to an earlier try.

@@ -1,4 +1,4 @@
-"""What a controller answers to heartbeats of many instances."""
+"""What a controller answers to heartbeats of many instances, and to what clients saw of them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +21,13 @@ class HeartbeatsHeard:
 
     renewed: int
     refused: tuple[UnheardInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationsTaken:
+    """Of how many instances it was taken what clients saw; the others are not there, or there is no room for more observers."""
+
+    taken: int
 
 
 # Made once, with the module: to make one costs far more than to use it.

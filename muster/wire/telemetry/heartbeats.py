@@ -79,6 +79,11 @@ def decode(value: bytes) -> Heartbeats:
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise InvalidCommand(f"heartbeats: not JSON: {error}", field="heartbeats") from None
+    return of_document(document)
+
+
+def of_document(document: object) -> Heartbeats:
+    """The message of this JSON value, as it stands in the topic. Raises InvalidCommand with the first field that is wrong."""
     if not isinstance(document, dict) or document.keys() != MEMBERS:
         raise InvalidCommand(
             "heartbeats: an object with agent, service and items, and nothing else", field="heartbeats"
@@ -88,7 +93,7 @@ def decode(value: bytes) -> Heartbeats:
 
 def judged(agent: object, service: object, items: object) -> Heartbeats:
     """The message of these plain JSON values. Raises InvalidCommand with the first field that is wrong."""
-    return Heartbeats(_name(agent, "agent"), _name(service, "service"), beats_of(items))
+    return Heartbeats(name_from(agent, "agent"), name_from(service, "service"), beats_of(items))
 
 
 def beats_of(items: object, field: str = "items") -> list[Beat]:
@@ -122,23 +127,25 @@ def _fault(items: list[list[object]], path: str) -> InvalidCommand:
     number = next(number for number, item in enumerate(items) if type(item) is not list or not _are_right([item]))
     item, path = items[number], f"{path}.{number}"
     if type(item) is not list or len(item) not in _LENGTHS:
-        return _refusal(path, f"a list of 2 to 6 members: {', '.join(_FIELDS)}")
+        return refusal(path, f"a list of 2 to 6 members: {', '.join(_FIELDS)}")
     # From the left: what is judged with what stands before it is known to be right up to there.
     if not _are_right([[item[0], 0]]):
-        return _refusal(f"{path}.instance", "the name of an instance")
+        return refusal(f"{path}.instance", "the name of an instance")
     if not _are_right([item[:2]]):
-        return _refusal(f"{path}.incarnation", "the whole number that the registration was answered with")
+        return refusal(f"{path}.incarnation", "the whole number that the registration was answered with")
     wrong = next(place for place in range(2, len(item)) if not _are_right([["a", 0, item[place]]]))
-    return _refusal(f"{path}.{_FIELDS[wrong]}", f"a number from 0 to {number_max:.0e}, or null")
+    return refusal(f"{path}.{_FIELDS[wrong]}", f"a number from 0 to {number_max:.0e}, or null")
 
 
-def _name(told: object, field: str) -> str:
+def name_from(told: object, field: str) -> str:
+    """The name that this JSON value is. Raises InvalidCommand."""
     if isinstance(told, str) and _is_name(told) is not None:
         return told
-    raise _refusal(field, "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit")
+    raise refusal(field, "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit")
 
 
-def _refusal(field: str, reason: str) -> InvalidCommand:
+def refusal(field: str, reason: str) -> InvalidCommand:
+    """What is raised for this field."""
     return InvalidCommand(f"{field}: {reason}", field=field)
 
 

@@ -20,14 +20,31 @@ TELEMETRY: Final = "telemetry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsWord:
+    """What clients have seen of an instance whose checks are in doubt. `clients`: on so many hosts something has called it in the
+    last 10 s; since the doubt began, so many of them saw its newest calls fail, and so many saw it answer.
+    """
+
+    instance: str
+    incarnation: int
+    clients: int
+    failing: int
+    answering: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLoad:
-    """What the instances of a service say of their load, together, over the last 30 s.
+    """What the instances of a service say of their load, together, over the last 30 s; and what its clients saw of them.
 
     `instances` are those whose heartbeats come by the topic, `heard` how many of them were heard in these 30 s. `in_flight` is
     the sum of what each last said; `per_second` and `failures_per_second` are sums of means; `utilisation` is a mean. None: no
     instance has said it. `at` is when Kafka recorded the newest beat that is in it.
 
     Of heartbeats over HTTP it is what each instance last said: `instances` and `heard` are those that have said something.
+
+    `observers` are the clients that have reported calls in the last 10 s (None: nobody has): `attempts_per_second` is the sum of
+    theirs, `failure_share` how many of these failed (1.0 is all), `latency_seconds` the mean time to an answer. `suspected` is
+    what they say of instances whose checks fail together.
     """
 
     service: str
@@ -37,6 +54,11 @@ class ServiceLoad:
     per_second: float | None = None
     failures_per_second: float | None = None
     utilisation: float | None = None
+    observers: int | None = None
+    attempts_per_second: float | None = None
+    failure_share: float | None = None
+    latency_seconds: float | None = None
+    suspected: tuple[ClientsWord, ...] = ()
     at: datetime
 
 

@@ -7,11 +7,10 @@ import pytest
 
 from domain.message import foreseen
 from domain.registry import service as decider
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed
 from domain.registry.health import disputed_max
 from domain.registry.instance import (
     InstanceCheckChanged,
-    InstanceChecksBelieved,
-    InstanceChecksDisputed,
     InstanceDeregisterAfterChanged,
     InstanceDeregistered,
     InstanceHealthChanged,

@@ -1,6 +1,6 @@
 """An instance: the limits of what may be registered, and folds that refuse history which cannot be."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -11,7 +11,6 @@ from domain.registry.instance import (
     InstanceCheckChanged,
     InstanceDrainEnded,
     InstanceDrainStarted,
-    InstanceEvent,
     InstanceHealthChanged,
     InstanceMaintenanceCleared,
     InstanceMaintenanceSet,
@@ -19,10 +18,11 @@ from domain.registry.instance import (
     evolve,
 )
 from domain.registry.service import DECIDER
+from domain.registry.status import Doubt, InstanceEvent
 from muster.wire.error import InvalidInstance
 from muster.wire.registry.spec import Spec
 from tests.sample import EVENTS as SAMPLES
-from tests.sample import FULL, recorded, registered
+from tests.sample import FULL, NOON, recorded, registered
 
 REGISTER = "muster.instance.register.v1"
 HERE = {"address": "10.0.0.7", "port": 8080}
@@ -148,7 +148,8 @@ def test_an_event_without_a_fold_cannot_be():
 
 @pytest.mark.parametrize("event", SAMPLES[1:-1], ids=lambda event: type(event).__name__)
 def test_every_event_moves_the_version_and_the_position(event):
-    here = evolve(None, recorded(SAMPLES[0], 0, 0))
+    # In doubt, because what clients say is recorded of those alone.
+    here = replace(evolve(None, recorded(SAMPLES[0], 0, 0)), suspect=Doubt(NOON, 30.0))
     after = evolve(here, recorded(event, 99, 17))
     assert (after.version, after.position) == (17, 99)
 

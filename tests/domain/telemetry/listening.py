@@ -9,6 +9,8 @@ from domain.telemetry.finding import Suspicion
 from domain.telemetry.partition import BeatsPartition
 from muster.wire.registry.spec import Spec
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
+from muster.wire.telemetry.loads import ClientsWord
+from muster.wire.telemetry.observations import Observation, Observations
 from tests.sample import recorded, spec
 
 BEGAN_MS = 1_800_000_000_000
@@ -48,6 +50,12 @@ class Listening:
         self.found += [(self.at, one) for one in self.partition.beats(self.now_ms, told)]
         return self
 
+    def observed(self, host: str, *names: str, failing: int = 0, service: str = "orders") -> Self:
+        """A client on this host has called these, ten times each; so many calls in a row have failed up to now."""
+        seen = [Observation(name, 0, 10, min(failing, 10), failing, 0.02) for name in names]
+        self.partition.observed(self.now_ms, Observations(f"on-{host}", service, 5.0, seen, host))
+        return self
+
     def tick(self) -> Self:
         self.found += [(self.at, one) for one in self.partition.tick(self.now_ms)]
         return self
@@ -76,3 +84,9 @@ class Listening:
             if one.silent:
                 told.setdefault(one.instance, at)
         return told
+
+    @property
+    def suspected(self) -> tuple[ClientsWord, ...]:
+        """What the row of the service says of suspects."""
+        (row,) = self.partition.loads()
+        return row.suspected

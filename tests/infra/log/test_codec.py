@@ -14,8 +14,9 @@ from eventsourcing.utils import Environment
 from domain.catalogue import EVENTS
 from domain.groups.member import MemberJoined
 from domain.message import event, to_json
-from domain.registry.instance import InstanceChecksChanged, InstanceEvent
-from domain.registry.status import Mark
+from domain.registry.doubt.event import InstanceChecksBelieved
+from domain.registry.instance import InstanceChecksChanged
+from domain.registry.status import InstanceEvent, Mark
 from infra.log import codec
 from infra.log.chain import Chain, link
 from infra.log.codec import CloudEventMapper, Draft, event_from
@@ -97,6 +98,7 @@ LATER = {
     "group_created_with_failover_seconds": replace(
         GROUP_EVENTS[0], settings=replace(GROUP_EVENTS[0].settings, failover_seconds=60.0)
     ),
+    "checks_believed_by_clients": InstanceChecksBelieved(instance="a", because="observed", clients=4, failing=3),
     "registered_by_a_holder": replace(INSTANCE_EVENTS[0], holder="5f0c3a9e"),
     "registered_with_kept_marks": replace(
         INSTANCE_EVENTS[0], maintenance=Mark("ann", "disk swap", NOON), draining=Mark("bob", None, NOON)

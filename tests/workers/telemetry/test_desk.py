@@ -17,6 +17,8 @@ from infra.telemetry.memory_topics import MemoryPast, MemoryTopics
 from infra.telemetry.publisher import Outgoing
 from muster.wire.registry.spec import Spec
 from muster.wire.telemetry.heartbeats import Beat, encode
+from muster.wire.telemetry.observations import Observation, Observations
+from muster.wire.telemetry.observations import encode as encode_observations
 from tests.workers.telemetry.fleet import register_all
 from workers.telemetry.app import application
 from workers.telemetry.desk import Desk
@@ -229,3 +231,41 @@ async def test_fausts_agent_brings_its_records_to_the_desk(world: World, tmp_pat
     (partition, offset, recorded_ms, key, value), second = heard
     assert (partition, recorded_ms, key, value) == (0, 1_800_000_000_123, b"service/orders", b"value")
     assert second[1] == offset + 1
+
+
+def saw(observer: str, host: str, failing: int, *names: str) -> bytes:
+    """Ten calls of each, by an observer; so many in a row have failed up to now."""
+    seen = [Observation(name, "ab".index(name), 10, min(failing, 10), failing, 0.02) for name in names]
+    return encode_observations(Observations(observer, "orders", 5.0, seen, host))
+
+
+async def test_what_clients_saw_renews_no_lease(world: World) -> None:
+    async with working(world, world.desk()) as desk:
+        await world.beats("a", "b")
+        for _ in range(12):
+            # Its clients are answered all the time, and it says nothing itself.
+            await world.put(b"service/orders", saw("web-1", "h1", 0, "a", "b"))
+            await world.passes(1, "b")
+        world.stream(desk)
+        await settled(lambda: world.told)
+    assert world.silent == ["a"]
+
+
+async def test_the_row_of_a_service_says_what_its_clients_saw(world: World) -> None:
+    async with working(world, world.desk()) as desk:
+        await world.passes(1)
+        await world.put(b"service/orders", saw("web-1", "h1", 5, "a", "b"))
+        await world.put(b"service/orders", saw("web-2", "h1", 0, "a", "b"))
+        world.stream(desk)
+        await settled(lambda: told_of_orders(world))
+        row = told_of_orders(world)[-1]
+        assert desk.held[0].refused == 0
+    # Nobody has sent a heartbeat, and there is a row all the same.
+    assert (row["instances"], row["heard"]) == (2, 0)
+    assert (row["observers"], row["attempts_per_second"], row["failure_share"]) == (2, 8.0, 0.25)
+    assert row["latency_seconds"] == 0.02
+    assert row["suspected"] == []
+
+
+def told_of_orders(world: World) -> list[dict[str, Any]]:
+    return [orjson.loads(one.value) for one in world.topics.of("t.loads", 0) if one.key == b"service/orders"]

@@ -1,13 +1,15 @@
 """Loads and telemetry workers as a controller has heard of them."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from infra.telemetry.rows import LoadRecord, MemoryRows
-from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row, key_of
-from workers.views.loads import Loads, fresh_seconds, silent_seconds
+from muster.wire.telemetry.loads import ClientsWord, ServiceLoad, TelemetryWorker, encode_row, key_of
+from muster.wire.telemetry.observations import Observation, Observations
+from workers.views.loads import Loads, fresh_seconds, silent_seconds, word_seconds
 
 AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
 LOAD = ServiceLoad(service="orders", instances=3, heard=2, in_flight=7.0, at=AT)
@@ -92,3 +94,42 @@ async def test_rows_are_followed_from_the_first_on():
         while not (loads.services() and loads.workers()):  # noqa: ASYNC110 what is asked sets no event
             await asyncio.sleep(0.01)
     following.cancel()
+
+
+def seen(host, failing=0, **fields):
+    """A client on this host has called `a` ten times in five seconds."""
+    item = Observation("a", 4, 10, min(failing, 10), failing, 0.02)
+    return Observations(f"on-{host}", "orders", 5.0, [item], host)._replace(**fields)
+
+
+def test_what_clients_saw_stands_beside_what_telemetry_tells():
+    board = Board().hears(replace(LOAD, observers=1, attempts_per_second=6.0, failure_share=0.5, latency_seconds=0.08))
+    board.loads.observe(seen("h1"), {"a": 4}.get)
+    row = board.loads.service("orders")
+    assert (row.instances, row.in_flight) == (3, 7.0)
+    # Of eight a second three fail; of the answers three are of the topic's clients, two of those over HTTP.
+    assert (row.observers, row.attempts_per_second, row.failure_share) == (2, 8.0, 0.375)
+    assert row.latency_seconds == pytest.approx((3 * 0.08 + 2 * 0.02) / 5)
+
+
+def test_a_service_of_which_only_clients_tell_has_a_row():
+    board = Board()
+    board.loads.observe(seen("h1"), {"a": 4}.get)
+    (row,) = board.loads.services()
+    assert (row.service, row.instances, row.observers, row.failure_share) == ("orders", 0, 1, 0.0)
+    board.now += 11
+    assert board.loads.services() == []
+
+
+def test_words_of_both_ways_are_added_up_while_telemetry_tells_them():
+    told = ClientsWord(instance="a", incarnation=4, clients=3, failing=2, answering=1)
+    other = ClientsWord(instance="b", incarnation=1, clients=9, failing=9, answering=0)
+    board = Board().hears(replace(LOAD, suspected=(told, other)))
+    board.loads.observe(seen("h1", failing=5), {"a": 4}.get)
+    doubted = {"a": (4, board.now - 1), "b": (2, board.now - 1)}
+    word, late = board.loads.words("orders", doubted)
+    assert (word.clients, word.failing, word.answering) == (4, 3, 1)
+    # What telemetry says is of another incarnation.
+    assert late.clients == 0
+    board.now += word_seconds + 0.1
+    assert board.loads.words("orders", doubted)[0].clients == 1

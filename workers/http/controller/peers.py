@@ -3,7 +3,7 @@
 Only peers may ask it: they have the cluster's key, and prove it with each request. Each answer is proven, too.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -16,10 +16,11 @@ from muster.wire.problem import facts_of
 from muster.wire.route import partition_of
 from muster.wire.stream import service_stream
 from muster.wire.telemetry.heartbeats import judged
+from muster.wire.telemetry.observations import Observations, observations_of
 from workers.http.exchange import JSON_OPTIONS, Reply, Request, problem, problem_of
 from workers.http.routing import Handler, Route
 from workers.peers.credentials import PROOF_HEADER, Credentials
-from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, HEAR
+from workers.peers.forwarding import EXECUTE, EXECUTE_ALL, HEAR, OBSERVE
 from workers.writer.published import envelope_from, json_from
 from workers.writer.request import AnswerOrError
 from workers.writer.writer import Writer
@@ -28,8 +29,12 @@ command_bytes_max: Final = 16_777_216
 _HEADER: Final = PROOF_HEADER.encode()
 
 
-def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Route, ...]:
-    """The routes between controllers; they go to this controller's own writers and nowhere else."""
+def routes(
+    writers: Mapping[int, Writer], credentials: Credentials, take: Callable[[Sequence[Observations]], int]
+) -> tuple[Route, ...]:
+    """The routes between controllers; they go to this controller's own writers and nowhere else, but for what clients saw, which
+    `take` brings into its memory.
+    """
 
     async def execute(_: Request, body: bytes) -> Reply:
         # Between controllers also those commands travel that only a controller gives itself.
@@ -61,6 +66,7 @@ def routes(writers: Mapping[int, Writer], credentials: Credentials) -> tuple[Rou
         Route("POST", EXECUTE, _of_peers(credentials, execute), documented=False),
         Route("POST", EXECUTE_ALL, _of_peers(credentials, execute_all), documented=False),
         Route("POST", HEAR, _of_peers(credentials, _hearing(writers)), documented=False),
+        Route("POST", OBSERVE, _of_peers(credentials, _observing(take)), documented=False),
         Route("POST", "/v1/peer/prove/{partition}", _of_peers(credentials, prove), documented=False),
     )
 
@@ -77,6 +83,15 @@ def _hearing(writers: Mapping[int, Writer]) -> Callable[[Request, bytes], Awaita
         return Reply(orjson.dumps(told))
 
     return hear
+
+
+def _observing(take: Callable[[Sequence[Observations]], int]) -> Callable[[Request, bytes], Awaitable[Reply]]:
+    async def observe(_: Request, body: bytes) -> Reply:
+        # Here the host is told: the peer has seen the address that the client came from.
+        taken = take([observations_of(message) for message in json_from(body)])
+        return Reply(orjson.dumps({"taken": taken}))
+
+    return observe
 
 
 def _envelope(entry: object) -> Envelope | MusterError:

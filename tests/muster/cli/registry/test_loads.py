@@ -2,7 +2,7 @@
 
 import asyncio
 
-from muster import Client
+from muster import Client, Observation, Observations
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
 from tests.muster.cli.commands import shown, told
 from tests.muster.controller import ControllerProcess
@@ -23,3 +23,19 @@ def test_the_load_stands_beside_each_service(server: ControllerProcess) -> None:
     lines = {line.split()[0]: line.split()[1:] for line in shown(server, "services", "--load").splitlines()}
     assert lines["loaded"] == ["1", "1", "1", "12", "310.5"]
     assert lines["idle"] == ["1", "1"]
+
+
+def test_what_clients_saw_stands_beside_it(server: ControllerProcess) -> None:
+    incarnation = told(server, "register", "called", "a", "--address", "h", "--port", "80")["incarnation"]
+
+    async def see() -> None:
+        seen = Observation("a", incarnation, 200, 3, 0, 0.0214)
+        async with Client(server.url) as client:
+            await client.observations([Observations("web-1", "called", 5.0, [seen])])
+
+    asyncio.run(see())
+    rows = {row["service"]: row for row in told(server, "services", "--load")["items"]}
+    assert (rows["called"]["load"]["observers"], rows["called"]["load"]["failure_share"]) == (1, 0.015)
+    (line,) = (line for line in shown(server, "services", "--load").splitlines() if line.startswith("called"))
+    # Nobody has said anything of itself.
+    assert line.split()[1:] == ["1", "1", "0", "1", "40", "1.5%", "21.4ms"]

@@ -214,6 +214,7 @@ async def test_the_document_has_every_route_with_its_models(api: Api) -> None:
         ("get", "/v1/history/{service}/{instance}"),
         ("post", "/v1/commands"),
         ("post", "/v1/heartbeats"),
+        ("post", "/v1/observations"),
         ("get", "/v1/loads"),
         ("get", "/v1/status"),
         ("get", "/v1/controllers"),

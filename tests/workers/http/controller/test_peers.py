@@ -1,7 +1,7 @@
 """What a controller answers to the lists of commands that a peer passes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,16 +11,18 @@ from eventsourcing.popo import POPOApplicationRecorder
 from infra.log.codec import CloudEventMapper
 from infra.log.recorder import RecorderLog
 from muster.wire.route import partition_of
+from muster.wire.telemetry.observations import Observation, Observations, document_of
 from tests.workers.peers.test_forwarding import OURS, THEIRS
 from workers.http.controller.peers import routes
 from workers.http.exchange import Reply, Request
 from workers.machine.partition import Partition
 from workers.peers.credentials import PROOF_HEADER
-from workers.peers.forwarding import EXECUTE_ALL, HEAR
+from workers.peers.forwarding import EXECUTE_ALL, HEAR, OBSERVE
 from workers.views.views import Views
 from workers.writer.writer import Writer
 
 Writers = Mapping[int, Writer]
+TAKEN: list[Observations] = []
 HERE, THERE = (
     next(f"group/g{number}" for number in range(99) if partition_of(f"group/g{number}", 2) == partition)
     for partition in (0, 1)
@@ -49,10 +51,15 @@ async def writers() -> AsyncIterator[Writers]:
     await asyncio.wait(running)
 
 
+def _take(messages: Sequence[Observations]) -> int:
+    TAKEN.extend(messages)
+    return len(messages)
+
+
 async def asked(writers: Writers, body: object, path: str = EXECUTE_ALL) -> Reply:
     """What the controller answers to this body of a peer."""
     content = orjson.dumps(body)
-    [route] = [found for found in routes(writers, THEIRS) if found.path == path]
+    [route] = [found for found in routes(writers, THEIRS, _take) if found.path == path]
     proof = OURS.request("theirs", "POST", path, content)
     scope = {
         "method": "POST",
@@ -127,3 +134,10 @@ async def test_heartbeats_are_heard_and_who_is_refused_is_told(writers: Writers)
 async def test_heartbeats_are_of_one_partition(writers: Writers, services: list[str]) -> None:
     reply = await asked(writers, [message(service, ["a", 3]) for service in services], HEAR)
     assert reply.status == 422
+
+
+async def test_what_clients_saw_is_taken_with_the_address_that_the_peer_has_seen(writers: Writers) -> None:
+    TAKEN.clear()
+    message = Observations("web-1", "orders", 5.0, [Observation("a", 0, 10, 0, 0)], "10.0.0.9")
+    reply = await asked(writers, [document_of(message)], OBSERVE)
+    assert (reply.status, TAKEN) == (200, [message])

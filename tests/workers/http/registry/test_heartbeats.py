@@ -114,6 +114,12 @@ async def test_loads_are_those_of_who_was_heard(api: Api) -> None:
         "per_second": 310.5,
         "failures_per_second": 0.75,
         "utilisation": 0.4,
+        # Nobody has said that it called them.
+        "observers": None,
+        "attempts_per_second": None,
+        "failure_share": None,
+        "latency_seconds": None,
+        "suspected": [],
     }
     assert (await api.get("/v1/loads?service=users")).body["items"] == []
     assert [row["service"] for row in (await api.get("/v1/loads")).body["items"]] == ["orders"]

@@ -1,0 +1,197 @@
+"""What clients say that they saw of the instances of services: their newest words, and what these come to.
+
+A word is a claim. None of them renews anything or takes anybody out: they are added up for people to read, and weighed where the
+checks of a service are in doubt (`domain.registry.doubt.opinion`). There many observers of one host count as one, since they
+share what can be wrong between them and the instances; so one host alone, however many names it takes, is one voice.
+
+Kept are the newest words of each observer, for 30 s, of instances that are there. All of it is bounded, and of one host's
+observers only some are taken, so that no host fills the room that others need.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from muster.wire.telemetry.loads import ClientsWord, ServiceLoad
+from muster.wire.telemetry.observations import Observations
+
+recent_seconds: Final = 10.0
+"""What was said longer ago is no evidence of now."""
+
+kept_seconds_max: Final = 30.0
+observers_service_max: Final = 1_000
+observers_host_max: Final = 64
+words_max: Final = 200_000
+FAILING_MIN: Final = 3
+"""So many calls in a row that failed are a failing instance; fewer are, where no more were made."""
+
+
+class _Word(NamedTuple):
+    """What an observer said last of an instance, and when."""
+
+    at: float
+    incarnation: int
+    attempts: int
+    failures: int
+    failing: int
+    latency_seconds: float | None
+
+
+class _Observer:
+    """An observer of a service: its host, when it reported last and about how many seconds, and its words by instance."""
+
+    __slots__ = ("at", "host", "seconds", "words")
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.at = self.seconds = 0.0
+        self.words: dict[str, _Word] = {}
+
+
+class SeenCalls(NamedTuple):
+    """The calls of the clients of a service, as they saw them together; `latency_seconds` None: no answer was timed."""
+
+    observers: int
+    per_second: float
+    failed_per_second: float
+    latency_seconds: float | None
+
+    def and_those(self, other: "SeenCalls") -> "SeenCalls":
+        """These and those of other observers."""
+        mine, theirs = self.per_second - self.failed_per_second, other.per_second - other.failed_per_second
+        timed = [(one, by) for one, by in ((self, mine), (other, theirs)) if one.latency_seconds is not None and by > 0]
+        total = sum(by for _, by in timed)
+        return SeenCalls(
+            self.observers + other.observers,
+            self.per_second + other.per_second,
+            self.failed_per_second + other.failed_per_second,
+            sum((one.latency_seconds or 0.0) * by for one, by in timed) / total if timed else None,
+        )
+
+    def in_row(self, row: ServiceLoad) -> ServiceLoad:
+        """The row with what clients saw in it, beside what it says of them already."""
+        told = calls_of(row)
+        found = self if told is None else self.and_those(told)
+        return replace(
+            row,
+            observers=found.observers,
+            attempts_per_second=round(found.per_second, 3),
+            failure_share=round(found.failed_per_second / found.per_second, 4) if found.per_second else 0.0,
+            latency_seconds=None if found.latency_seconds is None else round(found.latency_seconds, 6),
+        )
+
+
+def calls_of(row: ServiceLoad) -> SeenCalls | None:
+    """What the row says of clients; None: nothing."""
+    if row.observers is None or row.attempts_per_second is None:
+        return None
+    failed = row.attempts_per_second * (row.failure_share or 0.0)
+    return SeenCalls(row.observers, row.attempts_per_second, failed, row.latency_seconds)
+
+
+class ObservedCalls:
+    """The words of the observers of all services. Seconds are those of any one clock that only grows."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, dict[str, _Observer]] = {}
+        self._words = 0
+        self._swept_at = 0.0
+
+    def take(self, message: Observations, now: float, incarnation_of: Callable[[str], int | None]) -> int:
+        """Take in a message, but for what it says of incarnations that are not there; of how many instances it was taken."""
+        if now - self._swept_at > recent_seconds:
+            self._sweep(now)
+        here = [one for one in message.observed if incarnation_of(one.instance) == one.incarnation]
+        observer = self._observer(message) if here else None
+        if observer is None:
+            return 0
+        observer.at, observer.seconds = now, message.seconds
+        taken = 0
+        for name, incarnation, attempts, failures, failing, latency in here:
+            if name not in observer.words:
+                if self._words >= words_max:
+                    continue
+                self._words += 1
+            observer.words[name] = _Word(now, incarnation, attempts, failures, failing, latency)
+            taken += 1
+        return taken
+
+    def _observer(self, message: Observations) -> _Observer | None:
+        """The observer of this name; None: there is no room for it. Whoever is there already goes on being heard."""
+        observers = self._services.setdefault(message.service, {})
+        found = observers.get(message.observer)
+        if found is not None:
+            # A name on another host is another process: what is said last counts, for that host alone.
+            found.host = message.host
+            return found
+        beside = sum(one.host == message.host for one in observers.values())
+        if len(observers) >= observers_service_max or beside >= observers_host_max:
+            return None
+        return observers.setdefault(message.observer, _Observer(message.host))
+
+    def services(self) -> Iterator[str]:
+        """The services of which something was said, which may be old by now."""
+        return iter(self._services)
+
+    def calls(self, service: str, now: float) -> SeenCalls | None:
+        """What the clients of the service saw in their last reports; None: nobody has reported in the last 10 s."""
+        seen = SeenCalls(0, 0.0, 0.0, None)
+        for observer in self._services.get(service, {}).values():
+            if now - observer.at > recent_seconds:
+                continue
+            # Of earlier reports are the words about instances that it did not call since.
+            words = [word for word in observer.words.values() if word.at == observer.at]
+            attempts, failed = sum(word.attempts for word in words), sum(word.failures for word in words)
+            timed = [(word.latency_seconds, word.attempts - word.failures) for word in words]
+            answers = sum(count for latency, count in timed if latency is not None)
+            mean = (
+                sum(latency * count for latency, count in timed if latency is not None) / answers if answers else None
+            )
+            per = observer.seconds
+            seen = seen.and_those(SeenCalls(1, attempts / per, failed / per, mean))
+        return seen if seen.observers else None
+
+    def word(self, service: str, instance: str, incarnation: int, since: float, now: float) -> ClientsWord:
+        """What clients say of this incarnation, whose checks are in doubt since then, host by host."""
+        hosts: set[str] = set()
+        said: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        for observer in self._services.get(service, {}).values():
+            word = observer.words.get(instance)
+            if word is None or word.incarnation != incarnation or now - word.at > recent_seconds:
+                continue
+            hosts.add(observer.host)
+            # What was said before the doubt began tells who calls the instance, and nothing of how it is since then.
+            answers = _answers(word)
+            if word.at >= since and answers is not None:
+                said[answers][observer.host] += 1
+        # Where one of a host's observers is answered, the instance answers: what the others see is their own.
+        answering = set(said[True])
+        return ClientsWord(
+            instance=instance,
+            incarnation=incarnation,
+            clients=len(hosts),
+            failing=len(set(said[False]) - answering),
+            answering=len(answering),
+        )
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is old, so that observers that come and go under new names are not kept for ever."""
+        self._swept_at = now
+        for service, observers in list(self._services.items()):
+            for name, observer in list(observers.items()):
+                observer.words = {
+                    instance: word for instance, word in observer.words.items() if now - word.at <= kept_seconds_max
+                }
+                if not observer.words:
+                    del observers[name]
+            if not observers:
+                del self._services[service]
+        self._words = sum(len(one.words) for some in self._services.values() for one in some.values())
+
+
+def _answers(word: _Word) -> bool | None:
+    """Whether the instance answers, by the newest calls; None: that cannot be told."""
+    if word.failing == 0:
+        return True
+    return False if word.failing >= min(FAILING_MIN, word.attempts) else None

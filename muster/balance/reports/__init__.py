@@ -1,0 +1,1 @@
+"""What a balancer tells the controllers of the instances that it calls."""

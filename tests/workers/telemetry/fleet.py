@@ -4,14 +4,18 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from domain.message import Recorded
@@ -30,17 +34,24 @@ from tests.sample import NOON
 
 ROOT: Final = Path(__file__).parents[3]
 LEASE: Final = 10.0
+"""The shortest lease that telemetry is given to keep. The log can have shorter ones, and tests that need no controller do."""
+
+Instance = tuple[str, str]
+"""A service and one of its instances."""
+
 _ENTRY: Final = "from workers.cli.telemetry import telemetry; telemetry()"
 
 
-async def register_all(log: PartitionLog, services: Mapping[str, Sequence[str]], spec: Spec) -> None:
+async def register_all(
+    log: PartitionLog, services: Mapping[str, Sequence[str]], spec_of: Callable[[int], Spec]
+) -> None:
     """Write registrations into the log, as its writer would; an instance's incarnation is its number."""
     mapper = CloudEventMapper()
     cursor = await log.claim("tests", START)
     for service, names in services.items():
         drafts = []
         for number, name in enumerate(names):
-            event = InstanceRegistered(instance=name, incarnation=number, spec=spec, health="healthy")
+            event = InstanceRegistered(instance=name, incarnation=number, spec=spec_of(number), health="healthy")
             position, stream = cursor.position + 1 + number, service_stream(service)
             id_ = f"{service}/{number}"
             recorded = Recorded(log.partition, position, stream, number, NOON, event, id_, id_, None, "tests", None)
@@ -93,34 +104,39 @@ class Told:
 
 @dataclass
 class Fleet:
-    """Instances of some services under a prefix: registered in the log, beating once a second, 50 in a message."""
+    """Instances of some services under a prefix: registered in the log, beating once a second, 50 in a message.
+
+    `lease_of` gives the lease of the instance of a number; `beats` are the instants (ms) at which Kafka has recorded each one's.
+    """
 
     bootstrap: str
     prefix: str
     partitions: int
     services: Sequence[str]
     each: int
+    lease_of: Callable[[int], float] = lambda _number: LEASE
     told: list[Told] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    silent: set[tuple[str, str]] = field(default_factory=set)
-    silent_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    last_beat: dict[tuple[str, str], int] = field(default_factory=dict)
+    silent: set[Instance] = field(default_factory=set)
+    beats: dict[Instance, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def names(self, service: str) -> list[str]:
         return [f"{service}-{number}" for number in range(self.each)]
 
-    @property
-    def everybody(self) -> set[tuple[str, str]]:
-        return {(service, name) for service in self.services for name in self.names(service)}
+    def lease(self, instance: Instance) -> float:
+        return self.lease_of(int(instance[1].rpartition("-")[2]))
 
     async def register(self) -> None:
         """Make the topics and write the registrations: no controller is needed to see what workers find."""
         await provision(self.bootstrap, partitions=self.partitions, prefix=self.prefix)
-        spec = Spec(address="10.0.0.7", port=80, lease_seconds=LEASE, heartbeats="topic")
+
+        def spec_of(number: int) -> Spec:
+            return Spec(address="10.0.0.7", port=80, lease_seconds=self.lease_of(number), heartbeats="topic")
+
         for number in range(self.partitions):
             here = [one for one in self.services if partition_of(service_stream(one), self.partitions) == number]
             async with KafkaLog(self.bootstrap, number, prefix=self.prefix, source="/muster/test") as log:
-                await register_all(log, {service: self.names(service) for service in here}, spec)
+                await register_all(log, {service: self.names(service) for service in here}, spec_of)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -163,9 +179,10 @@ class Fleet:
                 )
             except KafkaError:
                 continue  # As a host does: what cannot be sent now is said anew in a second.
-            self.last_beat.update(((service, beat.instance), told.timestamp) for beat in some)
+            for beat in some:
+                self.beats[service, beat.instance].append(told.timestamp)
 
-    def fall_silent(self, some: Collection[tuple[str, str]]) -> None:
+    def fall_silent(self, some: Collection[Instance]) -> None:
         """These beat no more."""
         self.silent |= set(some)
 
@@ -189,20 +206,38 @@ class Fleet:
         command = ReportSilence.model_validate(document["data"])
         self.told.append(Told(tp.partition, record.timestamp, document["id"], command))
 
-    @property
-    def found(self) -> dict[tuple[str, str], float]:
-        """Who was told to be silent, and so many seconds after its last beat, by Kafka's own instants."""
-        found: dict[tuple[str, str], float] = {}
+    def _silences(self) -> Iterator[tuple[Instance, int, int]]:
+        """Who was told to be silent, since when, and when that was told, by Kafka's own instants in ms."""
         for told in self.told:
             for entry in told.command.silent:
-                key = entry.instance.rpartition("-")[0], entry.instance
-                found.setdefault(key, told.recorded_ms / 1000 - entry.since.timestamp())
+                since_ms = round(entry.since.timestamp() * 1000)
+                yield (entry.instance.rpartition("-")[0], entry.instance), since_ms, told.recorded_ms
+
+    @property
+    def found(self) -> dict[Instance, float]:
+        """Who was told to be silent, and so many seconds after its last beat."""
+        found: dict[Instance, float] = {}
+        for instance, since_ms, recorded_ms in self._silences():
+            found.setdefault(instance, (recorded_ms - since_ms) / 1000)
         return found
 
     @property
-    def falsely(self) -> set[tuple[str, str]]:
-        """Who was told to be silent and is not."""
-        return set(self.found) - self.silent
+    def falsely(self) -> set[Instance]:
+        """Who was told to be silent and is not, or before its lease was over, or though it was heard within that."""
+        falsely = set(self.found) - self.silent
+        for instance, since_ms, recorded_ms in self._silences():
+            beats, over_ms = self.beats[instance], since_ms + self.lease(instance) * 1000
+            after = bisect_right(beats, since_ms)
+            if recorded_ms < over_ms or (after < len(beats) and beats[after] <= over_ms):
+                falsely.add(instance)
+        return falsely
+
+    def told_after(self, some: Collection[Instance]) -> float:
+        """So many seconds after its last beat the last of these was told, by Kafka's instants."""
+        told: dict[Instance, int] = {}
+        for instance, _, recorded_ms in self._silences():
+            told.setdefault(instance, recorded_ms)
+        return max(told[instance] - self.beats[instance][-1] for instance in some) / 1000
 
     def check_ids(self) -> None:
         """No id says two things: who repeats one, says the same again."""
@@ -233,3 +268,39 @@ class Fleet:
         for worker in workers:
             assert not worker.has_ended, worker.log()
         await self.until(f"settled: {self.rows}", seconds, is_settled)
+
+    async def heard(self, some: Collection[Instance], *workers: Worker) -> None:
+        """The last beats of these, which are silent, have been read by those workers."""
+        last_ms = max(self.beats[instance][-1] for instance in some)
+        await self.until("the last beats are heard", 20.0, lambda: self._read_to(workers) > last_ms)
+
+    async def judged(self, seconds: float, *workers: Worker) -> None:
+        """So much time has passed from now on in the topic, and those workers have judged it."""
+        end_ms = max(beats[-1] for beats in self.beats.values()) + seconds * 1000
+        await self.until("it was judged", seconds + 20.0, lambda: self._read_to(workers) > end_ms)
+
+    def _read_to(self, workers: Sequence[Worker]) -> float:
+        """The instant (ms) up to which all of these have read their partitions, as they say themselves."""
+        read = []
+        for worker in workers:
+            row = self.rows[f"telemetry/{worker.name}"]
+            behind = None if row["reading"] else row["lag_seconds"]
+            said = datetime.fromisoformat(row["at"]).timestamp()
+            read.append(-1.0 if behind is None else (said - behind) * 1000)
+        return min(read)
+
+    async def left_by_all(self) -> None:
+        """The broker misses all workers: nobody is in their group."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            async with asyncio.timeout(30):
+                while await self._members(admin):  # noqa: ASYNC110 it is elsewhere
+                    await asyncio.sleep(0.2)
+        finally:
+            await admin.close()
+
+    async def _members(self, admin: AIOKafkaAdminClient) -> list[Any]:
+        (answer,) = await admin.describe_consumer_groups([f"{self.prefix}.telemetry"])
+        ((_error, _name, _state, _kind, _protocol, members, *_),) = answer.groups
+        return list(members)

@@ -112,7 +112,7 @@ async def settled(condition: Any) -> None:
 @pytest.fixture
 async def world() -> World:
     made = World()
-    await register_all(made.log, {"orders": ["a", "b"]}, SPEC)
+    await register_all(made.log, {"orders": ["a", "b"]}, lambda _number: SPEC)
     return made
 
 

@@ -61,6 +61,7 @@ class Parts:
     `keeps_timers` says of an event, and the part after it, that they surely stay as they were; `renews` which of them a
     command gives their full length again (None: none); `expire` makes the command for one that has run out. A new writer gives
     them more than their full length once, so that who renews them can find it: `extra_seconds_max` is the most that they need.
+    `left` says otherwise of one that nobody renews: `left(part, timer, now)` seconds if a writer begins now, or None.
     """
 
     item: Callable[[Any], str] = _whole
@@ -70,6 +71,7 @@ class Parts:
     incarnation: Callable[[Any], int | None] = lambda _part: None
     timers: Callable[[Any], tuple[Timer, ...]] = lambda _part: ()
     keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
+    left: Callable[..., float | None] = lambda _part, _timer, _now: None
     renews: Callable[[Any], Renewed | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
     extra_seconds_max: float = math.inf

@@ -43,7 +43,7 @@ from domain.registry.observation import (
     observed,
 )
 from domain.registry.silence import ReportSilence, reported
-from domain.registry.timers import keeps_timers, timers
+from domain.registry.timers import keeps_timers, left, timers
 from domain.registry.versions import INITIAL, NOTHING, Kept, Service, evolve
 from muster.wire.command import Command, Whole
 from muster.wire.error import InstanceNotFound, InvalidCommand, ServiceNotFound, StaleIncarnation
@@ -343,6 +343,7 @@ DECIDER: Final[Decider[Service, ServiceCommand, ServiceEvent]] = Decider(
         incarnation=attrgetter("incarnation"),
         timers=timers,
         keeps_timers=keeps_timers,
+        left=left,
         renews=renews,
         expire=expire,
     ),

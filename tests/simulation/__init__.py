@@ -73,7 +73,7 @@ class Simulation:
         self.loop = VirtualLoop()
         self.broker = (Disk if embedded else Broker)(self.chance, self.loop.time)
         store, fence = Store(lambda: self.broker.full), seed % 2 == 0
-        self.controllers = [Controller(name, self.broker, store, self.chance, fence=fence) for name in ("a", "b", "c")]
+        self.controllers = [self._controller(name, store, fence=fence) for name in ("a", "b", "c")]
         self.asked: dict[str, Envelope] = {}
         self.times: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
@@ -86,6 +86,9 @@ class Simulation:
         self.applied: dict[str, int] = {}
         self.not_taken: list[str] = []
         self.broken: BaseException | None = None
+
+    def _controller(self, name: str, store: Store, *, fence: bool) -> Controller:
+        return Controller(name, self.broker, store, self.chance, fence=fence)
 
     def run(self, steps: int = STEPS) -> str:
         """Play the history; its hash over the log and all answers. Raises AssertionError where an invariant breaks."""
@@ -109,6 +112,9 @@ class Simulation:
         controller = self.chance.choice(self.controllers)
         [kind] = self.chance.choices(list(self.kinds), list(self.kinds.values()))
         self.counts[kind] += 1
+        await self._happens(kind, controller)
+
+    async def _happens(self, kind: str, controller: Controller) -> None:
         match kind:
             case "ask":
                 self._ask(controller)

@@ -1,8 +1,8 @@
 """`python -m tests.simulation [KIND] [SEED]`: one history again, or new ones until interrupted or broken.
 
 Without a kind they are histories of services on Kafka. `embedded`: of services in SQLite; `commands`: of commands that anybody
-publishes (`tests.simulation.commands`); `moves`: of moves of shards (`tests.simulation.chaos`); `groups`: of failovers
-(`tests.simulation.groups`).
+publishes (`tests.simulation.commands`); `flips`: of checks that fail together (`tests.simulation.flips`); `moves`: of moves of
+shards (`tests.simulation.chaos`); `groups`: of failovers (`tests.simulation.groups`).
 """
 
 import sys
@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from tests.simulation import Simulation
 from tests.simulation.chaos import Chaos
 from tests.simulation.commands import Commands
+from tests.simulation.flips import Flips
 from tests.simulation.groups.world import Groups
 
 
@@ -34,6 +35,7 @@ KINDS: Final[dict[str, Callable[[int], History]]] = {
     "": Simulation,
     "embedded": partial(Simulation, embedded=True),
     "commands": Commands,
+    "flips": Flips,
     "moves": Chaos,
     "groups": Groups,
 }

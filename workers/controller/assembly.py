@@ -85,7 +85,12 @@ def assembled(settings: Settings, resources: Resources) -> ControllerParts:
     shared = resources.peering
     # Opened after the gateway and the checker are made: these refer to what it will hold.
     by_partition = _Partitions(SteadyClock())
-    checker = Checker(by_partition.observe, targets=resources.targets, mass_flip_seconds=settings.mass_flip_seconds)
+    checker = Checker(
+        by_partition.observe,
+        targets=resources.targets,
+        mass_flip_seconds=settings.mass_flip_seconds,
+        clock=by_partition.clock.now,
+    )
     loads = Loads()
     conditions = Conditions(views, by_partition.writers, None if shared is None else shared.strangers, loads)
     gateway = _gateway(settings, resources, views, by_partition, checker, conditions, loads)

@@ -70,6 +70,7 @@ class Checker:
     the https checks whose connection is kept for the next run; all others connect anew. `tls` is the client side's
     context for https; None trusts the system's certificate authorities. `targets` says who may be asked; None: anyone.
     `mass_flip_seconds`: so long those go on serving whose checks fail with those of most of their service; 0: they do not.
+    `clock` says when a check has fallen, and is the one by which the writer stamps events: what falls is counted with these.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Checker:
         tls: ssl.SSLContext | None = None,
         targets: Targets | None = None,
         mass_flip_seconds: float = 0.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         seed: int | None = None,
     ) -> None:
         self._observe = observe
@@ -90,6 +92,7 @@ class Checker:
         self._tls = tls
         self._targets = targets
         self._mass_flip_seconds = mass_flip_seconds
+        self._clock = clock
         self._random = random.Random(seed)
         self._jobs: dict[tuple[str, str], dict[str, Job]] = {}
         self._schedule = Schedule()
@@ -235,7 +238,7 @@ class Checker:
             self._unjudged_cause = result.text
             return
         job.take(result, duration_seconds)
-        news = job.news(self._mass_flip_seconds)
+        news = job.news(self._clock(), self._mass_flip_seconds)
         if news is not None:
             self._observe(job.stream, news)
 

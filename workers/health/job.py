@@ -125,9 +125,9 @@ class Job:
             unhealthy_after=check.unhealthy_after,
         )
 
-    def news(self, mass_flip_seconds: float = 0.0) -> ObserveCheck | None:
+    def news(self, at: datetime, mass_flip_seconds: float = 0.0) -> ObserveCheck | None:
         """The status to be recorded; None when the log has it already, when the newest result disagrees with it, or while it is
-        the recovery of a check that flaps. `mass_flip_seconds`: see `ObserveCheck`.
+        the recovery of a check that flaps. `at`, `mass_flip_seconds`: see `ObserveCheck`.
         """
         now, cause = time.monotonic(), self.text
         if self.streak.status == self.known or self.success != (self.streak.status == "healthy"):
@@ -145,7 +145,7 @@ class Job:
             check=self.check.name,
             status=self.streak.status,
             cause=cause,
-            at=datetime.now(UTC),
+            at=at,
             mass_flip_seconds=mass_flip_seconds,
         )
 

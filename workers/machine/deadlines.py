@@ -6,6 +6,7 @@ deadline by the gap: nothing expires in a burst because we were away.
 
 import heapq
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, Final
 
 from domain.decider import Timer
@@ -34,8 +35,10 @@ class Deadlines:
             self._elapsed += min(max(monotonic - self._last, 0.0), step_max_seconds)
         self._last = monotonic
 
-    def arm(self, subject: Subject, timers: Iterable[Timer], extra_seconds: float = 0.0) -> None:
-        """Make these the subject's timers: new ones start now, known ones go on, others are dropped."""
+    def arm(
+        self, subject: Subject, timers: Iterable[Timer], length: Callable[[Timer], float] = attrgetter("seconds")
+    ) -> None:
+        """Make these the subject's timers: new ones start now, with this length; known ones go on, others are dropped."""
         known = self._armed.get(subject, {})
         if tuple(known) == timers:  # As most events leave them.
             return
@@ -44,7 +47,7 @@ class Deadlines:
             if timer in known:
                 armed[timer] = known[timer]
             else:
-                armed[timer] = self._push(self._elapsed + timer.seconds + extra_seconds, subject, timer)
+                armed[timer] = self._push(self._elapsed + length(timer), subject, timer)
         if armed:
             self._armed[subject] = armed
         else:

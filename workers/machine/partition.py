@@ -12,9 +12,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from domain.catalogue import Answer
+from domain.decider import Parts, Timer
 from domain.message import Recorded
 from domain.saga import Saga
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset, commands_topic
@@ -159,27 +161,28 @@ class Partition:
         assert self._open is None, "between two groups only"
         self.commands_topic, self.commands_offset = topic, offset
 
-    def begin(self, cursor: Cursor, extra_seconds: float) -> None:
+    def begin(self, cursor: Cursor, extra_seconds: float, now: datetime = _BEGINNING) -> None:
         """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more if it needs that.
-        Timers of sagas get no more: no promise to a client depends on them.
+        Timers of sagas get no more: no promise to a client depends on them. What nobody renews goes on as the log has begun it.
         """
-        for _ in self.beginning(cursor, extra_seconds):
+        for _ in self.beginning(cursor, extra_seconds, now):
             pass
 
-    def beginning(self, cursor: Cursor, extra_seconds: float) -> Iterator[None]:
+    def beginning(self, cursor: Cursor, extra_seconds: float, now: datetime) -> Iterator[None]:
         """`begin` in pieces of `begin_items_max`, between which the state may be read. The reign begins after the last one."""
         assert cursor == self.cursor, "a reign begins where the log was read to"
         yield from self.ids.settle()
         # Nothing is left of an earlier reign: renewals are not recorded, and since then they went to another
         # writer.
         self.deadlines = Deadlines()
-        room = begin_items_max
+        room, now = begin_items_max, max(now, self.last_at)
         for stream, state in self.streams.items():
             parts = self._aggregates.of_stream(stream).parts
             extra = min(extra_seconds, parts.extra_seconds_max)
             for item in parts.items(state):
                 part = parts.part(state, item)
-                self.deadlines.arm((stream, item), () if part is None else parts.timers(part), extra)
+                length = partial(_length, parts, part, extra, now)
+                self.deadlines.arm((stream, item), () if part is None else parts.timers(part), length)
                 room -= 1
                 if room == 0:
                     room = begin_items_max
@@ -379,3 +382,9 @@ class Partition:
                 self.streams.pop(stream, None)
             else:
                 self.streams[stream] = state
+
+
+def _length(parts: Parts, part: object, extra_seconds: float, now: datetime, timer: Timer) -> float:
+    """How long a timer runs that is armed when a reign begins."""
+    left = parts.left(part, timer, now)
+    return timer.seconds + extra_seconds if left is None else left

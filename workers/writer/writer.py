@@ -270,7 +270,7 @@ class Writer:
         self._works()
         self._check_clock()
         self._claimed_at = self._proven_at = began
-        for _ in self.partition.beginning(cursor, reign_seconds):
+        for _ in self.partition.beginning(cursor, reign_seconds, self._clock()):
             await asyncio.sleep(0)  # With many instances this takes a while, in which reads are answered.
 
     def _check_clock(self) -> None:

@@ -18,7 +18,7 @@ from domain.registry.instance import (
 )
 from domain.registry.observation import ExpireDoubt, ExpireUnhealthy, ObserveCheck, expire
 from domain.registry.service import BelieveChecks, ReportHealth
-from domain.registry.timers import InstanceTimer, timers
+from domain.registry.timers import InstanceTimer, left, timers
 from domain.registry.versions import Service, falls_between_forgetting
 from muster.wire.error import InstanceNotFound, ServiceNotFound
 from muster.wire.registry.check import HttpCheck, TtlCheck
@@ -188,10 +188,39 @@ class TestWhatEndsIt:
 
     def test_the_time_passes(self, doubted):
         (timer,) = (timer for timer in timers(doubted.instances["i0"]) if timer.kind == "doubt")
-        assert timer == InstanceTimer("i0", doubted.instances["i0"].incarnation, "doubt", 30.0)
+        assert timer == InstanceTimer("i0", doubted.instances["i0"].incarnation, "doubt", 30.0, since=NOON)
         over = Given(doubted, decider).when(expire(timer)).then(InstanceChecksBelieved(instance="i0", because="time"))
         assert serving(over) == {"i1", "i2", "i3"}
         assert not [timer for timer in timers(over.instances["i0"]) if timer.kind == "doubt"]
+
+    @pytest.mark.parametrize(
+        ("passed", "rest"),
+        [
+            # A clock that is behind the log's makes it no longer than it was; then what is left of it;
+            (-50.0, 30.0),
+            (10.0, 20.0),
+            # never less than a look takes: an interval, the timeout, and a second;
+            (28.0, 4.0),
+            (55.0, 4.0),
+            # and that no longer than the doubt, once more.
+            (58.0, 2.0),
+            (70.0, 0.0),
+        ],
+    )
+    def test_for_a_new_writer_its_time_has_passed_as_far_as_the_log_says(self, doubted, passed, rest):
+        instance = doubted.instances["i0"]
+        (timer,) = (timer for timer in timers(instance) if timer.kind == "doubt")
+        assert left(instance, timer, NOON + timedelta(seconds=passed)) == rest
+
+    def test_for_a_new_writer_a_lease_and_a_ttl_check_have_all_of_their_time(self, doubted):
+        others = [timer for timer in timers(doubted.instances["i0"]) if timer.kind != "doubt"]
+        assert [left(doubted.instances["i0"], timer, NOON) for timer in others] == [None]
+
+    def test_one_that_begins_when_another_ends_is_another(self, doubted):
+        state = after(doubted, flip("i0", "unhealthy", "healthy"), seconds=5.0)
+        state = falling(state, "i0", seconds=5.0)
+        before, now = ({*timers(told.instances["i0"])} for told in (doubted, state))
+        assert [timer.kind for timer in before - now] == ["doubt"]
 
     def test_a_host_says_so_too(self, doubted):
         Given(doubted, decider).when(ReportHealth(instance="i0", status="unhealthy", check="ttl", cause="oom")).then(

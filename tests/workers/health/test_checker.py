@@ -631,3 +631,13 @@ async def test_a_controller_out_of_files_judges_nobody(target: Target):
         cause = registry.checker.stats.unjudged_cause
     assert cause == "not judged: the controller has a shortage: Too many open files"
     assert registry.statuses() == ["healthy", "healthy"]
+
+
+async def test_a_fall_has_the_instant_of_the_clock_that_stamps_events() -> None:
+    # By another clock it would not be counted together with those that are in the log.
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    registry = Registry(clock=lambda: noon)
+    registry.register(TcpCheck(host="127.0.0.1", port=9, interval_seconds=0.1))
+    async with registry.running():
+        await until(lambda: registry.observed)
+    assert registry.observed[0].at == noon

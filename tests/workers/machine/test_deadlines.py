@@ -81,7 +81,7 @@ def test_a_renewed_timer_has_its_full_length_again():
 
 def test_a_renewal_never_shortens():
     clock = Clock()
-    clock.deadlines.arm(A, [LEASE], extra_seconds=10.0)
+    clock.deadlines.arm(A, [LEASE], lambda timer: timer.seconds + 10.0)
     clock.deadlines.renew(A, lambda _timer: True)
     assert clock.passes(14.8) == []
     assert clock.passes(0.4) == [(A, LEASE)]
@@ -137,7 +137,7 @@ def test_subjects_do_not_touch_each_other():
 
 def test_a_reigns_extra_seconds_come_on_top():
     clock = Clock()
-    clock.deadlines.arm(A, [TTL], extra_seconds=5.0)
+    clock.deadlines.arm(A, [TTL], lambda timer: timer.seconds + 5.0)
     assert clock.passes(7.8) == []
     assert clock.passes(0.4) == [(A, TTL)]
 

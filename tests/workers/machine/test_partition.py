@@ -27,6 +27,7 @@ from infra.log.codec import CloudEventMapper
 from infra.log.port import Batch
 from muster.wire.command import Envelope
 from muster.wire.error import Corrupt
+from muster.wire.registry.check import TcpCheck
 from muster.wire.route import partition_of
 from muster.wire.stream import kind_of
 from tests.histories import public_commands
@@ -363,6 +364,20 @@ class TestExpiry:
         assert machine.passes(7.8) == []
         assert machine.passes(0.3)
 
+    def test_a_doubt_about_checks_ends_when_the_log_says_whoever_writes_then(self):
+        machine = Machine()
+        names, check = ("a", "b", "c"), TcpCheck(host="10.0.0.7", port=80, name="port", interval_seconds=0.5)
+        machine.group(*(register(name, name, checks=(check,)) for name in names))
+        for status in ("healthy", "unhealthy"):
+            for name in names:
+                incarnation = machine.partition.streams["service/orders"].instances[name].incarnation
+                seen = {"instance": name, "incarnation": incarnation, "check": "port", "status": status}
+                machine.commit(machine.observe("service/orders", ObserveCheck(**seen, at=NOON, mass_flip_seconds=30.0)))
+        machine.partition.begin(machine.partition.cursor, 5.0, NOON + timedelta(seconds=20))
+        assert machine.passes(9.8) == []
+        ended = machine.passes(0.3)
+        assert [told.event.type for told in ended] == ["muster.instance.checks_believed.v1"] * 3
+
     def test_what_sagas_wait_for_gets_no_more_than_its_full_length(self):
         machine = Machine()
         machine.group(
@@ -389,7 +404,7 @@ class TestExpiry:
         monkeypatch.setattr(module, "begin_items_max", 2)
         machine = Machine()
         machine.group(*(register(f"i{number}", f"c{number}", lease_seconds=5.0) for number in range(5)))
-        beginning = machine.partition.beginning(machine.partition.cursor, 0.0)
+        beginning = machine.partition.beginning(machine.partition.cursor, 0.0, NOON)
         assert [len(machine.partition.deadlines) for _ in beginning] == [2, 4]
         assert len(machine.partition.deadlines) == 5
 

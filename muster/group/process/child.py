@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Final
 
@@ -107,6 +107,29 @@ class StartedProcess:
         RUNNING.discard(self.pid)
         if not self.ended.done():
             self.ended.set_result(code)
+
+
+async def any_ended(pids: Iterable[int], seconds: float) -> None:
+    """Return as soon as one of these processes has ended, or after so long."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    descriptors = list[int]()
+    try:
+        # An older Linux has none, and a process may have ended, or be one too many: then the time is what ends this.
+        with suppress(AttributeError, OSError):
+            for pid in pids:
+                descriptors.append(os.pidfd_open(pid))
+                loop.add_reader(descriptors[-1], _end, ended)
+        await asyncio.wait([ended], timeout=seconds)
+    finally:
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+
+def _end(ended: "asyncio.Future[None]") -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def told_of(code: int) -> str:

@@ -13,8 +13,8 @@ from typing import Final
 
 from muster.clock import elapsed_seconds
 from muster.group.conduct import KILL_SHARE, STOP_SHARE, WARDEN_SHARE
-from muster.group.process.child import RUNNING, adopt_orphans
-from muster.group.process.tree import MARK, kill_tree, own_children, reap
+from muster.group.process.child import RUNNING, adopt_orphans, any_ended
+from muster.group.process.tree import MARK, kill_children, kill_tree, own_children, reap
 from muster.group.progress import LOG
 
 look_again_seconds: Final = 0.1
@@ -94,17 +94,22 @@ class Guarding:
     async def kill(self) -> None:
         """SIGKILL to all that runs but for the `spared`, until nothing is left of it."""
         pause = again_seconds
-        # Children first: a search of all processes of the machine takes milliseconds, and this is on the way of each failover.
-        while self._may_be_left() and kill_tree(
-            os.getpid(), self.mark, self.spared | self._own(), RUNNING - self.spared
-        ):
+        while killed := self._kill_left():
+            # Not asleep for a fixed time: a failover waits for this.
+            await any_ended(killed, pause)
             self._reap()
-            await asyncio.sleep(pause)
             pause = min(2 * pause, look_again_seconds)
 
-    def _may_be_left(self) -> bool:
+    def _kill_left(self) -> set[int]:
+        """SIGKILL to what is left; the children among it, or whatever was found."""
         children = own_children()
-        return children is None or not children <= self.spared | self._own()
+        if children is None:
+            return kill_tree(os.getpid(), self.mark, self.spared | self._own(), RUNNING - self.spared)
+        # Whoever lives below this process has one of these for an ancestor, so nothing is left when none is. Not by a search
+        # of all processes: that takes milliseconds, and longer the more of them others run on this machine.
+        left = children - self.spared - self._own()
+        kill_children(left)
+        return left
 
     def _reap(self) -> None:
         reap(RUNNING | self._own())

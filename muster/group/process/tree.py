@@ -20,17 +20,17 @@ MARK: Final = "MUSTER_RUNNER"
 _PROC: Final = Path("/proc")
 
 
-def kill_tree(runner: int, mark: str, spared: Iterable[int] = (), groups: Iterable[int] = ()) -> int:
-    """SIGKILL to all that the runner has started, but for the `spared` and what those have started. Returns how many there were;
-    only when there are none left is it sure that none has started another one meanwhile. `groups`: for where there is no /proc.
+def kill_tree(runner: int, mark: str, spared: Iterable[int] = (), groups: Iterable[int] = ()) -> set[int]:
+    """SIGKILL to all that the runner has started, but for the `spared` and what those have started. Returns who that was; only
+    when it is nobody any more is it sure that none has started another one meanwhile. `groups`: for where there is no /proc.
     """
     if not _PROC.joinpath("self", "stat").exists():
-        return sum(_kill_group(group) for group in groups)
+        return {group for group in groups if _kill_group(group)}
     found = tree_of(runner, mark, spared)
     for pid in found:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    return len(found)
+    return found
 
 
 def tree_of(runner: int, mark: str, spared: Iterable[int] = ()) -> set[int]:
@@ -41,11 +41,35 @@ def tree_of(runner: int, mark: str, spared: Iterable[int] = ()) -> set[int]:
         children.setdefault(parent, []).append(pid)
     # While the runner lives nothing can leave its tree: it is the subreaper. Only after that the mark has to be looked for.
     found = _below(runner, children)
-    if runner not in parents or parents[runner][1]:
+    if not _lives(runner, parents):
         found |= {pid for pid in parents if _has(pid, mark)}
         found |= {below for pid in list(found) for below in _below(pid, children)}
     kept = {pid for one in spared for pid in (one, *_below(one, children))}
     return {pid for pid in found - kept - {runner, os.getpid()} if not parents.get(pid, (0, True))[1]}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process has not ended."""
+    return _lives(pid, _parents())
+
+
+def _lives(pid: int, parents: dict[int, tuple[int, bool]]) -> bool:
+    return pid in parents and not parents[pid][1]
+
+
+def kill_children(children: Iterable[int]) -> None:
+    """SIGKILL to these children of this process, and to all that they have started, as far as the lists of children tell: what
+    has just lost its parent may be missing in them, and is a child of this process by the next look at its own.
+    """
+    found, ahead = set[int](), list(children)
+    while ahead:
+        pid = ahead.pop()
+        if pid not in found:
+            found.add(pid)
+            ahead += _listed(pid) or ()
+    for pid in found:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_below(pid: int) -> None:
@@ -73,10 +97,16 @@ def own_children() -> set[int] | None:
     Whoever is below a subreaper has one of these for an ancestor: if there are none, nothing that it has started lives. The list
     is whole as long as nobody waits for a child in another thread while it is read: only what was waited for leaves it.
     """
+    return _listed("self")
+
+
+def _listed(pid: int | str) -> set[int] | None:
+    """The children of the process as the system lists them; None: it has ended, or the system does not."""
     found: set[int] = set()
     try:
-        for task in os.listdir("/proc/self/task"):
-            found.update(map(int, _PROC.joinpath("self", "task", task, "children").read_bytes().split()))
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as children:
+                found.update(map(int, children.read().split()))
     except OSError:
         return None
     return found

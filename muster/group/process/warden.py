@@ -16,11 +16,12 @@ import time
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.process.tree import kill_tree
+from muster.group.process.tree import is_alive, kill_tree
 
 look_again_seconds: Final = 0.1
 """How long it sleeps at most: a timer of the system may stand still while the machine is suspended, its clock does not."""
 again_seconds: Final = 0.002
+quiet_looks: Final = 6
 
 
 def watch(runner: int, mark: str, pipe: int) -> None:
@@ -48,8 +49,13 @@ def watch(runner: int, mark: str, pipe: int) -> None:
 
 def kill_all(runner: int, mark: str) -> None:
     """Kill until nobody is left: one that is killed may just have started another."""
-    pause = again_seconds
-    while kill_tree(runner, mark):
+    pause, quiet = again_seconds, 0
+    while quiet < quiet_looks:
+        # A process that just begins another program has no environment for that moment, and so no mark. Where that is what it
+        # is found by, one look at which nobody was there is not enough.
+        quiet = 0 if kill_tree(runner, mark) else quiet + 1
+        if quiet and is_alive(runner):
+            return
         time.sleep(pause)
         pause = min(2 * pause, look_again_seconds)
 

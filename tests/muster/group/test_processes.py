@@ -15,7 +15,8 @@ from muster.group.process import shell
 from muster.group.process.child import StartedProcess, told_of
 from muster.group.process.hook import Hook, HookError, output_bytes_max
 from muster.group.process.shell import TOO_LATE, checked
-from muster.group.process.tree import MARK, kill_below, kill_tree, own_children, tree_of
+from muster.group.process.tree import MARK, kill_below, kill_children, kill_tree, own_children, tree_of
+from muster.group.process.warden import kill_all
 
 pytestmark = pytest.mark.process
 
@@ -118,10 +119,41 @@ def test_of_a_runner_that_is_dead_the_tree_is_found_by_the_mark() -> None:
         assert orphan.stdout is not None
         assert int(orphan.stdout.readline()) == orphan.pid
         assert tree_of(dead.pid, "another mark") == set()
-        assert kill_tree(dead.pid, mark) == 1
+        assert kill_tree(dead.pid, mark) == {orphan.pid}
         assert orphan.wait() < 0
     finally:
         kill_below(orphan.pid)
+
+
+def test_a_process_that_just_begins_another_program_is_not_overlooked(tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.write_text('#!/bin/sh\nexec "$0"\n')
+    again.chmod(0o755)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    # It is nearly always about to. For that moment a process shows no environment, and so no mark.
+    for number in range(20):
+        mark = f"mark-{number}"
+        orphan = subprocess.Popen([again], env={**os.environ, MARK: mark})
+        try:
+            kill_all(dead.pid, mark)
+            assert orphan.wait(1) < 0
+        finally:
+            orphan.kill()
+            orphan.wait()
+
+
+def test_children_are_killed_with_all_that_they_have_started() -> None:
+    parent = subprocess.Popen(
+        ["sh", "-c", "setsid sh -c 'sleep 1000 & echo $!; wait' & wait"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert parent.stdout is not None
+    below = int(parent.stdout.readline())
+    if not own_children():
+        pytest.skip("the system does not list them")
+    kill_children([parent.pid])
+    assert parent.wait() < 0
+    until(lambda: not Path(f"/proc/{below}").exists() or ended(below))
 
 
 async def test_a_hook_that_comes_too_late_does_not_begin(tmp_path: Path) -> None:

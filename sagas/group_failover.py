@@ -1,8 +1,9 @@
 """The saga that gives a failover group its next primary; stream `group/<name>/failover/<number>`.
 
-All that it waits for is heard in the group's own state, within the decision that brings it: when the primary's end is proven
-already, the whole way from the first step to the promotion is one batch of the log. Runners see what is wanted of them in the
-group, as a level: the primary of a fenced epoch stops, the others say how far their copies reach, the new primary starts.
+It begins within the decision that makes it due, and all that it waits for is heard in the group's own state, within the decision
+that brings it: so from the word that proves a primary's end to the promotion of the next one it is one batch of the log. Runners
+see what is wanted of them in the group, as a level: the primary of a fenced epoch stops, the others say how far their copies
+reach, the new primary starts.
 """
 
 from datetime import UTC, datetime
@@ -58,6 +59,11 @@ def facts(command: Failover, saga_id: str, group: FailoverGroup) -> Facts | None
         "evidence": evidence[:1_024],
         "failover_seconds": settings.failover_seconds,
     }
+
+
+def begins(group: FailoverGroup) -> Failover | None:
+    """The failover that is due now, and would be at any other time: what is proven, and what needs nobody's patience."""
+    return Failover(automatic=True) if due(group, datetime.min.replace(tzinfo=UTC)) is not None else None
 
 
 def _seconds(saga: Saga) -> float:
@@ -173,6 +179,7 @@ GROUP_FAILOVER: Final = succession(
         start=Failover,
         number=lambda group: group.failovers + 1,
         facts=facts,
+        begins=begins,
         seconds=_seconds,
         take=_take,
         abandon=_abandon,

@@ -24,7 +24,8 @@ _NOTHING: Final = "the undoing of `close` gives the epoch back, if its owner sti
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succession:
     """What the steps do, for one kind of thing. `root` is the kind of its stream, `start` the command that begins the saga;
-    `number` and `facts` are as in `Definition`. `seconds` says how long the thing may be without an owner before it turns back.
+    `number`, `facts` and `begins` are as in `Definition`. `seconds` says how long the thing may be without an owner before it
+    turns back.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Succession:
     start: type[Command]
     number: Callable[..., int]
     facts: Callable[..., Facts | None]
+    begins: Callable[..., Command | None]
     seconds: Callable[[Saga], float]
     take: Act
     abandon: Act
@@ -67,5 +69,6 @@ def succession(of: Succession) -> Definition:
         start=of.start,
         number=of.number,
         facts=of.facts,
+        begins=of.begins,
         verbs=("abort", "skip", "retry", "force-complete"),
     )

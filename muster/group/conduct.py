@@ -243,8 +243,10 @@ def _rests(standing: MemberStanding, now: float) -> bool:
     """Whether it leaves the lead to others for a while: it has failed, or was to stop."""
     if now >= standing.rests_until or standing.phase == "primary":
         return False
-    # The others have had their turn as soon as there is another epoch; who ends again and again waits all the same.
-    moved_on = standing.row is not None and standing.row.epoch > standing.epoch
+    # The others have had their turn once one of them serves, or has ended before; who ends again and again waits all the same.
+    # Not as soon as one is promoted: it claims its epoch just then, and would wait for this word to be in the log.
+    row = standing.row
+    moved_on = row is not None and row.epoch > standing.epoch and (row.serving or row.primary is None or row.fenced)
     return not (standing.ill is None and standing.falls <= 1 and moved_on)
 
 

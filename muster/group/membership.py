@@ -15,7 +15,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
-from typing import Self
+from typing import Final, Self
 from uuid import uuid4
 
 import orjson
@@ -49,6 +49,8 @@ from muster.wire.error import MusterError, Transient
 from muster.wire.groups.answers import GROUPS, GroupState, Role
 
 OfEpoch = Callable[[int], Awaitable[None]]
+word_first_seconds: Final = 0.1
+"""How long what is put away after an end waits until the group has heard of that end."""
 
 
 @dataclass(eq=False)
@@ -288,6 +290,9 @@ class Membership:
         progress.happened(DemotionBegan())
         LOG.info("%s is demoted from epoch %s: %s", self.member, epoch, why)
         await self._probes.stop()
+        if fell:
+            # Others wait for the word of its end, and to start a hook stops this loop for milliseconds. So the word goes first.
+            await self._reports.heard(word_first_seconds)
         problem = await problem_of(self.on_demote(epoch)) if self.on_demote is not None else None
         if problem is not None:
             # Nobody knows whether it has stopped, so nobody says so: the others wait for the end of the lease.

@@ -59,6 +59,11 @@ class MemberReports:
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 
+    async def heard(self, seconds: float) -> None:
+        """Return once all that was to be said until it is heard was, or after so long."""
+        if self._saying:
+            await asyncio.wait(self._saying, timeout=seconds)
+
     async def leave(self) -> None:
         """Say that nobody runs the member any more, after all that is still to be said; not for long, if nobody listens."""
         with suppress(TimeoutError):

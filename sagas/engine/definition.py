@@ -133,6 +133,8 @@ class Definition:
     `start` is the command to the root that starts a saga (None: none is started any more). `number` gives the new saga's number,
     counted by the root: the events of the saga's first step must change it, so that no two sagas have the same stream. `facts`
     gives the saga's data, from the command, the saga's stream and the root's state; None: what the command wants is already so.
+    `begins` gives that command where a saga is due by the root's state alone: it is decided within the decision that has brought
+    that state. What is refused then does not begin, and is nobody's error.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Definition:
     start: type[Command] | None = None
     number: Callable[[Any], int] | None = None
     facts: Callable[[Any, str, Any], Mapping[str, Any] | None] = _nothing
+    begins: Callable[..., Command | None] | None = None
     verbs: tuple[str, ...] = tuple(VERBS)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ here names the stream of each event. All streams of a root are in its partition,
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from domain.decider import Decider, Parts
 from domain.message import Event, Recorded, foreseen
 from domain.registry.observation import ObserveCheck
 from muster.wire.command import Command
+from muster.wire.error import Refused
 from muster.wire.sagas import not_found
 from muster.wire.stream import SERVICE, kind_of, root_of, saga_number_of
 from sagas.catalogue import DEFINITIONS
@@ -71,7 +73,9 @@ class Aggregates:
         return _placed(produced, root, stream)
 
     def heard(self, stream: str, placed: Sequence[Placed], states: States) -> list[Placed]:
-        """What the saga that listens to this root makes of what a command has just made happen to it."""
+        """What the saga that listens to this root makes of what a command has just made happen to it; or the one that begins by
+        that.
+        """
         # First, since most commands make nothing happen: heartbeats and renewals come by here too.
         if not placed:
             return []
@@ -83,10 +87,25 @@ class Aggregates:
             if whose == stream:
                 root.state = root.evolve(root.state, foreseen(stream, root.state.version, event))
         id_ = decider.listener(root.state)
+        if id_ is None:
+            return self._begun(root)
         # A saga whose own events are among these was decided on by this very command, and has heard of it already.
-        if id_ is None or id_ not in states or any(whose == id_ for whose, _ in placed):
+        if id_ not in states or any(whose == id_ for whose, _ in placed):
             return []
         return _placed(engine.hear(states[id_], root, self._definitions), stream, id_)
+
+    def _begun(self, root: Root) -> list[Placed]:
+        """The saga that is due by how the root stands now: in the batch of what has made it due, so that nobody waits for two."""
+        for definition in self._starts.values():
+            if definition.begins is None or definition.root != kind_of(root.stream):
+                continue
+            command = definition.begins(root.state)
+            # Of what is refused nothing is recorded: the command that was given is decided all the same.
+            with suppress(Refused):
+                if command is not None:
+                    id_, produced = engine.begin(command, root, definition)
+                    return _placed(produced, root.stream, id_)
+        return []
 
     def _root(self, stream: str, states: States) -> Root:
         """The root of a saga as it stands: an aggregate of any kind that decides by itself."""

@@ -317,10 +317,11 @@ class Partition:
                 f"{envelope.id}:{index}",
                 envelope.id,
                 envelope.correlation_id,
-                envelope.actor,
+                # What a saga makes of it nobody has asked for; which command it comes of, the correlation tells.
+                envelope.actor if index < own else own_actor(stream),
                 envelope.reason,
             )
-            # What a saga makes of it is no answer to the command: a repeat is answered by the command's own events.
+            # Nor is that an answer to the command: a repeat is answered by the command's own events.
             group.drafts.append(Draft(recorded, content if index < own else None, data[index]))
             decider, item, part = self._evolve(recorded)
             subject = stream, item

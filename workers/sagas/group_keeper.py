@@ -1,13 +1,15 @@
 """Begins the failovers that are due in the groups of one partition, while it is written here.
 
-A `ReignObserver` of its writer. What is due is a pure function of a group and the time; a change of a group is looked at at once,
-the passing of time now and then. It also tells the groups what checks say against the instances of their members, which may be
-in other partitions: a suspicion, which proves nothing. Nothing is remembered: the next writer finds the same to do.
+A `ReignObserver` of its writer. What is due is a pure function of a group and the time. What is due at any time begins in the
+decision that makes it due (`sagas.group_failover.begins`), without this; what waits for time to pass is looked at now and then,
+and a group that waits for nothing is not looked at. It also tells the groups what checks say against the instances of their
+members, which may be in other partitions: a suspicion, which proves nothing. Nothing is remembered: the next writer finds the
+same to do.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from domain.groups.choice import due
@@ -23,6 +25,7 @@ from workers.views.registry import Change, RegistryViews
 from workers.writer.observer import ChangedItem
 
 look_seconds: Final = 0.25
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class GroupKeeper:
@@ -35,6 +38,7 @@ class GroupKeeper:
         self._registry = registry
         self._clock = clock
         self._groups: dict[str, FailoverGroup] = {}
+        self._waiting: dict[str, FailoverGroup] = {}
         self._of_service: dict[str, set[str]] = {}
 
     def began(self, streams: Mapping[str, object]) -> None:
@@ -45,22 +49,27 @@ class GroupKeeper:
 
     def changed(self, items: Sequence[ChangedItem]) -> None:
         """The aggregates of this partition stand like this now."""
+        newest: dict[str, FailoverGroup] = {}
         for stream, _, part in items:
             group = part.group if isinstance(part, MemberPart) else part
-            if isinstance(group, FailoverGroup):
-                self._follow(stream, group)
+            # Of one batch the parts come in any order, each with the group as it was at that part's last event.
+            if isinstance(group, FailoverGroup) and (stream not in newest or newest[stream].version < group.version):
+                newest[stream] = group
+        for stream, group in newest.items():
+            self._follow(stream, group)
 
     def ended(self) -> None:
         """Forget all groups: another writer carries on."""
         self._groups.clear()
+        self._waiting.clear()
         self._of_service.clear()
 
     async def run(self) -> None:
         """Look at the time for ever."""
         while True:
             await asyncio.sleep(look_seconds)
-            for stream, group in list(self._groups.items()):
-                self._look(stream, group)
+            for stream, group in list(self._waiting.items()):
+                self._begin(stream, group)
 
     def instances_changed(self, partition: int, cursor: Cursor, changes: Sequence[Change]) -> None:
         """There is news of services."""
@@ -71,9 +80,6 @@ class GroupKeeper:
 
     def _follow(self, stream: str, group: FailoverGroup) -> None:
         before = self._groups.get(stream)
-        # Of one batch the parts come in any order, each with the group as it was at that part's last event.
-        if before is not None and group.version < before.version:
-            return
         was = before.settings.service if before is not None and before.settings is not None else None
         now = group.settings.service if group.settings is not None else None
         if was != now and was is not None:
@@ -82,12 +88,18 @@ class GroupKeeper:
             self._of_service.setdefault(service_stream(now), set()).add(stream)
         if group.settings is None:
             self._groups.pop(stream, None)
+            self._waiting.pop(stream, None)
             return
         self._groups[stream] = group
         self._suspect(stream, group)
-        self._look(stream, group)
+        # What would not be due at the end of all time is not due before, as long as the group stands like this.
+        if due(group, _NEVER) is None:
+            self._waiting.pop(stream, None)
+        else:
+            self._waiting[stream] = group
+            self._begin(stream, group)
 
-    def _look(self, stream: str, group: FailoverGroup) -> None:
+    def _begin(self, stream: str, group: FailoverGroup) -> None:
         if due(group, self._clock()) is not None:
             self._observe(stream, Failover(automatic=True))
 

@@ -268,13 +268,20 @@ class TestWhatItSays:
             assert next_word(standing, standing.rests_until) == SayMember("ready")
         assert pauses == [1, 2, 4, 8, 16, 32, rest_longest_seconds, rest_longest_seconds, rest_longest_seconds]
 
-    def test_after_a_first_end_it_is_ready_as_soon_as_there_is_another_epoch(self) -> None:
+    def test_after_a_first_end_it_is_ready_as_soon_as_another_one_serves_or_has_ended_before(self) -> None:
         fell = primary(Fell("exit code 1", NOW), DemotionBegan(), Demoted(NOW), CheckAnswered(True), at=NOW)
         alone = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=fell)
         assert next_word(alone, NOW) is None
         assert next_word(alone, alone.rests_until) == SayMember("ready")
-        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=fell)
-        assert next_word(passed_on, NOW) == SayMember("ready")
+        passed_on = replace(RECOVERING, primary="db2", epoch=2, version=25)
+        # It claims its epoch just now, and would wait for this word.
+        assert next_word(after(GroupSeen(replace(passed_on, serving=False)), standing=fell), NOW) is None
+        for turn in (
+            replace(passed_on, serving=True),
+            replace(passed_on, primary=None),
+            replace(passed_on, fenced=True),
+        ):
+            assert next_word(after(GroupSeen(turn), standing=fell), NOW) == SayMember("ready")
 
     def test_who_was_to_stop_for_a_failover_lets_the_others_come_first(self) -> None:
         fenced = GroupSeen(row("db1", 1, fenced=True, version=11))
@@ -282,7 +289,8 @@ class TestWhatItSays:
         ended = after(GroupSeen(replace(RECOVERING, epoch=1, version=15)), standing=stopped)
         assert next_word(ended, NOW) is None
         assert next_word(ended, NOW + 1) == SayMember("ready")
-        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=2, version=25)), standing=stopped)
+        led = replace(RECOVERING, primary="db2", epoch=2, serving=True, version=25)
+        passed_on = after(GroupSeen(led), standing=stopped)
         assert next_word(passed_on, NOW) == SayMember("ready")
 
     def test_what_ends_again_and_again_leaves_the_lead_to_others_for_longer(self) -> None:
@@ -295,7 +303,8 @@ class TestWhatItSays:
             Fell("exit code 1", NOW),
         )
         twice = after(*again, DemotionBegan(), Demoted(NOW), CheckAnswered(True), standing=once)
-        passed_on = after(GroupSeen(replace(RECOVERING, primary="db2", epoch=4, version=45)), standing=twice)
+        led = replace(RECOVERING, primary="db2", epoch=4, serving=True, version=45)
+        passed_on = after(GroupSeen(led), standing=twice)
         assert next_word(passed_on, NOW) is None
         assert next_word(passed_on, NOW + 2) == SayMember("ready")
 

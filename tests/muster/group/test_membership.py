@@ -146,6 +146,29 @@ async def test_what_has_ended_by_itself_was_seen_to_have(group: Group) -> None:
     assert await group.endings() == [(1, "seen"), (2, "said")]
 
 
+async def test_the_word_of_an_end_goes_before_what_is_put_away(group: Group) -> None:
+    await group.create("db1", lease_seconds=600)
+    said_when_demoted: list[int] = []
+    async with relay(group.url) as between:
+
+        class Following(Service):
+            async def demote(self, epoch: int) -> None:
+                said_when_demoted.append(sum(path.endswith("/ended") for path in between.asked))
+
+        async with member(group, Following(), url=between.url) as membership:
+            await until(lambda: membership.leads)
+            membership.ended_by_itself("it has crashed")
+            await until(lambda: bool(said_when_demoted))
+            assert said_when_demoted == [1]
+            await until(lambda: membership.leads)
+            # Nor does what is to be put away wait for a controller that does not answer.
+            between.cut()
+            membership.ended_by_itself("it has crashed again")
+            async with asyncio.timeout(5):
+                await until(lambda: len(said_when_demoted) == 2)
+            between.mend()
+
+
 async def test_who_cannot_become_the_primary_has_failed(group: Group) -> None:
     await group.create("db1", lease_seconds=600)
 

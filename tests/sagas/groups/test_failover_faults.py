@@ -8,7 +8,7 @@ from domain.groups import commands as c
 from domain.groups import member as m
 from domain.groups.member import GroupReclaimed, MemberPromoted, PrimaryEnded
 from domain.groups.state import FailoverEnded, FailoverStarted
-from domain.saga import AbortSaga, SagaCompensated, SagaCompleted
+from domain.saga import AbortSaga, SagaCompensated, SagaCompleted, SagaStarted
 from muster.wire.error import VerbNotAllowed
 from sagas.group_failover import GROUP_FAILOVER
 from tests.domain.groups.beginnings import SECOND
@@ -150,18 +150,28 @@ def test_the_window_over_gives_the_epoch_back_and_a_later_end_is_followed():
     assert played.group.ownership.holder == "db2"
 
 
-def test_a_proven_end_is_one_batch_of_the_log_from_the_first_step_to_the_promotion():
+def test_from_a_proven_end_to_the_promotion_is_one_batch_of_the_log():
     played = Played()
     before = len(played.recorded)
     played.ends()
-    end, all_of_it = played.recorded[before:]
-    assert [type(each.event) for each in end] == [PrimaryEnded]
-    assert isinstance(all_of_it[1].event, FailoverStarted)
+    [all_of_it] = played.recorded[before:]
+    assert [type(each.event) for each in all_of_it][:3] == [PrimaryEnded, SagaStarted, FailoverStarted]
     steps = [each.event.step for each in all_of_it if hasattr(each.event, "step") and hasattr(each.event, "result")]
     pivot = GROUP_FAILOVER.pivot
     assert steps == [step.name for step in GROUP_FAILOVER.steps[: pivot + 1]]
     assert [each.event.member for each in all_of_it if isinstance(each.event, MemberPromoted)] == ["db2"]
     assert len({each.command_id for each in all_of_it}) == 1
+
+
+def test_an_end_counts_also_where_the_failover_that_it_makes_due_is_refused():
+    played = Played(synchronous=True)
+    own = played.group.ownership
+    own_word = m.ReportEnded(member="db1", incarnation=played.incarnations["db1"], epoch=own.epoch, how="seen")
+    assert played.ask(own_word).status == "accepted"
+    assert played.group.ownership.holder is None
+    # Nobody else is in the in-sync set. Whoever asks hears so; the runner of the old primary has not asked.
+    assert played.sagas == []
+    assert played.ask(c.Failover()).error["name"] == "DataLossRefused"
 
 
 def test_a_primary_that_is_lost_before_it_serves_is_followed_by_the_next():

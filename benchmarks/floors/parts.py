@@ -1,12 +1,19 @@
 """What a failover of a group consists of, each part by itself, in the same run.
 
-    a killed process's end is seen ▸ a report reaches a watcher ▸ an append ▸ a renewal and its answer ▸ a hook through /bin/sh
+    a killed command, and what it has left behind, are seen to have ended ▸ a report is in the log and reaches a watcher
+    ▸ a renewal and its answer ▸ a hook says its first line
 
-Reports and renewals are muster's own parts: a controller is asked by lean clients in processes of their own. The rest is the
-machine's.
+Each by the cheapest means for its work. Ends are seen through descriptors of the processes, without a search. The end and the
+promotion are one batch of the log, so the report is that of one health check: one append and one push, asked and watched by lean
+clients in processes of their own. The renewal is a heartbeat, which is answered after the writer has proven its reign, as a
+claim is. The hook is started with the programs and the shell's checks that a runner starts it with, but by a process that does
+nothing else.
 """
 
+import math
 import os
+import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,14 +23,14 @@ from statistics import median
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.floors import floor
+from benchmarks.controller import Controller
 from benchmarks.load import http_load
 from benchmarks.registry.http import sent
 from benchmarks.registry.watch import SERVICE, flipped, register
+from muster.group.process.shell import SHELL, checked
 
 _TIMES: Final = 100
 _PER_SECOND: Final = 50.0
-_RECORDS_PER_BATCH: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +39,35 @@ class Parts:
 
     end: float
     report: float
-    append: float
     renewal: float
     hook: float
 
     @property
     def ms(self) -> float:
-        """One failover: its end is a batch that is reported, its promotion another one; then the lease is taken."""
-        return self.end + self.report + self.append + self.renewal + self.hook
+        """One failover: its end is reported, and the promotion that comes of it is told; then the lease is taken."""
+        return self.end + self.report + self.renewal + self.hook
 
     def __str__(self) -> str:
         return (
-            f"end seen {self.end:.1f} + report to watcher {self.report:.1f} + raw append {self.append:.1f}"
-            f" + renewal {self.renewal:.1f} + hook's start {self.hook:.1f}"
+            f"end seen {self.end:.1f} + report to watcher {self.report:.1f} + renewal {self.renewal:.1f}"
+            f" + hook's start {self.hook:.1f}"
         )
 
 
-def measured(bench: Bench, engine: str) -> Parts:
-    """The parts, as they are done now."""
+def measured(bench: Bench, controller: Controller) -> Parts:
+    """The parts, as they are done now; at this controller, beside all that runs there."""
     times = bench.size(_TIMES)
-    stored = floor.records(_RECORDS_PER_BATCH, _RECORDS_PER_BATCH * times)
-    append = floor.appended_ms(bench, engine, stored, _RECORDS_PER_BATCH)
+    register(controller.port, 1)
+    report = flipped(bench, controller.port, 1, 1, times, _PER_SECOND)["p50_ms"]
+    beats = [http_load.request("POST", f"/v1/services/{SERVICE}/instances/i0/heartbeat")] * times
+    renewal = sent(controller.port, 1, beats)["p50_ms"]
+    return Parts(_often(times, _end_seen), report, renewal, _often(times, lambda: _started(bench.folder)))
+
+
+def measured_alone(bench: Bench, engine: str) -> Parts:
+    """The parts at a controller of their own."""
     with bench.fresh(engine) as controller:
-        register(controller.port, 1)
-        report = flipped(bench, controller.port, 1, 1, times, _PER_SECOND)["p50_ms"]
-        beats = [http_load.request("POST", f"/v1/services/{SERVICE}/instances/i0/heartbeat")] * times
-        renewal = sent(controller.port, 1, beats)["p50_ms"]
-    return Parts(_often(times, _end_seen), report, append, renewal, _often(times, lambda: _started(bench.folder)))
+        return measured(bench, controller)
 
 
 def _often(times: int, timed: Callable[[], float]) -> float:
@@ -66,12 +75,20 @@ def _often(times: int, timed: Callable[[], float]) -> float:
 
 
 def _end_seen() -> float:
-    """SIGKILL of a process, until its parent has seen its end."""
-    process = subprocess.Popen(["sleep", "1000"])
-    process.kill()
-    began = time.perf_counter()
-    process.wait()
-    return time.perf_counter() - began
+    """SIGKILL of a shell, until its end was seen; then of what it has started, until that has ended too."""
+    with subprocess.Popen([SHELL, "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        left = int(shell.stdout.readline())
+        ends = [os.pidfd_open(pid) for pid in (shell.pid, left)]
+        try:
+            began = time.perf_counter()
+            for pid, end in zip((shell.pid, left), ends, strict=True):
+                os.kill(pid, signal.SIGKILL)
+                select.select([end], [], [])
+            return time.perf_counter() - began
+        finally:
+            for end in ends:
+                os.close(end)
 
 
 def _started(folder: Path) -> float:
@@ -80,9 +97,11 @@ def _started(folder: Path) -> float:
     os.mkfifo(pipe)
     # Both ends: so neither waits for the other one to open it.
     descriptor = os.open(pipe, os.O_RDWR)
+    hook = [SHELL, "-c", f"echo started > {pipe}"]
+    started = checked(hook, os.environ, math.inf) or hook
     try:
         began = time.perf_counter()
-        with subprocess.Popen(["/bin/sh", "-c", f"echo started > {pipe}"]):
+        with subprocess.Popen(started, stdin=subprocess.DEVNULL, start_new_session=True):
             os.read(descriptor, 100)
             return time.perf_counter() - began
     finally:
@@ -95,7 +114,7 @@ def hook_ms(command: str) -> float:
 
     def once() -> float:
         began = time.perf_counter()
-        subprocess.run(["/bin/sh", "-c", command], check=True)
+        subprocess.run([SHELL, "-c", command], check=True)
         return time.perf_counter() - began
 
     return _often(_TIMES, once)

@@ -21,7 +21,7 @@ def run(bench: Bench) -> Iterator[Row]:
     if KAFKA not in bench.engines:
         return
     taken = [_lost(bench) for _ in range(bench.runs)]
-    floor = parts.measured(bench, KAFKA)
+    floor = parts.measured_alone(bench, KAFKA)
     yield Row(
         "group_controller",
         "SIGKILL of the group's controller, runner, warden and command at once → the other's promote hook starts",

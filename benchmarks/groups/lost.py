@@ -25,7 +25,7 @@ def run(bench: Bench) -> Iterator[Row]:
                 there.create(GROUP, lease_seconds=LEASE_SECONDS)
                 killed.append([_lost(there, _killed) for _ in range(losses)])
                 stopped.append([_lost(there, _stopped) for _ in range(losses)])
-        floor = parts.measured(bench, engine)
+        floor = parts.measured_alone(bench, engine)
         floor_is = f"the lease of {LEASE_SECONDS:g} s from the last renewal, and the parts of a failover"
         for title, runs in (("SIGKILL", killed), ("SIGSTOP", stopped)):
             yield Row(

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from muster import Client
 
-Behaviour = Literal["well", "fails", "hangs", "breaks off", "overloaded", "half a body"]
+Behaviour = Literal["well", "fails", "hangs", "breaks off", "overloaded", "not found", "half a body"]
 
 
 class Copy:
@@ -23,8 +23,14 @@ class Copy:
         self.served: Counter[str] = Counter()
         self.ids: Counter[str] = Counter()
         self.hosts: set[str] = set()
+        self.paths: set[str] = set()
         self.bodies: list[bytes] = []
         self._runner: web.AppRunner | None = None
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked."""
+        return self.served.total()
 
     async def start(self) -> None:
         app = web.Application()
@@ -44,12 +50,15 @@ class Copy:
         self.served[request.method] += 1
         self.ids[request.headers.get("X-Id", "")] += 1
         self.hosts.add(request.headers["Host"])
+        self.paths.add(request.raw_path)
         self.bodies.append(await request.read())
         match self.behaviour:
             case "fails":
                 return web.Response(status=500, text=self.name)
             case "overloaded":
                 return web.Response(status=503, text=self.name)
+            case "not found":
+                return web.Response(status=404, text=self.name)
             case "hangs":
                 await asyncio.Event().wait()
             case "breaks off":

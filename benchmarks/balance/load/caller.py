@@ -88,9 +88,9 @@ async def run(calls: Calls) -> list[dict[str, object]]:
                 due = begins + nth / per_second
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 turn = next(number)
-                # By rounds of the clients, so that each of them has calls of every priority.
-                priority = calls.priorities[turn // len(sessions) % len(calls.priorities)]
-                session = sessions[turn % len(sessions)]
+                # Each client has calls of every priority, in turn, and at every moment there are all of them.
+                round_, client = divmod(turn, len(sessions))
+                priority, session = calls.priorities[(round_ + client) % len(calls.priorities)], sessions[client]
                 under_way.create_task(_call(session, calls.method, priority, due, phase))
             begins += seconds
     return [phase.told() for phase in phases]

@@ -6,6 +6,7 @@
 <schema>.checkpoint    how far each projection and revision has come in each partition: a log cursor
 <schema>.parked        rows that an event could not be folded into; they stand still
 <schema>.about         who fills the schema: `projector` or `replay`
+<schema>.service_loads, shard_loads   what is told now, without a place in the log; see `infra.postgres.load_tables`
 """
 
 import logging

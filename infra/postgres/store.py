@@ -13,6 +13,7 @@ import asyncpg
 from infra.log.port import START, Cursor
 from infra.option import schema_name
 from infra.postgres.connections import Connections
+from infra.postgres.load_tables import LoadTables, prepare_loads
 from infra.postgres.schema import Purpose, drop_older, show, show_further, take
 from infra.postgres.table import AnyTable, ReadTable
 from muster.wire.error import Fenced, NotReady
@@ -65,6 +66,11 @@ class ReadStore:
     async def __aexit__(self, *_: object) -> None:
         self._connections.close()
 
+    @property
+    def loads(self) -> LoadTables:
+        """The tables of loads, once the read models have been prepared."""
+        return LoadTables(self._connections, self._quoted)
+
     async def prepare(
         self, projections: Sequence[AnyProjection], purpose: Purpose = "projector", *, overwrite: bool = False
     ) -> list[AnyProjection]:
@@ -78,6 +84,9 @@ class ReadStore:
             # fail.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"muster.read_store.{self.schema}")
             await take(connection, self._quoted, purpose, overwrite=overwrite)
+            # A replay is of the log, in which there are no loads.
+            if purpose == "projector":
+                await prepare_loads(connection, self._quoted)
             live = dict(await connection.fetch(f"SELECT projection, revision FROM {self._quoted}.live"))
             for projection in projections:
                 await self._prepare(connection, projection, live.get(projection.name))

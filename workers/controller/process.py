@@ -37,6 +37,7 @@ from workers.gateway import Gateway
 from workers.health.targets import Endpoint, Targets, endpoints
 from workers.peers.members import Member
 from workers.peers.peering import peering
+from workers.projector.loads import LoadWriter
 from workers.projector.projector import Projector
 
 log = logging.getLogger(__name__)
@@ -210,6 +211,7 @@ def _helpers(parts: ControllerParts) -> list[tuple[str, Coroutine[Any, Any, None
         helpers.append(("presence", parts.presence.run()))
     if parts.projector is not None:
         helpers.append(("projector", parts.projector.run()))
+        helpers.append(("projected loads", LoadWriter(parts.projector.loads, parts.gateway.loads).run()))
     return helpers
 
 

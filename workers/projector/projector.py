@@ -21,6 +21,7 @@ from typing import Any, Final
 from infra.log.codec import CloudEventMapper
 from infra.log.port import Cursor, EventLog
 from infra.postgres.connections import UNAVAILABLE
+from infra.postgres.load_tables import LoadTables
 from infra.postgres.store import ReadStore
 from muster.wire.backoff import pause_seconds
 from muster.wire.error import Corrupt, CursorRefused, Transient
@@ -53,6 +54,11 @@ class Projector:
         self._pipelines: dict[tuple[int, str], Pipeline] = {}
         self._states: dict[tuple[int, str], tuple[str, str | None]] = {}
         self._again: dict[int, asyncio.Event] = {log.partition: asyncio.Event() for log in logs}
+
+    @property
+    def loads(self) -> LoadTables:
+        """The tables of loads beside the read models."""
+        return self._store.loads
 
     async def run(self) -> None:
         """Project for ever. Raises SchemaTaken when the store's schema serves something else."""

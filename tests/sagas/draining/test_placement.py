@@ -78,11 +78,12 @@ def test_of_a_node_that_takes_none_nothing_need_be_known() -> None:
 
 
 def test_a_shard_that_nobody_has_opened_yet_counts_as_one() -> None:
-    keyspace, weights = spread({"n1": [10.0], "n2": [3.0], "n3": [2.5]})
+    keyspace, weights = spread({"n1": [10.0], "n2": [900.0], "n3": [2.5]})
     fresh = {number: Shard(number, 1, "n3") for number in (3, 4)}
     keyspace = Keyspace(1, 5, ShardLimits(), keyspace.shards.update(fresh), Map())
     nodes = cluster(n1={"draining": True}, n2={}, n3={})
-    assert targets(drain_plan({"ks": keyspace}, nodes, (), NOON, weights)) == ["n2"]
+    [move] = drain_plan({"ks": keyspace}, nodes, (), NOON, weights).moves
+    assert (move.target, move.weighed and move.weighed.target) == ("n3", 5.5)
 
 
 def test_a_shard_on_its_way_counts_where_it_goes() -> None:

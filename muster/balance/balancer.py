@@ -127,6 +127,8 @@ class Balancer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._tasks.clear()
+        self.times.close()
         if self._is_ours:
             await self._client.__aexit__()
 

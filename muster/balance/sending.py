@@ -50,6 +50,13 @@ class AttemptTimes:
         # As asyncio.timeout does it: a task that somebody else has cancelled too stays cancelled.
         return task.uncancel() <= cancelled_before
 
+    def close(self) -> None:
+        """The balancer is closed. It may be opened again in another event loop, where this loop's timer would never ring."""
+        # Calls that are still under way end in this loop, in their time.
+        if self._timer is not None and not self._under_way:
+            self._timer.cancel()
+            self._timer = None
+
     def _wait_for(self, first: Attempt) -> None:
         left = first.began_at + self._seconds - self._clock()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._look)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 
 import aiohttp
 import httpx
@@ -15,7 +16,7 @@ from muster import (
     NotSent,
     Request,
 )
-from muster.balance.sending import is_not_sent
+from muster.balance.sending import Call, is_not_sent
 from tests.muster.balance.service import call_by, copies, register, until
 
 
@@ -135,6 +136,33 @@ async def test_a_task_whose_call_was_late_is_not_cancelled_itself(client: Client
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
                 await users.send(Request("users"), hangs)
+
+
+async def test_a_call_has_its_time_also_in_the_next_event_loop(url: str, client: Client) -> None:
+    await register(client, "a")
+
+    async def answers(attempt: Attempt, request: Request) -> str:
+        return "well"
+
+    async def hangs(attempt: Attempt, request: Request) -> str:
+        async with asyncio.timeout(10):
+            await asyncio.Event().wait()
+        return "late"
+
+    def in_two_loops() -> None:
+        users = Balancer("users", url, timeout_seconds=0.5)
+
+        async def one(call: Call[str]) -> str:
+            async with users:
+                return await users.send(Request("users"), call)
+
+        assert asyncio.run(one(answers)) == "well"
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            asyncio.run(one(hangs))
+        assert time.monotonic() - began < 5
+
+    await asyncio.to_thread(in_two_loops)
 
 
 async def test_who_is_cancelled_when_the_time_is_up_as_well_stays_cancelled(client: Client) -> None:

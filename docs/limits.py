@@ -190,6 +190,8 @@ OTHERS: Final = {
     "workers/writer/beat_queue.py group_beats_max": "heartbeats that one group hears: the others in the next",
     "workers/writer/beat_queue.py queue_beats_max": "heartbeats that wait at a partition: `NotReady`",
     "workers/writer/queue.py queue_commands_max": "commands that wait at a partition: `NotReady`",
+    "workers/writer/writer.py gather_seconds_max": "since a proof of the reign, that a few signs of life wait for others to share the next one",
+    "workers/writer/writer.py gather_signs_max": "signs of life that wait for others: as many wait no more",
     "workers/writer/writer.py gather_turns_max": "turns in which a batch waits for more commands",
     "workers/writer/writer.py group_commands_max": "commands of one batch: the others in the next",
     "workers/writer/writer.py pause_seconds_max": "between two attempts to reign",

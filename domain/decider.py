@@ -5,8 +5,8 @@ event makes of it. Both are pure. (The pattern: Jérémie Chassaing, "Functional
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from immutables import Map
@@ -42,6 +42,9 @@ class Timer(Protocol):
 Renewed = Callable[[Any], bool]
 """Whether a timer gets its full length again."""
 
+IsOnlySign = Callable[..., bool]
+"""Of a sign of life and a state: whether it is accepted there, and changes nothing. Where it says no, the sign is decided."""
+
 
 def _whole(_of: Any) -> str:
     return ""
@@ -62,6 +65,8 @@ class Parts:
     command gives their full length again (None: none); `expire` makes the command for one that has run out. A new writer gives
     them more than their full length once, so that who renews them can find it: `extra_seconds_max` is the most that they need.
     `left` says otherwise of one that nobody renews: `left(part, timer, now)` seconds if a writer begins now, or None.
+    `signs` are the commands that are signs of life, each with whether it surely changes nothing of a state: as nearly all of
+    them do, and `decide` then says so too.
     """
 
     item: Callable[[Any], str] = _whole
@@ -75,6 +80,7 @@ class Parts:
     renews: Callable[[Any], Renewed | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
     extra_seconds_max: float = math.inf
+    signs: Mapping[type[Command], IsOnlySign] = field(default_factory=dict)
 
 
 WHOLE: Final = Parts()

@@ -48,7 +48,10 @@ class Given:
     decider: Any
 
     def when(self, command: Command) -> When:
-        """Let the command meet the state."""
+        """Let the command meet the state. A sign of life that is taken for one that changes nothing has to be one."""
+        is_only_sign = self.decider.DECIDER.parts.signs.get(type(command))
+        if is_only_sign is not None and is_only_sign(command, self.state):
+            assert self.decider.decide(command, self.state) == []
         return When(self.state, command, self.decider)
 
 

@@ -46,9 +46,10 @@ from domain.groups.member import (
     MemberRemoved,
     MemberSuspected,
     MemberTrusted,
+    RenewMember,
     SuspectMember,
 )
-from domain.groups.running import expired, said
+from domain.groups.running import expired, is_only_sign, said
 from domain.groups.state import (
     INITIAL,
     FailoverEnded,
@@ -285,6 +286,7 @@ DECIDER: Final[Decider[FailoverGroup, GroupCommand, GroupEvent]] = Decider(
         renews=renews,
         expire=expire,
         extra_seconds_max=EXTRA_SECONDS,
+        signs={RenewMember: is_only_sign},
     ),
     state=FailoverGroup,
     listener=lambda group: group.failover,

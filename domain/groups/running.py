@@ -92,6 +92,21 @@ def _renewed(command: RenewMember, member: GroupMember, group: FailoverGroup) ->
     return [MemberRecovering(member=member.name)] if silent else []
 
 
+def is_only_sign(command: RenewMember, group: FailoverGroup) -> bool:
+    """Whether the renewal surely changes nothing: its process runs a member that was heard, or leads and serves.
+
+    What it says no to is decided: all that is to be recorded or refused, and the claim of a primary that has yet to serve, on
+    which a promotion waits.
+    """
+    member, epoch, own = group.members.get(command.member), command.epoch, group.ownership
+    if member is None or member.incarnation != command.incarnation or member.status not in ("active", "recovering"):
+        return False
+    if epoch is None:
+        return True
+    leads = (own.holder, own.epoch, group.incarnation) == (command.member, epoch, command.incarnation)
+    return leads and group.serving and not own.fenced
+
+
 def _reported(command: ReportMember, member: GroupMember, group: FailoverGroup) -> list[GroupEvent]:
     match command.outcome:
         case "ready":

@@ -21,7 +21,7 @@ from domain.registry.admission import admit, admit_heartbeats
 from domain.registry.changes import changes
 from domain.registry.doubt.event import InstanceChecksBelieved
 from domain.registry.doubt.opinion import WeighClients, weighed
-from domain.registry.health import checked, heard, removed
+from domain.registry.health import checked, heard, is_well, removed
 from domain.registry.instance import (
     Instance,
     InstanceDrainEnded,
@@ -327,6 +327,14 @@ def renews(command: ServiceCommand) -> Renewed | None:
             return None
 
 
+def is_only_sign(command: Heartbeat, state: Service) -> bool:
+    """Whether the heartbeat surely changes nothing: of an instance that is there, by who may speak for it, and well."""
+    found = state.instances.get(command.instance)
+    if found is None or command.incarnation not in (None, found.incarnation):
+        return False
+    return command.holder in (None, state.holders.get(found.id)) and is_well(found)
+
+
 DECIDER: Final[Decider[Service, ServiceCommand, ServiceEvent]] = Decider(
     stream=SERVICE,
     commands=get_args(PublicCommand),
@@ -346,5 +354,6 @@ DECIDER: Final[Decider[Service, ServiceCommand, ServiceEvent]] = Decider(
         left=left,
         renews=renews,
         expire=expire,
+        signs={Heartbeat: is_only_sign},
     ),
 )

@@ -311,6 +311,12 @@ def renews(command: ClusterCommand) -> Renewed | None:
     return (lambda _lease: True) if isinstance(command, RenewNode | JoinNode) else None
 
 
+def is_only_sign(command: RenewNode, state: Cluster) -> bool:
+    """Whether the renewal surely changes nothing: of a node whose lease holds, by the process that has joined last."""
+    node = state.nodes.get(command.node)
+    return node is not None and node.alive and node.incarnation == command.incarnation
+
+
 def expire(timer: NodeTimer) -> ExpireNode:
     """The command to give when the timer has run out."""
     return ExpireNode(node=timer.node, incarnation=timer.incarnation)
@@ -334,6 +340,7 @@ DECIDER: Final[Decider[Cluster, ClusterCommand, ClusterEvent]] = Decider(
         timers=timers,
         renews=renews,
         expire=expire,
+        signs={RenewNode: is_only_sign},
     ),
     state=Cluster,
 )

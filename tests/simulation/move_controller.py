@@ -50,7 +50,7 @@ class MoveController:
         observing: Callable[[str, Command], None] = lambda _stream, _command: None,
     ) -> None:
         self.log: list[tuple[bytes, bytes]] = []
-        self.terms = 0
+        self.terms = self.signs = 0
         self.weights: Weights = NOTHING_KNOWN
         self.monotonic = 0.0
         self._told, self._recording, self._post, self._observing = told, recording, post, observing
@@ -129,6 +129,8 @@ class MoveController:
         """The answer to the command. Raises Crashed."""
         group = self._step(Envelope(id_ or f"c{next(self._ids)}", stream, command, actor))
         self._record(group)
+        # Nothing is remembered of a sign of life that changes nothing.
+        self.signs += not group.answered
         return group.answers[0]
 
     def _step(self, *envelopes: Envelope) -> Group:

@@ -14,7 +14,7 @@ import orjson
 from domain.catalogue import Answer, command_from
 from muster.wire.command import Command, Envelope
 from muster.wire.error import InvalidCommand, Timeout
-from muster.wire.token import Token, format_token, merged, parse_token, without
+from muster.wire.token import Positions, Token, format_token, merged, parse_token, without
 from muster.wire.value import value
 from workers.gateway import Gateway
 from workers.http.exchange import Headers, Reply, Request, problem
@@ -154,11 +154,12 @@ def _outcome(gateway: Gateway, envelope: Envelope, answer: AnswerOrError) -> dic
 
 def outcomes(items: list[dict[str, Any]], views: Views) -> Reply:
     """Outcomes in order, with a token that covers all of them."""
-    token: Token = {}
+    heads: Positions = {}
     for item in items:
         # What no writer has answered has no position, and the token says nothing of it.
         if item["position"] is not None:
-            token = merged(token, {item["partition"]: views.place(item["partition"], item["position"])})
+            heads[item["partition"]] = max(heads.get(item["partition"], 0), item["position"])
+    token = {partition: views.place(partition, position) for partition, position in heads.items()}
     return Reply(orjson.dumps({"items": items}), 200, [(b"muster-token", format_token(token).encode())])
 
 

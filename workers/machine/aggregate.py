@@ -15,7 +15,7 @@ from domain.catalogue import DECIDERS
 from domain.decider import Decider, Parts
 from domain.message import Event, Recorded, foreseen
 from domain.registry.observation import ObserveCheck
-from muster.wire.command import Command
+from muster.wire.command import Command, Envelope
 from muster.wire.error import Refused
 from muster.wire.sagas import not_found
 from muster.wire.stream import SERVICE, kind_of, root_of, saga_number_of
@@ -46,6 +46,11 @@ class Aggregates:
         self.of_command: dict[type[Command], AnyDecider] = {
             command: decider for decider in deciders for command in decider.all_commands
         }
+        self._signs = {
+            command: (decider, is_only_sign)
+            for decider in deciders
+            for command, is_only_sign in decider.parts.signs.items()
+        }
         self._definitions, self._starts = definitions, starts(definitions)
         # The command that starts a saga is its root's: `definition.root` is the kind of stream that it is for.
         self.of_command |= {command: self.of_kind[found.root] for command, found in self._starts.items()}
@@ -53,6 +58,14 @@ class Aggregates:
     def of_stream(self, stream: str) -> AnyDecider:
         """The decider of a stream."""
         return self.of_kind[kind_of(stream)]
+
+    def only_sign(self, envelope: Envelope, states: States) -> AnyDecider | None:
+        """The decider of a sign of life that surely changes nothing; None: of any other command."""
+        found, state = self._signs.get(type(envelope.command)), states.get(envelope.stream)
+        if found is None or state is None or envelope.expected_version is not None:
+            return None
+        decider, is_only_sign = found
+        return decider if is_only_sign(envelope.command, state) else None
 
     def decide(self, command: Command, stream: str, states: States) -> list[Placed]:
         """What the command, to this stream, makes happen, and in which streams. Raises a `Refused`; empty: already so."""

@@ -7,8 +7,9 @@ from domain.catalogue import Answer
 from domain.decider import Decider
 from domain.message import Recorded
 from muster.wire.command import Envelope
-from muster.wire.error import IdempotencyConflict, Refused, VersionConflict
+from muster.wire.error import IdempotencyConflict, Refused, VersionConflict, WrongPartition
 from muster.wire.problem import facts_of
+from muster.wire.route import partition_of
 
 
 def accepted(envelope: Envelope, partition: int, last: Recorded, incarnation: int | None) -> Answer:
@@ -33,6 +34,14 @@ def repeated(answer: Answer, *, same: bool) -> Answer:
         return replace(answer, duplicate=True)
     conflict = IdempotencyConflict(f"command id {answer.id} was used before, for another command", id=answer.id)
     return Answer(answer.id, "refused", answer.partition, answer.position, error=facts_of(conflict))
+
+
+def check_place(stream: str, partition: int, partitions: int) -> None:
+    """Raises WrongPartition when the stream lives in another one of the partitions."""
+    due = partition_of(stream, partitions)
+    if due != partition:
+        detail = f"{stream} lives in partition {due} of {partitions}, not in {partition}: publish it there"
+        raise WrongPartition(f"{detail}, by murmur2 of its root stream", partition=due)
 
 
 def check_version(expected: int, actual: int | None, what: str) -> None:

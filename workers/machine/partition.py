@@ -22,11 +22,12 @@ from domain.saga import Saga
 from infra.log.codec import CloudEventMapper, Draft, command_hashes, commands_offset, commands_topic
 from infra.log.port import START, Batch, Cursor
 from muster.wire.command import Envelope
-from muster.wire.error import Corrupt, Refused, TooLarge, WrongPartition
+from muster.wire.error import Corrupt, Refused, TooLarge
 from muster.wire.route import partition_of
 from muster.wire.telemetry.heartbeats import Heartbeats
+from workers.machine import signs
 from workers.machine.aggregate import AGGREGATES, Aggregates, AnyDecider, own_actor, own_id, seen_incarnation
-from workers.machine.answer import accepted, check_version, refused, repeated, unchanged
+from workers.machine.answer import accepted, check_place, check_version, refused, repeated, unchanged
 from workers.machine.command_ids import CommandIds, content_hash, packed_acceptance
 from workers.machine.deadlines import Deadlines
 from workers.machine.group import Commands, Folded, Group, GroupFull, Observation
@@ -212,7 +213,7 @@ class Partition:
             for message in heartbeats:
                 group.heard.append(hear(message, self.streams, group, self._beat))
             for envelope, offset in commands:
-                group.answers.append(self._answer(envelope, group))
+                group.answers.append(self._heard(envelope, group) or self._answer(envelope, group))
                 if offset is not None:
                     # It is sealed into the batch: what a command did and that it was read are both in the log, or
                     # neither is.
@@ -224,12 +225,26 @@ class Partition:
             )
         return group
 
+    def _heard(self, envelope: Envelope, group: Group) -> Answer | None:
+        """The answer to a sign of life that changes nothing; None: it is to be decided."""
+        decider = self._aggregates.only_sign(envelope, self.streams)
+        if decider is None or partition_of(envelope.stream, self._partitions) != self.number:
+            return None
+        # Whatever has had its answer under this id gets the same again, or a refusal.
+        if self.ids.recall(envelope.id) is not None or envelope.id in group.answered:
+            return None
+        return signs.heard(envelope, decider, self.streams, self.number, group)
+
+    def is_only_sign(self, envelope: Envelope) -> bool:
+        """Whether this is a sign of life that will change nothing, as far as can be seen now: it can wait for others."""
+        return self._aggregates.only_sign(envelope, self.streams) is not None
+
     def _answer(self, envelope: Envelope, group: Group) -> Answer:
         content = content_hash(envelope)
         try:
             # First of all, and for every way in: a stream that is decided in two partitions has two histories, and nothing
             # mends that. Any Kafka client may publish, and many of them send by another hash than ours.
-            self._check_place(envelope.stream)
+            check_place(envelope.stream, self.number, self._partitions)
             known = self.ids.recall(envelope.id) or group.answered.get(envelope.id)
             if known is not None:
                 return repeated(known[0], same=known[1] == content)
@@ -239,12 +254,6 @@ class Partition:
         # Refusals too: a repeat gets the same answer, even if the command would be accepted by now.
         group.answered[envelope.id] = (answer, content)
         return answer
-
-    def _check_place(self, stream: str) -> None:
-        due = partition_of(stream, self._partitions)
-        if due != self.number:
-            detail = f"{stream} lives in partition {due} of {self._partitions}, not in {self.number}: publish it there"
-            raise WrongPartition(f"{detail}, by murmur2 of its root stream", partition=due)
 
     def _expire(self, group: Group) -> None:
         """Decide what has run out, at most `expiries_group_max`. Raises GroupFull; what is left is due again at once."""
@@ -274,7 +283,7 @@ class Partition:
 
     def _beat(self, envelope: Envelope, group: Group) -> None:
         """Decide a beat that may change something. Raises a `Refused`, or GroupFull."""
-        self._check_place(envelope.stream)
+        check_place(envelope.stream, self.number, self._partitions)
         self._record(envelope, group, None)
 
     def _decided(self, envelope: Envelope, group: Group, content: str) -> Answer:

@@ -14,7 +14,8 @@ queue_commands_max: Final = 20_000
 class CommandQueue:
     """Requests in the order in which they came. One stays in the queue until it is answered: a failed append loses none.
 
-    `commands` counts all commands that wait. Belongs to one event loop, and never waits itself: so it needs no lock.
+    `commands` counts all commands that wait, `urgent` the requests that are not patient. Belongs to one event loop, and never
+    waits itself: so it needs no lock.
     """
 
     def __init__(self, partition: int, reply_timeout_seconds: float) -> None:
@@ -22,7 +23,7 @@ class CommandQueue:
         self._reply_timeout_seconds = reply_timeout_seconds
         self._requests: deque[QueuedCommands] = deque()
         self._deadlines: deque[tuple[float, QueuedCommands]] = deque()
-        self.commands = 0
+        self.commands = self.urgent = 0
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -38,12 +39,15 @@ class CommandQueue:
             )
         self._requests.append(request)
         self.commands += request.size
+        self.urgent += not request.patient
         if request.offsets is None:  # Nobody waits for a published command: its outcome may come at any time.
             self._deadlines.append((now + self._reply_timeout_seconds, request))
 
     def remove_first(self) -> None:
         """Remove the first request, which is answered."""
-        self.commands -= self._requests.popleft().size
+        request = self._requests.popleft()
+        self.commands -= request.size
+        self.urgent -= not request.patient
 
     def time_out(self, now: float) -> None:
         """Answer the callers that have waited too long. Their commands stay in the queue and are decided all the same."""
@@ -63,4 +67,4 @@ class CommandQueue:
                 known = recall(envelope.id)
                 request.replies.append(Timeout(unknown) if known is None else known[0])
             request.fail(error)
-        self.commands = 0
+        self.commands = self.urgent = 0

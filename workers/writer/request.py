@@ -1,7 +1,7 @@
 """What waits at a writer: commands that were given together, or the wish for a proof of its reign."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from typing import Any
@@ -21,6 +21,7 @@ class QueuedCommands:
     They share one future, because one each would be slow for long lists. `result` makes its value from the replies and
     the head's position. `replies` holds those that may leave already; the commands before `tried` were sent to the log in
     an append that failed, so only the log knows what became of them. `offsets` are their places in the commands topic.
+    `patient`: they are a few signs of life, whose answers may wait for others a moment.
     """
 
     envelopes: Sequence[Envelope]
@@ -29,6 +30,7 @@ class QueuedCommands:
     offsets: Sequence[int] | None = None
     replies: list[AnswerOrError] = field(default_factory=list)
     tried: int = 0
+    patient: bool = False
 
     @property
     def size(self) -> int:
@@ -73,6 +75,21 @@ class QueuedCommands:
             self.future.set_result(self.result(replies, position))
         except MusterError as error:
             self.future.set_exception(error)
+
+
+Taken = list[tuple[QueuedCommands, int]]
+"""Requests, each with how many of its commands are given to a group."""
+
+
+def answered(taken: Taken, answers: Sequence[Answer]) -> Iterator[tuple[QueuedCommands, Sequence[Answer]]]:
+    """The requests that a group has come to, each with the answers to those of its commands that were decided in it."""
+    first = 0
+    for request, given in taken:
+        own = answers[first : first + given]
+        yield request, own
+        first += given
+        if len(own) < given:  # The group was full: what comes after waits for the next one.
+            return
 
 
 def only(replies: list[AnswerOrError], _position: int) -> Answer:

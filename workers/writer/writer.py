@@ -15,7 +15,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -32,7 +33,7 @@ from workers.writer.beat_queue import BeatQueue, Heard
 from workers.writer.log_follower import LogFollower
 from workers.writer.observer import ReignObserver
 from workers.writer.queue import CommandQueue
-from workers.writer.request import AnswerOrError, QueuedCommands, every, head, only
+from workers.writer.request import AnswerOrError, QueuedCommands, Taken, answered, every, head, only
 
 _LOG: Final = logging.getLogger("muster.writer")
 tick_seconds: Final = 0.1
@@ -41,15 +42,13 @@ reign_seconds: Final = 5.0
 behind_seconds_min: Final = 60.0
 renew_term_seconds: Final = 6 * 3600.0
 group_commands_max: Final = 1_000
+gather_seconds_max: Final = 0.01
+gather_signs_max: Final = 32
 gather_turns_max: Final = 8
 pause_seconds_min: Final = 0.05
 pause_seconds_max: Final = 2.0
 
 State = Literal["following", "claiming", "reigning", "corrupt", "stopped"]
-
-
-Taken = list[tuple[QueuedCommands, int]]
-"""Requests, each with how many of its commands are given to a group."""
 
 
 class Writer:
@@ -89,7 +88,7 @@ class Writer:
         self._queue = CommandQueue(partition.number, reply_timeout_seconds)
         self._beats = BeatQueue(partition.number, reply_timeout_seconds)
         self._observed: deque[tuple[str, Command]] = deque()
-        self._work = asyncio.Event()
+        self._work, self._hurry = asyncio.Event(), asyncio.Event()
         self._siblings = 0
         self._stopping = False
         self._proven_at = 0.0
@@ -124,7 +123,7 @@ class Writer:
         """Queue the heartbeats, all or none; the future brings who was refused. Raises NotReady."""
         self._check_takes()
         heard = self._beats.add(messages, self._monotonic())
-        self._work.set()
+        self._rouse()
         return heard
 
     async def prove(self) -> int:
@@ -141,7 +140,7 @@ class Writer:
         """Queue a command of this controller's own. Without a reign it is dropped: the next writer observes the same again."""
         if self.state == "reigning":
             self._observed.append((stream, command))
-            self._work.set()
+            self._rouse()
 
     def consumes(self, topic: str | None, offset: int | None) -> None:
         """The commands that come from here on are of the topic with this id, from this offset on."""
@@ -156,7 +155,7 @@ class Writer:
     def stop(self) -> None:
         """Answer what is queued, then end `run`."""
         self._stopping = True
-        self._work.set()
+        self._rouse()
 
     def _wanted(self) -> bool:
         return self._asked_for() and self.refused() is None
@@ -167,8 +166,21 @@ class Writer:
 
     def _enqueue(self, request: QueuedCommands) -> None:
         self._check_takes()
+        some = request.envelopes
+        request.patient = 0 < len(some) < gather_signs_max and all(map(self.partition.is_only_sign, some))
         self._queue.add(request, self._monotonic())
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Something has come to be done."""
         self._work.set()
+        if self._hurries():
+            self._hurry.set()
+
+    def _hurries(self) -> bool:
+        """Whether anything waits but a few signs of life."""
+        signs = self._queue.commands + self._beats.beats
+        return bool(self._queue.urgent or self._observed or self._stopping) or not 0 < signs < gather_signs_max
 
     def _check_takes(self) -> None:
         """Raises NotReady where nothing that waits here would come to be decided."""
@@ -302,6 +314,14 @@ class Writer:
         if not self._queue and not self._beats and not self._observed and not self._stopping:
             self._work.clear()
             await self._work.wait()
+        # Each proof of the reign costs as much as dozens of signs of life. So where they are alone, one that comes soon after
+        # a proof lets others come with it; what anybody waits for goes at once, and takes them along.
+        left = self._proven_at + gather_seconds_max - self._monotonic()
+        if left > 0 and not self._hurries():
+            self._hurry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
         # Clients that were answered together ask again together: a few turns of the loop let all of them arrive, so that
         # they share one append (PostgreSQL's commit_siblings). A single client never waits.
         for _ in range(gather_turns_max):
@@ -370,14 +390,3 @@ class Writer:
         why = error or NotReady(f"partition {self.number} is not written here: {self.detail}")
         self._queue.refuse(self.partition.ids.recall, why)
         self._beats.refuse(why)
-
-
-def answered(taken: Taken, answers: Sequence[Answer]) -> Iterator[tuple[QueuedCommands, Sequence[Answer]]]:
-    """The requests that a group has come to, each with the answers to those of its commands that were decided in it."""
-    first = 0
-    for request, given in taken:
-        own = answers[first : first + given]
-        yield request, own
-        first += given
-        if len(own) < given:  # The group was full: what comes after waits for the next one.
-            return

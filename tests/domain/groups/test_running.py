@@ -22,6 +22,7 @@ from domain.groups.member import (
     ReportPosition,
     ReportServing,
 )
+from domain.groups.running import is_only_sign
 from domain.groups.timers import MemberTimer, expire, part_of, renews, timers
 from muster.wire.error import InvalidCommand, MemberNotFound, StaleEpoch, StaleIncarnation, VersionConflict
 from tests.domain.groups.beginnings import (
@@ -147,6 +148,37 @@ class TestRenewals:
     )
     def test_a_renewal_as_the_primary_is_refused_to_all_others(self, events, epoch, context):
         group_of(*events).when(saying(RenewMember, epoch=epoch)).refused(StaleEpoch, **context)
+
+
+class TestSigns:
+    @pytest.mark.parametrize(
+        ("events", "member", "epoch"),
+        [(led(), "db1", 1), (led(), "db1", None), (led(), "db2", None), (FENCED, "db2", None), (FENCED, "db1", None)],
+    )
+    def test_of_a_member_that_is_heard_a_renewal_changes_nothing(self, events, member, epoch):
+        assert is_only_sign(saying(RenewMember, member, epoch=epoch), group_of(*events).state)
+
+    @pytest.mark.parametrize(
+        ("events", "member", "epoch"),
+        [
+            (led(), "db1", 0),
+            (led(), "db1", 2),
+            (led(), "db2", 1),
+            (FENCED, "db1", 1),
+            ((*led(), ended()), "db1", 1),
+            ((*led(), silent("db1")), "db1", 1),
+            ((*led(), silent("db2")), "db2", None),
+            ((*led(), LEFT), "db2", None),
+            ((*led(), ANOTHER), "db1", 1),
+            ((*here(), started(), promoted("db1", 1)), "db1", 1),
+            (created(), "db1", None),
+        ],
+    )
+    def test_whatever_else_it_may_be_is_decided(self, events, member, epoch):
+        assert not is_only_sign(saying(RenewMember, member, epoch=epoch), group_of(*events).state)
+
+    def test_nobody_else_is_a_member(self):
+        assert not is_only_sign(RenewMember(member="db9", incarnation=4), group_of(*led()).state)
 
 
 class TestReports:

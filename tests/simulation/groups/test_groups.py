@@ -49,6 +49,7 @@ def test_the_histories_are_eventful():
         "late",
         "powered off",
         "acknowledged",
+        "sign of life",
         "DataLossRefused",
         "NoHealthyStandby",
     }

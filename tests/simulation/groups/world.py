@@ -100,7 +100,8 @@ class Groups:
         ends = Counter(f"ended: {each.event.how}" for each in self.history if isinstance(each.event, m.PrimaryEnded))
         begun = (each.event for each in self.history if isinstance(each.event, g.FailoverStarted))
         causes = Counter(f"cause: {event.cause}" for event in begun)
-        return self.weather.counts + self.happened + events + ends + causes
+        signs = Counter({"sign of life": self.controller.signs})
+        return self.weather.counts + self.happened + events + ends + causes + signs
 
     def run(self, moments: int = turns) -> str:
         """Play; a hash of the history. Raises AssertionError, with the seed, where an invariant breaks."""

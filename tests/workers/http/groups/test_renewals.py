@@ -59,3 +59,20 @@ async def test_a_list_that_is_too_long_is_refused_as_a_whole(api: Api) -> None:
     )
     assert told.problem == (413, "TooLarge")
     assert told.body["commands_max"] == 1_000
+
+
+async def test_nothing_is_remembered_of_one_that_changes_nothing_and_all_of_one_that_is_refused(api: Api) -> None:
+    await created(api)
+    db1, db2 = await runs(api, "db1"), await runs(api, "db2")
+    await led(api, 1)
+    await says(api, "db2", "serving", incarnation=db2, epoch=1)
+    commands = [renewal("same", "db2", db2, epoch=1), renewal("late", "db2", db2, epoch=7)]
+    twice = [(await api.ask("POST", "/v1/commands", {"commands": commands})).body["items"] for _ in range(2)]
+    assert [[one["status"] for one in each] for each in twice] == [["unchanged", "refused"]] * 2
+    assert [["duplicate" in one for one in each] for each in twice] == [[False, False], [False, True]]
+    # And of one that comes alone.
+    for _ in range(2):
+        path, key = "/v1/groups/db/members/db1/renew", {"Idempotency-Key": "alone"}
+        told = await api.ask("POST", path, {"incarnation": db1}, **key)
+        assert (told.status, told.body["status"], told.body["incarnation"]) == (200, "unchanged", db1)
+        assert "Muster-Duplicate" not in told.headers

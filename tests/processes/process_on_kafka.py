@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,18 +54,24 @@ class MusterProcess:
 class KafkaController(MusterProcess):
     """One controller process. All of a test under `data` are one cluster, with one key, unless it is given another."""
 
-    def __init__(self, data: Path, bootstrap: str, prefix: str, name: str, key: Path | None = None) -> None:
+    def __init__(
+        self, data: Path, bootstrap: str, prefix: str, name: str, key: Path | None = None, more: Sequence[str] = ()
+    ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         options = ["--kafka", bootstrap, "--prefix", prefix, "--http", f"127.0.0.1:{port}", "--data", str(data / name)]
         key = cluster_key(data) if key is None else key
-        super().__init__(data / f"{name}.log", "up", "--cluster-key", str(key), *options)
+        super().__init__(data / f"{name}.log", "up", "--cluster-key", str(key), *options, *more)
 
 
 @asynccontextmanager
-async def controllers(data: Path, bootstrap: str, prefix: str, count: int) -> AsyncIterator[list[KafkaController]]:
-    """So many controllers of one cluster, all ready to write."""
-    started = [KafkaController(data, bootstrap, prefix, f"controller-{number}") for number in range(count)]
+async def controllers(
+    data: Path, bootstrap: str, prefix: str, count: int, *options: str
+) -> AsyncIterator[list[KafkaController]]:
+    """So many controllers of one cluster, all ready to write, which are started with these options beside."""
+    started = [
+        KafkaController(data, bootstrap, prefix, f"controller-{number}", more=options) for number in range(count)
+    ]
     try:
         async with asyncio.timeout(60):
             for one in started:

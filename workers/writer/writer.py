@@ -280,14 +280,15 @@ class Writer:
         if self.partition.cursor != cursor:
             raise Fenced(f"partition {self.number} was claimed by another writer meanwhile")
         self._works()
-        self._check_clock()
+        now = self._clock()
+        self._check_clock(now)
         self._claimed_at = self._proven_at = began
-        for _ in self.partition.beginning(cursor, reign_seconds, self._clock()):
+        for _ in self.partition.beginning(cursor, reign_seconds, now):
             await asyncio.sleep(0)  # With many instances this takes a while, in which reads are answered.
 
-    def _check_clock(self) -> None:
+    def _check_clock(self, now: datetime) -> None:
         """Say so when the clock is behind the log: all that is recorded gets the log's newest instant until it is reached."""
-        behind = (self.partition.last_at - self._clock()).total_seconds()
+        behind = (self.partition.last_at - now).total_seconds()
         if behind > behind_seconds_min:
             facts = {"partition": self.number, "behind_seconds": round(behind, 1)}
             _LOG.warning("the clock is behind the newest instant in the log: events get that one", extra=facts)

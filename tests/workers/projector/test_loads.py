@@ -13,7 +13,7 @@ import pytest
 from infra.postgres.load_tables import SERVICE_LOADS, SHARD_LOADS, LoadTables, forgotten_seconds
 from infra.postgres.store import ReadStore
 from infra.settings import Settings
-from muster.wire.telemetry.loads import ServiceLoad
+from muster.wire.telemetry.loads import ClientsWord, ServiceLoad
 from muster.wire.telemetry.shard_loads import NodeLoads, ShardLoad, ToldShard
 from projections.catalogue import PROJECTIONS
 from tests.workers.projector.test_projector import sql
@@ -25,7 +25,8 @@ from workers.views.loads import Loads
 
 pytestmark = pytest.mark.postgres
 
-ORDERS = ServiceLoad(service="orders", instances=3, heard=2, in_flight=12.0, utilisation=0.61, at=datetime.now(UTC))
+SUSPECT = ClientsWord(instance="a", incarnation=1, clients=3, failing=0, answering=3)
+ORDERS = ServiceLoad(service="orders", instances=3, heard=2, in_flight=12.0, suspected=(SUSPECT,), at=datetime.now(UTC))
 SHARD = ShardLoad(keyspace="users", shard=7, node="n1", reads_per_second=310.5, bytes=1 << 40, at=datetime.now(UTC))
 SHOWN = "SELECT node, reads_per_second, bytes FROM muster.shard_loads ORDER BY keyspace, shard"
 
@@ -54,6 +55,7 @@ async def test_rows_are_as_they_were_told(database: str) -> None:
         database, "SELECT service, instances, heard, in_flight, per_second, at FROM muster.service_loads"
     )
     assert service == ("orders", 3, 2, 12.0, None, ORDERS.at)
+    assert await sql(database, "SELECT suspected -> 0 ->> 'instance' FROM muster.service_loads") == [("a",)]
     [shard] = await sql(
         database, "SELECT keyspace, shard, node, reads_per_second, writes_per_second, bytes FROM muster.shard_loads"
     )

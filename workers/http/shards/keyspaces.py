@@ -15,6 +15,7 @@ from domain.shards.shard import Keyspace, Status
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand
 from muster.wire.stream import CLUSTER, Name, keyspace_stream, saga_stream
+from sagas.placement import Placement
 from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import Written
@@ -96,7 +97,15 @@ class Keyspaces:
     async def _assigned(self, stream: str, nodes: tuple[str, ...], write: Write) -> Answer:
         # The controller has chosen these nodes, not the caller, so the command gets an id of its own.
         own = replace(write, key=urandom(16).hex(), expected_version=None)
-        return await execute(self.gateway, own.envelope(stream, AssignShards(nodes=nodes)), write.seconds)
+        dealt = AssignShards(nodes=self._least_first(nodes))
+        return await execute(self.gateway, own.envelope(stream, dealt), write.seconds)
+
+    def _least_first(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        """The shards are dealt out in turn: who has the least to do comes first, and so gets the one more that is left over."""
+        views = self.gateway.views.shards
+        there = [views.cluster.nodes[node] for node in nodes if node in views.cluster.nodes]
+        placement = Placement(views.keyspaces, there, self.gateway.loads.shards.weights())
+        return tuple(node.id for node in sorted(there, key=lambda node: (placement.rank(node, 0.0), node.id)))
 
     def pin(self, command: type[Command]) -> Handler:
         """The route of a pin, set or cleared."""

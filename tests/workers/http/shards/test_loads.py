@@ -6,7 +6,7 @@ import pytest
 
 from muster.client.client import Client
 from muster.wire.telemetry.shard_loads import NodeLoad, ShardLoad
-from tests.workers.http.cluster import join
+from tests.workers.http.cluster import join, served
 from tests.workers.http.conftest import Api, Told
 from workers.http.model import LoadList
 
@@ -92,3 +92,14 @@ async def test_the_client_reads_them(api: Api) -> None:
         keyspace="users", shard=0, node="n1", reads_per_second=1.5, writes_per_second=0.5, bytes=10, at=shard.at
     )
     assert node == NodeLoad(node="n1", shards=1, reads_per_second=1.5, writes_per_second=0.5, bytes=10, at=shard.at)
+
+
+async def test_shards_that_are_dealt_out_begin_with_the_node_that_has_the_least_to_do(api: Api) -> None:
+    await served(api, 3, "n1", "n2", "n3")
+    owned = {row["owner"]: row["shard"] for row in (await api.get("/v1/keyspaces/users/shards")).body["items"]}
+    for item, reads in zip((await api.get("/v1/nodes")).body["items"], (10, 500, 3), strict=True):
+        node = item["node"]
+        assert (await tell(api, item["incarnation"], node, users=[[owned[node], reads, 0, 1]])).status == 200
+    await api.put("/v1/keyspaces/orders", {"shards": 4})
+    rows = (await api.get("/v1/keyspaces/orders/shards")).body["items"]
+    assert [row["owner"] for row in rows] == ["n3", "n1", "n2", "n3"]

@@ -230,8 +230,9 @@ class Membership:
                 case Settle():
                     await self._settle()
                 case Claim(epoch):
-                    if not await self._renewals.renewed(epoch):
-                        await asyncio.sleep(backoff_seconds(0))
+                    if not await self._renewals.claimed(epoch):
+                        # News of the group ends the pause: another controller may have been found.
+                        await progress.ring(self._renewals.again_at())
                 case Promote(epoch):
                     await self._promote(epoch)
                 case Demote(epoch, why):

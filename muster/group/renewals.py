@@ -156,17 +156,30 @@ class Renewals:
         self._progress = progress
         self._words = words
         self._on_lease = on_lease
+        self._claiming = asyncio.Lock()
+        self._tries = 0
 
     async def run(self, shared: SharedRenewals) -> None:
         """Renew again and again, together with others of this process; soon, if no controller has answered."""
-        tries = 0
         while self._progress.standing.gone is None:
             standing, sent_at = self._progress.standing, elapsed_seconds()
-            if await self.renewed(conduct.renewal_epoch(standing), shared):
-                tries, again_at = 0, sent_at + conduct.renewal_seconds(standing)
+            if self._claiming.locked():
+                # A claim says all that a renewal does. Controllers that are too slow to answer it need no second request.
+                async with self._claiming:
+                    answered = self._tries == 0
             else:
-                tries, again_at = tries + 1, elapsed_seconds() + backoff_seconds(tries)
+                answered = await self.renewed(conduct.renewal_epoch(standing), shared)
+            again_at = sent_at + conduct.renewal_seconds(standing) if answered else self.again_at()
             await asyncio.sleep(max(0.0, again_at - elapsed_seconds()))
+
+    async def claimed(self, epoch: int) -> bool:
+        """Renew at once as the primary that is to be. Returns False if no controller has answered."""
+        async with self._claiming:
+            return await self.renewed(epoch)
+
+    def again_at(self) -> float:
+        """When to try again, after as many tries without an answer, of claims too: the more, the later, within a second."""
+        return elapsed_seconds() + backoff_seconds(max(0, self._tries - 1))
 
     async def renewed(self, epoch: int | None, shared: SharedRenewals | None = None) -> bool:
         """Renew once, as the primary of the epoch if there is one; alone and at once, or with others. Returns False if no
@@ -190,10 +203,12 @@ class Renewals:
                 progress.happened(RenewalRefused(epoch, error.detail))
         except Transient as error:
             LOG.warning("%s was not heard by its group: %s", progress.standing.member, error.detail)
+            self._tries += 1
             return False
         else:
             if epoch is not None:
                 self._accepted(epoch, sent_at, seconds)
+        self._tries = 0
         return True
 
     def _accepted(self, epoch: int, sent_at: float, seconds: float) -> None:

@@ -171,3 +171,17 @@ async def test_lists_are_of_one_partition_each(here: Group) -> None:
             told = await asyncio.gather(*(shared.renew(words, None, 10.0) for words in some), return_exceptions=True)
         assert [type(one) for one in told] == [GroupNotFound] * 3
         assert between.asked.count("/v1/commands") == 2
+
+
+async def test_a_controller_that_answers_too_late_is_asked_less_often_than_one_that_answers(here: Group) -> None:
+    await here.create("db1", lease_seconds=2.0)
+    async with relay(here.url) as between, member(here, Service(), url=between.url):
+        row = await here.until(lambda row: row.serving)
+        # Every renewal, and every claim of the epoch that the group gives when the lease is over, is given up unanswered.
+        between.answer_delay_seconds = 1.2
+        await here.until(lambda row: row.epoch > 1)
+        between.asked.clear()
+        began, renewals_asked = elapsed_seconds(), 10
+        await until(lambda: sum(path.endswith("/renew") for path in between.asked) >= renewals_asked)
+        assert elapsed_seconds() - began > renewals_asked * row.heartbeat_seconds
+        between.answer_delay_seconds = 0.0

@@ -38,6 +38,13 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def test_decisions_are_numbered_from_one_on_and_say_their_number() -> None:
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    for path in decisions:
+        assert path.read_text(encoding="utf-8").startswith(f"# {int(path.name[:4])}. "), named(path)
+
+
 def prose(path: Path) -> str:
     """The document without its blocks of code."""
     return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

@@ -2,7 +2,8 @@
 
 The controllers, their rivalry, their broker and their clients are those of `tests.simulation`; all that holds there holds here.
 Beside it each controller has a way of its own to a service of some instances, which is cut now and then; instances die, alone
-or together; hosts report, rightly or not, and operators believe. `make sim SEED="flips 7"` plays a history again.
+or together; hosts report, rightly or not, clients tell what they see, and operators believe. `make sim SEED="flips 7"` plays a
+history again.
 
 At each fall: when more than half of the service, and at least three, have fallen within 2 s by the controller's own checks
 alone, all of these are served. A doubt ends when somebody else says so, when an operator does, when its checks succeed, or
@@ -14,10 +15,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from domain.registry import service as s
+from domain.registry.doubt.opinion import WeighClients
 from infra.log.codec import CloudEventMapper
 from muster.wire.command import Command, Envelope
 from muster.wire.registry.check import TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
+from muster.wire.telemetry.loads import ClientsWord
 from tests.simulation import KINDS as SIMULATED
 from tests.simulation import Asked, Simulation
 from tests.simulation.broker import Broker
@@ -44,8 +47,9 @@ KINDS: Final = {
     "arrives": 6,
     "leaves": 0.3,
     "heartbeat": 3,
-    "report": 1,
+    "report": 3,
     "believe": 0.4,
+    "clients": 3,
 }
 """What happens, and how often beside the others. No clock jumps: how long a doubt lasts is asked of the instants in the log."""
 
@@ -88,10 +92,25 @@ class Flips(Simulation):
                 self.counts["taken over in doubt"] += self.doubts.is_doubted and controller.writer.state == "reigning"
                 self.doubts.forgotten()
                 await super()._happens(kind, controller)
+            case "clients":
+                self._clients_say(controller)
             case "arrives" | "leaves" | "heartbeat" | "report" | "believe":
                 self._tell(kind)
             case _:
                 await super()._happens(kind, controller)
+
+    def _clients_say(self, controller: Controller) -> None:
+        """What clients on four hosts have seen: mostly the truth, but one may lie, or stand apart; or be the only one."""
+        words = []
+        for row in controller.views.instances.get(SERVICE, {}).values():
+            failing = 4 if row.id in self.dead else 0
+            failing += self.chance.choice([0, 0, 1 if failing == 0 else -1])
+            counts = {"clients": 4, "failing": failing, "answering": 4 - failing}
+            if self.chance.random() < 0.2:
+                counts = {"clients": 1, "failing": 1, "answering": 0}
+            words.append(ClientsWord(instance=row.id, incarnation=row.incarnation, **counts))
+        if words:
+            controller.writer.observe(STREAM, WeighClients(words=tuple(words)))
 
     def _tell(self, kind: str) -> None:
         """What the instances of the service, their hosts and operators say, to whoever writes."""

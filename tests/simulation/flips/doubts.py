@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.message import Recorded
 from domain.registry import instance as e
+from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed, InstanceSeenAnswering
 from muster.wire.registry.check import Health
 from tests.simulation.flips.controller import skew_seconds, window_seconds
 
@@ -95,9 +96,12 @@ class Doubts:
             case e.InstanceChecksChanged():
                 seen.own = {check.name for check in event.checks if check.kind != "ttl"}
                 seen.alone = False
-            case e.InstanceChecksDisputed():
+            case InstanceChecksDisputed():
                 self._disputed(seen, event, told.at)
-            case e.InstanceChecksBelieved():
+            case InstanceSeenAnswering():
+                self.counts["seen answering"] += 1
+                assert seen.doubted_at is not None, f"{event}, who is not in doubt"
+            case InstanceChecksBelieved():
                 self._believed(seen, event, told)
             case e.InstanceDeregistered():
                 assert event.cause != "unhealthy_too_long" or seen.doubted_at is None, f"{event} while it is in doubt"
@@ -115,13 +119,13 @@ class Doubts:
             seen.doubted_at = None
         return fell
 
-    def _disputed(self, seen: Seen, event: e.InstanceChecksDisputed, at: datetime) -> None:
+    def _disputed(self, seen: Seen, event: InstanceChecksDisputed, at: datetime) -> None:
         self.counts["disputed"] += 1
         assert seen.doubted_at is None, f"{event}, who is in doubt already"
         assert self.is_doubted or (event.fallen >= 3 and event.fallen > event.healthy), f"{event}: these are not most"
         seen.doubted_at, seen.idle_seconds = at, self.idle_seconds
 
-    def _believed(self, seen: Seen, event: e.InstanceChecksBelieved, told: Recorded) -> None:
+    def _believed(self, seen: Seen, event: InstanceChecksBelieved, told: Recorded) -> None:
         assert seen.doubted_at is not None, f"{event}, who is not in doubt"
         self.counts[f"believed: {event.because}"] += 1
         match event.because:
@@ -135,6 +139,8 @@ class Doubts:
                 )
             case "reported":
                 assert seen.ill - seen.own, f"{event}, and only {seen.ill} say so"
+            case "observed":
+                assert event.failing >= 3, f"{event} by the word of fewer than three hosts of four"
             case "told":
                 assert told.command_id in self.told, f"{event}, and no operator has"
         seen.doubted_at, seen.alone = None, False

@@ -77,7 +77,6 @@ OTHERS: Final = {
     "workers/audit/verify_snapshots.py differences_max": "of a snapshot from the log that `muster verify` tells: the others are left out",
     "muster/agent/reports.py error_chars_max": "of the error in a data node's report: the rest is left out",
     "muster/agent/reports.py reports_max": "reports of a data node in one request: the others follow",
-    "muster/balance/budget.py retries_saved_max": "retries that a balancer has saved up: further successes earn none",
     "muster/balance/fleet.py gone_kept_max": "instances that are gone and of which a balancer still knows something: the oldest are forgotten",
     "muster/balance/policy.py cycle_entries_max": "turns of a cycle by weight, or the instances if they are more: proportions are rounded",
     "muster/cli/groups/group.py wait_seconds_max": "that `muster group failover --wait` waits: `FailoverTimeout`; the failover goes on",

@@ -158,19 +158,22 @@ class Balancer:
         """Whether the budget allows to repeat a call; one retry is taken from it then."""
         return self._picker.budget.take()
 
-    def again(self, priority: Priority, tried: Collection[str]) -> Attempt | None:
-        """One more attempt of a call, at none of the instances that were tried, taken from the budget.
+    def again(self, priority: Priority, tried: Collection[str], *, sent: bool = True) -> Attempt | None:
+        """One more attempt of a call, at none of the instances that were tried. If the last one was `sent` it costs budget.
 
         None: the budget is used up, or there is nobody else to ask. Then nothing is taken.
         """
         budget = self._picker.budget
-        if not budget.allows():
+        if sent and not budget.allows():
             return None
         try:
             following = self.attempt(priority, tried)
         except (NoAvailableInstances, ResourceExhausted):
             return None
-        budget.take()
+        if sent:
+            budget.take()
+        else:
+            budget.went_elsewhere()
         return following
 
     async def send(self, request: Request, call: Call[T], *, repeatable: bool = False) -> T:

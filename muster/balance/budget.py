@@ -1,8 +1,13 @@
-"""How many calls a client may repeat: a share of those that succeed, so that retries do not make an outage worse. Pure."""
+"""How many calls a client may repeat: a share of those that succeed, so that retries do not make an outage worse. Pure.
+
+Saved up are as many as calls are under way, since an instance that is killed takes with it what it had; and at least ten, so
+that a client that calls rarely may retry too. What has reached nobody costs nothing: made at another instance it is nobody's
+second call (gRPC's transparent retries, A6).
+"""
 
 from typing import Final
 
-retries_saved_max: Final = 10
+retries_saved_min: Final = 10
 
 
 class Budget:
@@ -11,15 +16,14 @@ class Budget:
     __slots__ = ("left", "refused", "taken")
 
     def __init__(self) -> None:
-        # Some from the beginning, so that a client that calls rarely may retry too.
-        self.left = float(retries_saved_max)
+        self.left = float(retries_saved_min)
         self.taken = 0
         self.refused = 0
 
-    def earn(self, share: float) -> None:
-        """A call has succeeded."""
-        if self.left < retries_saved_max:
-            self.left = min(float(retries_saved_max), self.left + share)
+    def earn(self, share: float, under_way: int) -> None:
+        """A call has succeeded, of so many under way."""
+        # Also down: what a busy hour has saved must not meet an outage in a calm one.
+        self.left = min(float(max(retries_saved_min, under_way)), self.left + share)
 
     def allows(self) -> bool:
         """Whether one retry may be made; one that may not counts as refused."""
@@ -35,3 +39,7 @@ class Budget:
         self.left -= 1.0
         self.taken += 1
         return True
+
+    def went_elsewhere(self) -> None:
+        """A call that had reached nobody was made at another instance."""
+        self.taken += 1

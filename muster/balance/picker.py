@@ -84,7 +84,7 @@ class Picker:
             load.failures_in_row = 0
             candidate.answers += 1
             candidate.failing = 0
-            self.budget.earn(self.settings.retry_share)
+            self.budget.earn(self.settings.retry_share, self.limit.in_flight)
             if timed:
                 self.mean_seconds = mean_after(self.mean_seconds, seconds)
                 observed(load, seconds, now)

@@ -1,7 +1,7 @@
 """A call with its second chance: at another instance, if nothing can go wrong by that and the budget allows it.
 
-Repeated is what surely never reached an instance, and what has failed if the caller says that it is repeatable. Never at an
-instance that was tried. What the last attempt ended with is what the caller gets.
+Repeated is what surely never reached an instance, which costs no budget, and what has failed if the caller says that it is
+repeatable. Never at an instance that was tried. What the last attempt ended with is what the caller gets.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ def _following(
     if (attempt.sent and not repeatable()) or len(tried) >= balancer.attempts_max:
         return None
     # Where there is nobody else, the caller hears why the attempt before has failed.
-    return balancer.again(priority, tried)
+    return balancer.again(priority, tried, sent=attempt.sent)
 
 
 def is_not_sent(error: BaseException) -> bool:

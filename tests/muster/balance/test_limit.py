@@ -182,13 +182,15 @@ def test_few_answers_are_enough_where_it_is_plain() -> None:
     assert vague.calls == inf
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=500), st.floats(0.0, 0.2))
-def test_attempts_are_at_most_a_fifth_more_than_calls_and_ten(told: list[tuple[bool, int]], share: float) -> None:
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=500), st.floats(0.0, 0.2), st.integers(1, 1_000))
+def test_attempts_are_at_most_a_fifth_more_than_calls_and_ten(
+    told: list[tuple[bool, int]], share: float, under_way: int
+) -> None:
     budget, attempts = Budget(), 0
     for is_good, wants in told:
         attempts += 1
         if is_good:
-            budget.earn(share)
+            budget.earn(share, under_way)
         attempts += sum(budget.take() for _ in range(wants))
     assert attempts <= (1 + share) * len(told) + 10 + 1e-6
     assert budget.taken + budget.refused == sum(wants for _, wants in told)
@@ -199,8 +201,17 @@ def test_a_client_that_has_called_nobody_yet_may_retry_ten_times() -> None:
     assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
 
 
-def test_no_more_than_ten_retries_are_saved_up() -> None:
+def test_no_more_retries_are_saved_up_than_calls_are_under_way_and_ten_at_least() -> None:
+    for under_way, saved in ((1, 10), (10, 10), (50, 50)):
+        budget = Budget()
+        for _ in range(1_000):
+            budget.earn(0.2, under_way)
+        assert [budget.take() for _ in range(saved + 1)] == [True] * saved + [False]
+
+
+def test_what_was_saved_while_many_calls_were_under_way_is_gone_with_them() -> None:
     budget = Budget()
     for _ in range(1_000):
-        budget.earn(0.2)
-    assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
+        budget.earn(0.2, 50)
+    budget.earn(0.2, 1)
+    assert budget.left == 10

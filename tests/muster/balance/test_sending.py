@@ -189,17 +189,59 @@ async def test_when_the_budget_is_used_up_the_first_failure_is_the_answer(client
     await register(client, "a", "b")
     tried = 0
 
-    async def not_sent(attempt: object, request: Request) -> None:
+    async def breaks_off(attempt: object, request: Request) -> None:
         nonlocal tried
         tried += 1
-        raise NotSent("no connection left")
+        raise ConnectionResetError
 
     async with Balancer("users", client) as users:
         for _ in range(20):
-            with pytest.raises(NotSent):
-                await users.send(Request("users"), not_sent)
+            with pytest.raises(ConnectionResetError):
+                await users.send(Request("users"), breaks_off, repeatable=True)
         assert tried == 30
         assert (users.statistics.retries, users.statistics.retries_refused) == (10, 10)
+
+
+async def test_what_has_reached_nobody_is_made_elsewhere_whatever_the_budget_says(client: Client) -> None:
+    await register(client, "a", "b")
+
+    async def not_sent(attempt: object, request: Request) -> None:
+        raise NotSent("no connection left")
+
+    async with Balancer("users", client) as users:
+        while users.may_retry():
+            pass
+        before = users.statistics
+        for _ in range(20):
+            with pytest.raises(NotSent):
+                await users.send(Request("users"), not_sent)
+        assert users.statistics.retries == before.retries + 20
+        assert users.statistics.retries_refused == before.retries_refused
+
+
+async def test_all_that_an_instance_had_under_way_when_it_died_is_repeated(client: Client) -> None:
+    await register(client, "a", "b", "c")
+    dead, hangs = set[str](), asyncio.Event()
+
+    async def call(attempt: Attempt, request: Request) -> str:
+        if request.data == b"hang":
+            await hangs.wait()
+        if attempt.instance.instance in dead:
+            raise ConnectionResetError
+        return attempt.instance.instance
+
+    async with Balancer("users", client, policy="round_robin") as users:
+        under_way = [
+            asyncio.create_task(users.send(Request("users", b"hang"), call, repeatable=True)) for _ in range(90)
+        ]
+        await asyncio.sleep(0)
+        # What they have earned while so many were under way is enough for a third of them.
+        for _ in range(450):
+            await users.send(Request("users"), call)
+        dead.add("a")
+        hangs.set()
+        assert {await one for one in under_way} == {"b", "c"}
+        assert users.statistics.retries == 30
 
 
 async def test_an_answer_that_the_caller_cannot_use_is_not_repeated(client: Client) -> None:

@@ -41,7 +41,7 @@ async def test_a_migration_is_a_saga_like_any_other(api: Api) -> None:
     assert (told.facts["shard"], told.facts["source"], told.facts["target"]) == (0, "n1", "n2")
     answered = (await api.get(SAGA)).body
     common = answered.keys() & migration.keys()
-    assert migration.keys() - common == {"keyspace", "shard", "source", "target", "progress"}
+    assert migration.keys() - common == {"keyspace", "shard", "source", "target", "progress", "weighed"}
     assert {name: answered[name] for name in common} == {name: migration[name] for name in common}
 
 

@@ -184,7 +184,7 @@ def _node_loads() -> Json:
 
 
 def _row(name: str, title: str, key: str, row: ServiceLoad | TelemetryWorker) -> Json:
-    payload = TypeAdapter(type(row)).json_schema()
+    payload = TypeAdapter(type(row)).json_schema(ref_template=f"#/components/messages/{name}/payload/$defs/{{model}}")
     example = _example(name, orjson.loads(encode_row(row)))
     first = (type(row).__doc__ or "").splitlines()[0]
     return {

@@ -56,6 +56,7 @@ ANSWERS: dict[str, Any] = {
     "GET keyspaces/shards": Page[Shard],
     "GET keyspaces/route": Route,
     "GET nodes": Page[Node],
+    "GET nodes/one": Node,
     "GET cluster": ClusterState,
     "GET migrations": Page[Migration],
     "GET migrations/one": Migration,
@@ -96,7 +97,7 @@ def _handler(request: web.Request) -> Callable[..., Any]:
 def _named(method: str, parts: list[str]) -> str:
     if method != "GET":
         return "POST moves" if parts[-1] == "moves" else "PUT"
-    alone = {"migrations": 3, "sagas": 5}
+    alone = {"migrations": 3, "nodes": 2, "sagas": 5}
     if parts[0] in alone and len(parts) == alone[parts[0]]:
         return f"GET {parts[0]}/one"
     return (

@@ -205,10 +205,11 @@ def test_an_instance_that_fails_is_seen_by_who_must_not_repeat_and_by_nobody_els
 def test_at_an_overload_it_is_counted_what_is_answered(tmp_path: Path) -> None:
     from benchmarks.balance import overload
 
-    critical, after = overload.run(Bench(tmp_path, runs=1, scale=0.2))
-    assert 30 < critical.median <= 100
-    assert critical.notes["all %"] < 100, "there was more to do than could be done"
-    assert after.median > 50
+    rows = list(overload.run(Bench(tmp_path, runs=1, scale=0.2)))
+    for critical, after in (rows[:2], rows[2:]):
+        assert 30 < critical.median <= 100
+        assert critical.notes["all %"] < 100, "there was more to do than could be done"
+        assert after.median > 50
 
 
 @pytest.mark.process

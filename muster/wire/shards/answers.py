@@ -124,7 +124,7 @@ class MoveProgress:
     seconds_left: float | None = None
 
 
-Weight = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+Weight = Annotated[float, Field(strict=True, ge=0, le=1e18, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,20 @@ from workers.views.loads import Loads
 pytestmark = pytest.mark.postgres
 
 SUSPECT = ClientsWord(instance="a", incarnation=1, clients=3, failing=0, answering=3)
-ORDERS = ServiceLoad(service="orders", instances=3, heard=2, in_flight=12.0, suspected=(SUSPECT,), at=datetime.now(UTC))
-SHARD = ShardLoad(keyspace="users", shard=7, node="n1", reads_per_second=310.5, bytes=1 << 40, at=datetime.now(UTC))
 SHOWN = "SELECT node, reads_per_second, bytes FROM muster.shard_loads ORDER BY keyspace, shard"
+
+
+# Told now, and not when this file is read: what is a minute old is deleted.
+@pytest.fixture
+def orders() -> ServiceLoad:
+    return ServiceLoad(
+        service="orders", instances=3, heard=2, in_flight=12.0, suspected=(SUSPECT,), at=datetime.now(UTC)
+    )
+
+
+@pytest.fixture
+def users_7() -> ShardLoad:
+    return ShardLoad(keyspace="users", shard=7, node="n1", reads_per_second=310.5, bytes=1 << 40, at=datetime.now(UTC))
 
 
 def later(load: ShardLoad, seconds: float, **more: float) -> ShardLoad:
@@ -48,13 +59,13 @@ def test_a_table_has_the_columns_of_the_answer_over_http(table: object) -> None:
     assert list(table.columns) == [field.name for field in fields(table.row)]
 
 
-async def test_rows_are_as_they_were_told(database: str) -> None:
+async def test_rows_are_as_they_were_told(database: str, orders: ServiceLoad, users_7: ShardLoad) -> None:
     async with prepared(database) as tables:
-        await tables.put([ORDERS], [SHARD])
+        await tables.put([orders], [users_7])
     [service] = await sql(
         database, "SELECT service, instances, heard, in_flight, per_second, at FROM muster.service_loads"
     )
-    assert service == ("orders", 3, 2, 12.0, None, ORDERS.at)
+    assert service == ("orders", 3, 2, 12.0, None, orders.at)
     assert await sql(database, "SELECT suspected -> 0 ->> 'instance' FROM muster.service_loads") == [("a",)]
     [shard] = await sql(
         database, "SELECT keyspace, shard, node, reads_per_second, writes_per_second, bytes FROM muster.shard_loads"
@@ -62,26 +73,28 @@ async def test_rows_are_as_they_were_told(database: str) -> None:
     assert shard == ("users", 7, "n1", 310.5, None, 1 << 40)
 
 
-async def test_of_two_words_the_newer_one_stays(database: str) -> None:
+async def test_of_two_words_the_newer_one_stays(database: str, users_7: ShardLoad) -> None:
     async with prepared(database) as tables:
-        await tables.put([], [later(SHARD, 2, reads_per_second=5.0)])
-        await tables.put([], [later(SHARD, 1, reads_per_second=9.0)])
+        await tables.put([], [later(users_7, 2, reads_per_second=5.0)])
+        await tables.put([], [later(users_7, 1, reads_per_second=9.0)])
         assert await sql(database, SHOWN) == [("n1", 5.0, 1 << 40)]
-        await tables.put([], [replace(later(SHARD, 3), node="n2")])
+        await tables.put([], [replace(later(users_7, 3), node="n2")])
     assert await sql(database, SHOWN) == [("n2", 310.5, 1 << 40)]
 
 
-async def test_what_nobody_tells_any_more_is_deleted(database: str) -> None:
-    old = replace(ORDERS, service="old", at=ORDERS.at - timedelta(seconds=forgotten_seconds + 1))
+async def test_what_nobody_tells_any_more_is_deleted(database: str, orders: ServiceLoad, users_7: ShardLoad) -> None:
+    old = replace(orders, service="old", at=orders.at - timedelta(seconds=forgotten_seconds + 1))
     async with prepared(database) as tables:
-        await tables.put([ORDERS, old], [SHARD])
+        await tables.put([orders, old], [users_7])
         await tables.put([], [])
     assert await sql(database, "SELECT service FROM muster.service_loads") == [("orders",)]
     assert len(await sql(database, SHOWN)) == 1
 
 
-async def test_two_controllers_that_write_the_same_rows_do_not_wait_for_each_other(database: str) -> None:
-    shards = [replace(SHARD, shard=number) for number in range(500)]
+async def test_two_controllers_that_write_the_same_rows_do_not_wait_for_each_other(
+    database: str, users_7: ShardLoad
+) -> None:
+    shards = [replace(users_7, shard=number) for number in range(500)]
     async with prepared(database) as tables:
         for turn in range(5):
             told = [later(shard, turn) for shard in shards]
@@ -89,13 +102,15 @@ async def test_two_controllers_that_write_the_same_rows_do_not_wait_for_each_oth
     assert len(await sql(database, SHOWN)) == 500
 
 
-async def test_a_database_of_before_is_given_the_tables_and_a_table_of_before_its_columns(database: str) -> None:
+async def test_a_database_of_before_is_given_the_tables_and_a_table_of_before_its_columns(
+    database: str, orders: ServiceLoad, users_7: ShardLoad
+) -> None:
     async with prepared(database):
         pass
     await sql(database, "DROP TABLE muster.service_loads")
     await sql(database, "ALTER TABLE muster.shard_loads DROP COLUMN bytes")
     async with prepared(database) as tables:
-        await tables.put([ORDERS], [SHARD])
+        await tables.put([orders], [users_7])
     assert await sql(database, SHOWN) == [("n1", 310.5, 1 << 40)]
     assert len(await sql(database, "SELECT * FROM muster.service_loads")) == 1
 

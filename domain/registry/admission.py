@@ -4,6 +4,7 @@ Judged when a registration is decided, and only of checks that the instance does
 taken under the limits of its time: it stays readable, may be registered again as it is, and is run within today's bounds.
 """
 
+import re
 import string
 from collections.abc import Collection, Iterator
 from ipaddress import IPv6Address
@@ -21,6 +22,7 @@ _label_chars_max: Final = 63
 
 _TOKEN: Final = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _HOST: Final = frozenset(string.ascii_letters + string.digits + "-._~")
+_BRACKETS: Final = re.compile(r"\[[^\[\]]*:[^\[\]]*\](:\d*)?")
 _HOST_HEADER: Final = _HOST | frozenset(":[]")
 _BODYLESS: Final = frozenset((204, 205, 304))
 
@@ -75,6 +77,11 @@ def _faults_of_url(url: str) -> Iterator[tuple[str, str]]:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         yield "url", f"it cannot be read: {error}"
+        return
+    place = parts.netloc.rpartition("@")[2]
+    # urlsplit passes over what stands beside the brackets, and whatever asks would not.
+    if ("[" in place or "]" in place) and _BRACKETS.fullmatch(place) is None:
+        yield "url", "it cannot be read: an IPv6 address stands in brackets, and nothing but a port behind them"
         return
     if port == 0:
         yield "url", "nobody can listen on port 0"

@@ -57,8 +57,11 @@ class CheckPolicy:
         if isinstance(check, TcpCheck):
             field, host, port = "host", check.host, check.port
         else:
-            url = URL(check.url)
-            field, host, port = "url", url.host or "", url.port or 0
+            try:
+                url = URL(check.url)
+                field, host, port = "url", url.host or "", url.port or 0
+            except ValueError as error:
+                return "url", f"it cannot be read: {error}"
         reason = self.targets.refusal_for_good(host, port, address)
         if reason is not None:
             return field, reason

@@ -24,7 +24,9 @@ PAUSE_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the runner tells a hook. `leader`: the address of the primary that serves, if that is another member."""
+    """What the runner tells a hook. `leader`: the address of the primary that serves, if that is another member;
+    `ready`: the members that have said that they can take over.
+    """
 
     group: str
     member: str
@@ -35,7 +37,7 @@ class Told:
     serving: bool
     # The epoch of the group's row: that of the last primary, if there is none.
     last_epoch: int
-    members: tuple[str, ...]
+    ready: frozenset[str]
     in_sync: tuple[str, ...]
     in_sync_version: int
 
@@ -53,7 +55,7 @@ class Told:
             serving=bool(told.get("serving")),
             # As a standby the hook's epoch is that of the group's row.
             last_epoch=told["epoch"],
-            members=tuple(member["member"] for member in told.get("members", ())),
+            ready=frozenset(one["member"] for one in told.get("members", ()) if one["status"] == "active"),
             in_sync=tuple(told.get("in_sync", ())),
             in_sync_version=told.get("in_sync_version", 0),
         )

@@ -45,7 +45,9 @@ async def _keep(server: Server, told: "Told", connection: asyncpg.Connection) ->
         recorded = set(note.asked[1])
         version = _record(told, version, recorded, "caught_up")
     query = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'"
-    there = {row[0] for row in await connection.fetch(query)} & (set(told.members) - {told.member})
+    # That it streams says nothing of what it held before: an old primary does so until it sees that it has to be rewound, and
+    # a copy that is in the set is not touched. So who is new has passed its own check first.
+    there = {row[0] for row in await connection.fetch(query)} & ((recorded | told.ready) - {told.member})
     if lost := (recorded | set(note.synchronous)) - there:
         # Also if none of them is recorded, as far as is known here: the group refuses it if that is not the newest.
         version = _record(told, version, recorded - lost, "lost")

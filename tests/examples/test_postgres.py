@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from examples.postgres.cluster import GROUP, MEMBERS, PostgresGroup, below, postgres_group
+from examples.postgres.cluster import GROUP, MEMBERS, PostgresGroup, below, postgres_group, spawned
 from examples.postgres.run import fail_over
 from examples.postgres.server import Server
 from muster import Event
@@ -90,6 +90,25 @@ async def test_at_every_instant_commits_wait_for_all_members_that_are_recorded_a
     for instant in sorted([*recorded, *waited_for], key=lambda one: one.at):
         now[instant.what] = instant.names
         assert now["recorded"] <= now["waited for"], instant
+
+
+async def test_a_standby_is_waited_for_once_it_has_said_that_it_is_ready_and_not_because_it_streams(
+    tmp_path: Path,
+) -> None:
+    async with postgres_group(tmp_path) as group:
+        for member in ("db2", "db3"):
+            group.kill_runner(member)
+        await in_sync(group, "db1")
+        # Its server alone: nobody has looked what its copy is.
+        where = (str(group.servers["db3"].folder), "--address", group.servers["db3"].address)
+        alone = spawned("alone", tmp_path, "-m", "examples.postgres", "start", *where)
+        try:
+            streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'db3' AND state = 'streaming'"
+            await eventually(lambda: group.asked("db1", streams))
+            group.run_member("db2")
+            await in_sync(group, "db1", "db2")
+        finally:
+            await alone.stop(signal.SIGTERM, 20.0)
 
 
 async def test_a_standby_that_is_ill_is_passed_over_though_it_comes_first_and_holds_every_row(tmp_path: Path) -> None:

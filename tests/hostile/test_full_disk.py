@@ -11,6 +11,7 @@ import pytest
 
 from muster import Client, NotReady, Timeout
 from tests.muster.controller import ControllerProcess, free_port
+from tests.processes.shard_cluster import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 
@@ -57,7 +58,12 @@ async def refuses_and_goes_on(process: ControllerProcess, tmp_path: Path) -> Non
             await client.register("orders", "b", "10.0.0.2", 80)
         with pytest.raises(NotReady, match="the disk reports an I/O error"):
             await client.register("orders", "b", "10.0.0.2", 80)
-        assert await readiness(process.url) == (503, True)
+
+        async def names_the_disk() -> bool:
+            return await readiness(process.url) == (503, True)
+
+        # In the moment in which it tries again it says that it does.
+        await eventually(names_the_disk)
         assert [one.instance for one in (await client.instances("orders")).items] == ["a"]
         limit_files(process.pid, resource.RLIM_INFINITY)
         async with asyncio.timeout(20):

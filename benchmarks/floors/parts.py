@@ -4,10 +4,10 @@
     ▸ a renewal and its answer ▸ a hook says its first line
 
 Each by the cheapest means for its work. Ends are seen through descriptors of the processes, without a search. The end and the
-promotion are one batch of the log, so the report is that of one health check: one append and one push, asked and watched by lean
-clients in processes of their own. The renewal is a heartbeat, which is answered after the writer has proven its reign, as a
-claim is. The hook is started with the programs and the shell's checks that a runner starts it with, but by a process that does
-nothing else.
+promotion are one batch of the log, so the report is that of one health check: one append and one push, asked and watched by
+lean clients in processes of their own. For the renewal stands a strong read, which is answered after the writer has proven its
+reign, as a claim is, and at once, as a claim is: heartbeats that come one by one wait for others to share a proof. The hook is
+started with the programs and the shell's checks that a runner starts it with, but by a process that does nothing else.
 """
 
 import math
@@ -59,8 +59,8 @@ def measured(bench: Bench, controller: Controller) -> Parts:
     times = bench.size(_TIMES)
     register(controller.port, 1)
     report = flipped(bench, controller.port, 1, 1, times, _PER_SECOND)["p50_ms"]
-    beats = [http_load.request("POST", f"/v1/services/{SERVICE}/instances/i0/heartbeat")] * times
-    renewal = sent(controller.port, 1, beats)["p50_ms"]
+    proven = [http_load.request("GET", f"/v1/services/{SERVICE}/instances/i0?consistency=strong")] * times
+    renewal = sent(controller.port, 1, proven)["p50_ms"]
     return Parts(_often(times, _end_seen), report, renewal, _often(times, lambda: _started(bench.folder)))
 
 

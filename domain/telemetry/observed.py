@@ -8,7 +8,6 @@ Kept are the newest words of each observer, for 30 s, of instances that are ther
 observers only some are taken, so that no host fills the room that others need.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -154,8 +153,7 @@ class ObservedCalls:
 
     def word(self, service: str, instance: str, incarnation: int, since: float, now: float) -> ClientsWord:
         """What clients say of this incarnation, whose checks are in doubt since then, host by host."""
-        hosts: set[str] = set()
-        said: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        hosts, answering, failing = set[str](), set[str](), set[str]()
         for observer in self._services.get(service, {}).values():
             word = observer.words.get(instance)
             if word is None or word.incarnation != incarnation or now - word.at > recent_seconds:
@@ -164,14 +162,13 @@ class ObservedCalls:
             # What was said before the doubt began tells who calls the instance, and nothing of how it is since then.
             answers = _answers(word)
             if word.at >= since and answers is not None:
-                said[answers][observer.host] += 1
-        # Where one of a host's observers is answered, the instance answers: what the others see is their own.
-        answering = set(said[True])
+                (answering if answers else failing).add(observer.host)
         return ClientsWord(
             instance=instance,
             incarnation=incarnation,
             clients=len(hosts),
-            failing=len(set(said[False]) - answering),
+            # Where one of a host's observers is answered, the instance answers: what the others see is their own.
+            failing=len(failing - answering),
             answering=len(answering),
         )
 

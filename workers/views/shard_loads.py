@@ -7,9 +7,11 @@ the other begins.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from muster.wire.telemetry.shard_loads import NodeLoad, NodeLoads, ShardLoad, ShardLoads
+
+Number = TypeVar("Number", int, float)
 
 fresh_seconds: Final = 15.0
 """Three times what lies between two words of a node. What is older is nobody's load any more."""
@@ -93,7 +95,7 @@ class ToldShards:
                     shards=len(loads),
                     reads_per_second=_rate([load.reads_per_second for load in loads]),
                     writes_per_second=_rate([load.writes_per_second for load in loads]),
-                    bytes=_bytes([load.bytes for load in loads]),
+                    bytes=_total([load.bytes for load in loads]),
                     at=heard_at,
                 )
 
@@ -108,10 +110,11 @@ class ToldShards:
 
 
 def _rate(told: list[float | None]) -> float | None:
-    known = [number for number in told if number is not None]
-    return None if told and not known else round(sum(known), 3)
+    total = _total(told)
+    return None if total is None else round(total, 3)
 
 
-def _bytes(told: list[int | None]) -> int | None:
+def _total(told: list[Number | None]) -> Number | int | None:
+    """The sum of what is known; None: there are some, and nothing is known of any."""
     known = [number for number in told if number is not None]
     return None if told and not known else sum(known)

@@ -182,6 +182,7 @@ _TRAFFIC: Final = (
             "eject_seconds": 10.0,
             "in_flight_max": 500,
             "retry_share": 0.1,
+            "report_seconds": 10.0,
             "default": ["policy"],
         },
         **_OPS,

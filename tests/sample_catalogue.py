@@ -12,6 +12,7 @@ from domain.registry.traffic import (
     TrafficEjectionSet,
     TrafficLimitSet,
     TrafficPolicySet,
+    TrafficReportingSet,
     TrafficRetryShareSet,
     TrafficSlowStartSet,
 )
@@ -25,6 +26,7 @@ _OF_TRAFFIC: Final = (
     TrafficEjectionSet(eject_after=3, eject_seconds=None),
     TrafficLimitSet(limit=True, in_flight_max=500),
     TrafficRetryShareSet(retry_share=None),
+    TrafficReportingSet(report_seconds=0.5),
 )
 EVENTS: Final[tuple[Event, ...]] = (
     *sample.EVENTS,

@@ -2,6 +2,7 @@
 
 Command    SetTraffic
 Events     TrafficPolicySet · TrafficSlowStartSet · TrafficEjectionSet · TrafficLimitSet · TrafficRetryShareSet
+           TrafficReportingSet
 State      `TrafficState`: the settings that an operator has made, and how many events there were
 
 Lives in the partition of its service, so that one position says how far a watcher of the service has heard of either. It may be
@@ -12,24 +13,35 @@ those that come later too. A setting that is None is not set, and left to each c
 from dataclasses import replace
 from typing import Annotated, Final, assert_never, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from domain.decider import Decider
 from domain.message import Event, Recorded, event
 from muster.wire.command import Command, Flag, Whole
 from muster.wire.registry.traffic import SETTINGS, Policy, Setting
 from muster.wire.stream import TRAFFIC
+from muster.wire.telemetry.observations import REPORT_SECONDS_MIN, may_report_every, report_seconds_max
 from muster.wire.value import value
 
 seconds_max: Final = 3_600.0
 failures_max: Final = 1_000
 calls_in_flight_max: Final = 1_000_000
 
+
+def _as_may_be(seconds: float) -> float:
+    if not may_report_every(seconds):
+        raise ValueError(f"0, or {REPORT_SECONDS_MIN:g} and more: each report is a request to a controller")
+    return seconds
+
+
 # Strict, as JSON has them: a text is no number, and no truth value is one.
 _Seconds = Annotated[float, Field(strict=True, ge=0, le=seconds_max, allow_inf_nan=False)]
 _Failures = Annotated[Whole, Field(ge=0, le=failures_max)]
 _InFlight = Annotated[Whole, Field(ge=1, le=calls_in_flight_max)]
 _Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+_Reporting = Annotated[
+    float, Field(strict=True, ge=0, le=report_seconds_max, allow_inf_nan=False), AfterValidator(_as_may_be)
+]
 
 
 class SetTraffic(Command):
@@ -45,6 +57,7 @@ class SetTraffic(Command):
     limit: Flag | None = None
     in_flight_max: _InFlight | None = None
     retry_share: _Share | None = None
+    report_seconds: Annotated[_Reporting | None, Field(description="0: clients tell nothing; else 0.1 and more")] = None
     # Named, and not a null: a null is what a setting that is not given is for many a serialiser.
     default: Annotated[tuple[Setting, ...], Field(max_length=len(SETTINGS))] = ()
 
@@ -106,7 +119,22 @@ class TrafficRetryShareSet(TrafficEvent):
     retry_share: float | None
 
 
-AnyTrafficEvent = TrafficPolicySet | TrafficSlowStartSet | TrafficEjectionSet | TrafficLimitSet | TrafficRetryShareSet
+@event
+class TrafficReportingSet(TrafficEvent):
+    """So often clients tell the controllers what they see of instances; 0: they do not."""
+
+    type = "muster.traffic.reporting_set.v1"
+    report_seconds: float | None
+
+
+AnyTrafficEvent = (
+    TrafficPolicySet
+    | TrafficSlowStartSet
+    | TrafficEjectionSet
+    | TrafficLimitSet
+    | TrafficRetryShareSet
+    | TrafficReportingSet
+)
 
 
 @value
@@ -120,6 +148,7 @@ class TrafficState:
     limit: bool | None = None
     in_flight_max: int | None = None
     retry_share: float | None = None
+    report_seconds: float | None = None
     version: int = 0
 
 
@@ -147,6 +176,7 @@ def _told(state: TrafficState) -> tuple[AnyTrafficEvent, ...]:
         TrafficEjectionSet(eject_after=state.eject_after, eject_seconds=state.eject_seconds),
         TrafficLimitSet(limit=state.limit, in_flight_max=state.in_flight_max),
         TrafficRetryShareSet(retry_share=state.retry_share),
+        TrafficReportingSet(report_seconds=state.report_seconds),
     )
 
 
@@ -167,6 +197,8 @@ def evolve(state: TrafficState, recorded: Recorded[AnyTrafficEvent]) -> TrafficS
             return replace(state, limit=happened.limit, in_flight_max=happened.in_flight_max, version=version)
         case TrafficRetryShareSet():
             return replace(state, retry_share=happened.retry_share, version=version)
+        case TrafficReportingSet():
+            return replace(state, report_seconds=happened.report_seconds, version=version)
         case _:
             assert_never(happened)
 

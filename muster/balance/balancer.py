@@ -38,6 +38,7 @@ from muster.client.watch import TrafficSet
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
 from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings
+from muster.wire.telemetry.observations import REPORT_SECONDS_MIN, may_report_every, report_seconds_max
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class TrafficFields(TypedDict, total=False):
     limit: bool | None
     in_flight_max: int | None
     retry_share: float | None
+    report_seconds: float | None
 
 
 class BalancerFields(TrafficFields, total=False):
@@ -68,8 +70,8 @@ class Balancer:
     `url` is of one controller or of several, as for `muster.Client`; or it is a client that is open, and stays so.
     `zone`: instances there are taken unless a far one is clearly cheaper. `subset`: this client calls only so many of them.
     `attempts_max` and `timeout_seconds` are those of `send`, for all attempts and for each; the latter bounds the opening too.
-    `failure_seconds`: a failure counts as a latency of at least so much. `report_seconds`: so often it tells the controllers what
-    it saw (None: never). The other settings, which an operator can set for all clients, are those of `TrafficFields`.
+    `failure_seconds`: a failure counts as a latency of at least so much. The other settings, which an operator can set for all
+    clients, are those of `TrafficFields`.
     """
 
     def __init__(
@@ -82,7 +84,6 @@ class Balancer:
         attempts_max: int = 2,
         timeout_seconds: float = 10.0,
         failure_seconds: float = 1.0,
-        report_seconds: float | None = 5.0,
         **given: Unpack[BalancerFields],
     ) -> None:
         if given.get("policy") not in (None, *get_args(Policy)):
@@ -90,6 +91,9 @@ class Balancer:
         for name, value in (("subset", subset), ("attempts_max", attempts_max)):
             if value is not None and value < 1:
                 raise InvalidCommand(f"{name}: must be 1 or more", field=name)
+        if not may_report_every(given.get("report_seconds") or 0):
+            reason = f"0 (never), or from {REPORT_SECONDS_MIN:g} to {report_seconds_max:g} s"
+            raise InvalidCommand(f"report_seconds: {reason}", field="report_seconds")
         self.service = service
         self.attempts_max = attempts_max
         self.timeout_seconds = timeout_seconds
@@ -108,7 +112,7 @@ class Balancer:
         self._heard_at = -math.inf
         # Over HTTP the controller sees where it comes from; whoever reads it elsewhere has to be told.
         host, send = (gethostname(), report_to) if report_to else ("", self._client.observations)
-        self._reporter = None if report_seconds is None else Reporter(fleet, service, name, host, report_seconds, send)
+        self._reporter = Reporter(fleet, service, name, host, self.settings.report_seconds, send)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -245,8 +249,7 @@ class Balancer:
         self._tasks.append(watching)
         await asyncio.wait((begun, watching), timeout=self.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         if begun.done():
-            if self._reporter is not None:
-                self._tasks.append(asyncio.create_task(self._reporter.run(), name=f"reports of {self.service}"))
+            self._tasks.append(asyncio.create_task(self._reporter.run(), name=f"reports of {self.service}"))
             return
         if watching.done():
             # It has ended before its first event: this raises its error.
@@ -271,6 +274,7 @@ class Balancer:
             async for change in changes:
                 if isinstance(change, TrafficSet):
                     self._picker.set(self._settings(change.traffic.in_force))
+                    self._reporter.set(self.settings.report_seconds)
                     continue
                 self._picker.fleet.take(change, self._clock())
                 if not begun.done():

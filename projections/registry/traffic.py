@@ -42,7 +42,7 @@ def _missing(key: Key) -> TrafficNotFound:
 
 TRAFFIC: Final = Projection(
     name="traffic",
-    revision=1,
+    revision=2,
     row=traffic.Traffic,
     key=("service",),
     events=frozenset(DECIDER.events),

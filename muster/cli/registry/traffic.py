@@ -72,6 +72,9 @@ def _settings(command: F) -> F:
         click.option("--in-flight-max", type=int, help="So many calls each client has under way at most."),
         click.option("--retry-share", type=float, help="For each success so much of a retry may be made."),
         click.option(
+            "--report-seconds", type=float, help="So often clients tell the controllers what they see; 0: never."
+        ),
+        click.option(
             "--default",
             type=click.Choice(SETTINGS),
             multiple=True,

@@ -31,6 +31,7 @@ class TrafficChange(TypedDict, total=False):
     limit: bool
     in_flight_max: int
     retry_share: float
+    report_seconds: float
 
 
 class TrafficControl:

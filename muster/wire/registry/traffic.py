@@ -14,7 +14,14 @@ Policy = Literal["least_cost", "round_robin", "weighted_round_robin", "least_con
 """`least_cost`: of two at random the one with less latency and fewer calls in flight, by its weight; a failure costs a second."""
 
 Setting = Literal[
-    "policy", "slow_start_seconds", "eject_after", "eject_seconds", "limit", "in_flight_max", "retry_share"
+    "policy",
+    "slow_start_seconds",
+    "eject_after",
+    "eject_seconds",
+    "limit",
+    "in_flight_max",
+    "retry_share",
+    "report_seconds",
 ]
 """What an operator can set, by its name."""
 
@@ -28,7 +35,8 @@ class TrafficSettings:
     at all). After `eject_after` failures in a row (0: never) a client leaves the instance out for `eject_seconds`.
 
     `limit`: calls of low priority are refused first when instances are overloaded; `in_flight_max`: the most calls that a client
-    has under way at once. `retry_share`: for each success so much of a retry may be made.
+    has under way at once. `retry_share`: for each success so much of a retry may be made. `report_seconds`: so often a client
+    tells the controllers what it sees (0: never).
     """
 
     policy: Policy = "least_cost"
@@ -38,6 +46,7 @@ class TrafficSettings:
     limit: bool = True
     in_flight_max: int = 10_000
     retry_share: float = 0.2
+    report_seconds: float = 5.0
 
 
 DEFAULTS: Final = TrafficSettings()
@@ -58,6 +67,7 @@ class Traffic:
     limit: bool | None = None
     in_flight_max: int | None = None
     retry_share: float | None = None
+    report_seconds: float | None = None
     since: datetime
     actor: str
     reason: str | None = None

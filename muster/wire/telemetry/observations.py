@@ -22,6 +22,7 @@ observed_max: Final = 1_000
 """Of how many instances one message may tell."""
 
 count_max: Final = 1_000_000_000
+REPORT_SECONDS_MIN: Final = 0.1
 report_seconds_max: Final = 10.0
 """The longest time that one message may be about: what is older is no evidence of now."""
 
@@ -51,6 +52,11 @@ class Observations(NamedTuple):
     seconds: float
     observed: list[Observation]
     host: str = ""
+
+
+def may_report_every(seconds: float) -> bool:
+    """Whether a client may tell so often what it sees; 0: it tells nothing."""
+    return seconds == 0 or REPORT_SECONDS_MIN <= seconds <= report_seconds_max
 
 
 def document_of(message: Observations) -> dict[str, object]:

@@ -10,6 +10,7 @@ from domain.registry.traffic import (
     TrafficEjectionSet,
     TrafficLimitSet,
     TrafficPolicySet,
+    TrafficReportingSet,
     TrafficRetryShareSet,
     TrafficSlowStartSet,
 )
@@ -36,6 +37,7 @@ def test_each_kind_of_setting_that_is_given_is_an_event_by_its_name():
         limit=False,
         in_flight_max=500,
         retry_share=0.1,
+        report_seconds=10.0,
     )
     traffic().when(every).then(
         TrafficPolicySet(policy="random"),
@@ -43,6 +45,7 @@ def test_each_kind_of_setting_that_is_given_is_an_event_by_its_name():
         TrafficEjectionSet(eject_after=3, eject_seconds=2.5),
         TrafficLimitSet(limit=False, in_flight_max=500),
         TrafficRetryShareSet(retry_share=0.1),
+        TrafficReportingSet(report_seconds=10.0),
     )
 
 
@@ -69,11 +72,13 @@ def test_to_take_back_what_was_never_set_is_no_event():
 
 
 def test_a_setting_may_be_false_or_zero_and_is_set_all_the_same():
-    traffic().when(SetTraffic(eject_after=0, limit=False, retry_share=0.0, slow_start_seconds=0.0)).then(
+    off = SetTraffic(eject_after=0, limit=False, retry_share=0.0, slow_start_seconds=0.0, report_seconds=0.0)
+    traffic().when(off).then(
         TrafficSlowStartSet(slow_start_seconds=0.0),
         TrafficEjectionSet(eject_after=0, eject_seconds=None),
         TrafficLimitSet(limit=False, in_flight_max=None),
         TrafficRetryShareSet(retry_share=0.0),
+        TrafficReportingSet(report_seconds=0.0),
     )
 
 
@@ -96,6 +101,10 @@ def test_a_setting_may_be_false_or_zero_and_is_set_all_the_same():
         ({"in_flight_max": 0}, "in_flight_max"),
         ({"in_flight_max": 1_000_001}, "in_flight_max"),
         ({"retry_share": 1.5}, "retry_share"),
+        ({"report_seconds": -1.0}, "report_seconds"),
+        ({"report_seconds": 0.05}, "report_seconds"),
+        ({"report_seconds": 10.5}, "report_seconds"),
+        ({"report_seconds": True}, "report_seconds"),
         ({"retry": 0.1}, "retry"),
     ],
 )
@@ -112,7 +121,7 @@ def test_what_can_be_set_has_one_list_of_names():
 
 def test_the_built_in_defaults_could_be_set():
     command = SetTraffic(**{name: getattr(DEFAULTS, name) for name in SETTINGS})
-    assert len(DECIDER.decide(command, DECIDER.initial)) == 5
+    assert len(DECIDER.decide(command, DECIDER.initial)) == 6
 
 
 @pytest.mark.parametrize("partitions", [1, 8, 1_000])

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from muster import Balancer, Client, InvalidCommand
 from muster.wire.telemetry.observations import Observations
-from tests.muster.balance.service import register
+from tests.muster.balance.service import register, until
 from tests.muster.client.scripted import events, item, problem, wire
 from tests.muster.controller import controller
 
@@ -25,6 +25,12 @@ def calls(users: Balancer, *failed: bool) -> None:
     for one in failed:
         with users.attempt() as attempt:
             attempt.answered(failed=one)
+
+
+async def heard(users: Balancer, report_seconds: float) -> None:
+    """It has heard that it is to report so often, and goes by it."""
+    await until(lambda: users.settings.report_seconds == report_seconds)
+    await asyncio.sleep(0)
 
 
 async def test_what_it_saw_stands_beside_what_instances_say(client: Client) -> None:
@@ -63,12 +69,53 @@ async def test_without_calls_there_is_nothing_to_tell(client: Client) -> None:
     assert [(one.instance, one.attempts) for one in message.observed] == [("a", 1)]
 
 
-async def test_it_can_be_turned_off_and_must_not_be_too_rare(client: Client) -> None:
-    async with Balancer("users", client, report_seconds=None) as users:
-        assert [task.get_name() for task in users._tasks] == ["balancer users"]
-    for seconds in (0.0, 11.0, float("nan")):
+async def test_it_must_not_be_too_rare_nor_too_frequent(client: Client) -> None:
+    for seconds in (-1.0, 0.05, 11.0, float("nan")):
         with pytest.raises(InvalidCommand, match="report_seconds"):
             Balancer("users", client, report_seconds=seconds)
+    assert Balancer("users", client).settings.report_seconds == 5
+
+
+async def test_an_operator_begins_changes_and_ends_the_reports_of_balancers_that_run(client: Client) -> None:
+    await register(client, "a")
+    await client.traffic.set("users", report_seconds=0)
+    told: list[Observations] = []
+
+    async def take(messages: list[Observations]) -> None:
+        told.extend(messages)
+
+    async with Balancer("users", client, report_to=take) as users, asyncio.timeout(20):
+        await heard(users, 0)
+        calls(users, *[False] * 100)
+        await client.traffic.set("users", report_seconds=0.1, reason="how is the new version?")
+        await heard(users, 0.1)
+        calls(users, False, True)
+        await until(lambda: bool(told))
+        # What was counted while nobody was told is not told late.
+        assert [(one.attempts, one.failures) for one in told[0].observed] == [(2, 1)]
+        assert told[0].seconds < 1
+        await client.traffic.set("users", report_seconds=0)
+        await heard(users, 0)
+        before = len(told)
+        calls(users, False)
+        await asyncio.sleep(0.35)
+        assert len(told) == before
+
+
+async def test_a_balancer_that_says_itself_how_often_it_reports_goes_on_with_it(client: Client) -> None:
+    await register(client, "a")
+    await client.traffic.set("users", report_seconds=0)
+    async with (
+        Balancer("users", client, report_seconds=0.1) as loud,
+        Balancer("users", client, report_seconds=0) as silent,
+        asyncio.timeout(20),
+    ):
+        await until(lambda: len(loud.statistics.instances) == len(silent.statistics.instances) == 1)
+        calls(silent, *[True] * 100)
+        while not (loads := await client.loads("users")):
+            calls(loud, False)
+            await asyncio.sleep(0.02)
+    assert (loads[0].observers, loads[0].failure_share) == (1, 0)
 
 
 async def test_a_listener_that_fails_or_hangs_costs_no_call(client: Client, caplog: pytest.LogCaptureFixture) -> None:

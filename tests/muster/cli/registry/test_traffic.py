@@ -6,8 +6,10 @@ from tests.muster.controller import ControllerProcess
 
 def test_it_is_set_shown_listed_and_taken_back(server: ControllerProcess):
     assert shown(server, "traffic", "show", "till").startswith("till: nothing was ever set")
-    options = ["--policy", "round_robin", "--slow-start", "30", "--no-limit", "--eject-after", "3", "--reason", "alike"]
-    assert "policy round_robin" in shown(server, "traffic", "set", "till", *options)
+    options = ["--policy", "round_robin", "--slow-start", "30", "--no-limit", "--eject-after", "3"]
+    assert "policy round_robin" in shown(
+        server, "traffic", "set", "till", *options, "--report-seconds", "0", "--reason", "alike"
+    )
     text = shown(server, "traffic", "show", "till")
     assert "set by cli@test" in text
     assert "alike" in text
@@ -16,6 +18,7 @@ def test_it_is_set_shown_listed_and_taken_back(server: ControllerProcess):
     assert rows["limit"] == ["no", "operator"]
     assert rows["slow_start_seconds"] == ["30", "operator"]
     assert rows["retry_share"] == ["0.2", "default"]
+    assert rows["report_seconds"] == ["0", "operator"]
 
     listed = shown(server, "traffic", "list")
     assert "policy=round_robin" in listed

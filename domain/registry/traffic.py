@@ -13,35 +13,23 @@ those that come later too. A setting that is None is not set, and left to each c
 from dataclasses import replace
 from typing import Annotated, Final, assert_never, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from domain.decider import Decider
 from domain.message import Event, Recorded, event
-from muster.wire.command import Command, Flag, Whole
-from muster.wire.registry.traffic import SETTINGS, Policy, Setting
+from muster.wire.command import Command, Flag
+from muster.wire.registry.traffic import (
+    SETTINGS,
+    CallsSet,
+    FailuresSet,
+    Policy,
+    ReportSet,
+    SecondsSet,
+    Setting,
+    ShareSet,
+)
 from muster.wire.stream import TRAFFIC
-from muster.wire.telemetry.observations import REPORT_SECONDS_MIN, may_report_every, report_seconds_max
 from muster.wire.value import value
-
-seconds_max: Final = 3_600.0
-failures_max: Final = 1_000
-calls_in_flight_max: Final = 1_000_000
-
-
-def _as_may_be(seconds: float) -> float:
-    if not may_report_every(seconds):
-        raise ValueError(f"0, or {REPORT_SECONDS_MIN:g} and more: each report is a request to a controller")
-    return seconds
-
-
-# Strict, as JSON has them: a text is no number, and no truth value is one.
-_Seconds = Annotated[float, Field(strict=True, ge=0, le=seconds_max, allow_inf_nan=False)]
-_Failures = Annotated[Whole, Field(ge=0, le=failures_max)]
-_InFlight = Annotated[Whole, Field(ge=1, le=calls_in_flight_max)]
-_Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-_Reporting = Annotated[
-    float, Field(strict=True, ge=0, le=report_seconds_max, allow_inf_nan=False), AfterValidator(_as_may_be)
-]
 
 
 class SetTraffic(Command):
@@ -51,13 +39,13 @@ class SetTraffic(Command):
 
     type = "muster.traffic.set.v1"
     policy: Policy | None = None
-    slow_start_seconds: _Seconds | None = None
-    eject_after: Annotated[_Failures | None, Field(description="Failures in a row; 0: never")] = None
-    eject_seconds: _Seconds | None = None
+    slow_start_seconds: SecondsSet | None = None
+    eject_after: Annotated[FailuresSet | None, Field(description="Failures in a row; 0: never")] = None
+    eject_seconds: SecondsSet | None = None
     limit: Flag | None = None
-    in_flight_max: _InFlight | None = None
-    retry_share: _Share | None = None
-    report_seconds: Annotated[_Reporting | None, Field(description="0: clients tell nothing; else 0.1 and more")] = None
+    in_flight_max: CallsSet | None = None
+    retry_share: ShareSet | None = None
+    report_seconds: Annotated[ReportSet | None, Field(description="0: clients tell nothing; else 0.1 and more")] = None
     # Named, and not a null: a null is what a setting that is not given is for many a serialiser.
     default: Annotated[tuple[Setting, ...], Field(max_length=len(SETTINGS))] = ()
 

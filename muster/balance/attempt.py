@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from muster.balance.fleet import Candidate
-from muster.balance.picker import CallOutcome, Picker
+from muster.balance.picker import OUTCOMES, CallOutcome, Picker
+from muster.wire.error import InvalidCommand
 from muster.wire.registry.answers import Instance
 
 
@@ -48,6 +49,8 @@ class Attempt:
         """What became of it; the first word counts, except that an answer may break off later."""
         # An "ok" at the headers says nothing of a body that breaks off later.
         if self.outcome is None or (self.outcome == "ok" and outcome in ("failed", "overloaded")):
+            if outcome not in OUTCOMES:
+                raise InvalidCommand(f"outcome: must be one of {', '.join(OUTCOMES)}", field="outcome")
             now = self._clock()
             self.outcome = outcome
             self._picker.record(self._candidate, outcome, now - self.began_at, now, timed=self._timed)

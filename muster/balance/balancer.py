@@ -16,12 +16,13 @@ import logging
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from socket import gethostname
-from typing import Final, Self, TypedDict, TypeVar, Unpack, get_args
+from typing import Final, Self, TypedDict, TypeVar, Unpack
 
 from muster.balance.attempt import Attempt
 from muster.balance.fleet import Candidate, Fleet
@@ -30,15 +31,15 @@ from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
 from muster.balance.policy import Draw
 from muster.balance.reports.reporter import Report, Reporter
-from muster.balance.request import Request
+from muster.balance.request import Request, refuse_others
 from muster.balance.sending import AttemptTimes, Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
 from muster.client.watch import TrafficSet
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
-from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings
-from muster.wire.telemetry.observations import REPORT_SECONDS_MIN, may_report_every, report_seconds_max
+from muster.wire.registry.traffic import Policy, TrafficSettings, settings_of
+from muster.wire.stream import NAME
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")
@@ -86,14 +87,7 @@ class Balancer:
         failure_seconds: float = 1.0,
         **given: Unpack[BalancerFields],
     ) -> None:
-        if given.get("policy") not in (None, *get_args(Policy)):
-            raise InvalidCommand(f"policy: must be one of {', '.join(get_args(Policy))}", field="policy")
-        for name, value in (("subset", subset), ("attempts_max", attempts_max)):
-            if value is not None and value < 1:
-                raise InvalidCommand(f"{name}: must be 1 or more", field=name)
-        if not may_report_every(given.get("report_seconds") or 0):
-            reason = f"0 (never), or from {REPORT_SECONDS_MIN:g} to {report_seconds_max:g} s"
-            raise InvalidCommand(f"report_seconds: {reason}", field="report_seconds")
+        _check(service, subset, attempts_max, timeout_seconds, failure_seconds)
         self.service = service
         self.attempts_max = attempts_max
         self.timeout_seconds = timeout_seconds
@@ -103,7 +97,7 @@ class Balancer:
         self._given = {name: value for name, value in given.items() if value is not None}
         name = os.urandom(8).hex()
         fleet = Fleet(name, zone, subset)
-        self._picker = Picker(service, fleet, self._settings(DEFAULTS), failure_seconds)
+        self._picker = Picker(service, fleet, settings_of(self._given), failure_seconds)
         self._dice = random.Random()
         # Each client begins at another place, or all would call the same instance at the same time.
         self._turn = self._dice.randrange(1 << 16)
@@ -114,12 +108,19 @@ class Balancer:
         host, send = (gethostname(), report_to) if report_to else ("", self._client.observations)
         self._reporter = Reporter(fleet, service, name, host, self.settings.report_seconds, send)
         self._tasks: list[asyncio.Task[None]] = []
+        # None: it is not open.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
-        # A client that was given has its own owner, who opens and closes it.
-        if self._is_ours:
-            await self._client.__aenter__()
+        if self._loop is not None:
+            raise RuntimeError(
+                f"the balancer of {self.service} is open already: who leaves one block closes it for both"
+            )
+        self._loop = asyncio.get_running_loop()
         try:
+            # A client that was given has its own owner, who opens and closes it.
+            if self._is_ours:
+                await self._client.__aenter__()
             await self._open()
         except BaseException:
             await self.__aexit__()
@@ -127,6 +128,8 @@ class Balancer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Nobody would hear any more who has left, so no further call begins.
+        self._loop = None
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -142,6 +145,11 @@ class Balancer:
         `avoid` names instances that are not to be taken. `timed=False`: its length says nothing about the instance, as with
         streams. Raises NoAvailableInstances, and ResourceExhausted when there are too many calls for this priority.
         """
+        # Of another loop, or closed: nothing here is locked, and nobody would ever be told that an instance is gone.
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"the balancer of {self.service} is not open here: use `async with Balancer(…)` in this event loop"
+            )
         if priority not in SHARES:
             raise InvalidCommand(f"priority: must be one of {', '.join(SHARES)}", field="priority")
         now, dice = self._clock(), self._dice.random
@@ -151,7 +159,10 @@ class Balancer:
 
     def pick(self, request: Request | None = None, avoid: Collection[str] = ()) -> Attempt:
         """As `attempt`, at the request's priority; end it by `record_request`, or as a block."""
-        return self.attempt("normal" if request is None else request.priority, avoid)
+        if request is None:
+            return self.attempt("normal", avoid)
+        refuse_others(self.service, request.service)
+        return self.attempt(request.priority, avoid)
 
     def record_request(self, attempt: Attempt, outcome: CallOutcome) -> None:
         """What became of the call; it is over then."""
@@ -168,6 +179,9 @@ class Balancer:
         None: the budget is used up, or there is nobody else to ask. Then nothing is taken.
         """
         budget = self._picker.budget
+        # Closed meanwhile: the caller hears why the attempt before has failed.
+        if self._loop is None:
+            return None
         if sent and not budget.allows():
             return None
         try:
@@ -279,3 +293,18 @@ class Balancer:
                 self._picker.fleet.take(change, self._clock())
                 if not begun.done():
                     begun.set_result(None)
+
+
+def _check(
+    service: object, subset: object, attempts_max: object, timeout_seconds: object, failure_seconds: object
+) -> None:
+    """Raises InvalidCommand for what no balancer can be made with. What operators can set too has its bounds with them."""
+    # Of no service, or of an empty name, it would watch all of them, and call anyone's instances.
+    if not (isinstance(service, str) and re.fullmatch(NAME, service)):
+        raise InvalidCommand(f"service: {service!r} is no name: 1 to 128 letters, digits, . _ -", field="service")
+    for name, value in (("subset", subset), ("attempts_max", attempts_max)):
+        if not (name == "subset" and value is None) and (type(value) is not int or value < 1):
+            raise InvalidCommand(f"{name}: must be a whole number, 1 or more", field=name)
+    for name, value, least in (("timeout_seconds", timeout_seconds, 0.001), ("failure_seconds", failure_seconds, 0)):
+        if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value < math.inf):
+            raise InvalidCommand(f"{name}: must be a number of seconds, {least:g} or more", field=name)

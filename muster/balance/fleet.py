@@ -16,6 +16,7 @@ from typing import Final
 from muster.balance.load import InstanceLoad
 from muster.balance.policy import Able
 from muster.client.watch import Appeared, Change, Changed, Removed, Snapshot
+from muster.wire.error import InvalidCommand
 from muster.wire.registry.answers import Instance
 
 KEPT_SECONDS: Final = 60.0
@@ -135,6 +136,9 @@ class Fleet:
 
     def places(self, names: Collection[str]) -> frozenset[int]:
         """The places of the instances of these names, of those that can take a call."""
+        # One name is a collection of letters too, and nobody has these for a name.
+        if isinstance(names, str):
+            raise InvalidCommand(f"avoid: must be names of instances, like [{names!r}]", field="avoid")
         return frozenset(self._places[name] for name in names if name in self._places)
 
     def leave_out(self, candidate: Candidate, now: float, seconds: float, after: int) -> bool:
@@ -203,7 +207,7 @@ class Fleet:
             out = []
         self._ejected = len(out)
         # Made once for each change, and not with each pick, which so costs the same for ten instances and for a thousand.
-        self._able = tuple(each for each in wanted if each not in out) if out else tuple(wanted)
+        self._able = tuple(each for each in wanted if each.out_until <= now) if out else tuple(wanted)
         self._places = {each.instance.instance: place for place, each in enumerate(self._able)}
         near = [place for place, each in enumerate(self._able) if self._zone and each.instance.zone == self._zone]
         self._choice = Able(tuple(each.load for each in self._able), near)
@@ -217,7 +221,8 @@ class Fleet:
         ranked = sorted(wanted, key=lambda each: _rank(self._client, each.instance.instance))
         near = [each for each in ranked if self._zone and each.instance.zone == self._zone]
         first = near[: (self._subset + 1) // 2]
-        rest = [each for each in ranked if each not in first]
+        taken = {each.instance.instance for each in first}
+        rest = [each for each in ranked if each.instance.instance not in taken]
         # Far ones for the other half; near ones again where there are not enough of them.
         rest.sort(key=lambda each: bool(first) and each.instance.zone == self._zone)
         return first + rest[: self._subset - len(first)]

@@ -8,7 +8,7 @@ end       the call is over: its body was read, or given up
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from muster.balance.budget import Budget
 from muster.balance.fleet import Candidate, Fleet
@@ -20,6 +20,7 @@ from muster.wire.registry.traffic import TrafficSettings
 
 CallOutcome = Literal["ok", "failed", "overloaded", "cancelled"]
 """What became of a call: an answer, also "no such thing" · a failure · one because there is too much · its caller gave up."""
+OUTCOMES: Final[tuple[CallOutcome, ...]] = get_args(CallOutcome)
 
 UNKNOWN_SECONDS: Final = 1.0
 """Stands for the latency of all while none is known: then the calls under way decide."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from muster.balance.limit import Priority
 from muster.wire.command import new_id
+from muster.wire.error import InvalidCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,9 @@ class Request:
 
 class NotSent(Exception):
     """Raised by what carries out a call: surely nothing has reached the instance, so another one may be asked."""
+
+
+def refuse_others(service: str, called: str) -> None:
+    """Raises InvalidCommand for a call of another service than that of the balancer."""
+    if called != service:
+        raise InvalidCommand(f"a call of {called} cannot go to {service}", field="service")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from muster.balance.attempt import Attempt
 from muster.balance.limit import Priority
-from muster.balance.request import NotSent, Request
-from muster.wire.error import InvalidCommand
+from muster.balance.request import NotSent, Request, refuse_others
 
 if TYPE_CHECKING:
     from muster.balance.balancer import Balancer
@@ -84,8 +83,7 @@ _NOT_CONNECTED: Final = {
 
 async def send(balancer: "Balancer", request: Request, call: Call[T], *, repeatable: bool) -> T:
     """What the call returns, at the first instance or at a later one."""
-    if request.service != balancer.service:
-        raise InvalidCommand(f"a call of {request.service} cannot go to {balancer.service}", field="service")
+    refuse_others(balancer.service, request.service)
     answer, attempt = await asked(
         balancer, request.priority, lambda attempt: call(attempt, request), repeatable=lambda: repeatable
     )

@@ -54,11 +54,6 @@ class Observations(NamedTuple):
     host: str = ""
 
 
-def may_report_every(seconds: float) -> bool:
-    """Whether a client may tell so often what it sees; 0: it tells nothing."""
-    return seconds == 0 or REPORT_SECONDS_MIN <= seconds <= report_seconds_max
-
-
 def document_of(message: Observations) -> dict[str, object]:
     """The message as plain JSON values."""
     document: dict[str, object] = {**message._asdict(), "observed": [list(one) for one in message.observed]}

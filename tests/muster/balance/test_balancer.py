@@ -1,8 +1,10 @@
 """A balancer on a real controller's watch: what it picks, what it learns, what it keeps, and that every call ends."""
 
 import asyncio
+import math
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -11,6 +13,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from muster import (
+    Attempt,
     Balancer,
     Client,
     InvalidCommand,
@@ -124,6 +127,37 @@ async def test_a_balancer_that_is_closed_leaves_a_given_client_open_and_its_call
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "balancer users"]
 
 
+async def test_a_balancer_that_is_not_open_here_gives_no_call_away(client: Client) -> None:
+    await register(client, "a", "b")
+    users = Balancer("users", client)
+
+    async def breaks_off_and_closes(attempt: Attempt, request: Request) -> None:
+        await users.__aexit__()
+        raise ConnectionResetError
+
+    async def elsewhere() -> None:
+        users.attempt()
+
+    # Before it is open, behind it, and in another event loop meanwhile.
+    with pytest.raises(RuntimeError, match="balancer of users is not open"):
+        users.attempt()
+    async with users:
+        with pytest.raises(RuntimeError, match="balancer of users is not open here"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+        with pytest.raises(RuntimeError, match="open already"):
+            await users.__aenter__()
+        # Who opens it twice has not closed it.
+        users.record_request(users.pick(), "ok")
+        # Closed under a call that would be repeated: the caller hears why it has failed.
+        with pytest.raises(ConnectionResetError):
+            await users.send(Request("users"), breaks_off_and_closes, repeatable=True)
+    with pytest.raises(RuntimeError, match="balancer of users is not open"):
+        users.pick()
+    assert users.statistics.in_flight == 0
+    async with users:
+        users.record_request(users.pick(), "ok")
+
+
 async def test_while_no_controller_answers_the_last_list_and_what_is_known_stay(tmp_path: Path) -> None:
     port = free_port()
     async with AsyncExitStack() as stack:
@@ -228,7 +262,64 @@ async def test_the_figures_are_there_as_text_too(client: Client) -> None:
         assert {family.name for family in families} >= {"muster_balancer_picks", "muster_balancer_in_flight"}
 
 
-async def test_a_setting_that_is_not_one_is_refused(client: Client) -> None:
-    for given in ({"policy": "fastest"}, {"unheard_of": 1}, {"subset": 0}, {"attempts_max": 0}):
-        with pytest.raises((InvalidCommand, TypeError)):
-            Balancer("users", client, **given)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("policy", ["fastest", ["random"], 1]),
+        ("subset", [0, -1, "3", True, 1.5]),
+        ("attempts_max", [0, "2", None, True]),
+        ("timeout_seconds", [0, -1, "10", None, math.nan, math.inf, True]),
+        ("failure_seconds", [-1, "1", None, math.nan]),
+        ("slow_start_seconds", [-1, "3", math.inf, 3_601]),
+        ("eject_after", [-1, "5", True, 1.5]),
+        ("eject_seconds", [-1, "5", math.nan]),
+        ("limit", ["no", 0]),
+        ("in_flight_max", [0, -5, "9", True]),
+        ("report_seconds", [-1, 0.01, 11, "5", True]),
+        ("retry_share", [-0.1, 1.1, "1", math.nan]),
+    ],
+)
+def test_a_setting_that_is_not_one_is_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(InvalidCommand, match=f"^{name}: "):
+            Balancer("users", **{name: value})
+
+
+def test_a_setting_that_there_is_not_is_refused() -> None:
+    with pytest.raises(TypeError, match="polcy"):
+        Balancer("users", polcy="random")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("service", [None, "", 5, "a/b", "users\n"])
+def test_a_service_without_a_name_is_refused(service: Any) -> None:
+    # Of none it would watch all there are, and call anyone's instances.
+    with pytest.raises(InvalidCommand, match=r"^service: "):
+        Balancer(service)
+
+
+async def test_what_a_call_cannot_be_is_refused_and_has_not_begun(client: Client) -> None:
+    async def call(attempt: object, request: Request) -> None:
+        raise AssertionError("it was sent")
+
+    await register(client, "a")
+    async with Balancer("users", client) as users:
+        with pytest.raises(InvalidCommand, match="orders cannot go to users"):
+            await users.send(Request("orders"), call)
+        with pytest.raises(InvalidCommand, match="orders cannot go to users"):
+            users.pick(Request("orders"))
+        with pytest.raises(InvalidCommand, match=r"^priority: "):
+            users.attempt("urgent")  # type: ignore[arg-type]
+        with pytest.raises(InvalidCommand, match=r"^avoid: .*\['a'\]"):
+            users.attempt(avoid="a")
+        assert users.statistics.picks == users.statistics.in_flight == 0
+
+
+async def test_an_outcome_that_there_is_not_is_refused_and_another_one_may_follow(client: Client) -> None:
+    await register(client, "a")
+    async with Balancer("users", client) as users:
+        attempt = users.pick()
+        with pytest.raises(InvalidCommand, match=r"^outcome: must be one of ok, failed, overloaded, cancelled"):
+            users.record_request(attempt, "fine")  # type: ignore[arg-type]
+        assert (users.statistics.failures, users.statistics.in_flight) == (0, 1)
+        users.record_request(attempt, "ok")
+        assert users.statistics.in_flight == 0

@@ -12,7 +12,6 @@ from muster import (
     Attempt,
     Balancer,
     Client,
-    InvalidCommand,
     NotSent,
     Request,
 )
@@ -274,20 +273,6 @@ async def test_where_there_is_no_other_instance_the_first_failure_is_the_answer(
         # Nobody was asked a second time, so all ten retries are still there.
         assert (users.statistics.retries, users.statistics.retries_refused) == (0, 0)
         assert [users.may_retry() for _ in range(11)] == [True] * 10 + [False]
-
-
-async def test_a_call_of_another_service_or_of_no_priority_is_refused(client: Client) -> None:
-    await register(client, "a")
-
-    async def call(attempt: Attempt, request: Request) -> None:
-        raise AssertionError("it was sent")
-
-    async with Balancer("users", client) as users:
-        with pytest.raises(InvalidCommand, match="orders"):
-            await users.send(Request("orders"), call)
-        with pytest.raises(InvalidCommand, match="priority"):
-            users.attempt("urgent")  # type: ignore[arg-type]
-        assert users.statistics.picks == 0
 
 
 @pytest.mark.parametrize(

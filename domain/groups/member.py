@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 from domain.message import Event, Text, event
 from domain.ownership import EndedBy
 from muster.wire.command import Command, Flag, Whole
+from muster.wire.groups.answers import POSITION_BITS
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -23,7 +24,7 @@ Status = Literal["active", "inactive", "failed", "recovering"]
 Failure = Literal["silent", "check", "hook"]
 """Why a member counts as failed: it was not heard (a suspicion), or it says itself that its check or its hook has failed."""
 Priority = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
-Position = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
+Position = Annotated[int, Field(strict=True, ge=0, lt=1 << POSITION_BITS)]
 Epoch = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Process = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Address = Annotated[str, StringConstraints(max_length=300)]

@@ -59,7 +59,7 @@ class Fencing:
         async def fenced() -> None:
             said.append(await fence(target))
 
-        fencing = asyncio.create_task(problem_of(fenced()), name=f"fence {target.member}")
+        fencing = asyncio.create_task(problem_of(fenced), name=f"fence {target.member}")
         if not await self._wanted(fencing, epoch):
             return LOG.info("%s need not be fenced any more", target.member)
         problem = fencing.result()
@@ -69,7 +69,7 @@ class Fencing:
             LOG.error("%s could not be fenced: %s", target.member, problem)
             return self._reports.fenced(epoch, tries, "failed", problem)
         LOG.info("%s is fenced", target.member)
-        return self._reports.fenced(epoch, tries, "done", shortened(said[0].strip()))
+        return self._reports.fenced(epoch, tries, "done", shortened(str(said[0] or "").strip()))
 
     async def _wanted(self, fencing: "asyncio.Task[str | None]", epoch: int) -> bool:
         """Wait for its end, as long as that is wanted; whether it still is."""

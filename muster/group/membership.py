@@ -247,7 +247,7 @@ class Membership:
     async def _settle(self) -> None:
         progress = self._progress
         while self.on_join is not None and not progress.standing.leaving and progress.standing.gone is None:
-            problem = await problem_of(self.on_join())
+            problem = await problem_of(self.on_join)
             if problem is None:
                 break
             LOG.error("%s cannot begin, and tries again: %s", self.member, problem)
@@ -262,7 +262,7 @@ class Membership:
         LOG.info("%s is promoted: it becomes the primary of epoch %s", self.member, epoch)
         await self._probes.stop()
         if self.on_promote is not None:
-            promoting = asyncio.create_task(problem_of(self.on_promote(epoch)))
+            promoting = asyncio.create_task(problem_of(self.on_promote, epoch))
             if (why := await self._interrupted(promoting)) is not None:
                 # The next step is to demote it: whatever has become of it is undone there.
                 return LOG.warning("its promotion to epoch %s is broken off: %s", epoch, why)
@@ -294,7 +294,7 @@ class Membership:
         if fell:
             # Others wait for the word of its end, and to start a hook stops this loop for milliseconds. So the word goes first.
             await self._reports.heard(word_first_seconds)
-        problem = await problem_of(self.on_demote(epoch)) if self.on_demote is not None else None
+        problem = await problem_of(self.on_demote, epoch) if self.on_demote is not None else None
         if problem is not None:
             # Nobody knows whether it has stopped, so nobody says so: the others wait for the end of the lease.
             LOG.error("%s could not be stopped as the primary of epoch %s: %s", self.member, epoch, problem)

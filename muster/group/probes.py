@@ -9,7 +9,8 @@ from muster.group import conduct
 from muster.group.progress import DISMISSED, LOG, MemberProgress, problem_of
 from muster.group.standing import CheckAnswered, Positioned
 from muster.group.words import Words
-from muster.wire.error import StaleEpoch, Transient
+from muster.wire.error import InvalidCommand, Refused, StaleEpoch, Transient
+from muster.wire.groups.answers import POSITION_BITS
 
 Check = Callable[[], Awaitable[None]]
 Position = Callable[[], Awaitable[int]]
@@ -44,7 +45,7 @@ class Probes:
         while True:
             standing = progress.standing
             asks = standing.phase in ("standby", "primary") and (self._asking is None or self._asking.done())
-            if asks and (answer := await self._asked(problem_of(self._check())) if self._check else ProbeAnswer(None)):
+            if asks and (answer := await self._asked(problem_of(self._check)) if self._check else ProbeAnswer(None)):
                 fit, why = answer.problem is None, answer.problem or ""
                 if (progress.standing.fit, progress.standing.unfit_why) != (fit, why):
                     progress.happened(CheckAnswered(fit, why))
@@ -71,9 +72,9 @@ class Probes:
         found: list[int] = []
 
         async def asked() -> None:
-            found.append(await ask())
+            found.append(_checked(await ask()))
 
-        answer = await self._asked(problem_of(asked()))
+        answer = await self._asked(problem_of(asked))
         if answer is None or answer.problem is not None:
             why = answer.problem if answer is not None else "the question was broken off"
             LOG.warning("%s does not know how far its copy reaches: %s", self._progress.standing.member, why)
@@ -87,7 +88,8 @@ class Probes:
             return False  # There is another epoch by now: it is asked for that one.
         except DISMISSED as error:
             self._progress.dismiss(error)
-        except Transient as error:
+        # Whatever else is refused must not end the membership of somebody who may be leading.
+        except (Refused, Transient) as error:
             LOG.warning("%s could not say how far its copy reaches: %s", self._progress.standing.member, error.detail)
             return False
         return True
@@ -101,6 +103,14 @@ class Probes:
         finally:
             asking.cancel()
         return None if asking.cancelled() else ProbeAnswer(asking.result())
+
+
+def _checked(position: int) -> int:
+    """The position; raises InvalidCommand if it is none. Whatever the service's code has answered."""
+    if type(position) is not int or not 0 <= position < 1 << POSITION_BITS:
+        said = repr(position)[:100]
+        raise InvalidCommand(f"position: must be a whole number from 0 on, of at most {POSITION_BITS} bits, not {said}")
+    return position
 
 
 def _anew(progress: MemberProgress) -> bool:

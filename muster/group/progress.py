@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -49,10 +49,10 @@ class MemberProgress:
             self.happened(Gone(error.detail))
 
 
-async def problem_of(call: Awaitable[None]) -> str | None:
-    """What the service's own code raised, in words; None: nothing."""
+async def problem_of(call: Callable[..., Awaitable[None]], *about: object) -> str | None:
+    """What the service's own code raised, in words; None: nothing. Called here, so that nothing it does ends the membership."""
     try:
-        await call
+        await call(*about)
     except MusterError as error:
         return shortened(error.detail)
     # Whatever it is: it means that the service is not what it was to become.
@@ -63,5 +63,6 @@ async def problem_of(call: Awaitable[None]) -> str | None:
 
 
 def shortened(text: str) -> str:
-    """The text as the group may keep it: its end, if it is long."""
+    """The text as the group may keep it: its end, if it is long, and without what is no Unicode, like parts of a file's name."""
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= why_chars_max else f"…{text[1 - why_chars_max :]}"

@@ -42,7 +42,8 @@ class MemberReports:
                 await self._speak(word)
             except DISMISSED as error:
                 self._progress.dismiss(error)
-            except Transient as error:
+            # Whatever else is refused must not end the membership of somebody who may be leading.
+            except (Refused, Transient) as error:
                 LOG.warning("%s could not report: %s", standing.member, error.detail)
                 await asyncio.sleep(backoff_seconds(1))
 

@@ -11,6 +11,7 @@ The demote hook runs at the start, because nobody knows what an earlier runner h
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ from muster.wire.groups.answers import Role
 
 restart_first_seconds: Final = 1.0
 restart_longest_seconds: Final = 60.0
+# Python's `isdigit` and `int` know the digits of all scripts, and `int` has its own limit.
+_POSITION: Final = re.compile("[0-9]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +178,8 @@ class Runner:
     async def _position(self) -> int:
         said = await self._hooked("position", self._membership.role, self._epoch, quiet=True)
         last = said.strip().rpartition("\n")[2]
-        if not last.isdigit():
-            raise HookError(f"position hook: its last line is to be a number, and is {last[:100]!r}")
+        if not _POSITION.fullmatch(last):
+            raise HookError(f"position hook: its last line is to be a whole number, and is {last[:100]!r}")
         return int(last)
 
     async def _fence(self, target: FenceTarget) -> str:

@@ -8,6 +8,8 @@ from muster.wire.read_model import ReadModel
 
 MemberStatus = Literal["active", "inactive", "failed", "recovering"]
 Role = Literal["primary", "standby"]
+POSITION_BITS: Final = 63
+"""How far a copy reaches is a whole number of at most so many bits, from 0 on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A service that hosts itself as a member of a group, at a real controller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -239,6 +239,35 @@ async def test_how_far_copies_reach_is_told_once_the_primary_has_ended(group: Gr
         reach.update({behind: 90, close: 97})
         await group.failover()
         await group.until(lambda row: row.primary == close)
+
+
+async def test_what_is_no_position_ends_nobody_and_is_asked_for_again(group: Group) -> None:
+    await group.create("db1", lease_seconds=600, max_lag=5)
+    answers: list[object] = [-1, 1 << 63, 1 << 64, "7", None, 7]
+
+    async def position() -> object:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    leader, careless = member(group, Service()), Membership("db", "db2", url=group.url, position=position)  # type: ignore[arg-type]
+    async with leader:
+        await group.until(lambda row: row.serving)
+        await group.add("db2")
+        async with careless:
+            await group.until(lambda row: row.members[1].status == "active")
+            await group.failover()
+            row = await group.until(lambda row: row.primary == "db2")
+            assert row.members[1].position == 7
+
+
+async def test_what_a_check_raises_is_told_whatever_it_is(group: Group) -> None:
+    await group.create("db1")
+
+    def check() -> Awaitable[None]:
+        raise OSError(2_000 * "!" + " no such file: b\udcff")
+
+    async with Membership("db", "db1", url=group.url, check=check):
+        row = await group.until(lambda row: row.members[0].status == "failed")
+        assert row.members[0].why.endswith("! no such file: b?")
 
 
 class Fencer(Service):

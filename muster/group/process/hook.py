@@ -24,6 +24,8 @@ output_bytes_max: Final = 4_096
 """How much of the end of its output is kept."""
 grace_seconds: Final = 1.0
 """How long it has to end by itself after it was asked to."""
+_READ_BYTES: Final = 65_536
+_PIPE_BYTES: Final = 1_048_576
 
 
 class HookError(MusterError):
@@ -46,22 +48,10 @@ class Hook:
         began = elapsed_seconds()
         if not self.quiet:
             LOG.info("%s hook started", self.name)
-        # A file and not a pipe: a hook that does not read it must not hold anything up.
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(document)
-            stdin.seek(0)
-            reading, writing = os.pipe()
-            try:
-                child = StartedProcess(
-                    [SHELL, "-c", self.command], environment, until=until, stdin=stdin, output=writing
-                )
-            except OSError as error:
-                os.close(reading)
-                raise HookError(f"{self.name} hook: it could not be started: {error}") from error
-            finally:
-                # The child has its own; the pipe is to end with it.
-                os.close(writing)
-        output = _Output(reading)
+        try:
+            child, output = self._started(environment, document, until)
+        except OSError as error:
+            raise HookError(f"{self.name} hook: it could not be started: {error}") from error
         safe = set[int]() if spared is None else spared
         safe.add(child.pid)
         try:
@@ -75,6 +65,27 @@ class Hook:
         if not self.quiet:
             LOG.info("%s hook done in %.2f s", self.name, elapsed_seconds() - began)
         return text
+
+    def _started(
+        self, environment: Mapping[str, str], document: bytes, until: float
+    ) -> tuple[StartedProcess, "_Output"]:
+        """The process, and what it puts out. Raises OSError: for a program, and for a disk that is full, or a pipe too many."""
+        # A file and not a pipe: a hook that does not read it must not hold anything up.
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(document)
+            stdin.seek(0)
+            reading, writing = os.pipe()
+            try:
+                child = StartedProcess(
+                    [SHELL, "-c", self.command], environment, until=until, stdin=stdin, output=writing
+                )
+            except OSError:
+                os.close(reading)
+                raise
+            finally:
+                # The child has its own; the pipe is to end with it.
+                os.close(writing)
+        return child, _Output(reading)
 
     async def _ended(self, child: StartedProcess) -> int | str:
         """Its exit code; or in words that it had to be ended."""
@@ -106,16 +117,17 @@ class _Output:
         asyncio.get_running_loop().add_reader(descriptor, self._read)
 
     def close(self) -> str:
-        """All that has come by now."""
-        while self._read():
-            pass
+        """All that has come by now: what a pipe may hold, since a process that was left behind may write on and on."""
+        for _ in range(_PIPE_BYTES // _READ_BYTES):
+            if not self._read():
+                break
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         return self._kept.decode(errors="replace")
 
     def _read(self) -> bool:
         try:
-            read = os.read(self._descriptor, 65_536)
+            read = os.read(self._descriptor, _READ_BYTES)
         except BlockingIOError:
             return False
         if not read:

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from muster.clock import elapsed_seconds
 from muster.group.process import shell
 from muster.group.process.child import StartedProcess, told_of
-from muster.group.process.hook import Hook, HookError, output_bytes_max
+from muster.group.process.hook import Hook, HookError, _Output, output_bytes_max
 from muster.group.process.shell import TOO_LATE, checked
 from muster.group.process.tree import MARK, kill_below, kill_children, kill_tree, own_children, tree_of
 from muster.group.process.warden import kill_all
@@ -88,6 +89,21 @@ async def test_nobody_waits_for_what_a_hook_has_left_behind(tmp_path: Path) -> N
     # It holds the pipe of the hook open for as long as it lives.
     assert await run(f"sleep 1000 & echo $! > {pid}; echo done") == "done\n"
     kill_below(int(pid.read_text()))
+
+
+@pytest.mark.timeout(20)
+async def test_of_what_is_put_out_on_and_on_only_so_much_is_read_at_the_end() -> None:
+    # It gives eight bytes at each reading, for many minutes, as a pipe that others keep full would.
+    endless = os.eventfd((1 << 32) - 1, os.EFD_SEMAPHORE)
+    assert _Output(endless).close() != ""
+
+
+async def test_a_hook_that_cannot_be_given_its_input_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "is not there"))
+    with pytest.raises(HookError, match=r"^promote hook: it could not be started: .*is not there"):
+        await run("true")
 
 
 def test_a_tree_holds_what_has_left_its_session_and_not_what_is_spared() -> None:

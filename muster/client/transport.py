@@ -174,7 +174,7 @@ class Transport:
             headers["If-Match"] = f'"{expected_version}"'
         if body is not None:
             headers["Content-Type"] = "application/json"
-        data = None if body is None else orjson.dumps(body)
+        data = None if body is None else _encoded(body)
         asked = _Asked(method=method, path=path, query={}, headers=headers, data=data, command_id=command_id)
         return await self._until_answered(asked, self.timeout_seconds if timeout_seconds is None else timeout_seconds)
 
@@ -304,8 +304,16 @@ class Transport:
 
 
 def path_of(*parts: str) -> str:
-    """`/v1/…`, each part quoted."""
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    """`/v1/…`, each part quoted; what is no Unicode becomes `?`, which is in no name."""
+    return "/v1/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        # A number beyond 64 bits, or a text that is no Unicode: the caller's own words, which nobody has judged yet.
+        raise InvalidCommand(f"this cannot be said in JSON: {error}") from error
 
 
 def _header(field: str, value: str) -> str:

@@ -42,8 +42,8 @@ def _members(_context: click.Context, _parameter: click.Parameter, texts: tuple[
     # Without a priority a member has that of all others, so that none is preferred by accident.
     found: dict[str, int] = {}
     for text in texts:
-        name, _, priority = text.partition(":")
-        if priority and not (priority.isascii() and priority.isdigit()):
+        name, colon, priority = text.partition(":")
+        if colon and not (priority.isascii() and priority.isdigit()):
             raise click.BadParameter(f"{text!r}: the priority is a whole number, as in {name}:10")
         if name in found:
             raise click.BadParameter(f"{name} is named twice")

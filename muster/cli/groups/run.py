@@ -1,6 +1,8 @@
 """The command that runs a member of a failover group: group run. The client's code is imported only when it is called."""
 
 import logging
+import math
+import re
 import sys
 from typing import Any, Final
 
@@ -8,6 +10,7 @@ import click
 
 from muster.cli.outcome import run as run_to_end
 from muster.cli.remote import controllers_options
+from muster.wire.stream import NAME
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 
@@ -17,9 +20,32 @@ def _logs() -> None:
     logging.getLogger("muster.group").setLevel(logging.INFO)
 
 
+class Seconds(click.ParamType):
+    """A time, finite and from `least` on, or with `above` more than that."""
+
+    name = "number"
+
+    def __init__(self, least: float, *, above: bool = False) -> None:
+        self._least, self._above = least, above
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        found = float(click.FLOAT.convert(value, param, ctx))
+        if not math.isfinite(found) or found < self._least or (self._above and found == self._least):
+            self.fail(f"{value} is no number {'above' if self._above else 'of at least'} {self._least:g}", param, ctx)
+        return found
+
+
+def _named(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    if text and not re.fullmatch(NAME, text):
+        raise click.BadParameter(f"{text!r} is no name: 1 to 128 letters, digits, . _ -")
+    return text
+
+
 def _address(_context: click.Context, _option: click.Parameter, text: str) -> str:
     host, _, port = text.rpartition(":")
-    if text and not (host and port.isdigit() and 0 < int(port) < 65_536):
+    # Not by `isdigit`: that knows the digits of all scripts, and `int` not all of them.
+    if text and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536):
         raise click.BadParameter(f"{text!r} is no address; it looks like HOST:PORT")
     return text
 
@@ -42,11 +68,25 @@ def _address(_context: click.Context, _option: click.Parameter, text: str) -> st
     show_default=True,
     help="When COMMAND runs: as the primary alone; or always, switched by the hooks.",
 )
-@click.option("--service", default="", metavar="SERVICE", help="Be an instance of this service too; needs --address.")
+@click.option(
+    "--service",
+    default="",
+    callback=_named,
+    metavar="SERVICE",
+    help="Be an instance of this service too; needs --address.",
+)
 @click.option("--address", default="", callback=_address, metavar="HOST:PORT", help="Where its clients reach it.")
-@click.option("--hook-timeout", default=60.0, show_default=True, metavar="SECONDS", help="How long a hook may take.")
+@click.option(
+    "--hook-timeout",
+    type=Seconds(0, above=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a hook may take.",
+)
 @click.option(
     "--stop-timeout",
+    type=Seconds(0),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,6 +5,8 @@ import time
 import urllib.request
 from typing import Any
 
+import pytest
+
 from tests.muster.cli.test_cli import muster, shown, told
 from tests.muster.controller import ControllerProcess
 
@@ -110,6 +112,32 @@ def test_members_are_named_with_their_priorities(server: ControllerProcess) -> N
     shown(server, "group", "add", "named", "c", "--priority", "3")
     members = told(server, "group", "show", "named")["members"]
     assert {member["member"]: member["priority"] for member in members} == {"a": 7, "b": 1, "c": 3}
-    for wrong in ("a:x", "a:-1"):
+    for wrong in ("a:x", "a:-1", "a:", "a:²"):
         assert muster(server, "group", "create", "x", "--member", wrong).exit_code == 2
     assert muster(server, "group", "create", "x", "--member", "a", "--member", "a:2").exit_code == 2
+
+
+@pytest.mark.parametrize("odd", [("--max-lag", str(1 << 64)), ("--service", "\udcff"), ("--member", f"a:{1 << 64}")])
+def test_what_nobody_can_mean_is_refused_and_never_unexpected(server: ControllerProcess, odd: tuple[str, str]) -> None:
+    refused = muster(server, "group", "create", "odd", *odd)
+    assert (refused.exit_code, refused.stderr.partition(":")[0]) == (1, "InvalidCommand")
+    refused = muster(server, "group", "add", "odd", "\udcff")
+    assert (refused.exit_code, refused.stderr.partition(":")[0]) == (1, "InvalidCommand")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--hook-timeout", "nan"),
+        ("--hook-timeout", "0"),
+        ("--hook-timeout", "inf"),
+        ("--stop-timeout", "-1"),
+        ("--address", "h:²"),
+        ("--address", "h:" + "9" * 5_000),
+        ("--service", "a b"),
+    ],
+)
+def test_a_runner_whose_options_cannot_be_meant_is_not_begun(wrong: tuple[str, str]) -> None:
+    refused = muster(None, "group", "run", "db", "--as", "db1", *wrong, "--", "true")
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{wrong[0]}'" in refused.stderr

@@ -8,18 +8,27 @@ can serve several services, and the rest of the world.
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-from aiohttp import ClientConnectionError, ClientOSError, ClientRequest, ClientResponse, ServerDisconnectedError
+from aiohttp import (
+    ClientConnectionError,
+    ClientError,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ServerDisconnectedError,
+)
 from yarl import URL
 
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
 from muster.balance.hooks.http import OVERLOADED, REPEATABLE, priority_of
+from muster.balance.hooks.priority import usual
 from muster.balance.limit import Priority
 from muster.balance.sending import asked
 
 Handler = Callable[[ClientRequest], Awaitable[ClientResponse]]
 Middleware = Callable[[ClientRequest, Handler], Awaitable[ClientResponse]]
 
+_BY_TLS: Final = ("https", "wss")
 _REPEATED_BY_AIOHTTP: Final = (ClientOSError, ServerDisconnectedError)
 
 
@@ -31,9 +40,10 @@ def balanced(
     `priority` is that of requests without the header `Muster-Priority`; `overloaded` are the statuses that say that an instance
     has too much to do. A call is under way until its body is read or released. Repeated, at another instance, is what was surely
     not sent, and GET, HEAD, PUT and DELETE when they fail or are answered with 5xx. Raises NoAvailableInstances and
-    ResourceExhausted, else what aiohttp raises.
+    ResourceExhausted, else what aiohttp raises; but for GET and what else may be repeated, a connection that failed is a plain
+    `ClientConnectionError`, and its cause is aiohttp's own error.
     """
-    host = balancer.service.lower()
+    host, priority, overloaded = balancer.service.lower(), usual(priority), frozenset(overloaded)
 
     async def send(request: ClientRequest, handler: Handler) -> ClientResponse:
         if (request.url.raw_host or "") != host:
@@ -68,7 +78,7 @@ class _Sending:
         self._request, self._handler, self._overloaded = request, handler, overloaded
         self._url = request.url
         self._time_is_up = False
-        if self._url.scheme == "https" and request.server_hostname is None:
+        if self._url.scheme in _BY_TLS and request.server_hostname is None:
             # The certificate is the service's, whatever the address of the instance is.
             request.server_hostname = balancer.service
 
@@ -88,6 +98,11 @@ class _Sending:
         except TimeoutError as error:
             # Not one of a step, like connecting: the caller's time for the whole request. No other instance could answer in it.
             self._time_is_up = type(error) is TimeoutError
+            raise
+        except Exception as error:
+            # A header with a line break, a body that cannot be sent: the caller's own, and no failure of any instance.
+            if not isinstance(error, ClientError | OSError):
+                attempt.record("cancelled")
             raise
         attempt.answered(failed=response.status >= 500, overloaded=response.status in self._overloaded)
         return response

@@ -16,7 +16,7 @@ import grpc
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
 from muster.balance.hooks.grpc_call import BalancedCall, GrpcCall, finish
-from muster.balance.hooks.priority import PRIORITY_KEY, priority_named
+from muster.balance.hooks.priority import PRIORITY_KEY, priority_named, usual
 from muster.balance.limit import Priority
 from muster.client.channels import OPTIONS, Channels
 
@@ -51,7 +51,7 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
         repeatable: Collection[str] = (),
     ) -> None:
         self.balancer = balancer
-        self.priority: Priority = priority
+        self.priority: Priority = usual(priority)
         self.repeatable = frozenset(repeatable)
         self._connect = connect
         self._finishing: set[asyncio.Future[None]] = set()

@@ -1,21 +1,29 @@
 """httpx: `httpx.AsyncClient(mounts={"muster://users": muster.BalancedTransport(users)})`, then `client.get("muster://users/…")`.
 
 The transport stands where httpx would open a connection to the URL's host. It gives each request the address of an instance and
-hands it to a transport of httpx, which keeps the connections; its `Host` header stays the service's name.
+hands it to a transport of httpx, which keeps the connections; its `Host` header stays the service's name. An answer that sends
+its caller elsewhere in the service, by a path or by its name, is followed through the transport again.
 """
 
 from collections.abc import AsyncIterator, Collection
 from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx
 
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
 from muster.balance.hooks.http import OVERLOADED, REPEATABLE, priority_of
+from muster.balance.hooks.priority import usual
 from muster.balance.limit import Priority
+from muster.balance.request import refuse_others
 from muster.balance.sending import asked
+from muster.wire.error import InvalidCommand
+
+SCHEME: Final = "muster"
+# Raised before anything is sent.
+_OWN: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
 
 class BalancedTransport(httpx.AsyncBaseTransport):
@@ -37,14 +45,19 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         priority: Priority = "normal",
         overloaded: Collection[int] = OVERLOADED,
     ) -> None:
-        self._balancer, self._scheme = balancer, scheme
-        self._priority, self._overloaded = priority, overloaded
+        if scheme not in ("http", "https"):
+            raise InvalidCommand("scheme: must be http or https", field="scheme")
+        self._balancer, self._scheme, self._host = balancer, scheme, balancer.service.lower()
+        self._priority, self._overloaded = usual(priority), frozenset(overloaded)
         self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
         # Of httpx's own transport it is known what it reads of a URL; any other one gets a whole one, which is dear to make.
         self._place = _At if type(self._transport) is httpx.AsyncHTTPTransport else _whole
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response of one of the instances."""
+        # Mounted for all of `muster://`, it is asked for other services too, and knows the instances of one.
+        if request.url.scheme == SCHEME:
+            refuse_others(self._host, request.url.host)
         # A body that comes from a generator is there once.
         repeatable = request.method in REPEATABLE and isinstance(request.stream, httpx.ByteStream)
         response, attempt = await asked(
@@ -66,12 +79,32 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         request.url = self._place(url, self._scheme, instance.address, instance.port)
         try:
             response = await self._transport.handle_async_request(request)
+        except Exception as error:
+            # A header with a line break, a body that cannot be sent: the caller's own, and no failure of any instance.
+            if isinstance(error, _OWN) or not isinstance(error, httpx.TransportError | OSError):
+                attempt.record("cancelled")
+            raise
         finally:
             # Redirects, cookies and logs are about the service, and not about the instance that happened to answer.
             request.url = url
+        if response.has_redirect_location and url.scheme == SCHEME:
+            response.headers["Location"] = self._elsewhere(url, response.headers["Location"])
         overloaded = response.status_code in self._overloaded
         attempt.answered(failed=response.status_code >= 500, overloaded=overloaded)
         return response
+
+    def _elsewhere(self, asked: httpx.URL, location: str) -> str:
+        """Where an answer sends its caller, as a URL that leads back here if it is of this service.
+
+        httpx joins no path with a scheme that it does not know, and an instance names its service by the scheme that it has.
+        """
+        here = asked.copy_with(scheme=self._scheme)
+        try:
+            there = here.join(location)
+        except httpx.InvalidURL:
+            # The caller hears of it from httpx, as of any other.
+            return location
+        return str(there.copy_with(scheme=SCHEME)) if _origin(there) == _origin(here) else str(there)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -88,6 +121,10 @@ class BalancedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 class _At(httpx.URL):

@@ -3,6 +3,7 @@
 from typing import Final
 
 from muster.balance.limit import SHARES, Priority
+from muster.wire.error import InvalidCommand
 
 PRIORITY_HEADER: Final = "Muster-Priority"
 """The header of one request that says how important it is, in place of the hook's own priority."""
@@ -16,3 +17,10 @@ def priority_named(text: object, where: str) -> Priority:
     if text not in SHARES:
         raise ValueError(f"{where}: {text!r} is none of {', '.join(SHARES)}")
     return text
+
+
+def usual(priority: Priority) -> Priority:
+    """The priority that a hook is given for its calls. Raises InvalidCommand now, and not with the first call."""
+    if priority not in SHARES:
+        raise InvalidCommand(f"priority: must be one of {', '.join(SHARES)}", field="priority")
+    return priority

@@ -14,7 +14,9 @@ Behaviour = Literal["well", "fails", "hangs", "breaks off", "overloaded", "not f
 
 
 class Copy:
-    """One copy. `served` counts what it was asked, by method; `ids` what it was sent in the header `X-Id`."""
+    """One copy. `served` counts what it was asked, by method; `ids` what it was sent in the header `X-Id`. `moved`
+    says where it sends those that ask for a path.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -25,6 +27,7 @@ class Copy:
         self.hosts: set[str] = set()
         self.paths: set[str] = set()
         self.bodies: list[bytes] = []
+        self.moved: dict[str, str] = {}
         self._runner: web.AppRunner | None = None
 
     @property
@@ -52,6 +55,8 @@ class Copy:
         self.hosts.add(request.headers["Host"])
         self.paths.add(request.raw_path)
         self.bodies.append(await request.read())
+        if location := self.moved.get(request.path):
+            return web.Response(status=302, headers={"Location": location})
         match self.behaviour:
             case "fails":
                 return web.Response(status=500, text=self.name)

@@ -2,11 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from muster import Balancer, NoAvailableInstances, ResourceExhausted
+from muster import (
+    BalancedChannel,
+    BalancedTransport,
+    Balancer,
+    InvalidCommand,
+    NoAvailableInstances,
+    ResourceExhausted,
+    balanced,
+)
 from tests.muster.balance.hooks.clients import CLIENTS, Call, CallFailed, Opened
 from tests.muster.balance.hooks.copies import Copy, copies
 from tests.muster.balance.hooks.grpc_copies import GrpcCopy, grpc_copies
@@ -143,3 +151,9 @@ async def test_the_priority_of_one_call_is_said_beside_it(url: str, three: Copie
         with users.attempt(), pytest.raises(ResourceExhausted):
             await call(priority="high")
         assert users.statistics.shed == {"high": 1}
+
+
+@pytest.mark.parametrize("hook", [balanced, BalancedTransport, BalancedChannel])
+async def test_a_hook_for_calls_of_no_priority_is_refused(url: str, hook: Callable[..., object]) -> None:
+    with pytest.raises(InvalidCommand, match="priority: must be one of low"):
+        hook(Balancer("users", url), priority="urgent")

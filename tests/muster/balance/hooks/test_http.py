@@ -53,3 +53,12 @@ async def test_an_answer_that_breaks_off_has_failed_and_is_over(three: list[Copy
         await call()
     # Who has the headers has an answer, so nothing is repeated.
     assert (users.statistics.in_flight, users.statistics.retries) == (0, 0)
+
+
+async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(
+    three: list[Copy], call: Call, users: Balancer
+) -> None:
+    with pytest.raises((ValueError, CallFailed)):
+        await call("a\r\nInjected: yes")
+    told = users.statistics
+    assert (told.failures, told.retries, told.in_flight, sum(copy.asked for copy in three)) == (0, 0, 0, 0)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from muster import BalancedTransport, Balancer
+from muster import BalancedTransport, Balancer, InvalidCommand
 from tests.muster.balance.hooks.copies import Copy
 
 ODD = "/users/Ada%20L%2Fo?of=a%26b&and=%C3%BC"
@@ -36,6 +36,36 @@ async def test_the_answer_s_url_is_the_one_that_was_asked(three: list[Copy], cli
 async def test_the_path_and_the_query_arrive_as_they_were_asked(three: list[Copy], client: httpx.AsyncClient) -> None:
     assert (await client.get(f"muster://users{ODD}")).status_code == 200
     assert {path for copy in three for path in copy.paths} == {ODD}
+
+
+@pytest.mark.parametrize("location", ["/to?a=%2F", "http://users/to?a=%2F", "to?a=%2F"])
+async def test_a_redirect_within_the_service_is_followed(
+    three: list[Copy], client: httpx.AsyncClient, location: str
+) -> None:
+    for copy in three:
+        copy.moved["/from"] = location
+    answer = await client.get("muster://users/from", follow_redirects=True)
+    assert (answer.status_code, str(answer.url)) == (200, "muster://users/to?a=%2F")
+
+
+async def test_a_redirect_out_of_the_service_leads_out(three: list[Copy], client: httpx.AsyncClient) -> None:
+    for copy in three:
+        copy.moved["/from"] = f"http://127.0.0.1:{three[2].port}/to"
+    answer = await client.get("muster://users/from", follow_redirects=True)
+    assert (answer.text, answer.url.host) == ("users-3", "127.0.0.1")
+
+
+async def test_another_service_is_refused_and_gets_no_call_of_this_one(
+    three: list[Copy], client: httpx.AsyncClient
+) -> None:
+    with pytest.raises(InvalidCommand, match="orders cannot go to users"):
+        await client.post("muster://orders/1")
+    assert sum(copy.asked for copy in three) == 0
+
+
+async def test_only_a_scheme_of_connections_is_one(users: Balancer) -> None:
+    with pytest.raises(InvalidCommand, match="scheme"):
+        BalancedTransport(users, scheme="muster")
 
 
 async def test_a_transport_that_it_is_given_is_asked_for_whole_urls(three: list[Copy], users: Balancer) -> None:

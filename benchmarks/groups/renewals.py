@@ -6,7 +6,7 @@ from typing import Any, Final
 from benchmarks.bench import Bench, middle
 from benchmarks.controller import HOST
 from benchmarks.floors import floor
-from benchmarks.load.renewer import LISTS, MEMBERS
+from benchmarks.load.renewer import LISTS, MEMBERS, SHARE
 from benchmarks.process import job
 from benchmarks.table import Row, Target, at_most
 
@@ -49,7 +49,7 @@ def _measured(
 def _floor(bench: Bench, groups: int, processes: int, seconds: int) -> dict[str, Any]:
     """The same requests at the same pace, answered with as many bytes."""
     alone = processes == groups * MEMBERS
-    in_a_list = max(1, groups * MEMBERS // (processes * LISTS))
+    in_a_list = max(1, round(groups * MEMBERS * SHARE / (processes * LISTS)))
     answer = _ANSWER if alone else b'{"items":[%b]}' % b",".join([_OUTCOME] * in_a_list)
     with floor.plain_server(answer, bench.folder / "plain.log") as (port, pid):
         return _measured(port, pid, groups, processes, seconds, "floor")

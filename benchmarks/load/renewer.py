@@ -27,13 +27,18 @@ from benchmarks.process import usage
 from muster.group.renewals import gather_seconds_max
 
 MEMBERS: Final = 3
-PACE_SECONDS: Final = 0.5
+STEP_SECONDS: Final = 1 / 6
+PRIMARY_STEPS: Final = 2
+STANDBY_STEPS: Final = 3
+"""With a lease of two seconds a primary renews each sixth of it, and a standby at each heartbeat, of half a second."""
 WARM_SECONDS: Final = 2.0
 SLICE_GROUPS: Final = 50
 """So many groups are made at a time: their first primaries have to renew before the lease is over."""
 PROMOTED_SECONDS_MAX: Final = 30.0
-LISTS: Final = round(PACE_SECONDS / gather_seconds_max)
+LISTS: Final = round(STEP_SECONDS / gather_seconds_max)
 """So many lists a process sends in turn: what is due at any moment goes with what is due a little later."""
+SHARE: Final = (1 / PRIMARY_STEPS + (MEMBERS - 1) / STANDBY_STEPS) / MEMBERS
+"""The share of the members that are due at a step."""
 _RULES: Final = {"lease_seconds": 10.0, "threshold": 20}
 """They outlast the making of a slice on a busy machine; members renew as often as with those of two seconds."""
 _HEADERS: Final = {"accept": "*/*", "accept_encoding": "gzip, deflate", "user_agent": "Python/3.11 aiohttp/3.13.2"}
@@ -47,6 +52,11 @@ class Runner:
     member: str
     incarnation: int = 7
     epoch: int | None = None
+    phase: int = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether it renews at this step."""
+        return (step + self.phase) % (STANDBY_STEPS if self.epoch is None else PRIMARY_STEPS) == 0
 
     @property
     def fields(self) -> dict[str, object]:
@@ -67,13 +77,14 @@ class Tally:
 
 
 class Sender(asyncio.Protocol):
-    """Members of one process whose renewals go together, and their connection: one request every half second."""
+    """Members of one process whose renewals go together, and their connection: a request with those that are due at a step."""
 
     def __init__(self, runners: list[Runner], tally: Tally, ids: "count[int]") -> None:
         self.runners, self._tally, self._ids = runners, tally, ids
         self._loop = asyncio.get_running_loop()
         self._answer = b""
         self._due = 0.0
+        self._step = 0
         self._asked = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,13 +96,21 @@ class Sender(asyncio.Protocol):
         self._loop.call_at(at, self._renew)
 
     def _renew(self) -> None:
-        # More members may join while the answer is under way.
-        self._asked = len(self.runners)
-        self._transport.write(self._request())  # type: ignore[attr-defined]
+        due = [runner for runner in self.runners if runner.is_due(self._step)]
+        self._asked = len(due)
+        if due:
+            self._transport.write(self._request(due))  # type: ignore[attr-defined]
+        else:
+            self._wait(self._loop.time())
 
-    def _request(self) -> bytes:
+    def _wait(self, now: float) -> None:
+        # By when it was due and not by when it was sent, so that a server that is late is not spared.
+        self._due, self._step = max(self._due + STEP_SECONDS, now), self._step + 1
+        self._loop.call_at(self._due, self._renew)
+
+    def _request(self, due: list[Runner]) -> bytes:
         if len(self.runners) == 1:
-            runner = self.runners[0]
+            [runner] = due
             path = f"/v1/groups/{runner.group}/members/{runner.member}/renew"
             actor = f"member {runner.group}/{runner.member}"
             return request("POST", path, runner.fields, muster_actor=actor, idempotency_key=self._id(), **_HEADERS)
@@ -103,7 +122,7 @@ class Sender(asyncio.Protocol):
                 "data": {"member": runner.member, **runner.fields},
                 "actor": f"member {runner.group}/{runner.member}",
             }
-            for runner in self.runners
+            for runner in due
         ]
         return request("POST", "/v1/commands", {"commands": commands}, idempotency_key=self._id(), **_HEADERS)
 
@@ -122,9 +141,7 @@ class Sender(asyncio.Protocol):
             self._tally.renewals += self._asked
         if answer[9:12] != b"200" or (self._tally.judges and answer.count(b'"status":"unchanged"') != self._asked):
             self._tally.wrong[answer[head + 4 : head + 300].decode()] += 1
-        # By when it was due and not by when it was sent, so that a server that is late is not spared.
-        self._due = max(self._due + PACE_SECONDS, now)
-        self._loop.call_at(self._due, self._renew)
+        self._wait(now)
 
 
 class Watch(asyncio.Protocol):
@@ -214,10 +231,12 @@ async def renewing(made: Groups | None, groups: int, processes: int, tally: Tall
             if len(senders) < count_max:
                 # Not earlier: the server closes a connection on which nothing comes.
                 _, sender = await loop.create_connection(partial(Sender, [runner], tally, ids), host, port)
-                sender.begin(loop.time() + PACE_SECONDS * number / count_max)
+                sender.begin(loop.time() + STEP_SECONDS * number / count_max)
                 senders.append(sender)
             else:
-                senders[number % count_max].runners.append(runner)
+                beside = senders[number % count_max].runners
+                runner.phase = len(beside)
+                beside.append(runner)
 
 
 async def run(host: str, port: int, pid: int, groups: int, processes: int, seconds: float, *, real: bool) -> object:

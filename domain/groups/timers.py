@@ -8,7 +8,7 @@ from domain.groups.state import FailoverGroup
 from muster.wire.command import Command
 
 EXTRA_SECONDS: Final = 1.5
-"""What a new writer gives leases and silences beyond their length. A runner gives each renewal a quarter of its lease and tries
+"""What a new writer gives leases and silences beyond their length. A runner gives each renewal a third of its lease and tries
 again within a second, so it has found the new writer by then; and nobody leads for as long, if the primary was lost with the
 writer.
 """

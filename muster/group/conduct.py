@@ -4,7 +4,8 @@ All that the group wants stands in its row as a level, so nothing is remembered 
 changes does the same as one that has seen them all. Three rules make two primaries impossible, as long as clocks run:
 
 * it becomes the primary only after a renewal for the epoch was accepted, and counts the lease from before that was sent;
-* without another accepted renewal it begins to stop after half of the lease, whatever it has heard or not heard;
+* without another accepted renewal it begins to stop after half of the lease, whatever it has heard or not heard, or a little
+  later if its process has just stood still;
 * once an epoch is given up, nothing brings it back; the group may give the next one.
 """
 
@@ -15,14 +16,24 @@ from muster.group.standing import MemberStanding
 from muster.wire.groups.answers import Role
 from muster.wire.value import value
 
+RENEW_SHARE: Final = 1 / 6
+"""A primary renews each time that this share of the lease has passed."""
+ANSWER_SHARE: Final = 1 / 3
+"""For this share of the lease a renewal is waited for: then a primary that has heard nothing since the last one stops."""
 STOP_SHARE: Final = 0.5
 """After this share of the lease without an accepted renewal the member is asked to stop."""
+PATIENT_SHARE: Final = 0.7
+"""After this one it is asked to stop also if its process stood still meanwhile; see `stop_instant`."""
 KILL_SHARE: Final = 0.8
 """After this share what it runs is killed, with all that it has started."""
 WARDEN_SHARE: Final = 0.85
 """After this share the warden kills it, if the runner has not."""
 LEASE_SHARE: Final = 0.9
 """After this share it is the primary no more, by its own count; the rest is for clocks that run at different rates."""
+STILL_SECONDS: Final = 0.05
+"""Who wakes later than this stood still. Its silence says nothing about the controllers: their answers may wait to be read."""
+PATIENCE_SHARE: Final = 0.1
+"""One that stood still takes so long of the lease to hear answers, and the one to a renewal that it sends now."""
 
 position_every_seconds: Final = 10.0
 """How often a primary says how far its copy reaches."""
@@ -111,7 +122,7 @@ def _standby(standing: MemberStanding, now: float) -> Step:
     if epoch is None:
         return Idle()
     # Half of the lease must be left to begin with, or there would be no time to stop in order.
-    held = standing.epoch == epoch and now < stops_at(standing)
+    held = standing.epoch == epoch and now < standing.renewed_at + standing.lease_seconds * STOP_SHARE
     return Promote(epoch) if held else Claim(epoch)
 
 
@@ -125,7 +136,17 @@ def given(standing: MemberStanding) -> int | None:
 
 def stops_at(standing: MemberStanding) -> float:
     """When it begins to stop, if no further renewal is accepted."""
-    return standing.renewed_at + standing.lease_seconds * STOP_SHARE
+    return stop_instant(standing.renewed_at, standing.lease_seconds, standing.stood_until)
+
+
+def stop_instant(renewed_at: float, lease_seconds: float, stood_until: float) -> float:
+    """When what holds a lease since `renewed_at`, in a process that stood still until `stood_until`, is asked to stop.
+
+    Where a whole machine stands still for a moment, its processes wake all at once, and the renewal is answered in
+    milliseconds: without these the primaries of all its groups would stop.
+    """
+    patient_until = min(stood_until + lease_seconds * PATIENCE_SHARE, renewed_at + lease_seconds * PATIENT_SHARE)
+    return max(renewed_at + lease_seconds * STOP_SHARE, patient_until)
 
 
 def interruption(standing: MemberStanding, now: float) -> str | None:
@@ -175,9 +196,15 @@ def renewal_epoch(standing: MemberStanding) -> int | None:
 
 
 def renewal_seconds(standing: MemberStanding) -> float:
-    """How long to wait between renewals."""
+    """How long to wait between renewals.
+
+    A primary's go more often, so that its lease outlives a controller that is silent for nearly a third of it.
+    """
     row = standing.row
-    return 0.5 if row is None else min(row.heartbeat_seconds, row.lease_seconds / 4)
+    if row is None:
+        return 0.5
+    share = 1 / 4 if renewal_epoch(standing) is None else RENEW_SHARE
+    return min(row.heartbeat_seconds, row.lease_seconds * share)
 
 
 def role(standing: MemberStanding) -> Role:

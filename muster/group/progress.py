@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.standing import Gone, Happening, MemberStanding, evolve
+from muster.group.conduct import STILL_SECONDS
+from muster.group.standing import Gone, Happening, MemberStanding, StoodStill, evolve
 from muster.wire.error import GroupNotFound, MemberNotFound, MusterError, StaleIncarnation
 
 LOG: Final = logging.getLogger("muster.group")
@@ -39,6 +40,17 @@ class MemberProgress:
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else max(0.0, seconds)):
                 await self._rung.wait()
+        self._woke(until)
+
+    async def sleep(self, until: float) -> None:
+        """Wait until the instant, whatever happens."""
+        await asyncio.sleep(max(0.0, until - elapsed_seconds()))
+        self._woke(until)
+
+    def _woke(self, due: float) -> None:
+        now = elapsed_seconds()
+        if now >= due + STILL_SECONDS:
+            self.happened(StoodStill(now))
 
     def dismiss(self, error: MusterError) -> None:
         """The group has refused the member itself: the membership ends with that."""

@@ -6,7 +6,7 @@ renewal in it does. Each is still a command of its own, with its own answer.
 """
 
 import asyncio
-from asyncio import AbstractEventLoop, Future, Task
+from asyncio import AbstractEventLoop, Future, Task, TaskGroup
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -161,16 +161,26 @@ class Renewals:
 
     async def run(self, shared: SharedRenewals) -> None:
         """Renew again and again, together with others of this process; soon, if no controller has answered."""
-        while self._progress.standing.gone is None:
-            standing, sent_at = self._progress.standing, elapsed_seconds()
-            if self._claiming.locked():
-                # A claim says all that a renewal does. Controllers that are too slow to answer it need no second request.
-                async with self._claiming:
-                    answered = self._tries == 0
-            else:
-                answered = await self.renewed(conduct.renewal_epoch(standing), shared)
-            again_at = sent_at + conduct.renewal_seconds(standing) if answered else self.again_at()
-            await asyncio.sleep(max(0.0, again_at - elapsed_seconds()))
+        async with asyncio.TaskGroup() as sent:
+            while self._progress.standing.gone is None:
+                next_at = elapsed_seconds() + conduct.renewal_seconds(self._progress.standing)
+                answered = await self._renew(sent, shared)
+                await self._progress.sleep(next_at if answered else self.again_at())
+
+    async def _renew(self, sent: TaskGroup, shared: SharedRenewals) -> bool:
+        """Renew once. Returns False if no controller has answered, and True if a primary's answer is late."""
+        if self._claiming.locked():
+            # A claim says all that a renewal does. Controllers that are too slow to answer it need no second request.
+            async with self._claiming:
+                return self._tries == 0
+        standing = self._progress.standing
+        epoch = conduct.renewal_epoch(standing)
+        renewal = sent.create_task(self.renewed(epoch, shared))
+        # A primary sends the next one beside one that is late: whichever is answered keeps its lease. Not one that was not
+        # answered before, nor a standby, which has time.
+        late = standing.lease_seconds * conduct.RENEW_SHARE if epoch is not None and self._tries == 0 else None
+        done, _ = await asyncio.wait({renewal}, timeout=late)
+        return not done or renewal.result()
 
     async def claimed(self, epoch: int) -> bool:
         """Renew at once as the primary that is to be. Returns False if no controller has answered."""
@@ -191,11 +201,11 @@ class Renewals:
         # here first.
         sent_at = elapsed_seconds()
         try:
-            # A quarter of the lease: within half of it, after which the member would have to stop, there is another try.
+            # What is answered later comes when the primary has begun to stop already.
             if shared is None:
-                await self._words.renew(epoch, seconds / 4)
+                await self._words.renew(epoch, seconds * conduct.ANSWER_SHARE)
             else:
-                await shared.renew(self._words, epoch, seconds / 4)
+                await shared.renew(self._words, epoch, seconds * conduct.ANSWER_SHARE)
         except DISMISSED as error:
             progress.dismiss(error)
         except StaleEpoch as error:

@@ -29,7 +29,8 @@ class MemberStanding:
     """A member as its own process knows it.
 
     `row` is the newest state of the group; `epoch` the one that this process holds, or held last, by a renewal that was
-    accepted; `renewed_at`: when the newest of those was sent; `lease_seconds`: how long it counts from then on. Epochs up to
+    accepted; `renewed_at`: when the newest of those was sent; `lease_seconds`: how long it counts from then on; `stood_until`:
+    when the process last woke after it had stood still. Epochs up to
     `over` are none of this process's any more. `fit`: what the check said last (None: not asked since the last demotion).
 
     `ill`: why a hook has failed; `fell`: what ended by itself, as the primary of `epoch`. It `rests_until` then, before it says
@@ -44,6 +45,7 @@ class MemberStanding:
     epoch: int = 0
     renewed_at: float = -math.inf
     lease_seconds: float = 0.0
+    stood_until: float = -math.inf
     over: int = 0
     refused: str | None = None
     fit: bool | None = None
@@ -91,6 +93,13 @@ class RenewalRefused:
 
     epoch: int
     why: str
+
+
+@value
+class StoodStill:
+    """The process did not run, and does so again since that instant."""
+
+    until: float
 
 
 @value
@@ -188,6 +197,7 @@ Happening = (
     GroupSeen
     | Renewed
     | RenewalRefused
+    | StoodStill
     | CheckAnswered
     | Settled
     | PromotionBegan
@@ -217,6 +227,8 @@ def evolve(standing: MemberStanding, happening: Happening) -> MemberStanding:
         case RenewalRefused(epoch, why):
             held = epoch == standing.epoch
             return replace(standing, over=max(standing.over, epoch), refused=why if held else standing.refused)
+        case StoodStill(until):
+            return replace(standing, stood_until=until)
         case CheckAnswered(fit, why):
             return replace(standing, fit=fit, unfit_why=why)
         case HookFailed(why, at):

@@ -102,7 +102,7 @@ def test_a_group_whose_primary_is_lost_or_stopped_waits_for_its_lease(tmp_path: 
 
     rows = list(lost.run(Bench(tmp_path, runs=1, scale=0.001, engines=(EMBEDDED,))))
     assert [row.title[:7] for row in rows] == ["SIGKILL", "SIGSTOP"]
-    # The lease counts from the last renewal, which is at most a quarter of it old.
+    # The lease counts from the last renewal, which is at most a sixth of it old, and a moment more.
     assert all(row.notes["shortest s"] > 1.4 and row.floor for row in rows)
 
 
@@ -158,7 +158,7 @@ def test_members_of_groups_renew_in_lists_and_one_by_one_beside_plain_http(tmp_p
     assert all(row.median > 0 and row.floor is not None for row in rows)
     assert rows[0].notes["requests/s"] < rows[2].notes["requests/s"]
     # As many as there are, at the pace of real ones.
-    assert rows[2].notes["renewals/s"] > 0.5 * 50 * 3 / 0.5
+    assert rows[2].notes["renewals/s"] > 0.5 * 50 * (3 + 2 * 2)
 
 
 @pytest.mark.process

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.conduct import KILL_SHARE, STOP_SHARE, WARDEN_SHARE
+from muster.group.conduct import KILL_SHARE, STILL_SECONDS, WARDEN_SHARE, stop_instant
 from muster.group.process.child import RUNNING, adopt_orphans, any_ended
 from muster.group.process.tree import MARK, kill_children, kill_tree, own_children, reap
 from muster.group.progress import LOG
@@ -32,6 +32,8 @@ class Guarding:
         self.mark = mark
         self.asked = False
         self._ask = ask
+        self._lease = (math.inf, 0.0)
+        self._stood_until = -math.inf
         self._ask_at = math.inf
         self.until = math.inf
         self.spared: set[int] = set()
@@ -61,7 +63,8 @@ class Guarding:
     def renewed(self, renewed_at: float, lease_seconds: float) -> None:
         """The lease counts from this instant."""
         self.asked = False
-        self._ask_at = renewed_at + lease_seconds * STOP_SHARE
+        self._lease = renewed_at, lease_seconds
+        self._ask_at = stop_instant(*self._lease, self._stood_until)
         self.until = renewed_at + lease_seconds * KILL_SHARE
         self._tell(renewed_at + lease_seconds * WARDEN_SHARE)
 
@@ -88,8 +91,16 @@ class Guarding:
                 self._reap()
                 reaps_at = now + reap_every_seconds
             self._keep_warden()
-            due = min(self._ask_at, self.until) - elapsed_seconds()
-            await asyncio.sleep(max(0.0, min(due, look_again_seconds)))
+            wakes_at = min(self._ask_at, self.until, elapsed_seconds() + look_again_seconds)
+            await asyncio.sleep(max(0.0, wakes_at - elapsed_seconds()))
+            self._woke(wakes_at)
+
+    def _woke(self, due: float) -> None:
+        now = elapsed_seconds()
+        if now >= due + STILL_SECONDS:
+            self._stood_until = now
+            if self._ask_at < math.inf:
+                self._ask_at = stop_instant(*self._lease, now)
 
     async def kill(self) -> None:
         """SIGKILL to all that runs but for the `spared`, until nothing is left of it."""

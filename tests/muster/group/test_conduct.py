@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 
 from muster.group.conduct import (
+    ANSWER_SHARE,
+    RENEW_SHARE,
+    STOP_SHARE,
     Claim,
     Demote,
     End,
@@ -41,6 +44,7 @@ from muster.group.standing import (
     RenewalRefused,
     Renewed,
     Settled,
+    StoodStill,
     Told,
     rest_longest_seconds,
     steady_seconds,
@@ -128,6 +132,26 @@ class TestGivingTheLeadUp:
     def test_after_half_of_the_lease_without_renewal_it_stops(self) -> None:
         step = next_step(primary(at=NOW), NOW + LEASE_SECONDS / 2)
         assert step == Demote(1, "no renewal was accepted for 1.00 s of its lease of 2 s")
+
+    def test_one_that_stood_still_hears_first_what_was_answered_meanwhile(self) -> None:
+        # 1.1 s of its lease of 2 s have passed, and nothing was read for some of them.
+        still = primary(StoodStill(NOW + 1.1), at=NOW)
+        assert next_step(still, NOW + 1.1) == Idle(pytest.approx(NOW + 1.3))
+        assert next_step(after(Renewed(1, NOW + 1.1, LEASE_SECONDS), standing=still), NOW + 1.3) == Idle(NOW + 2.1)
+        assert isinstance(next_step(still, NOW + 1.31), Demote)
+
+    def test_nor_does_its_promotion_end_for_that(self) -> None:
+        claimed = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), PromotionBegan(1))
+        assert interruption(after(StoodStill(NOW + 1.1), standing=claimed), NOW + 1.1) is None
+        assert interruption(claimed, NOW + 1.1) is not None
+
+    def test_but_not_for_longer_than_its_lease_has_time_to_stop(self) -> None:
+        assert next_step(primary(StoodStill(NOW + 1.35), at=NOW), NOW + 1.35) == Idle(NOW + 0.7 * LEASE_SECONDS)
+        assert isinstance(next_step(primary(StoodStill(NOW + 1.4), at=NOW), NOW + 1.4), Demote)
+
+    def test_nor_does_it_begin_with_less_than_half_of_a_lease(self) -> None:
+        claimed = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), StoodStill(NOW + 1.1))
+        assert next_step(claimed, NOW + 1.1) == Claim(1)
 
     @pytest.mark.parametrize(
         ("seen", "why"),
@@ -219,9 +243,12 @@ class TestTheLease:
         assert renewal_epoch(primary(Fell("exit code 1", NOW), at=NOW)) is None
         assert renewal_epoch(primary(DemotionBegan(), Demoted(NOW), at=NOW)) is None
 
-    def test_it_renews_at_each_heartbeat_and_four_times_in_a_lease(self) -> None:
+    def test_it_renews_at_each_heartbeat_and_four_times_in_a_lease_and_six_times_as_the_primary(self) -> None:
         assert renewal_seconds(standby(GroupSeen(row(heartbeat_seconds=0.2)))) == 0.2
         assert renewal_seconds(standby(GroupSeen(row(heartbeat_seconds=5.0)))) == LEASE_SECONDS / 4
+        assert renewal_seconds(primary(at=NOW)) == LEASE_SECONDS / 6
+        # What it sends then is answered, or given up, when it has to stop.
+        assert RENEW_SHARE + ANSWER_SHARE == STOP_SHARE
 
 
 RECOVERING = row(members=(member("db1", "recovering"), member("db2")), version=3)

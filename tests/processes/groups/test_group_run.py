@@ -4,6 +4,7 @@ The journal is the witness: what runs as the primary writes its epoch into one f
 session, and no entry of an epoch may stand behind one of a later epoch.
 """
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -155,6 +156,29 @@ async def test_without_a_controller_the_command_is_over_with_the_lease(tmp_path:
         await cluster.until(lambda row: row.epoch > 1 and row.primary == "db1")
         await cluster.beats((await cluster.row()).epoch)
         cluster.check_journal()
+
+
+async def test_a_machine_that_stands_still_for_a_moment_costs_nobody_the_lead(tmp_path: Path) -> None:
+    async with group_cluster(tmp_path, lease_seconds=SHORT_LEASE, heartbeat_seconds=SHORT_LEASE) as cluster:
+        await cluster.lead("db1", "db2")
+        for beats in (80, 100, 120):
+            # Not at the same place between two renewals.
+            seen = len(cluster.entries())
+            await eventually(lambda seen=seen, beats=beats: wrote(cluster, seen + beats))
+            for name in ("up", "db1", "db2"):
+                cluster.children[name].suspend()
+            # Longer than from when a renewal is due until half of the lease is over.
+            await asyncio.sleep(0.45 * SHORT_LEASE)
+            for name in ("db1", "db2", "up"):
+                cluster.children[name].resume()
+            await cluster.row()
+        assert (await cluster.row()).epoch == 1
+        assert "half of the lease is over" not in cluster.log_of("db1")
+
+
+async def wrote(cluster: GroupCluster, entries: int) -> bool:
+    """Whether there are as many entries as this."""
+    return len(cluster.entries()) >= entries
 
 
 async def test_an_operator_lets_another_member_lead(tmp_path: Path) -> None:

@@ -213,6 +213,11 @@ class Balancer:
         return self._clock() - self._heard_at
 
     @property
+    def endpoints(self) -> frozenset[str]:
+        """`address:port` of all instances, also of those that cannot take a call."""
+        return frozenset(each.instance.endpoint for each in self._picker.fleet)
+
+    @property
     def statistics(self) -> BalancerStatistics:
         """What it has done so far, and knows now."""
         picker, now = self._picker, self._clock()

@@ -76,20 +76,29 @@ class BalancedCall:
         return self._task.__await__()
 
     async def _run(self, balancer: Balancer, priority: Priority, repeatable: bool) -> object:
-        answer, attempt = await asked(balancer, priority, self._ask, repeatable=lambda: repeatable)
+        answer, attempt = await asked(balancer, priority, self._ask, repeatable=lambda: repeatable and self._has_time())
         attempt.end()
         return answer
 
     async def _ask(self, attempt: Attempt) -> object:
         # The second attempt has what is left of the caller's time.
-        left = self._timeout_seconds if self._call is None else self._call.time_remaining()
-        self._call = self._begin(attempt, left)
+        try:
+            self._call = self._begin(attempt, self.time_remaining())
+        except Exception:
+            # An option that there is not: the caller's own, and no failure of any instance.
+            attempt.record("cancelled")
+            raise
         try:
             return await self._call
         except AioRpcError as error:
             attempt.sent = not never_sent(error)
             attempt.record(_OUTCOMES.get(error.code(), "ok"))
             raise
+
+    def _has_time(self) -> bool:
+        """Whether another instance could answer in the caller's time. One that is asked in none would look overloaded."""
+        left = self.time_remaining()
+        return left is None or left > 0
 
     def done(self) -> bool:
         """Whether it is over."""
@@ -113,30 +122,34 @@ class BalancedCall:
 
     async def initial_metadata(self) -> object:
         """What the server sent before its answer."""
-        return await (await self._last()).initial_metadata()
+        last = await self._last()
+        return grpc.aio.Metadata() if last is None else await last.initial_metadata()
 
     async def trailing_metadata(self) -> object:
         """What the server sent behind its answer."""
-        return await (await self._last()).trailing_metadata()
+        last = await self._last()
+        return grpc.aio.Metadata() if last is None else await last.trailing_metadata()
 
     async def code(self) -> grpc.StatusCode:
         """How it ended."""
-        return await (await self._last()).code()
+        last = await self._last()
+        return grpc.StatusCode.CANCELLED if last is None else await last.code()
 
     async def details(self) -> str:
         """What the server said of its end."""
-        return await (await self._last()).details()
+        last = await self._last()
+        return "it was cancelled before it had begun" if last is None else await last.details()
 
     async def wait_for_connection(self) -> None:
         """Wait until an instance has answered; raises what the call raises."""
         await asyncio.shield(self._task)
 
-    async def _last(self) -> GrpcCall:
+    async def _last(self) -> GrpcCall | None:
+        """The attempt that was the last; None: the call was cancelled before there was one."""
         await asyncio.wait([self._task])
-        if self._call is None:
-            # It was never begun: no instance could be called, and this raises the error that says so.
+        if self._call is None and not self._task.cancelled():
+            # No instance could be called, and this raises the error that says so.
             self._task.result()
-        assert self._call is not None, "a call that has ended without an error was begun"
         return self._call
 
 

@@ -19,6 +19,7 @@ from muster.balance.hooks.grpc_call import BalancedCall, GrpcCall, finish
 from muster.balance.hooks.priority import PRIORITY_KEY, priority_named, usual
 from muster.balance.limit import Priority
 from muster.client.channels import OPTIONS, Channels
+from muster.wire.error import InvalidCommand
 
 GRACE_SECONDS: Final = 10.0
 """So long the calls to an instance that has left may take to end."""
@@ -52,6 +53,9 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
     ) -> None:
         self.balancer = balancer
         self.priority: Priority = usual(priority)
+        # One name is a collection of letters too, and no method has these for a name.
+        if isinstance(repeatable, str):
+            raise InvalidCommand(f"repeatable: must be names of methods, like [{repeatable!r}]", field="repeatable")
         self.repeatable = frozenset(repeatable)
         self._connect = connect
         self._finishing: set[asyncio.Future[None]] = set()
@@ -91,7 +95,7 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
 
     def _opened(self, address: str) -> "_Place":
         # A new address is the moment to see which ones are there no more.
-        self._places.keep({each.endpoint for each in self.balancer.statistics.instances})
+        self._places.keep(self.balancer.endpoints)
         return _Place(self._connect(address))
 
     async def __aenter__(self) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from muster import BalancedChannel, Balancer, Client, NoAvailableInstances
+from muster import BalancedChannel, Balancer, Client, InvalidCommand, NoAvailableInstances
 from muster.wire.rpc.node_pb2 import GetRequest
 from muster.wire.rpc.node_pb2_grpc import ShardNodeStub
 from tests.muster.balance.hooks.grpc_copies import COUNT, GET, SUM, GrpcCopy, grpc_copies
@@ -73,6 +73,9 @@ async def test_when_the_caller_s_time_is_up_the_call_ends(
         await call
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await until(lambda: users.statistics.in_flight == 0)
+    # No other one was asked for what it had no time for, nor looks as if it had failed.
+    told = users.statistics
+    assert (told.picks, told.failures, told.retries) == (1, 1, 0)
 
 
 async def test_a_call_that_is_given_up_is_not_under_way_any_more(
@@ -88,6 +91,29 @@ async def test_a_call_that_is_given_up_is_not_under_way_any_more(
         await call
     assert call.cancelled()
     await until(lambda: users.statistics.in_flight == 0)
+
+
+async def test_a_call_that_is_cancelled_at_once_says_so(channel: BalancedChannel, users: Balancer) -> None:
+    call = channel.unary_unary(GET)(b"1")
+    assert call.cancel()
+    assert await call.code() is grpc.StatusCode.CANCELLED
+    assert "cancelled" in await call.details()
+    assert len(await call.initial_metadata()) == len(await call.trailing_metadata()) == 0  # type: ignore[arg-type]
+    assert users.statistics.picks == 0
+
+
+async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(channel: BalancedChannel, users: Balancer) -> None:
+    with pytest.raises(TypeError, match="urgently"):
+        await channel.unary_unary(GET)(b"1", urgently=True)
+    with pytest.raises(TypeError, match="urgently"):
+        channel.unary_stream(COUNT)(b"1", urgently=True)
+    told = users.statistics
+    assert (told.failures, told.retries, told.in_flight) == (0, 0, 0)
+
+
+async def test_methods_are_named_whole(users: Balancer) -> None:
+    with pytest.raises(InvalidCommand, match="repeatable: "):
+        BalancedChannel(users, repeatable=GET)
 
 
 async def test_streams_are_under_way_until_they_end(

@@ -29,13 +29,16 @@ def degraded(group: FailoverGroup) -> str | None:
     """What is amiss with the group, in a sentence; None: it is led, and somebody could take over."""
     primary = group.primary
     able, unfit, lack = candidates(group)
-    others = {**unfit, **lack}
+    # Who leads is no candidate as long as it does: to name it as one would read as if it were to stop.
+    others = {name: why for name, why in (unfit | lack).items() if primary is None or name != primary.name}
     nobody = "; ".join(f"{name}: {others[name]}" for name in sorted(others)) or "it has no other member"
     if primary is None:
         why = f"nobody leads: {group.ended_detail}" if group.ended_detail else "nobody leads"
         if group.gave_up is not None:
             return f"{why}; the last failover was given up: {group.gave_up}"
         return why if able else f"{why}; nobody can take over: {nobody}"
+    if group.ownership.fenced:
+        return f"{primary.name} is to stop, and {group.failover or 'a failover'} waits for that"
     if primary.status == "failed":
         return f"{primary.name} leads, and has failed: {primary.why}"
     if not group.serving:

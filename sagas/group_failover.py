@@ -97,7 +97,8 @@ def _fence(saga: Saga) -> tuple[Action, ...]:
         unfenced = group.settings is not None and group.settings.fencing == "unfenced"
         if own.epoch == saga.data["epoch"] and own.holder is not None and not unfenced:
             return None
-        return Heard(result={"ended": own.ended or "unfenced"})
+        # Nobody: there has been no primary yet, so there was nothing to prove.
+        return Heard(result={"ended": own.ended or ("nobody" if own.owner is None else "unfenced")})
 
     return (Ask(root_of(saga.id), heard=heard, waits=_waits_for_end),)
 

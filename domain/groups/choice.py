@@ -183,7 +183,8 @@ def _of_none(group: FailoverGroup, able: list[GroupMember], now: datetime) -> Du
     if not able:
         return None
     if group.ownership.owner is not None:
-        return Due("ended", f"{group.ownership.owner} has ended ({group.ownership.ended}): {group.ended_detail}")
+        detail = f": {group.ended_detail}" if group.ended_detail else ""
+        return Due("ended", f"{group.ownership.owner} has ended ({group.ownership.ended}){detail}")
     # The first primary: the others get as long to come as a silent member has, so that the one of highest priority leads.
     first = min(member.since or _NEVER for member in able)
     everybody = len(able) == len(group.members)

@@ -122,9 +122,16 @@ def _started(data: Data) -> str:
 
 def _ended(data: Data) -> str:
     detail = f": {data['detail']}" if data["detail"] else ""
-    return f"the failover is {'over' if data['outcome'] == 'completed' else data['outcome']}{detail}"
+    return f"the failover {_OUTCOMES.get(data['outcome'], data['outcome'])}{detail}"
 
 
+_OUTCOMES: Final = {
+    "completed": "is over",
+    "aborted": "was given up by an operator",
+    "timeout": "was given up",
+    "refused": "could not go on",
+    "lost": "came to nothing",
+}
 _HOW: Final = {"said": "it said so", "seen": "its end was seen", "lease": "its lease is over", "hook": "it was fenced"}
 
 

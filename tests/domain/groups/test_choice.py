@@ -224,7 +224,7 @@ class TestWhenItIsTime:
     def test_a_proven_end_at_once_and_also_just_after_a_failover(self, how, detail):
         for cause in ("first", "suspected"):
             wanted = due(folded(*led(cause), (0.1, ended(how=how, detail=detail))), at(0.1))
-            assert wanted == Due("ended", f"db1 has ended ({how}): {detail}")
+            assert wanted == Due("ended", f"db1 has ended ({how})" + (f": {detail}" if detail else ""))
 
     def test_the_primarys_own_word_that_it_has_failed_at_once(self):
         wanted = due(folded(*led("suspected"), ill("db1")), at(0))

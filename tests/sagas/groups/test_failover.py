@@ -102,7 +102,7 @@ class TestBeginning:
         story = begun(*led(), ended(how=how, detail=detail), automatic=True)
         assert of_root(story) == [FailoverStarted, MemberPromoted]
         told, promoted = story.events(of_root=True)
-        assert (told.cause, told.evidence) == ("ended", f"db1 has ended ({how}): {detail}")
+        assert (told.cause, told.evidence) == ("ended", f"db1 has ended ({how})" + (f": {detail}" if detail else ""))
         assert (promoted.member, promoted.epoch, promoted.was, promoted.ended) == ("db2", 2, "db1", how)
         assert (story.step, story.saga.results["fence"]["ended"]) == ("activate", how)
 

@@ -87,7 +87,7 @@ def test_the_history_reads_like_a_story(server: ControllerProcess) -> None:
         "a is the primary of epoch 1; passed over: b: a comes first: it has been active for longer",
         "a leads no more, its end was seen: exit code 137 (by anonymous)",
         # What was under way ends with the primary that it had chosen, before it served; the next one begins by itself.
-        "the failover is lost: the new primary ended before it served",
+        "the failover came to nothing: the new primary ended before it served",
         "a failover begins (ended): a has ended (seen): exit code 137",
         "b is the primary of epoch 2 after a (seen); passed over: a: recovering: it was the primary and has stopped",
     ]

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.moves.move_scenario import MoveScenario
+from tests.sagas.groups.group_scenario import GroupScenario
 from tests.scenarios.scenario import Scenario
 
+PLAYERS = {"moves": MoveScenario, "groups": GroupScenario}
 FILES = sorted(Path(__file__).parent.rglob("*.txt"))
 
 
-def observed(text: str, scenario: Scenario | MoveScenario) -> str:
+def observed(text: str, scenario: Scenario | MoveScenario | GroupScenario) -> str:
     """The transcript as it comes out now: blocks of comments, a command, `----` and the observation."""
     blocks = []
     for block in text.strip().split("\n\n"):
@@ -28,7 +30,7 @@ def observed(text: str, scenario: Scenario | MoveScenario) -> str:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_scenario_runs_as_it_is_written(file):
     text = file.read_text()
-    told = observed(text, MoveScenario() if file.parent.name == "moves" else Scenario())
+    told = observed(text, PLAYERS.get(file.parent.name, Scenario)())
     if os.environ.get("REWRITE"):
         file.write_text(told)
     else:
@@ -36,4 +38,4 @@ def test_a_scenario_runs_as_it_is_written(file):
 
 
 def test_there_are_scenarios():
-    assert len(FILES) >= 15
+    assert len(FILES) >= 22

@@ -133,7 +133,9 @@ def _late(group: FailoverGroup) -> list[str]:
 
 
 def _positions(group: FailoverGroup) -> dict[str, int]:
-    return {name: member.position for name, member in group.members.items() if member.position is not None}
+    # In one order, so that every controller says it in the same words: that of the map is another one in each process.
+    members = sorted(group.members.items())
+    return {name: member.position for name, member in members if member.position is not None}
 
 
 def _promote(saga: Saga) -> tuple[Action, ...]:

@@ -5,7 +5,8 @@ address of a shard's owner, how far a copy is), a face of its own reads the same
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Annotated, Any
 
 import orjson
@@ -16,7 +17,7 @@ from projections.layout import Layout
 from projections.projection import AnyProjection, Key
 from workers.http.exchange import JSON_OPTIONS, Reading, Reply, Request
 from workers.http.model import list_of
-from workers.http.openapi.shape import shape
+from workers.http.openapi.shape import Shape, shape
 from workers.http.reading import Reader
 from workers.http.routing import Route
 from workers.http.watch.rows import RowKind, RowWatches
@@ -31,6 +32,17 @@ class WatchQuery(Reading):
     after: Annotated[str | None, Field(description="The token to resume from")] = None
 
 
+@dataclass(frozen=True)
+class Shapes:
+    """What may be asked of a projection, in a list and in a watch, and what is answered: one row, and a list of them."""
+
+    layout: Layout[Any]
+    query: type[Reading]
+    watch: type[WatchQuery]
+    item: type[Shape]
+    items: type[Shape]
+
+
 class ServedRows:
     """The routes of one projection that is served. `reader` has the views that hold its rows."""
 
@@ -41,12 +53,8 @@ class ServedRows:
         self._audience = audience
         self._watches = RowWatches(reader.gateway.views, audience)
         self._projection = projection
-        self._layout: Layout[Any] = Layout(projection)
-        promised = {field.name for field in fields(self._served.item)}
-        shown = {*projection.key, *(column.name for column in self._layout.columns)}
-        assert promised == shown, f"{projection.name}: only one of row and answer has {sorted(promised ^ shown)}"
-        self._query = _query_shape(projection, self._layout)
-        self._watch_query = _watch_shape(projection)
+        self._shapes = shapes_of(projection)
+        self._layout = self._shapes.layout
         self._kind: RowKind[Key] = RowKind(topics=self._topics, encoded=self._encoded, named="/".join)
         self._watched = False
 
@@ -54,21 +62,21 @@ class ServedRows:
         """The list; if the projection says what is raised for a key without a row, one row by its key; if it is watched, the
         watch.
         """
-        projection, served, path = self._projection, self._served, f"/v1/{self._served.name}"
-        item = shape(served.item, f"{served.item.__name__}Item")
-        answer = list_of(item, f"{served.name.capitalize()}.")
-        query = self._query if served.filters else None
-        found = [Route("GET", path, self.rows, projection.summary, projection.tag, answer=answer, query=query)]
+        projection, served, shapes, path = self._projection, self._served, self._shapes, f"/v1/{self._served.name}"
+        query = shapes.query if served.filters else None
+        found = [Route("GET", path, self.rows, projection.summary, projection.tag, answer=shapes.items, query=query)]
         if projection.missing is not None:
             path += "".join(f"/{{{name}}}" for name in projection.key)
-            found.append(Route("GET", path, self.one, f"One of: {projection.summary}", projection.tag, answer=item))
+            found.append(
+                Route("GET", path, self.one, f"One of: {projection.summary}", projection.tag, answer=shapes.item)
+            )
         if served.watched:
-            found.append(watch_route(served.name, self.watch, projection.tag, self._watch_query))
+            found.append(watch_route(served.name, self.watch, projection.tag, shapes.watch))
         return tuple(found)
 
     async def rows(self, request: Request) -> Reply:
         """All rows that match, in the order of their keys."""
-        asked = request.asked(self._query)
+        asked = request.asked(self._shapes.query)
         partitions = await self._settled(request, asked)
         rows = self._reader.gateway.views.rows(self._projection)
         wanted = asked.model_dump(include=set(self._served.filters), exclude_none=True)
@@ -87,7 +95,7 @@ class ServedRows:
         """Stream all rows, or the one whose key is asked for, then those that change, and the keys of those that go. It answers
         by itself: a stream has no reply.
         """
-        query = request.asked(self._watch_query)
+        query = request.asked(self._shapes.watch)
         # Only one whose key has one part can be asked for alone; see `_watch_shape`.
         key = getattr(query, self._projection.key[0], None)
         after = await settled(self._reader, request, query, query.after, range(self._reader.gateway.partitions))
@@ -133,6 +141,20 @@ def routes(reader: Reader, audience: Audience, projections: Sequence[AnyProjecti
     for each in served:
         reader.gateway.views.follow(each.on_batch)
     return tuple(route for each in served for route in each.routes())
+
+
+# Kept: to make them takes as long as thousands of requests, and a process may have several controllers.
+@cache
+def shapes_of(projection: AnyProjection) -> Shapes:
+    """The shapes of a projection that is served."""
+    served, layout = projection.served, Layout(projection)
+    assert served is not None, f"{projection.name} is not served"
+    promised = {field.name for field in fields(served.item)}
+    shown = {*projection.key, *(column.name for column in layout.columns)}
+    assert promised == shown, f"{projection.name}: only one of row and answer has {sorted(promised ^ shown)}"
+    item = shape(served.item, f"{served.item.__name__}Item")
+    items = list_of(item, f"{served.name.capitalize()}.")
+    return Shapes(layout, _query_shape(projection, layout), _watch_shape(projection), item, items)
 
 
 def _watch_shape(projection: AnyProjection) -> type[WatchQuery]:

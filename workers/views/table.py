@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import GenericAlias
 from typing import Any, Generic
 
 from pydantic import TypeAdapter
 
 from domain.message import Recorded
-from projections.projection import Key, Projection, Row
+from projections.projection import AnyProjection, Key, Projection, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class MemoryTable(Generic[Row]):
     def __init__(self, projection: Projection[Row], parked: AllParked) -> None:
         self.projection = projection
         self.rows: dict[Key, Row] = {}
-        self._adapter = TypeAdapter[tuple[str, Any]](_dumped(projection.row))
+        self._adapter = _adapter(projection)
         self.fold = _fold_into(projection, self.rows, parked)
 
     def take(self, recorded: Sequence[Recorded]) -> None:
@@ -78,5 +79,9 @@ def _fold_into(projection: Projection[Row], rows: dict[Key, Row], parked: AllPar
     return fold
 
 
-def _dumped(row: type) -> Any:
-    return GenericAlias(tuple, (str, GenericAlias(list, (GenericAlias(tuple, (Key, row)),))))
+# Kept, since to make one costs far more than to use it, and each partition has a table of each projection.
+@cache
+def _adapter(projection: AnyProjection) -> TypeAdapter[tuple[str, Any]]:
+    """Writes and reads the projection's name, and rows of it with their keys."""
+    dumped: Any = GenericAlias(tuple, (str, GenericAlias(list, (GenericAlias(tuple, (Key, projection.row)),))))
+    return TypeAdapter(dumped)

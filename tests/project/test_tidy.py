@@ -3,9 +3,7 @@
 import ast
 import re
 
-import pytest
-
-from tests.project.source import PACKAGES, PRODUCT, ROOT, functions, lines_of, name, written
+from tests.project.source import PACKAGES, PRODUCT, ROOT, functions, lines_of, name, tree, written
 
 PURE = ("domain", "sagas", "projections")
 DRAWERS = {"utils", "util", "common", "base", "helpers", "helper", "manager", "misc"}
@@ -21,38 +19,48 @@ def test_there_is_something_to_check():
     assert {file.relative_to(ROOT).parts[0] for file in PRODUCT} == set(PACKAGES)
 
 
-@pytest.mark.parametrize("file", PRODUCT, ids=name)
-class TestEveryModule:
-    def test_says_what_it_is(self, file):
-        assert ast.get_docstring(ast.parse(file.read_text()))
-
-    def test_is_no_drawer(self, file):
-        assert not DRAWERS & {*file.stem.split("_"), *file.relative_to(ROOT).parts}
-
-    def test_leaves_no_note_to_self(self, file):
-        assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", file.read_text())
-
-    def test_swallows_nothing(self, file):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "BaseException"):
-                assert any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
+def test_every_module_says_what_it_is():
+    assert [name(file) for file in PRODUCT if not ast.get_docstring(tree(file))] == []
 
 
-@pytest.mark.parametrize("file", [file for file in PRODUCT if file.relative_to(ROOT).parts[0] in PURE], ids=name)
-def test_the_core_has_no_clock_no_chance_and_no_world(file):
-    code = ast.unparse(_without_docstrings(ast.parse(file.read_text())))
-    assert not IMPURE.findall(code)
+def test_no_module_is_a_drawer():
+    assert [name(file) for file in PRODUCT if DRAWERS & {*file.stem.split("_"), *file.relative_to(ROOT).parts}] == []
 
 
-@pytest.mark.parametrize("file", TESTS, ids=name)
-def test_tests_mock_nothing_of_ours(file):
-    imported = {
-        alias.name
-        for node in ast.walk(ast.parse(file.read_text()))
+def test_no_module_leaves_a_note_to_self():
+    assert [name(file) for file in PRODUCT if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", file.read_text())] == []
+
+
+def test_nothing_is_swallowed():
+    handlers = (
+        (file, node) for file in PRODUCT for node in ast.walk(tree(file)) if isinstance(node, ast.ExceptHandler)
+    )
+    broad = ((file, one) for file, one in handlers if one.type is None or ast.unparse(one.type) == "BaseException")
+    swallowing = [
+        f"{name(file)}:{handler.lineno}"
+        for file, handler in broad
+        if not any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(handler))
+    ]
+    assert swallowing == []
+
+
+def test_the_core_has_no_clock_no_chance_and_no_world():
+    core = [file for file in PRODUCT if file.relative_to(ROOT).parts[0] in PURE]
+    impure = {
+        name(file): IMPURE.findall(ast.unparse(_without_docstrings(ast.parse(file.read_text())))) for file in core
+    }
+    assert {file: found for file, found in impure.items() if found} == {}
+
+
+def test_tests_mock_nothing_of_ours():
+    imported = (
+        (file, alias.name)
+        for file in TESTS
+        for node in ast.walk(tree(file))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in [*node.names, ast.alias(getattr(node, "module", "") or "")]
-    }
-    assert not {told for told in imported if told.startswith(("unittest.mock", "mock"))}
+    )
+    assert [(name(file), told) for file, told in imported if told.startswith(("unittest.mock", "mock"))] == []
 
 
 def test_half_of_all_functions_are_very_short():

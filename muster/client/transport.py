@@ -14,6 +14,7 @@ written there is gone. It says so in its log, forgets the token, and goes on wit
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -310,10 +311,22 @@ def path_of(*parts: str) -> str:
 
 def _encoded(body: object) -> bytes:
     try:
-        return orjson.dumps(body)
+        data = orjson.dumps(body)
     except TypeError as error:
         # A number beyond 64 bits, or a text that is no Unicode: the caller's own words, which nobody has judged yet.
         raise InvalidCommand(f"this cannot be said in JSON: {error}") from error
+    # JSON has no word for NaN and infinity. As null they would mean "not given", and a lease of NaN seconds no lease.
+    if b"null" in data and (field := _not_finite(body)):
+        raise InvalidCommand(f"{field}: must be a finite number", field=field)
+    return data
+
+
+def _not_finite(body: object, path: str = "") -> str:
+    """Where in the body the first number is that JSON has no word for; empty: there is none."""
+    if isinstance(body, float):
+        return "" if math.isfinite(body) else path or "body"
+    parts = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list | tuple) else ()
+    return next((found for name, part in parts if (found := _not_finite(part, f"{path}.{name}".strip(".")))), "")
 
 
 def _header(field: str, value: str) -> str:

@@ -1,6 +1,7 @@
 """The client against a real controller."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,6 +14,7 @@ from muster.client.watch import Change
 from muster.wire.error import (
     IdempotencyConflict,
     InstanceNotFound,
+    InvalidCommand,
     InvalidInstance,
     NoHealthyInstances,
     ServiceNotFound,
@@ -89,6 +91,18 @@ async def test_refusals_are_raised_by_their_names(client: Client):
         await client.heartbeat("users", "a", incarnation=first.incarnation)
     with pytest.raises(StaleIncarnation):
         await client.deregister("users", "a", incarnation=first.incarnation)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf])
+async def test_a_number_that_is_none_is_refused_and_not_taken_for_not_given(client: Client, seconds: float):
+    check = TtlCheck(ttl_seconds=seconds)
+    for lease, checks, field in ((seconds, (), "lease_seconds"), (30.0, (check,), r"checks\.0\.ttl_seconds")):
+        with pytest.raises(InvalidCommand, match=f"^{field}: must be a finite number"):
+            await client.register("users", "a", "10.0.0.1", 80, lease_seconds=lease, checks=checks)
+    with pytest.raises(InvalidCommand, match=r"^eject_seconds: "):
+        await client.traffic.set("users", policy="random", eject_seconds=seconds)
+    assert (await client.instances("users")).items == ()
+    assert await client.traffic.show("users") is None
 
 
 async def test_history_and_events_say_who_and_why(client: Client):

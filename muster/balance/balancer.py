@@ -281,11 +281,12 @@ class Balancer:
         while True:
             try:
                 await self._follow(begun)
-            except MusterError as error:
+            except Exception as error:  # whatever it is: an old list that nobody renews is worse than one more try
                 if not begun.done():
                     raise
                 # Calls go on with the list that is known.
-                _LOG.warning("the instances of %s cannot be watched: %s", self.service, error.detail)
+                detail = error.detail if isinstance(error, MusterError) else repr(error)
+                _LOG.warning("the instances of %s cannot be watched: %s", self.service, detail)
                 await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
     async def _follow(self, begun: "asyncio.Future[None]") -> None:

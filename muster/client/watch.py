@@ -7,17 +7,19 @@ traffic   how the service's clients are to spread their calls; told again after 
 reset     the controller cannot resume where this watch was: a snapshot follows
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from muster.wire.error import Transient
 from muster.wire.registry.answers import INSTANCE, Instance
-from muster.wire.registry.traffic import TRAFFIC, Traffic
+from muster.wire.registry.traffic import POLICIES, TRAFFIC, Traffic
 
 _Key = tuple[str, str]
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,14 @@ class TrafficFollower:
         if event != "traffic":
             yield from self._instances.take(event, data, token)
             return
-        found = TRAFFIC.one.validate_json(data)
+        raw = orjson.loads(data)
+        # An operator may name one that newer clients know. Of its instances an older client has to hear all the same.
+        if raw.get("policy") not in (None, *POLICIES):
+            _LOG.warning(
+                "there is no policy %r here: the traffic of %s goes by another one", raw["policy"], raw["service"]
+            )
+            raw["policy"] = None
+        found = TRAFFIC.one.validate_python(raw)
         # Told again with each connection, since it may have changed while there was none.
         if found != self._traffic:
             self._traffic = found

@@ -24,7 +24,7 @@ from muster import (
 )
 from muster.wire.registry.traffic import DEFAULTS
 from tests.muster.balance.service import copies, register, until
-from tests.muster.client.scripted import events, item, problem, wire
+from tests.muster.client.scripted import Handler, events, item, problem, wire
 from tests.muster.controller import controller, free_port
 
 
@@ -177,11 +177,20 @@ async def test_while_no_controller_answers_the_last_list_and_what_is_known_stay(
         assert sum(seen.values()) == 21
 
 
-async def test_a_watch_that_is_refused_is_begun_again_and_the_list_stays_meanwhile() -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [
+        problem("InvalidCommand", 422),
+        # What a controller of another version may say one day.
+        events(("0:1", "delta", {"changes": [{"op": "put", "item": {"unheard": "of"}}]}), stay=True),
+    ],
+    ids=["refused", "not understood"],
+)
+async def test_a_watch_that_breaks_is_begun_again_and_the_list_stays_meanwhile(broken: Handler) -> None:
     first, second = ({"items": [item(name, 1)], "token": "0:1"} for name in "ab")
     script = (
         events(("0:1", "snapshot", first)),
-        problem("InvalidCommand", 422),
+        broken,
         events(("0:2", "snapshot", second), stay=True),
     )
     async with wire(*script) as server, Client(server.url) as client, Balancer("orders", client) as orders:

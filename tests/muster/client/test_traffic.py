@@ -63,3 +63,10 @@ def test_what_is_told_again_after_a_lost_connection_is_no_change():
     assert first.traffic.in_force == replace(DEFAULTS, policy="random")
     assert list(follower.take("traffic", row, "0:1")) == []
     assert len(list(follower.take("traffic", row.replace(b"random", b"least_cost"), "0:2"))) == 1
+
+
+def test_a_policy_that_only_newer_clients_know_is_not_set_and_the_rest_holds():
+    row = b'{"service":"users","policy":"by_mood","eject_after":3,"since":"2026-01-02T12:00:00Z","actor":"ann","version":1}'
+    [told] = TrafficFollower().take("traffic", row, "0:1")
+    assert isinstance(told, TrafficSet)
+    assert told.traffic.in_force == replace(DEFAULTS, eject_after=3)

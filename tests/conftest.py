@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the shared real servers."""
+"""What all tests share: the real servers, how long an example may take, and the order."""
 
 from pathlib import Path
 
@@ -12,3 +12,13 @@ pytest_plugins = ["tests.fixtures"]
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("muster", deadline=None)
 settings.load_profile("muster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that are given the most time: whoever had one of them left at the end would work alone."""
+
+    def seconds(item: pytest.Item) -> float:
+        given = item.get_closest_marker("timeout")
+        return float(given.args[0]) if given else 0
+
+    items.sort(key=seconds, reverse=True)

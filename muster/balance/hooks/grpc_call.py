@@ -55,6 +55,10 @@ _OUTCOMES: Final[dict[grpc.StatusCode, CallOutcome]] = {
     grpc.StatusCode.CANCELLED: "cancelled",
 }
 
+_CANCELLED: Final = AioRpcError(
+    grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), grpc.aio.Metadata(), "it was cancelled by its caller"
+)
+
 
 class BalancedCall:
     """A call of one message each way: await it for the answer. It has what `grpc.aio.UnaryUnaryCall` has.
@@ -76,7 +80,15 @@ class BalancedCall:
         return self._task.__await__()
 
     async def _run(self, balancer: Balancer, priority: Priority, repeatable: bool) -> object:
-        answer, attempt = await asked(balancer, priority, self._ask, repeatable=lambda: repeatable and self._has_time())
+        try:
+            answer, attempt = await asked(
+                balancer, priority, self._ask, repeatable=lambda: repeatable and self._has_time()
+            )
+        except TimeoutError as error:
+            # The balancer's time is up, and not the caller's: the same to him.
+            nothing = grpc.aio.Metadata()
+            details = f"{balancer.service}: no answer in {balancer.timeout_seconds:g} s"
+            raise AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing, details) from error
         attempt.end()
         return answer
 
@@ -122,35 +134,56 @@ class BalancedCall:
 
     async def initial_metadata(self) -> object:
         """What the server sent before its answer."""
-        last = await self._last()
-        return grpc.aio.Metadata() if last is None else await last.initial_metadata()
+        return await (await self._last()).initial_metadata()
 
     async def trailing_metadata(self) -> object:
         """What the server sent behind its answer."""
-        last = await self._last()
-        return grpc.aio.Metadata() if last is None else await last.trailing_metadata()
+        return await (await self._last()).trailing_metadata()
 
     async def code(self) -> grpc.StatusCode:
         """How it ended."""
-        last = await self._last()
-        return grpc.StatusCode.CANCELLED if last is None else await last.code()
+        return await (await self._last()).code()
 
     async def details(self) -> str:
         """What the server said of its end."""
-        last = await self._last()
-        return "it was cancelled before it had begun" if last is None else await last.details()
+        return await (await self._last()).details()
 
     async def wait_for_connection(self) -> None:
         """Wait until an instance has answered; raises what the call raises."""
         await asyncio.shield(self._task)
 
-    async def _last(self) -> GrpcCall | None:
-        """The attempt that was the last; None: the call was cancelled before there was one."""
+    async def _last(self) -> "GrpcCall | _Ended":
+        """What tells of its end: the error that it has raised, else the attempt that was the last."""
         await asyncio.wait([self._task])
-        if self._call is None and not self._task.cancelled():
-            # No instance could be called, and this raises the error that says so.
-            self._task.result()
+        if self._task.cancelled():
+            return _Ended(_CANCELLED)
+        error = self._task.exception()
+        if isinstance(error, AioRpcError):
+            return _Ended(error)
+        if error is not None:
+            # No instance could be called, and this says so.
+            raise error
+        assert self._call is not None, "a call that was answered was begun"
         return self._call
+
+
+class _Ended:
+    """An error, asked as a call is."""
+
+    def __init__(self, error: AioRpcError) -> None:
+        self._error = error
+
+    async def code(self) -> grpc.StatusCode:
+        return self._error.code()
+
+    async def details(self) -> str:
+        return self._error.details() or ""
+
+    async def initial_metadata(self) -> object:
+        return self._error.initial_metadata()
+
+    async def trailing_metadata(self) -> object:
+        return self._error.trailing_metadata()
 
 
 async def finish(call: GrpcCall, attempt: Attempt) -> None:

@@ -60,13 +60,18 @@ class BalancedTransport(httpx.AsyncBaseTransport):
             refuse_others(self._host, request.url.host)
         # A body that comes from a generator is there once.
         repeatable = request.method in REPEATABLE and isinstance(request.stream, httpx.ByteStream)
-        response, attempt = await asked(
-            self._balancer,
-            priority_of(request.headers, self._priority),
-            lambda attempt: self._ask(attempt, request),
-            repeatable=lambda: repeatable,
-            let_go=httpx.Response.aclose,
-        )
+        try:
+            response, attempt = await asked(
+                self._balancer,
+                priority_of(request.headers, self._priority),
+                lambda attempt: self._ask(attempt, request),
+                repeatable=lambda: repeatable,
+                let_go=httpx.Response.aclose,
+            )
+        except TimeoutError as error:
+            # The balancer's time is up, and not httpx's: the same to the caller.
+            late = f"{self._balancer.service}: no answer in {self._balancer.timeout_seconds:g} s"
+            raise httpx.ReadTimeout(late, request=request) from error
         assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = _UnderWay(response.stream, attempt)
         return response

@@ -78,6 +78,17 @@ async def test_when_the_caller_s_time_is_up_the_call_ends(
     assert (told.picks, told.failures, told.retries) == (1, 1, 0)
 
 
+async def test_a_call_that_no_copy_answers_in_time_ends_as_grpc_has_it(url: str, three: list[GrpcCopy]) -> None:
+    for server in three:
+        server.held.clear()
+    async with Balancer("users", url, timeout_seconds=0.1) as users, BalancedChannel(users) as channel:
+        call = channel.unary_unary(GET)(b"1", timeout=60)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"users: no answer in 0\.1 s") as late:
+            await call
+        assert late.value.code() is await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await call.details() == late.value.details()
+
+
 async def test_a_call_that_is_given_up_is_not_under_way_any_more(
     three: list[GrpcCopy], channel: BalancedChannel, users: Balancer
 ) -> None:

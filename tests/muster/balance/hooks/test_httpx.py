@@ -38,6 +38,17 @@ async def test_the_path_and_the_query_arrive_as_they_were_asked(three: list[Copy
     assert {path for copy in three for path in copy.paths} == {ODD}
 
 
+async def test_a_call_that_no_copy_answers_in_time_ends_as_httpx_has_it(url: str, three: list[Copy]) -> None:
+    for copy in three:
+        copy.behaviour = "hangs"
+    async with (
+        Balancer("users", url, timeout_seconds=0.1) as users,
+        httpx.AsyncClient(mounts={"muster://": BalancedTransport(users)}) as client,
+    ):
+        with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.1 s"):
+            await client.get("muster://users/")
+
+
 @pytest.mark.parametrize("location", ["/to?a=%2F", "http://users/to?a=%2F", "to?a=%2F"])
 async def test_a_redirect_within_the_service_is_followed(
     three: list[Copy], client: httpx.AsyncClient, location: str

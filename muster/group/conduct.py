@@ -150,14 +150,16 @@ def stop_instant(renewed_at: float, lease_seconds: float, stood_until: float) ->
 
 
 def interruption(standing: MemberStanding, now: float) -> str | None:
-    """Why a promotion under way is broken off; None: it goes on.
+    """Why a promotion under way, or what is put away at the start, is broken off; None: it goes on.
 
-    A fence alone does not: the hook is let come to its end, as long as the lease lasts, for one that was stopped halfway has
-    left half of something behind.
+    What is put away at the start is broken off when the process is to stop: it has led nothing, so nobody relies on it.
+    A fence alone ends no promotion: the hook is let come to its end, as long as the lease lasts, for one that was stopped
+    halfway has left half of something behind.
     """
-    if standing.fell is not None or standing.leaving or standing.gone is not None or now >= stops_at(standing):
-        return gives_up(standing, now)
-    return None
+    ends = standing.leaving or standing.gone is not None
+    if standing.phase == "starting":
+        return gives_up(standing, now) if ends else None
+    return gives_up(standing, now) if ends or standing.fell is not None or now >= stops_at(standing) else None
 
 
 def gives_up(standing: MemberStanding, now: float) -> str | None:

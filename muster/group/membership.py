@@ -247,7 +247,10 @@ class Membership:
     async def _settle(self) -> None:
         progress = self._progress
         while self.on_join is not None and not progress.standing.leaving and progress.standing.gone is None:
-            problem = await problem_of(self.on_join)
+            joining = asyncio.create_task(problem_of(self.on_join))
+            if await self._interrupted(joining) is not None:
+                break
+            problem = joining.result()
             if problem is None:
                 break
             LOG.error("%s cannot begin, and tries again: %s", self.member, problem)
@@ -272,16 +275,17 @@ class Membership:
         LOG.info("%s is the primary of epoch %s", self.member, epoch)
         return progress.happened(Promoted(elapsed_seconds()))
 
-    async def _interrupted(self, promoting: "asyncio.Task[str | None]") -> str | None:
-        """Idle for the promotion's end; why it was broken off, if it was."""
+    async def _interrupted(self, turning: "asyncio.Task[str | None]") -> str | None:
+        """Idle for the end of what makes another one of it, as a promotion does; why it was broken off, if it was."""
         progress = self._progress
-        while not promoting.done():
+        while not turning.done():
             if (why := conduct.interruption(progress.standing, elapsed_seconds())) is not None:
-                promoting.cancel()
-                await asyncio.wait([promoting])
+                turning.cancel()
+                await asyncio.wait([turning])
                 return why
-            ring = asyncio.create_task(progress.ring(conduct.stops_at(progress.standing)))
-            await asyncio.wait({promoting, ring}, return_when=asyncio.FIRST_COMPLETED)
+            until = math.inf if progress.standing.phase == "starting" else conduct.stops_at(progress.standing)
+            ring = asyncio.create_task(progress.ring(until))
+            await asyncio.wait({turning, ring}, return_when=asyncio.FIRST_COMPLETED)
             ring.cancel()
         return None
 

@@ -210,6 +210,19 @@ async def test_it_ends_when_another_process_runs_the_member(group: Group) -> Non
             assert second.epoch == 2
 
 
+async def test_who_is_to_stop_does_not_wait_for_what_it_puts_away_at_the_start(group: Group) -> None:
+    await group.create("db1")
+    began = asyncio.Event()
+
+    async def put_away() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(30), Membership("db", "db1", url=group.url, on_join=put_away):
+        await began.wait()
+    await group.until(lambda row: row.members[0].status == "inactive")
+
+
 async def test_who_is_no_member_does_not_join(group: Group) -> None:
     await group.create("db1")
     with pytest.raises(MemberNotFound):

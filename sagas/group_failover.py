@@ -9,7 +9,7 @@ reach, the new primary starts.
 from datetime import UTC, datetime
 from typing import Final
 
-from domain.groups.choice import due, settings_of, unfit
+from domain.groups.choice import due, settings_of, unheard
 from domain.groups.commands import (
     EndFailover,
     Failover,
@@ -22,6 +22,7 @@ from domain.groups.fencing import fencer, tries
 from domain.groups.state import FAILOVER_SECONDS, FailoverGroup
 from domain.saga import Facts, Saga
 from muster.wire.error import VerbNotAllowed
+from muster.wire.sagas import TOOK_LONGER
 from muster.wire.stream import FAILOVER, GROUP, name_of, root_of
 from sagas.engine.definition import Action, Apply, Ask, Heard, Wait
 from sagas.succession import Succession, succession
@@ -114,22 +115,14 @@ def _waits_for_end(group: FailoverGroup) -> str:
 
 def _compare(saga: Saga) -> tuple[Action, ...]:
     def heard(group: FailoverGroup) -> Heard | None:
-        late = _late(group)
+        # A group that was deleted meanwhile is waited for no more; what comes next is refused there.
+        late = group.settings is not None and unheard(group)
         return Heard(result={"positions": _positions(group)}) if not late else None
 
     def waits(group: FailoverGroup) -> str:
-        return f"{', '.join(_late(group))} to say how far their copies reach"
+        return f"{', '.join(unheard(group))} to say how far their copies reach"
 
     return Ask(root_of(saga.id), heard=heard, waits=waits), Wait("candidates may be silent", seconds=compare_seconds)
-
-
-def _late(group: FailoverGroup) -> list[str]:
-    """The candidates that have not said how far their copies reach since the epoch ended."""
-    own = group.ownership
-    if own.owner is None or group.settings is None or not group.settings.compares:
-        return []
-    able = (member for member in group.members.values() if member.name != own.holder and unfit(member) is None)
-    return sorted(member.name for member in able if member.position_epoch != own.epoch)
 
 
 def _positions(group: FailoverGroup) -> dict[str, int]:
@@ -170,7 +163,7 @@ def _complete(saga: Saga) -> tuple[Action, ...]:
 
 def _abandon(saga: Saga) -> tuple[Action, ...]:
     cause = saga.cause or "it was given up"
-    outcome = "aborted" if cause == "aborted" else "timeout" if "took longer" in cause else "refused"
+    outcome = "aborted" if cause == "aborted" else "timeout" if TOOK_LONGER in cause else "refused"
     return (Apply(EndFailover(**_step(saga), outcome=outcome, detail=cause[:1_024])),)
 
 

@@ -65,6 +65,15 @@ def missing(group: FailoverGroup, member: GroupMember, *, compared: bool) -> str
     return f"its copy is {lag} behind the longest one known; at most {settings.max_lag} is allowed"
 
 
+def unheard(group: FailoverGroup) -> list[str]:
+    """The members that could take over and have not said how far their copies reach since the epoch ended, where that counts."""
+    own, settings = group.ownership, settings_of(group)
+    if own.owner is None or not settings.compares:
+        return []
+    able = (member for member in group.members.values() if member.name != own.holder and unfit(member) is None)
+    return sorted(member.name for member in able if member.position_epoch != own.epoch)
+
+
 class Candidates(NamedTuple):
     """The members that can take over, and why the others cannot: whatever their copies hold, or for what these `lack`."""
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final, assert_never, get_args
 
 from domain.decider import Decider, Parts
-from domain.groups.choice import choose, settings_of
+from domain.groups.choice import choose, settings_of, unheard
 from domain.groups.commands import (
     AddMember,
     CreateGroup,
@@ -207,7 +207,10 @@ def _start(command: StartFailover, state: FailoverGroup) -> list[GroupEvent]:
         raise VerbNotAllowed(f"{state.failover} is under way; wait for its end, or abort it", allowed="")
     _check_epoch(command, state)
     # Before the primary is disturbed: nobody would be served by a failover that ends without another one.
-    choice = choose(state, to=command.to, accept_data_loss=command.accept_data_loss)
+    # Who asks is told at once if what all have said already forbids it, and not only by the failover that then turns back.
+    own = state.ownership
+    compared = command.cause == "operator" and own.owner is not None and own.holder is None and not unheard(state)
+    choice = choose(state, to=command.to, accept_data_loss=command.accept_data_loss, compared=compared)
     started = FailoverStarted(
         failover=command.failover,
         cause=command.cause,

@@ -69,6 +69,9 @@ class Saga(Standing):
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+TOOK_LONGER: Final = "took longer than"
+"""What the `cause` of a saga says that was turned back because its window was over."""
+
 SAGAS: Final = ReadModel(name="sagas", item=Saga, key=("id",))
 
 

@@ -30,6 +30,7 @@ from domain.saga import (
 )
 from domain.stage import Blocked, Retrying, StepUnderWay, Trying, UnderWay
 from muster.wire.command import Command
+from muster.wire.sagas import TOOK_LONGER
 from muster.wire.stream import saga_stream
 from sagas.engine.course import (
     Course,
@@ -174,7 +175,7 @@ def _expire(command: ExpireStep, course: Course) -> None:
             # Several timers of a saga may run out in one group, and the one before may have turned it back already.
             if may_turn_back(course) and course.definition.in_window(at.name):
                 seconds = course.definition.seconds_of_window(course.saga)
-                turn_back(course, f"the cut-over took longer than {seconds:g} s")
+                turn_back(course, f"the cut-over {TOOK_LONGER} {seconds:g} s")
         case "stalled":
             # Attempts come and go: it is the step that takes too long.
             waits = not course.saga.paused and not isinstance(at.standing, Blocked)

@@ -17,6 +17,7 @@ from muster.cli.table import show_rows
 from muster.cli.text import instant
 from muster.wire.error import FailoverTimeout
 from muster.wire.groups.answers import GROUPS
+from muster.wire.sagas import TOOK_LONGER
 from muster.wire.stream import group_stream
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def history(remote: Remote, group: str, limit: int) -> None:
 @click.argument("group")
 @click.option("--to", metavar="MEMBER", help="Who is to lead.  [default: whoever comes first]")
 @click.option("--accept-data-loss", is_flag=True, help="Though acknowledged writes may be missing there.")
-@click.option("--wait", is_flag=True, help="Until it is over. Exit code 1: it turned back.")
+@click.option("--wait", is_flag=True, help="Until it is over. Exit code 1: it turned back; 3: it took too long.")
 @reason_option
 @remote
 def failover(
@@ -208,6 +209,8 @@ async def _over(client: "Client", group: str, number: int | None) -> "Saga":
     while True:
         saga = await client.sagas.one(failover_id(group, number or 0))
         if saga.ended:
+            if TOOK_LONGER in (saga.cause or ""):
+                raise FailoverTimeout(f"{saga.id} was given up: {saga.cause}")
             return saga
         if time.monotonic() > until:
             raise FailoverTimeout(f"{saga.id} is not over after {wait_seconds_max:g} s: it waits for {saga.waits_for}")

@@ -107,6 +107,18 @@ def test_settings_are_changed_one_by_one(server: ControllerProcess) -> None:
     assert "WARNING: unfenced" in loud
 
 
+def test_a_switch_that_takes_too_long_is_a_failover_timeout(server: ControllerProcess) -> None:
+    shown(server, "group", "create", "slow", "--member", "a:2", "--member", "b", "--failover-seconds", "1", *PATIENT)
+    incarnations = {member: runs(server, "slow", member) for member in ("a", "b")}
+    led(server, "slow", 1)
+    says(server, "slow", "a", "serving", incarnation=incarnations["a"], epoch=1)
+    late = muster(server, "group", "failover", "slow", "--wait")
+    assert (late.exit_code, late.stderr) == (
+        3,
+        "FailoverTimeout: group/slow/failover/2 was given up: the cut-over took longer than 1 s\n",
+    )
+
+
 def test_members_are_named_with_their_priorities(server: ControllerProcess) -> None:
     shown(server, "group", "create", "named", "--member", "a:7", "--member", "b")
     shown(server, "group", "add", "named", "c", "--priority", "3")

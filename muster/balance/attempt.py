@@ -28,7 +28,7 @@ class Attempt:
     __slots__ = ("_candidate", "_clock", "_ended", "_picker", "_timed", "began_at", "instance", "outcome", "sent")
 
     def __init__(
-        self, picker: Picker, candidate: Candidate, clock: Callable[[], float], *, began_at: float, timed: bool
+        self, picker: Picker, candidate: Candidate, clock: Callable[[], float], began_at: float, timed: bool
     ) -> None:
         self._picker, self._candidate, self._clock = picker, candidate, clock
         self.began_at, self._timed, self._ended = began_at, timed, False
@@ -53,7 +53,7 @@ class Attempt:
                 raise InvalidCommand(f"outcome: must be one of {', '.join(OUTCOMES)}", field="outcome")
             now = self._clock()
             self.outcome = outcome
-            self._picker.record(self._candidate, outcome, now - self.began_at, now, timed=self._timed)
+            self._picker.record(self._candidate, outcome, now - self.began_at, now, self._timed)
 
     def end(self) -> None:
         """It is under way no more. Without a word about it before, it is taken to have been answered now."""

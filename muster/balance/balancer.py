@@ -29,7 +29,6 @@ from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import SHARES, Priority
 from muster.balance.load import cost
 from muster.balance.picker import UNKNOWN_SECONDS, CallOutcome, Picker
-from muster.balance.policy import Draw
 from muster.balance.reports.reporter import Report, Reporter
 from muster.balance.request import Request, refuse_others
 from muster.balance.sending import AttemptTimes, Call, send
@@ -98,9 +97,10 @@ class Balancer:
         name = os.urandom(8).hex()
         fleet = Fleet(name, zone, subset)
         self._picker = Picker(service, fleet, settings_of(self._given), failure_seconds)
-        self._dice = random.Random()
+        dice = random.Random()
+        self._chance = dice.random
         # Each client begins at another place, or all would call the same instance at the same time.
-        self._turn = self._dice.randrange(1 << 16)
+        self._turn = dice.randrange(1 << 16)
         self._clock = time.monotonic
         self.times = AttemptTimes(timeout_seconds, self._clock)
         self._heard_at = -math.inf
@@ -152,10 +152,10 @@ class Balancer:
             )
         if priority not in SHARES:
             raise InvalidCommand(f"priority: must be one of {', '.join(SHARES)}", field="priority")
-        now, dice = self._clock(), self._dice.random
-        self._turn = turn = self._turn + 1
-        candidate = self._picker.pick(priority, avoid, Draw(turn, dice(), dice(), dice()), now)
-        return Attempt(self._picker, candidate, self._clock, began_at=now, timed=timed)
+        now = self._clock()
+        self._turn += 1
+        candidate = self._picker.pick(priority, avoid, self._turn, self._chance(), now)
+        return Attempt(self._picker, candidate, self._clock, now, timed)
 
     def pick(self, request: Request | None = None, avoid: Collection[str] = ()) -> Attempt:
         """As `attempt`, at the request's priority; end it by `record_request`, or as a block."""

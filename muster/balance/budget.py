@@ -23,7 +23,11 @@ class Budget:
     def earn(self, share: float, under_way: int) -> None:
         """A call has succeeded, of so many under way."""
         # Also down: what a busy hour has saved must not meet an outage in a calm one.
-        self.left = min(float(max(retries_saved_min, under_way)), self.left + share)
+        # By hand: to call `min` and `max` takes three times as long, with every answer.
+        saved_max = under_way if under_way > retries_saved_min else retries_saved_min
+        self.left += share
+        if self.left > saved_max:
+            self.left = saved_max
 
     def allows(self) -> bool:
         """Whether one retry may be made; one that may not counts as refused."""

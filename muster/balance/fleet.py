@@ -88,7 +88,7 @@ class Fleet:
         self._known: dict[str, Candidate] = {}
         self._gone: dict[_Incarnation, Candidate] = {}
         self._begun = False
-        self._able: tuple[Candidate, ...] = ()
+        self.able: tuple[Candidate, ...] = ()
         self._choice = Able(())
         self._places: dict[str, int] = {}
         self._ejected = 0
@@ -114,14 +114,10 @@ class Fleet:
         self._stale_at = -inf
 
     def choice(self, now: float) -> Able:
-        """Those that can take a call now, for `choose`; their places are those of `at`."""
+        """Those that can take a call now, for `choose`; their places are those of `able`."""
         if now >= self._stale_at:
             self._make(now)
         return self._choice
-
-    def at(self, place: int) -> Candidate:
-        """The one at this place of the choice."""
-        return self._able[place]
 
     def moved(self, candidate: Candidate) -> None:
         """A call has begun or ended there."""
@@ -144,7 +140,7 @@ class Fleet:
     def leave_out(self, candidate: Candidate, now: float, seconds: float, after: int) -> bool:
         """Leave it out for a while, if more than half of those that are wanted are left then. Returns whether it is."""
         self.choice(now)
-        wanted = len(self._able) + self._ejected
+        wanted = len(self.able) + self._ejected
         if candidate.out_until > now or self._known.get(candidate.instance.instance) is not candidate:
             return False
         if candidate.instance.instance not in self._places or 2 * (self._ejected + 1) >= wanted:
@@ -207,10 +203,10 @@ class Fleet:
             out = []
         self._ejected = len(out)
         # Made once for each change, and not with each pick, which so costs the same for ten instances and for a thousand.
-        self._able = tuple(each for each in wanted if each.out_until <= now) if out else tuple(wanted)
-        self._places = {each.instance.instance: place for place, each in enumerate(self._able)}
-        near = [place for place, each in enumerate(self._able) if self._zone and each.instance.zone == self._zone]
-        self._choice = Able(tuple(each.load for each in self._able), near)
+        self.able = tuple(each for each in wanted if each.out_until <= now) if out else tuple(wanted)
+        self._places = {each.instance.instance: place for place, each in enumerate(self.able)}
+        near = [place for place, each in enumerate(self.able) if self._zone and each.instance.zone == self._zone]
+        self._choice = Able(tuple(each.load for each in self.able), near)
         self._stale_at = min((each.out_until for each in out), default=inf)
 
     def _chosen(self, wanted: list[Candidate]) -> list[Candidate]:

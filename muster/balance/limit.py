@@ -73,7 +73,7 @@ class Limit:
         """A call was answered, or its time ran out; `overloaded`: that, or the answer said so."""
         self.answers += 1
         self.overloaded += overloaded
-        if self.answers >= PLAIN_ANSWERS_MIN and self._is_whole(now - self.since):
+        if now - self.since >= WINDOW_SECONDS_MIN and self._is_whole(now - self.since):
             self.calls = self._judged()
             self.answers = self.overloaded = 0
             self.since, self._refused = now, False
@@ -84,9 +84,10 @@ class Limit:
 
     def _is_whole(self, seconds: float) -> bool:
         # Both bounds: a busy client must not judge by a millisecond, nor a quiet one by two answers.
-        if self.answers >= WINDOW_ANSWERS_MIN and seconds >= WINDOW_SECONDS_MIN:
+        if self.answers >= WINDOW_ANSWERS_MIN:
             return True
-        return seconds >= PLAIN_SECONDS_MIN and self.overloaded >= PLAIN_SHARE * self.answers
+        is_plain = self.overloaded >= PLAIN_SHARE * self.answers
+        return is_plain and self.answers >= PLAIN_ANSWERS_MIN and seconds >= PLAIN_SECONDS_MIN
 
     def _judged(self) -> float:
         if self.overloaded > OVERLOADED_SHARE * self.answers:

@@ -8,6 +8,7 @@ was slow is tried again. A failure counts as a long latency, or what fails quick
 from math import exp, inf
 from typing import Final
 
+NEVER: Final = -inf
 FADES_SECONDS: Final = 10.0
 """After so long an old latency counts a third."""
 LEAST_SECONDS: Final = 1e-6
@@ -18,27 +19,27 @@ FAILURE_MEANS: Final = 3.0
 
 
 class InstanceLoad:
-    """What is known of one instance; seconds are those of any one clock. `observed_at` is -inf until an answer was seen."""
+    """What is known of one instance; seconds are those of any one clock. `observed_at` is NEVER until an answer was seen."""
 
     __slots__ = ("came_at", "cost_seconds", "failures_in_row", "in_flight", "observed_at", "weight")
 
-    def __init__(self, weight: int = 1, came_at: float = -inf) -> None:
+    def __init__(self, weight: int = 1, came_at: float = NEVER) -> None:
         self.weight = weight
         self.came_at = came_at
         self.in_flight = 0
         self.cost_seconds = 0.0
-        self.observed_at = -inf
+        self.observed_at = NEVER
         self.failures_in_row = 0
 
 
 def cost(load: InstanceLoad, now: float, unknown_seconds: float, slow_start_seconds: float = 0.0) -> float:
     """What a call there would cost. `unknown_seconds` stand for a latency of which nothing is known."""
     seconds = unknown_seconds
-    if load.observed_at != -inf:
+    if load.observed_at != NEVER:
         seconds = load.cost_seconds * exp((load.observed_at - now) / FADES_SECONDS)
     weight: float = load.weight
     # One that has just come is cold: it begins with a part of its share.
-    if now - load.came_at < slow_start_seconds:
+    if slow_start_seconds and now - load.came_at < slow_start_seconds:
         weight *= max(NEWCOMER_SHARE_MIN, (now - load.came_at) / slow_start_seconds)
     return (seconds + LEAST_SECONDS) * (load.in_flight + 1) / weight
 

@@ -14,7 +14,7 @@ from muster.balance.budget import Budget
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import Limit, Priority
 from muster.balance.load import failure_seconds, mean_after, observed, observed_at_least
-from muster.balance.policy import NOBODY, Draw, choose
+from muster.balance.policy import NOBODY, choose
 from muster.wire.error import NoAvailableInstances, ResourceExhausted
 from muster.wire.registry.traffic import TrafficSettings
 
@@ -50,7 +50,7 @@ class Picker:
         if not settings.limit:
             self.limit.lift()
 
-    def pick(self, priority: Priority, avoid: Collection[str], draw: Draw, now: float) -> Candidate:
+    def pick(self, priority: Priority, avoid: Collection[str], turn: int, chance: float, now: float) -> Candidate:
         """The instance that takes the call. Raises ResourceExhausted and NoAvailableInstances; nothing has begun then."""
         settings, limit = self.settings, self.limit
         # Before anything else: a call that is refused must cost next to nothing, or refusing would not help.
@@ -58,10 +58,10 @@ class Picker:
             raise self._shed(priority)
         able, unknown = self.fleet.choice(now), self.mean_seconds or UNKNOWN_SECONDS
         others = self.fleet.places(avoid) if avoid else NOBODY
-        place = choose(settings.policy, able, draw, now, unknown, settings.slow_start_seconds, others)
+        place = choose(settings.policy, able, turn, chance, now, unknown, settings.slow_start_seconds, others)
         if place < 0:
             raise self._nobody(avoid, now)
-        candidate = self.fleet.at(place)
+        candidate = self.fleet.able[place]
         # Counted from here and not from the connection: who hangs while connecting must not look idle.
         candidate.load.in_flight += 1
         candidate.picks += 1
@@ -72,7 +72,7 @@ class Picker:
         return candidate
 
     def record(
-        self, candidate: Candidate, outcome: CallOutcome, seconds: float, now: float, *, timed: bool = True
+        self, candidate: Candidate, outcome: CallOutcome, seconds: float, now: float, timed: bool = True
     ) -> None:
         """What has become of the call after so many seconds; not `timed`: its length says nothing about the instance."""
         load = candidate.load

@@ -10,11 +10,10 @@ Each of them costs the same for ten instances and for a thousand.
 """
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush, heapreplace
 from math import gcd
-from typing import Final, NamedTuple
+from typing import Final
 
 from muster.balance.load import InstanceLoad, cost
 from muster.wire.registry.traffic import Policy
@@ -25,15 +24,6 @@ ZONE_BIAS: Final = 2.0
 NOBODY: Final[frozenset[int]] = frozenset()
 ENTRIES_EACH: Final = 8
 """Old entries of an order that are kept before it is made anew, for each instance."""
-
-
-class Draw(NamedTuple):
-    """All the chance that a choice may use: whose turn it is, and numbers from 0 to less than 1."""
-
-    turn: int
-    one: float
-    two: float
-    far: float
 
 
 class Fewest:
@@ -84,17 +74,14 @@ class Fewest:
         return entry[1] != self._newest[entry[2]]
 
 
-@dataclass(frozen=True)
 class Able:
-    """The instances that can take a call; `near` are the places of those in the caller's zone."""
+    """The instances that can take a call: `all` are their places, `near` those in the caller's zone, or all if none is."""
 
-    loads: tuple[InstanceLoad, ...]
-    near: Sequence[int] = ()
-
-    @cached_property
-    def all(self) -> range:
-        """The places of all of them."""
-        return range(len(self.loads))
+    def __init__(self, loads: tuple[InstanceLoad, ...], near: Sequence[int] = ()) -> None:
+        self.loads = loads
+        self.all = tuple(range(len(loads)))
+        self.near = near or self.all
+        self.some_are_far = len(self.near) < len(loads)
 
     @cached_property
     def weighted(self) -> tuple[int, ...]:
@@ -139,7 +126,8 @@ def _turns(weights: Sequence[int]) -> list[int]:
 def choose(
     policy: Policy,
     able: Able,
-    draw: Draw,
+    turn: int,
+    chance: float,
     now: float,
     unknown_seconds: float,
     slow_start_seconds: float = 0.0,
@@ -147,43 +135,45 @@ def choose(
 ) -> int:
     """The place of the one that takes the call, none of those to avoid; -1 if there is none.
 
-    `unknown_seconds` stand for a latency of which nothing is known; for `slow_start_seconds` a newcomer gets less than its share.
+    All its chance is whose `turn` it is and `chance`, a number from 0 to less than 1. `unknown_seconds` stand for a latency of
+    which nothing is known; for `slow_start_seconds` a newcomer gets less than its share.
     """
     if len(able.loads) <= len(avoid):
         return -1
     match policy:
         case "least_cost":
-            return _least_cost(able, draw, now, unknown_seconds, slow_start_seconds, avoid)
+            return _least_cost(able, chance, now, unknown_seconds, slow_start_seconds, avoid)
         case "round_robin":
-            return _next(able.all, draw.turn, avoid)
+            return _next(able.all, turn, avoid)
         case "weighted_round_robin":
-            return _next(able.weighted, draw.turn, avoid)
+            return _next(able.weighted, turn, avoid)
         case "random":
-            return _next(able.weighted, int(draw.one * len(able.weighted)), avoid)
+            return _next(able.weighted, int(chance * len(able.weighted)), avoid)
         case "least_connections":
-            return able.fewest.first(draw.turn, avoid)
+            return able.fewest.first(turn, avoid)
 
 
-def _least_cost(able: Able, draw: Draw, now: float, unknown: float, slow: float, avoid: Set[int]) -> int:
-    loads, places = able.loads, able.near or able.all
+def _least_cost(able: Able, chance: float, now: float, unknown: float, slow: float, avoid: Set[int]) -> int:
+    loads, places = able.loads, able.near
     count = len(places)
-    first, second = int(draw.one * count), 0
-    if count > 1:
-        # The second is another one than the first.
-        second = int(draw.two * (count - 1))
-        second += second >= first
+    others = count - 1 or 1
+    # One number draws both, and what is left of it a far one: making numbers costs as much as comparing two instances.
+    drawn = chance * count * others
+    first, step = divmod(int(drawn), others)
+    # The second is another one than the first, where there is one.
+    second = (first + 1 + step) % count
     one, two = places[first], places[second]
     if avoid:
         one, two = _next(places, first, avoid), _next(places, second, avoid)
         if one < 0:
             # All near ones are to be avoided.
-            return _next(able.all, int(draw.far * len(able.loads)), avoid)
+            return _next(able.all, int(drawn % 1.0 * len(loads)), avoid)
     one_cost, two_cost = cost(loads[one], now, unknown, slow), cost(loads[two], now, unknown, slow)
     if two_cost < one_cost:
         one, one_cost = two, two_cost
     # Not "near only": a zone with many callers and few instances would drown while others idle.
-    if 0 < len(able.near) < len(loads):
-        far = _next(able.all, int(draw.far * len(loads)), avoid)
+    if able.some_are_far:
+        far = _next(able.all, int(drawn % 1.0 * len(loads)), avoid)
         if cost(loads[far], now, unknown, slow) * ZONE_BIAS < one_cost:
             return far
     return one

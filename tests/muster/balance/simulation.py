@@ -15,7 +15,6 @@ from muster import MusterError, NoAvailableInstances, Priority, ResourceExhauste
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.limit import SHARES
 from muster.balance.picker import CallOutcome, Picker
-from muster.balance.policy import Draw
 from muster.wire.registry.traffic import TrafficSettings
 from tests.muster.balance.instances import instance, snapshot
 
@@ -96,9 +95,8 @@ class World:
                 yield self._ended(*heappop(ends))
             number += 1
             picker, [priority] = dice.choice(self.pickers), dice.choices(PRIORITIES, PRIORITY_WEIGHTS)
-            draw = Draw(number, dice.random(), dice.random(), dice.random())
             try:
-                candidate = picker.pick(priority, (), draw, now)
+                candidate = picker.pick(priority, (), number, dice.random(), now)
             except (NoAvailableInstances, ResourceExhausted) as refusal:
                 yield self._refused(now, priority, refusal)
                 continue

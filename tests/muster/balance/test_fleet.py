@@ -19,7 +19,7 @@ def fleet(count: int, zone: str = "", subset: int | None = None, client: str = "
 
 
 def able(of: Fleet, now: float = 0.0) -> list[str]:
-    return [of.at(place).instance.instance for place in range(len(of.choice(now).loads))]
+    return [of.able[place].instance.instance for place in range(len(of.choice(now).loads))]
 
 
 def candidate(of: Fleet, name: str) -> Candidate:

@@ -10,7 +10,6 @@ from benchmarks.balance.picker import FEW, MANY, microseconds
 from muster import NoAvailableInstances, Priority, ResourceExhausted
 from muster.balance.fleet import Candidate, Fleet
 from muster.balance.picker import CallOutcome, Picker
-from muster.balance.policy import Draw
 from muster.wire.registry.traffic import Policy, TrafficSettings
 from tests.muster.balance.instances import appeared, instance, snapshot
 
@@ -30,7 +29,7 @@ class Client:
 
     def begin(self, priority: Priority = "normal", avoid: tuple[str, ...] = ()) -> Candidate:
         self.turn += 1
-        return self.picker.pick(priority, avoid, Draw(self.turn, 0.1, 0.5, 0.1), self.now)
+        return self.picker.pick(priority, avoid, self.turn, 0.1, self.now)
 
     def call(self, outcome: CallOutcome = "ok", seconds: float = 0.1, timed: bool = True) -> str:
         candidate = self.begin()
@@ -175,7 +174,7 @@ def test_a_newcomer_gets_less_than_its_share_while_it_is_cold() -> None:
         client.picker.fleet.take(appeared(instance("new")), 0.0)
         taken: Counter[str] = Counter()
         for turn in range(1_000):
-            candidate = client.picker.pick("normal", (), Draw(turn, dice.random(), dice.random(), 0.0), 1.0)
+            candidate = client.picker.pick("normal", (), turn, dice.random(), 1.0)
             taken[candidate.instance.instance] += 1
             # All answer alike.
             client.picker.record(candidate, "ok", 0.02, 1.0)
@@ -189,7 +188,7 @@ def test_the_zone_of_the_client_is_preferred() -> None:
     fleet.take(snapshot(*(instance(str(number), zone=f"eu-1{'abc'[number % 3]}") for number in range(12))), 0.0)
     picker, taken = Picker("users", fleet, TrafficSettings()), Counter[str]()
     for turn in range(1_000):
-        candidate = picker.pick("normal", (), Draw(turn, dice.random(), dice.random(), dice.random()), turn / 100)
+        candidate = picker.pick("normal", (), turn, dice.random(), turn / 100)
         taken[candidate.instance.zone] += 1
         picker.record(candidate, "ok", 0.02, turn / 100)
         picker.end(candidate)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from fractions import Fraction
+from itertools import permutations
 from math import gcd
 from typing import get_args
 
@@ -9,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.balance.load import InstanceLoad, observed
-from muster.balance.policy import Able, Draw, Fewest, choose, cycle, cycle_entries_max
+from muster.balance.policy import Able, Fewest, choose, cycle, cycle_entries_max
 from muster.wire.registry.traffic import Policy
 
 NOW = 100.0
 MEAN = 0.02
 POLICIES = get_args(Policy)
 chance = st.floats(0.0, 1.0, exclude_max=True)
-draws = st.builds(Draw, st.integers(0, 1 << 20), chance, chance, chance)
+turns = st.integers(0, 1 << 20)
 weights = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
@@ -71,38 +72,48 @@ class TestChoose:
     @given(
         st.sampled_from(POLICIES),
         st.lists(st.integers(1, 9), max_size=9),
-        draws,
+        turns,
+        chance,
         st.sets(st.integers(0, 8)),
         st.sets(st.integers(0, 8)),
     )
     @settings(max_examples=500)
     def test_is_one_of_the_list_and_none_to_avoid(
-        self, policy: Policy, weights: list[int], draw: Draw, avoid: set[int], near: set[int]
+        self, policy: Policy, weights: list[int], turn: int, chance: float, avoid: set[int], near: set[int]
     ) -> None:
         count = len(weights)
         avoid, near = {each for each in avoid if each < count}, {each for each in near if each < count}
-        place = choose(policy, able(*weights, near=tuple(sorted(near))), draw, NOW, MEAN, avoid=avoid)
+        place = choose(policy, able(*weights, near=tuple(sorted(near))), turn, chance, NOW, MEAN, avoid=avoid)
         assert place == -1 if len(avoid) == count else place in set(range(count)) - avoid
 
     def test_by_cost_takes_the_cheaper_of_two_others(self) -> None:
         here = able(1, 1, 1)
         for load, seconds in zip(here.loads, (0.3, 0.1, 0.2), strict=True):
             observed(load, seconds, NOW)
-        pairs = [(0.0, 0.0), (0.0, 0.9), (0.4, 0.9), (0.9, 0.0)]
-        assert [choose("least_cost", here, Draw(0, *pair, 0.0), NOW, MEAN) for pair in pairs] == [1, 2, 1, 2]
+        # The pairs in the order of the chance: 0 and 1, 0 and 2, 1 and 2, 1 and 0, 2 and 0, 2 and 1.
+        assert [choose("least_cost", here, 0, pair / 6, NOW, MEAN) for pair in range(6)] == [1, 2, 1, 1, 2, 1]
+
+    def test_by_cost_each_pair_is_as_likely_as_any_other(self) -> None:
+        here, chances = able(1, 1, 1, 1, 1), [(number + 0.5) / 20_000 for number in range(20_000)]
+        for cheap in permutations(range(5), 2):
+            for place, load in enumerate(here.loads):
+                load.in_flight = cheap.index(place) if place in cheap else 9
+            taken = Counter(choose("least_cost", here, 0, one, NOW, MEAN) for one in chances)
+            # The cheapest is in two of five pairs, the next one in as many, less the one with the cheapest.
+            assert (taken[cheap[0]], taken[cheap[1]]) == (8_000, 6_000)
 
     def test_in_turn_takes_each_once_before_any_twice(self) -> None:
         here = able(3, 1, 2)
-        assert [choose("round_robin", here, Draw(turn, 0, 0, 0), NOW, MEAN) for turn in range(4)] == [0, 1, 2, 0]
+        assert [choose("round_robin", here, turn, 0.0, NOW, MEAN) for turn in range(4)] == [0, 1, 2, 0]
 
     def test_by_weight_in_turn_takes_each_as_often_as_its_weight(self) -> None:
         here = able(3, 1, 2)
-        taken = Counter(choose("weighted_round_robin", here, Draw(turn, 0, 0, 0), NOW, MEAN) for turn in range(60))
+        taken = Counter(choose("weighted_round_robin", here, turn, 0.0, NOW, MEAN) for turn in range(60))
         assert taken == {0: 30, 1: 10, 2: 20}
 
     def test_at_random_takes_each_as_often_as_its_weight(self) -> None:
         here = able(3, 1, 2)
-        taken = Counter(choose("random", here, Draw(0, one / 600, 0, 0), NOW, MEAN) for one in range(600))
+        taken = Counter(choose("random", here, 0, one / 600, NOW, MEAN) for one in range(600))
         assert taken == {0: 300, 1: 100, 2: 200}
 
 
@@ -111,18 +122,18 @@ class TestZone:
         here = able(1, 1, 1, near=(0, 1))
         for load, seconds in zip(here.loads, (near_seconds, near_seconds, far_seconds), strict=True):
             observed(load, seconds, NOW)
-        return choose("least_cost", here, Draw(0, 0.1, 0.9, 0.9), NOW, MEAN) == 2
+        return choose("least_cost", here, 0, 0.45, NOW, MEAN) == 2
 
     def test_a_near_one_is_taken_unless_a_far_one_is_twice_as_cheap(self) -> None:
         assert [self.far(0.1, far) for far in (0.3, 0.1, 0.06, 0.049)] == [False, False, False, True]
 
     def test_where_none_is_near_far_ones_are_taken(self) -> None:
         here = able(1, 1)
-        assert {choose("least_cost", here, Draw(0, one, 0.5, 0.5), NOW, MEAN) for one in (0.1, 0.9)} == {0, 1}
+        assert {choose("least_cost", here, 0, one, NOW, MEAN) for one in (0.1, 0.9)} == {0, 1}
 
     def test_where_all_near_ones_are_to_be_avoided_a_far_one_is_taken(self) -> None:
         here = able(1, 1, 1, near=(0, 1))
-        assert choose("least_cost", here, Draw(0, 0.1, 0.9, 0.1), NOW, MEAN, avoid={0, 1}) == 2
+        assert choose("least_cost", here, 0, 0.05, NOW, MEAN, avoid={0, 1}) == 2
 
 
 class TestFewest:
@@ -150,7 +161,7 @@ class TestFewest:
         here = able(1, 1, 1)
         taken = []
         for _ in range(6):
-            place = choose("least_connections", here, Draw(1, 0, 0, 0), NOW, MEAN)
+            place = choose("least_connections", here, 1, 0.0, NOW, MEAN)
             taken.append(place)
             for change in (1, -1):
                 here.loads[place].in_flight += change

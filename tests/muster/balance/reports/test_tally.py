@@ -6,7 +6,6 @@ import pytest
 
 from muster.balance.fleet import Fleet
 from muster.balance.picker import CallOutcome, Picker
-from muster.balance.policy import Draw
 from muster.balance.reports.tally import Tally
 from muster.wire.registry.traffic import DEFAULTS
 from muster.wire.telemetry.observations import Observation
@@ -26,7 +25,7 @@ class Client:
 
     def calls(self, *outcomes: CallOutcome, seconds: float = 0.1, timed: bool = True) -> None:
         for outcome in outcomes:
-            candidate = self.picker.pick("critical", (), Draw(0, 0.0, 0.0, 0.0), 0.0)
+            candidate = self.picker.pick("critical", (), 0, 0.0, 0.0)
             self.picker.record(candidate, outcome, seconds, 0.0, timed=timed)
             self.picker.end(candidate)
 

@@ -6,17 +6,22 @@ repeatable. Never at an instance that was tried. What the last attempt ended wit
 
 import asyncio
 import errno
+from asyncio import current_task
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from muster.balance.attempt import Attempt
 from muster.balance.limit import Priority
+from muster.balance.picker import CallOutcome
 from muster.balance.request import NotSent, Request, refuse_others
 
 if TYPE_CHECKING:
     from muster.balance.balancer import Balancer
 
+R = TypeVar("R")
 T = TypeVar("T")
 Call = Callable[[Attempt, Request], Awaitable[T]]
 
@@ -35,7 +40,7 @@ class AttemptTimes:
 
     def begun(self, attempt: Attempt) -> None:
         """The current task is waiting for this attempt from now on; `ended` has to follow."""
-        task = asyncio.current_task()
+        task = current_task()
         assert task is not None, "attempts are made by coroutines of an event loop"
         self._under_way[attempt] = task, task.cancelling()
         if self._timer is None:
@@ -79,54 +84,69 @@ _NOT_CONNECTED: Final = {
     "httpx.ConnectError",
     "httpx.ConnectTimeout",
 }
+_NO_FAILURE: Final = (None, "ok", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(Generic[R, T]):
+    """How a client gets the answers to its requests. Made once for a client, and not with each call.
+
+    `ask` sends a request to the attempt's instance. `repeatable`: whether that may be done twice, after the error that it has
+    raised (None: its answer is a failure). `outcome`: what an answer says of the instance, where `ask` does not say it by the
+    attempt. `let_go` is given an answer in place of which another instance is asked. `is_own`: the error is the caller's own,
+    and no failure of any instance.
+    """
+
+    ask: Callable[[Attempt, R], Awaitable[T]]
+    repeatable: Callable[[R, BaseException | None], bool]
+    outcome: Callable[[T], CallOutcome] | None = None
+    let_go: Callable[[T], Awaitable[None]] | None = None
+    is_own: Callable[[Exception], bool] = lambda _: False
 
 
 async def send(balancer: "Balancer", request: Request, call: Call[T], *, repeatable: bool) -> T:
     """What the call returns, at the first instance or at a later one."""
     refuse_others(balancer.service, request.service)
-    answer, attempt = await asked(
-        balancer, request.priority, lambda attempt: call(attempt, request), repeatable=lambda: repeatable
-    )
+    answer, attempt = await asked(balancer, request.priority, request, Asking(call, lambda *_: repeatable))
     attempt.end()
     return answer
 
 
-async def asked(
-    balancer: "Balancer",
-    priority: Priority,
-    ask: Callable[[Attempt], Awaitable[T]],
-    *,
-    repeatable: Callable[[], bool],
-    let_go: Callable[[T], Awaitable[None]] | None = None,
-) -> tuple[T, Attempt]:
-    """The answer that `ask` got from an instance, and the attempt, which the caller has to end.
+async def asked(balancer: "Balancer", priority: Priority, request: R, asking: Asking[R, T]) -> tuple[T, Attempt]:
+    """The answer to the request that an instance gave, and the attempt, which the caller has to end.
 
-    `ask` may say by the attempt that its answer is a failure. `let_go` is given such an answer when another instance is asked.
-    Raises what `ask` raised at last, TimeoutError when that took longer than the balancer's `timeout_seconds`.
+    Raises what `asking.ask` raised at last, TimeoutError when that took longer than the balancer's `timeout_seconds`.
     """
-    attempt, tried, times = balancer.attempt(priority), list[str](), balancer.times
+    attempt, times = balancer.attempt(priority), balancer.times
+    tried: list[str] = []
     while True:
         times.begun(attempt)
         try:
-            answer = await ask(attempt)
+            answer = await asking.ask(attempt, request)
         except BaseException as error:
             is_late = times.ended(attempt) and isinstance(error, asyncio.CancelledError)
             attempt.sent = attempt.sent and not is_not_sent(error)
+            if isinstance(error, Exception) and asking.is_own(error):
+                attempt.record("cancelled")
             # As a block that this error has left: it says what has become of the attempt, and ends it.
             attempt.__exit__(None, TimeoutError() if is_late else error, None)
-            following = _following(balancer, priority, attempt, tried, repeatable)
+            following = _following(balancer, priority, attempt, tried, partial(asking.repeatable, request, error))
             if following is None and is_late:
                 raise TimeoutError from error
             if following is None:
                 raise
         else:
             times.ended(attempt)
-            following = _following(balancer, priority, attempt, tried, repeatable)
+            if asking.outcome is not None:
+                attempt.record(asking.outcome(answer))
+            if attempt.outcome in _NO_FAILURE:
+                return answer, attempt
+            following = _following(balancer, priority, attempt, tried, partial(asking.repeatable, request, None))
             if following is None:
                 return answer, attempt
             with attempt, _given_up(following):
-                if let_go is not None:
-                    await let_go(answer)
+                if asking.let_go is not None:
+                    await asking.let_go(answer)
         attempt = following
 
 
@@ -144,8 +164,8 @@ def _given_up(following: Attempt) -> Iterator[None]:
 def _following(
     balancer: "Balancer", priority: Priority, attempt: Attempt, tried: list[str], repeatable: Callable[[], bool]
 ) -> Attempt | None:
-    """The next attempt; None: this one was answered, it may not be repeated, or there is nobody else to ask."""
-    if attempt.outcome in (None, "ok", "cancelled"):
+    """The next attempt; None: this one was no failure, it may not be repeated, or there is nobody else to ask."""
+    if attempt.outcome in _NO_FAILURE:
         return None
     tried.append(attempt.instance.instance)
     if (attempt.sent and not repeatable()) or len(tried) >= balancer.attempts_max:

@@ -6,6 +6,7 @@ can serve several services, and the rest of the world.
 """
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import (
@@ -20,12 +21,14 @@ from yarl import URL
 
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
-from muster.balance.hooks.http import OVERLOADED, REPEATABLE, priority_of
+from muster.balance.hooks.http import OVERLOADED, REPEATABLE, outcome_of, priority_of
 from muster.balance.hooks.priority import usual
 from muster.balance.limit import Priority
-from muster.balance.sending import asked
+from muster.balance.sending import Asking, asked
+from muster.wire.registry.answers import Instance
 
 Handler = Callable[[ClientRequest], Awaitable[ClientResponse]]
+_Sent = tuple[ClientRequest, Handler]
 Middleware = Callable[[ClientRequest, Handler], Awaitable[ClientResponse]]
 
 _BY_TLS: Final = ("https", "wss")
@@ -44,19 +47,17 @@ def balanced(
     `ClientConnectionError`, and its cause is aiohttp's own error.
     """
     host, priority, overloaded = balancer.service.lower(), usual(priority), frozenset(overloaded)
+    asking = Asking(_ask, _repeatable, lambda response: outcome_of(response.status, overloaded), _let_go, _is_own)
 
     async def send(request: ClientRequest, handler: Handler) -> ClientResponse:
-        if (request.url.raw_host or "") != host:
+        if request.url.raw_host != host:
             return await handler(request)
-        sending = _Sending(balancer, request, handler, overloaded)
+        if request.url.scheme in _BY_TLS and request.server_hostname is None:
+            # The certificate is the service's, whatever the address of the instance is.
+            request.server_hostname = balancer.service
         try:
-            response, attempt = await asked(
-                balancer,
-                priority_of(request.headers, priority),
-                sending.ask,
-                repeatable=sending.may_be_repeated,
-                let_go=_let_go,
-            )
+            important = priority_of(request.headers, priority)
+            response, attempt = await asked(balancer, important, (request, handler), asking)
         except _REPEATED_BY_AIOHTTP as error:
             if request.method not in REPEATABLE:
                 raise
@@ -67,50 +68,43 @@ def balanced(
     return send
 
 
-class _Sending:
-    """One request, until an instance has answered it."""
+def _ask(attempt: Attempt, sent: _Sent) -> Awaitable[ClientResponse]:
+    request, handler = sent
+    # The connection is looked for by this address, behind the middlewares. `Host` was set before them.
+    request.url = _at(request.url, attempt.instance)
+    return handler(request)
 
-    __slots__ = ("_handler", "_overloaded", "_request", "_time_is_up", "_url")
 
-    def __init__(
-        self, balancer: Balancer, request: ClientRequest, handler: Handler, overloaded: Collection[int]
-    ) -> None:
-        self._request, self._handler, self._overloaded = request, handler, overloaded
-        self._url = request.url
-        self._time_is_up = False
-        if self._url.scheme in _BY_TLS and request.server_hostname is None:
-            # The certificate is the service's, whatever the address of the instance is.
-            request.server_hostname = balancer.service
+def _repeatable(sent: _Sent, error: BaseException | None) -> bool:
+    request, _ = sent
+    # A TimeoutError that is not one of a step, like connecting, is the caller's time for the whole request: no other instance
+    # could answer in it. And some bodies can be read but once.
+    is_late = type(error) is TimeoutError
+    return request.method in REPEATABLE and not is_late and not getattr(request.body, "consumed", False)
 
-    async def ask(self, attempt: Attempt) -> ClientResponse:
-        # The connection is looked for by this address, behind the middlewares. `Host` was set before them.
-        url = self._url
-        # Put together from its parts: to have yarl read a text again costs twice as much.
-        self._request.url = URL.build(
-            scheme=url.scheme,
-            authority=attempt.instance.endpoint,
-            path=url.raw_path,
-            query_string=url.raw_query_string,
-            encoded=True,
-        )
-        try:
-            response = await self._handler(self._request)
-        except TimeoutError as error:
-            # Not one of a step, like connecting: the caller's time for the whole request. No other instance could answer in it.
-            self._time_is_up = type(error) is TimeoutError
-            raise
-        except Exception as error:
-            # A header with a line break, a body that cannot be sent: the caller's own, and no failure of any instance.
-            if not isinstance(error, ClientError | OSError):
-                attempt.record("cancelled")
-            raise
-        attempt.answered(failed=response.status >= 500, overloaded=response.status in self._overloaded)
-        return response
 
-    def may_be_repeated(self) -> bool:
-        request = self._request
-        # Some bodies can be read but once.
-        return request.method in REPEATABLE and not self._time_is_up and not getattr(request.body, "consumed", False)
+def _is_own(error: Exception) -> bool:
+    # A header with a line break, a body that cannot be sent.
+    return not isinstance(error, ClientError | OSError)
+
+
+def _at(asked: URL, instance: Instance) -> URL:
+    """The URL that was asked for, at an instance: from its parts, since to have yarl read a text again costs twice as much."""
+    origin = _origin(asked.scheme, instance.address, instance.port)
+    if not asked.raw_query_string:
+        return origin.with_path(asked.raw_path, encoded=True)
+    return URL.build(
+        scheme=asked.scheme,
+        authority=origin.raw_authority,
+        path=asked.raw_path,
+        query_string=asked.raw_query_string,
+        encoded=True,
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _origin(scheme: str, host: str, port: int) -> URL:
+    return URL.build(scheme=scheme, host=host, port=port)
 
 
 async def _let_go(response: ClientResponse) -> None:

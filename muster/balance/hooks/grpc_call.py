@@ -11,7 +11,7 @@ from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
 from muster.balance.limit import Priority
 from muster.balance.picker import CallOutcome
-from muster.balance.sending import asked
+from muster.balance.sending import Asking, asked
 from muster.client.channels import never_sent
 
 
@@ -80,10 +80,9 @@ class BalancedCall:
         return self._task.__await__()
 
     async def _run(self, balancer: Balancer, priority: Priority, repeatable: bool) -> object:
+        asking = Asking(self._ask, lambda *_: repeatable and self._has_time())
         try:
-            answer, attempt = await asked(
-                balancer, priority, self._ask, repeatable=lambda: repeatable and self._has_time()
-            )
+            answer, attempt = await asked(balancer, priority, None, asking)
         except TimeoutError as error:
             # The balancer's time is up, and not the caller's: the same to him.
             nothing = grpc.aio.Metadata()
@@ -92,7 +91,7 @@ class BalancedCall:
         attempt.end()
         return answer
 
-    async def _ask(self, attempt: Attempt) -> object:
+    async def _ask(self, attempt: Attempt, _: None) -> object:
         # The second attempt has what is left of the caller's time.
         try:
             self._call = self._begin(attempt, self.time_remaining())

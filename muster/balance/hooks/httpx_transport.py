@@ -14,11 +14,11 @@ import httpx
 
 from muster.balance.attempt import Attempt
 from muster.balance.balancer import Balancer
-from muster.balance.hooks.http import OVERLOADED, REPEATABLE, priority_of
+from muster.balance.hooks.http import OVERLOADED, REPEATABLE, outcome_of, priority_of
 from muster.balance.hooks.priority import usual
 from muster.balance.limit import Priority
 from muster.balance.request import refuse_others
-from muster.balance.sending import asked
+from muster.balance.sending import Asking, asked
 from muster.wire.error import InvalidCommand
 
 SCHEME: Final = "muster"
@@ -48,7 +48,14 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         if scheme not in ("http", "https"):
             raise InvalidCommand("scheme: must be http or https", field="scheme")
         self._balancer, self._scheme, self._host = balancer, scheme, balancer.service.lower()
-        self._priority, self._overloaded = usual(priority), frozenset(overloaded)
+        self._priority, overloaded = usual(priority), frozenset(overloaded)
+        self._asking = Asking(
+            self._ask,
+            _repeatable,
+            lambda response: outcome_of(response.status_code, overloaded),
+            httpx.Response.aclose,
+            _is_own,
+        )
         self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
         # Of httpx's own transport it is known what it reads of a URL; any other one gets a whole one, which is dear to make.
         self._place = _At if type(self._transport) is httpx.AsyncHTTPTransport else _whole
@@ -58,16 +65,9 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         # Mounted for all of `muster://`, it is asked for other services too, and knows the instances of one.
         if request.url.scheme == SCHEME:
             refuse_others(self._host, request.url.host)
-        # A body that comes from a generator is there once.
-        repeatable = request.method in REPEATABLE and isinstance(request.stream, httpx.ByteStream)
+        priority = priority_of(request.headers, self._priority)
         try:
-            response, attempt = await asked(
-                self._balancer,
-                priority_of(request.headers, self._priority),
-                lambda attempt: self._ask(attempt, request),
-                repeatable=lambda: repeatable,
-                let_go=httpx.Response.aclose,
-            )
+            response, attempt = await asked(self._balancer, priority, request, self._asking)
         except TimeoutError as error:
             # The balancer's time is up, and not httpx's: the same to the caller.
             late = f"{self._balancer.service}: no answer in {self._balancer.timeout_seconds:g} s"
@@ -84,18 +84,11 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         request.url = self._place(url, self._scheme, instance.address, instance.port)
         try:
             response = await self._transport.handle_async_request(request)
-        except Exception as error:
-            # A header with a line break, a body that cannot be sent: the caller's own, and no failure of any instance.
-            if isinstance(error, _OWN) or not isinstance(error, httpx.TransportError | OSError):
-                attempt.record("cancelled")
-            raise
         finally:
             # Redirects, cookies and logs are about the service, and not about the instance that happened to answer.
             request.url = url
         if response.has_redirect_location and url.scheme == SCHEME:
             response.headers["Location"] = self._elsewhere(url, response.headers["Location"])
-        overloaded = response.status_code in self._overloaded
-        attempt.answered(failed=response.status_code >= 500, overloaded=overloaded)
         return response
 
     def _elsewhere(self, asked: httpx.URL, location: str) -> str:
@@ -126,6 +119,16 @@ class BalancedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+
+
+def _repeatable(request: httpx.Request, _: BaseException | None) -> bool:
+    # A body that comes from a generator is there once.
+    return request.method in REPEATABLE and isinstance(request.stream, httpx.ByteStream)
+
+
+def _is_own(error: Exception) -> bool:
+    # A header with a line break, a body that cannot be sent.
+    return isinstance(error, _OWN) or not isinstance(error, httpx.TransportError | OSError)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

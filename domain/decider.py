@@ -4,7 +4,6 @@ A decider is a state machine over one kind of stream: `decide` says what a comma
 event makes of it. Both are pure. (The pattern: Jérémie Chassaing, "Functional Event Sourcing Decider".)
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -63,7 +62,7 @@ class Parts:
     stands (None: gone). `version` and `incarnation` of a part go into answers. `timers` are what can run out for it;
     `keeps_timers` says of an event, and the part after it, that they surely stay as they were; `renews` which of them a
     command gives their full length again (None: none); `expire` makes the command for one that has run out. A new writer gives
-    them more than their full length once, so that who renews them can find it: `extra_seconds_max` is the most that they need.
+    them more than their full length once, so that who renews them can find it, where that comes `from_afar`.
     `left` says otherwise of one that nobody renews: `left(part, timer, now)` seconds if a writer begins now, or None.
     `signs` are the commands that are signs of life, each with whether it surely changes nothing of a state: as nearly all of
     them do, and `decide` then says so too.
@@ -79,7 +78,7 @@ class Parts:
     left: Callable[..., float | None] = lambda _part, _timer, _now: None
     renews: Callable[[Any], Renewed | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
-    extra_seconds_max: float = math.inf
+    from_afar: bool = True
     signs: Mapping[type[Command], IsOnlySign] = field(default_factory=dict)
 
 

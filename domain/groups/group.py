@@ -65,7 +65,7 @@ from domain.groups.state import (
     GroupSettingsChanged,
     evolve,
 )
-from domain.groups.timers import EXTRA_SECONDS, MemberPart, expire, part_of, renews, timers
+from domain.groups.timers import MemberPart, expire, part_of, renews, timers
 from muster.wire.error import StaleEpoch, TooLarge, VerbNotAllowed, VersionConflict
 from muster.wire.stream import GROUP
 
@@ -288,7 +288,6 @@ DECIDER: Final[Decider[FailoverGroup, GroupCommand, GroupEvent]] = Decider(
         timers=timers,
         renews=renews,
         expire=expire,
-        extra_seconds_max=EXTRA_SECONDS,
         signs={RenewMember: is_only_sign},
     ),
     state=FailoverGroup,

@@ -1,17 +1,11 @@
 """What runs out for a member of a group: the primary's lease, and a member's silence."""
 
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from domain.decider import Renewed
 from domain.groups.member import ExpireMember, GroupMember, JoinGroup, RenewMember
 from domain.groups.state import FailoverGroup
 from muster.wire.command import Command
-
-EXTRA_SECONDS: Final = 1.5
-"""What a new writer gives leases and silences beyond their length. A runner gives each renewal a third of its lease and tries
-again within a second, so it has found the new writer by then; and nobody leads for as long, if the primary was lost with the
-writer.
-"""
 
 
 class MemberTimer(NamedTuple):

@@ -143,8 +143,7 @@ def _timed(decider: AnyDecider, definitions: Definitions) -> AnyDecider:
         timers=of_saga,
         renews=timers.renews,
         expire=timers.expire,
-        # Nobody renews them from afar.
-        extra_seconds_max=0.0,
+        from_afar=False,
     )
     return replace(decider, parts=parts)
 

@@ -163,7 +163,7 @@ class Partition:
         self.commands_topic, self.commands_offset = topic, offset
 
     def begin(self, cursor: Cursor, extra_seconds: float, now: datetime = _BEGINNING) -> None:
-        """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more if it needs that.
+        """A reign begins at the cursor: all that can run out gets its full length, and `extra_seconds` more if it is renewed.
         Timers of sagas get no more: no promise to a client depends on them. What nobody renews goes on as the log has begun it.
         """
         for _ in self.beginning(cursor, extra_seconds, now):
@@ -179,7 +179,7 @@ class Partition:
         room, now = begin_items_max, max(now, self.last_at)
         for stream, state in self.streams.items():
             parts = self._aggregates.of_stream(stream).parts
-            extra = min(extra_seconds, parts.extra_seconds_max)
+            extra = extra_seconds if parts.from_afar else 0.0
             for item in parts.items(state):
                 part = parts.part(state, item)
                 length = partial(_length, parts, part, extra, now)

@@ -37,8 +37,11 @@ from workers.writer.request import AnswerOrError, QueuedCommands, Taken, answere
 
 _LOG: Final = logging.getLogger("muster.writer")
 tick_seconds: Final = 0.1
-beat_every_seconds: Final = 1.0
-reign_seconds: Final = 5.0
+beat_every_seconds: Final = 0.3
+reign_seconds: Final = 1.5
+"""What a new reign gives leases and silences beyond their full length, once. Who renews tries again within a second, so it has
+found the new writer by then; and whoever was lost together with the old writer is missed as much later.
+"""
 behind_seconds_min: Final = 60.0
 renew_term_seconds: Final = 6 * 3600.0
 group_commands_max: Final = 1_000

@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.groups.commands import CreateGroup, NewMember
-from domain.groups.member import JoinGroup
-from domain.groups.timers import EXTRA_SECONDS
 from domain.registry.instance import InstanceDrainEnded, InstanceDrainStarted, InstanceRegistered
 from domain.registry.service import (
     DeregisterInstance,
@@ -388,17 +385,6 @@ class TestExpiry:
         machine.partition.begin(machine.partition.cursor, 30.0)
         assert machine.passes(299.0) == []
         assert [told.event.type for told in machine.passes(2.0)] == ["muster.saga.step_stalled.v1"]
-
-    def test_members_of_groups_get_as_much_more_as_they_need_to_find_the_new_writer(self):
-        machine = Machine()
-        machine.group(
-            Envelope("c1", "group/db", CreateGroup(members=(NewMember("db1"),))),
-            Envelope("c2", "group/db", JoinGroup(member="db1", process="p", address="")),
-        )
-        machine.partition.begin(machine.partition.cursor, 30.0)
-        # Three heartbeats of half a second, and that.
-        assert machine.passes(1.5 + EXTRA_SECONDS - 0.1) == []
-        assert [told.event.type for told in machine.passes(0.2)] == ["muster.group.member_failed.v1"]
 
     def test_a_reign_that_begins_in_steps_has_armed_everything_behind_the_last(self, monkeypatch):
         monkeypatch.setattr(module, "begin_items_max", 2)

@@ -608,7 +608,7 @@ class TestTime:
             await self.passes(told, clock, 1.5)
             assert await told.history() == ["registered", "lease_expired", "deregistered"]
 
-    async def test_a_claim_gives_each_lease_its_full_length_and_the_old_reigns_length(self, logs, clock):
+    async def test_a_claim_gives_each_lease_its_full_length_and_time_to_find_the_new_writer(self, logs, clock):
         async with running(logs(), monotonic=lambda: clock.now) as first:
             await first.execute(register(lease_seconds=5.0))
         async with running(logs(), "w2", monotonic=lambda: clock.now) as told:

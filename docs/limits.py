@@ -50,6 +50,7 @@ OTHERS: Final = {
     "domain/telemetry/observed.py observers_host_max": "clients of one host that are heard about a service: others of that host are not",
     "domain/telemetry/observed.py observers_service_max": "clients that are heard about a service: those that are there go on being heard, others are not",
     "domain/telemetry/observed.py words_max": "words of clients about an instance, in one process: others are not taken",
+    "domain/telemetry/seen_calls.py seen_max": "instances of a service of which it is told what clients saw: those that fail most, and the slowest, come first",
     "domain/telemetry/partition.py suspected_max": "suspects of whom the row of a service tells what clients say: those that fail come first",
     "domain/telemetry/partition_time.py hole_seconds_max": "between two records of a partition of heartbeats: a longer pause moves every deadline",
     "infra/telemetry/past.py records_max": "records of heartbeats that are read again at once: the others next",

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from muster.wire.stream import NAME_PATTERN
 from muster.wire.telemetry.heartbeats import Beat, encode, items_max, number_max
-from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row
+from muster.wire.telemetry.loads import LoadRow, SeenInstance, SeenInstances, ServiceLoad, TelemetryWorker, encode_row
 from muster.wire.telemetry.observations import (
     Observation,
     Observations,
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 def telemetry_messages() -> tuple[Json, ...]:
     """All of them."""
-    return _heartbeats(), _observations(), _tick(), _load(), _worker(), _node_loads()
+    return _heartbeats(), _observations(), _tick(), _load(), _instances(), _worker(), _node_loads()
 
 
 _LIVE: Final = datetime(2026, 1, 5, 3, 12, tzinfo=UTC)
@@ -137,6 +137,20 @@ def _load() -> Json:
     return _row("load", "Load of a service", "service/<name>", row)
 
 
+def _instances() -> Json:
+    slow = SeenInstance(
+        instance="orders-7",
+        incarnation=4,
+        observers=12,
+        attempts_per_second=308.0,
+        failure_share=0.02,
+        latency_seconds=0.412,
+        in_flight=96.0,
+    )
+    row = SeenInstances(service="orders", items=(slow,), at=_LIVE)
+    return _row("instances", "Instances as clients saw them", "instances/<name>", row)
+
+
 def _worker() -> Json:
     row = TelemetryWorker(
         worker="host-7",
@@ -183,7 +197,7 @@ def _node_loads() -> Json:
     }
 
 
-def _row(name: str, title: str, key: str, row: ServiceLoad | TelemetryWorker) -> Json:
+def _row(name: str, title: str, key: str, row: LoadRow) -> Json:
     payload = TypeAdapter(type(row)).json_schema(ref_template=f"#/components/messages/{name}/payload/$defs/{{model}}")
     example = _example(name, orjson.loads(encode_row(row)))
     first = (type(row).__doc__ or "").splitlines()[0]

@@ -111,7 +111,7 @@ if TYPE_CHECKING:
         Shard,
     )
     from muster.wire.telemetry.heartbeats import LoadReport
-    from muster.wire.telemetry.loads import ServiceLoad
+    from muster.wire.telemetry.loads import SeenInstance, ServiceLoad
     from muster.wire.telemetry.observations import Observation, Observations
     from muster.wire.telemetry.shard_loads import ShardLoad, ShardLoadReport, ShardLoads
 
@@ -205,6 +205,7 @@ __all__ = [
     "Saga",
     "SagaNotFound",
     "SagaStep",
+    "SeenInstance",
     "Service",
     "ServiceLoad",
     "ServiceNotFound",
@@ -285,7 +286,7 @@ _NAMES_OF: Final = {
     "muster.wire.command": ("PublishedCommand", "to_service"),
     "muster.wire.telemetry.heartbeats": ("LoadReport",),
     "muster.wire.telemetry.shard_loads": ("ShardLoad", "ShardLoadReport", "ShardLoads"),
-    "muster.wire.telemetry.loads": ("ServiceLoad",),
+    "muster.wire.telemetry.loads": ("SeenInstance", "ServiceLoad"),
     "muster.wire.telemetry.observations": ("Observation", "Observations"),
     "muster.wire.error": (
         "ChecksumMismatch",

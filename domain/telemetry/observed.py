@@ -9,10 +9,10 @@ observers only some are taken, so that no host fills the room that others need.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final, NamedTuple
 
-from muster.wire.telemetry.loads import ClientsWord, ServiceLoad
+from domain.telemetry.seen_calls import CallSum, Incarnation, SeenCalls
+from muster.wire.telemetry.loads import ClientsWord
 from muster.wire.telemetry.observations import Observations
 
 recent_seconds: Final = 10.0
@@ -47,46 +47,9 @@ class _Observer:
         self.at = self.seconds = 0.0
         self.words: dict[str, _Word] = {}
 
-
-class SeenCalls(NamedTuple):
-    """The calls of the clients of a service, as they saw them together; `latency_seconds` None: no answer was timed."""
-
-    observers: int
-    per_second: float
-    failed_per_second: float
-    latency_seconds: float | None
-
-    def and_those(self, other: "SeenCalls") -> "SeenCalls":
-        """These and those of other observers."""
-        mine, theirs = self.per_second - self.failed_per_second, other.per_second - other.failed_per_second
-        timed = [(one, by) for one, by in ((self, mine), (other, theirs)) if one.latency_seconds is not None and by > 0]
-        total = sum(by for _, by in timed)
-        return SeenCalls(
-            self.observers + other.observers,
-            self.per_second + other.per_second,
-            self.failed_per_second + other.failed_per_second,
-            sum((one.latency_seconds or 0.0) * by for one, by in timed) / total if timed else None,
-        )
-
-    def in_row(self, row: ServiceLoad) -> ServiceLoad:
-        """The row with what clients saw in it, beside what it says of them already."""
-        told = calls_of(row)
-        found = self if told is None else self.and_those(told)
-        return replace(
-            row,
-            observers=found.observers,
-            attempts_per_second=round(found.per_second, 3),
-            failure_share=round(found.failed_per_second / found.per_second, 4) if found.per_second else 0.0,
-            latency_seconds=None if found.latency_seconds is None else round(found.latency_seconds, 6),
-        )
-
-
-def calls_of(row: ServiceLoad) -> SeenCalls | None:
-    """What the row says of clients; None: nothing."""
-    if row.observers is None or row.attempts_per_second is None:
-        return None
-    failed = row.attempts_per_second * (row.failure_share or 0.0)
-    return SeenCalls(row.observers, row.attempts_per_second, failed, row.latency_seconds)
+    def newest(self) -> Iterator[tuple[str, _Word]]:
+        """What its last report says; of earlier ones are the words about instances that it did not call since."""
+        return ((name, word) for name, word in self.words.items() if word.at == self.at)
 
 
 class ObservedCalls:
@@ -135,21 +98,27 @@ class ObservedCalls:
 
     def calls(self, service: str, now: float) -> SeenCalls | None:
         """What the clients of the service saw in their last reports; None: nobody has reported in the last 10 s."""
-        seen = SeenCalls(0, 0.0, 0.0, None)
-        for observer in self._services.get(service, {}).values():
-            if now - observer.at > recent_seconds:
-                continue
-            # Of earlier reports are the words about instances that it did not call since.
-            words = [word for word in observer.words.values() if word.at == observer.at]
-            attempts, failed = sum(word.attempts for word in words), sum(word.failures for word in words)
-            timed = [(word.latency_seconds, word.attempts - word.failures) for word in words]
-            answers = sum(count for latency, count in timed if latency is not None)
-            mean = (
-                sum(latency * count for latency, count in timed if latency is not None) / answers if answers else None
-            )
-            per = observer.seconds
-            seen = seen.and_those(SeenCalls(1, attempts / per, failed / per, mean))
-        return seen if seen.observers else None
+        together, observers = CallSum(), 0
+        for observer in self._reporting(service, now):
+            observers += 1
+            for _, word in observer.newest():
+                together.add(word.attempts, word.failures, word.latency_seconds, observer.seconds)
+        return together.seen_by(observers) if observers else None
+
+    def instances(self, service: str, now: float) -> dict[Incarnation, SeenCalls]:
+        """The same of each instance that was called, by name and incarnation."""
+        sums: dict[Incarnation, CallSum] = {}
+        for observer in self._reporting(service, now):
+            for name, word in observer.newest():
+                calls = sums.setdefault((name, word.incarnation), CallSum())
+                calls.add(word.attempts, word.failures, word.latency_seconds, observer.seconds)
+        # An observer has one word of an instance, so there are as many of them as words.
+        return {instance: calls.seen_by(calls.words) for instance, calls in sums.items()}
+
+    def _reporting(self, service: str, now: float) -> Iterator[_Observer]:
+        """Who has reported in the last 10 s."""
+        observers = self._services.get(service, {}).values()
+        return (observer for observer in observers if now - observer.at <= recent_seconds)
 
     def word(self, service: str, instance: str, incarnation: int, since: float, now: float) -> ClientsWord:
         """What clients say of this incarnation, whose checks are in doubt since then, host by host."""

@@ -13,7 +13,9 @@ read by then, however late that is.
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
+from zlib import crc32
 
 from domain.message import Recorded
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceRegistered
@@ -21,12 +23,13 @@ from domain.registry.status import InstanceEvent
 from domain.telemetry.finding import Suspicion
 from domain.telemetry.observed import ObservedCalls
 from domain.telemetry.partition_time import PartitionTime
+from domain.telemetry.seen_calls import instance_rows
 from domain.telemetry.service_load import WatchedService
 from domain.telemetry.watched import NEVER, WatchedInstance, arrived, change, restored
 from domain.telemetry.window import window_seconds
 from muster.wire.stream import SERVICE, kind_of, name_of
 from muster.wire.telemetry.heartbeats import Heartbeats
-from muster.wire.telemetry.loads import ClientsWord, ServiceLoad
+from muster.wire.telemetry.loads import ClientsWord, SeenInstances, ServiceLoad
 from muster.wire.telemetry.observations import Observations
 
 again_seconds: Final = 10.0
@@ -131,6 +134,14 @@ class BeatsPartition:
                 continue
             row = service.load(name, self.passed)
             yield row if calls is None else replace(calls.in_row(row), suspected=self._suspected(name, service, now))
+
+    def instances(self, turn: int = 0, turns: int = 1) -> Iterator[SeenInstances]:
+        """What clients saw of the instances of each service in the last 10 s; of those services whose turn it is."""
+        now, at = self.passed.elapsed, datetime.fromtimestamp(max(self.passed.recorded_ms, 0) / 1000, UTC)
+        for name, service in self.services.items():
+            # By the name and not by the place in the list, which changes while services come and go.
+            if crc32(name.encode()) % turns == turn and (seen := self.calls.instances(name, now)):
+                yield SeenInstances(service=name, items=instance_rows(seen, service.in_flight_of), at=at)
 
     def counts(self) -> tuple[int, int]:
         """How many instances are watched, and how many of them are silent and still there."""

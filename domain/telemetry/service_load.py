@@ -72,6 +72,11 @@ class WatchedService:
             self._saying += (told is not None) - (before is not None)
             watched.in_flight = told
 
+    def in_flight_of(self, name: str, incarnation: int) -> float | None:
+        """What this incarnation says that it has in flight; None: it does not say, or is not there."""
+        watched = self.instances.get(name)
+        return watched.in_flight if watched is not None and watched.incarnation == incarnation else None
+
     def incarnation_of(self, name: str) -> int | None:
         """The incarnation of the instance that is there; None: there is none."""
         watched = self.instances.get(name)

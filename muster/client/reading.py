@@ -26,7 +26,7 @@ from muster.wire.registry.answers import (
     Service,
 )
 from muster.wire.registry.check import Health
-from muster.wire.telemetry.loads import SERVICE_LOADS, ServiceLoad
+from muster.wire.telemetry.loads import INSTANCE_LOADS, SERVICE_LOADS, SeenInstance, ServiceLoad
 from muster.wire.telemetry.shard_loads import SHARD_LOADS, ShardLoads
 
 
@@ -107,6 +107,11 @@ class ClientReads:
         """What the instances of services have to do now, or those of this one; none, of which nobody says so."""
         query = {} if service is None else {"service": service}
         return SERVICE_LOADS.validate_json(await self._transport.read(path_of("loads"), query, "eventual")).items
+
+    async def instance_loads(self, service: str) -> tuple[SeenInstance, ...]:
+        """What clients saw of the instances of the service that they called: those that fail most first, then the slowest."""
+        told = await self._transport.read(path_of("loads"), {"service": service}, "eventual")
+        return INSTANCE_LOADS.validate_json(told).instances
 
     async def shard_loads(self, keyspace: str | None = None, node: str | None = None) -> ShardLoads:
         """What the shards of the keyspace, or of the node, have to do now; without either what each node has, and no shards."""

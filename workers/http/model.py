@@ -69,13 +69,20 @@ ServiceLoadItem: Final = shape(
     parts={loads.ClientsWord: shape(loads.ClientsWord, "ClientsWordItem")},
 )
 ServiceLoadList: Final = shape(loads.ServiceLoads, "ServiceLoadList", parts={loads.ServiceLoad: ServiceLoadItem})
+InstanceLoadList: Final = shape(
+    loads.InstanceLoads,
+    "InstanceLoadList",
+    base=ServiceLoadList,
+    parts={loads.SeenInstance: shape(loads.SeenInstance, "SeenInstanceItem")},
+)
 NodeLoadItem: Final = shape(shard_loads.NodeLoad, "NodeLoadItem")
 ShardLoadItem: Final = shape(shard_loads.ShardLoad, "ShardLoadItem")
 LoadList: Final = shape(
     shard_loads.ShardLoads,
     "LoadList",
-    "The loads of services (`items`), of data nodes, and of the shards that were asked for.",
-    base=ServiceLoadList,
+    "The loads of services (`items`), of the instances of the one that was asked for (those that fail most first, then the "
+    "slowest), of data nodes, and of the shards that were asked for.",
+    base=InstanceLoadList,
     parts={shard_loads.NodeLoad: NodeLoadItem, shard_loads.ShardLoad: ShardLoadItem},
 )
 OutcomeList: Final = shape(answers.Outcomes, "OutcomeList", parts={answers.Outcome: Outcome})

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Final, Protocol
 
 import orjson
@@ -19,12 +20,15 @@ from infra.telemetry.publisher import Outgoing, Published
 from muster.wire.command import document_of
 from muster.wire.error import Timeout
 from muster.wire.route import partition_of
-from muster.wire.telemetry.loads import ServiceLoad, TelemetryWorker, encode_row, key_of
+from muster.wire.telemetry.loads import LoadRow, TelemetryWorker, encode_row, key_of
 from workers.telemetry.followed_log import follow
 from workers.telemetry.held import TICK, HeldPartition, PastRecords
 
 publish_seconds_max: Final = 10.0
 rows_seconds: Final = 1.0
+instances_turns: Final = 5
+"""What clients saw of instances is told of a fifth of the services each second: all at once would keep the ticks waiting."""
+
 _LOG: Final = logging.getLogger("muster.telemetry")
 
 
@@ -149,11 +153,14 @@ class Desk:
                 _LOG.warning("%d findings are told again later: %s", len(findings), error.detail)
 
     async def _tell(self) -> None:
-        while True:
+        for number in count():
             await asyncio.sleep(rows_seconds)
             self._check()
-            loads = [load for held in self.held if held.state.is_open for load in held.state.loads()]
-            await self._rows([*loads, self._row("running")])
+            states = [held.state for held in self.held if held.state.is_open]
+            rows: list[LoadRow] = [load for state in states for load in state.loads()]
+            turn = number % instances_turns
+            rows += [seen for state in states for seen in state.instances(turn, instances_turns)]
+            await self._rows([*rows, self._row("running")])
 
     def _check(self) -> None:
         for _, task in self._held.values():
@@ -161,12 +168,12 @@ class Desk:
                 # It ends by nothing but a fault of ours: better a process that ends and is started again.
                 task.result()
 
-    async def _rows(self, rows: Sequence[ServiceLoad | TelemetryWorker]) -> None:
-        count = len(self._engine.logs)
+    async def _rows(self, rows: Sequence[LoadRow]) -> None:
+        partitions = len(self._engine.logs)
         told = []
         for row in rows:
             key = key_of(row)
-            number = partition_of(key, count) if isinstance(row, ServiceLoad) else 0
+            number = 0 if isinstance(row, TelemetryWorker) else partition_of(key, partitions)
             told.append(Outgoing(self._loads, number, key.encode(), encode_row(row)))
         try:
             await self._publisher.publish(told, publish_seconds_max)

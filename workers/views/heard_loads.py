@@ -1,5 +1,6 @@
 """What instances say of their load with heartbeats over HTTP, summed up for each service; nothing of it outlives this process."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ heard_seconds_max: Final = 30.0
 """What an instance said longer ago is no load of now."""
 
 instances_max: Final = 200_000
+_NEVER: Final = (-math.inf, Beat("", 0))
 
 
 class HeardLoads:
@@ -65,6 +67,12 @@ class HeardLoads:
             utilisation=round(sum(utilisations) / len(utilisations), 3) if utilisations else None,
             at=self._now() - timedelta(seconds=at - max(told for told, _ in fresh)),
         )
+
+    def in_flight(self, service: str, instance: str, incarnation: int) -> float | None:
+        """What this incarnation has said last of what it has in flight; None: nothing, now."""
+        at, beat = self._services.get(service, {}).get(instance, _NEVER)
+        is_it = beat.incarnation == incarnation and self._clock() - at <= heard_seconds_max
+        return beat.in_flight if is_it else None
 
     def _sweep(self, at: float) -> None:
         """Forget what is old, so that instances that come and go under new names are not kept for ever."""

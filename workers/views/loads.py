@@ -9,13 +9,22 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from domain.telemetry.observed import ObservedCalls
+from domain.telemetry.seen_calls import Incarnation, calls_of, instance_rows
 from infra.telemetry.rows import LoadRecord
 from muster.wire.error import InvalidCommand, NotReady
 from muster.wire.telemetry.heartbeats import Heartbeats
-from muster.wire.telemetry.loads import ClientsWord, ServiceLoad, TelemetryWorker, decode_row
+from muster.wire.telemetry.loads import (
+    ClientsWord,
+    SeenInstance,
+    SeenInstances,
+    ServiceLoad,
+    TelemetryWorker,
+    decode_row,
+)
 from muster.wire.telemetry.observations import Observations
 from muster.wire.telemetry.shard_loads import SHARDS, NodeLoads, decode
 from workers.views.heard_loads import HeardLoads
@@ -63,6 +72,7 @@ class Loads:
         self._calls = ObservedCalls()
         self._suspected: Mapping[str, tuple[ClientsWord, ...]] = {}
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
+        self._seen: dict[str, tuple[SeenInstances, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
         self.refused = 0
 
@@ -80,6 +90,8 @@ class Loads:
         at = self._clock() - record.age_seconds
         if isinstance(row, ServiceLoad):
             self._services[row.service] = row, at
+        elif isinstance(row, SeenInstances):
+            self._seen[row.service] = row, at
         elif row is not None:
             self._workers[row.worker] = row, at
 
@@ -128,6 +140,20 @@ class Loads:
         """The loads that are told now, by the names of their services."""
         names = {*self._services, *self._heard.services(), *self._calls.services()}
         return [load for name in sorted(names) if (load := self.service(name)) is not None]
+
+    def instances(self, service: str) -> tuple[SeenInstance, ...]:
+        """What clients saw of the instances of the service, by both ways; those that fail most first, then the slowest."""
+        now, told = self._clock(), self._seen.get(service)
+        seen, in_flight = self._calls.instances(service, now), dict[Incarnation, float]()
+        for row in told[0].items if told is not None and now - told[1] <= fresh_seconds else ():
+            key, calls = (row.instance, row.incarnation), calls_of(row)
+            if row.in_flight is not None:
+                in_flight[key] = row.in_flight
+            if calls is not None:
+                seen[key] = seen[key].and_those(calls) if key in seen else calls
+        # What an instance says of itself comes by one of both ways too.
+        heard = partial(self._heard.in_flight, service)
+        return instance_rows(seen, lambda *key: in_flight[key] if key in in_flight else heard(*key))
 
     def workers(self) -> list[SeenWorker]:
         """The workers of the last hour, by name; of those that have left none."""

@@ -1,22 +1,30 @@
 """Commands that only look: services, instances, discover, watch, history, status."""
 
-import asyncio
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
+from typing_extensions import Unpack
 
 from muster.cli.listing import consistency_option, show_page
 from muster.cli.outcome import say, show
 from muster.cli.registry import shown
 from muster.cli.registry.line import change_document, show_change
+from muster.cli.registry.load import show_loaded_instances, show_loaded_services
 from muster.cli.remote import Remote, remote
 from muster.cli.table import table
-from muster.wire.read_model import Page
 
 if TYPE_CHECKING:
     from muster.client.client import Client, Consistency
     from muster.wire.registry.check import Health
+
+
+class _Asked(TypedDict):
+    """Which instances."""
+
+    health: "Health | None"
+    tag: str | None
+    zone: str | None
+    consistency: "Consistency"
 
 
 @click.command()
@@ -30,17 +38,10 @@ if TYPE_CHECKING:
 @remote
 def services(remote: Remote, loaded: bool, consistency: "Consistency") -> None:
     """List all services, with their instances counted by health."""
-    if not loaded:
-        show_page(remote, remote.call(lambda client: client.services(consistency=consistency)), shown.SERVICES)
+    if loaded:
+        show_loaded_services(remote, lambda client: client.services(consistency=consistency))
         return
-
-    async def both(client: "Client") -> Page[shown.LoadedService]:
-        page, loads = await asyncio.gather(client.services(consistency=consistency), client.loads())
-        found = {load.service: load for load in loads}
-        rows = tuple(shown.LoadedService(**asdict(row), load=found.get(row.service)) for row in page.items)
-        return Page(token=page.token, age_seconds=page.age_seconds, parked=page.parked, items=rows)
-
-    show_page(remote, remote.call(both), shown.LOADS)
+    show_page(remote, remote.call(lambda client: client.services(consistency=consistency)), shown.SERVICES)
 
 
 @click.command()
@@ -48,16 +49,15 @@ def services(remote: Remote, loaded: bool, consistency: "Consistency") -> None:
 @click.option("--health", type=click.Choice(["healthy", "unhealthy", "unknown"]))
 @click.option("--tag")
 @click.option("--zone")
+@click.option("--load", "loaded", is_flag=True, help="Show how calls to them fare, as clients saw.")
 @consistency_option
 @remote
-def instances(
-    remote: Remote, service: str, health: "Health | None", tag: str | None, zone: str | None, consistency: "Consistency"
-) -> None:
+def instances(remote: Remote, service: str, loaded: bool, **asked: Unpack[_Asked]) -> None:
     """List the instances of SERVICE."""
-    page = remote.call(
-        lambda client: client.instances(service, health=health, tag=tag, zone=zone, consistency=consistency)
-    )
-    show_page(remote, page, shown.INSTANCES)
+    if loaded:
+        show_loaded_instances(remote, lambda client: client.instances(service, **asked), service)
+        return
+    show_page(remote, remote.call(lambda client: client.instances(service, **asked)), shown.INSTANCES)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """The load of services, and the telemetry workers that tell it: what stands in `<prefix>.loads`, the newest of each key.
 
 service/<name>        a `ServiceLoad`, once a second while anything is heard of the service
+instances/<name>      `SeenInstances`, every five seconds while clients say what they see of the service's instances
 telemetry/<worker>    a `TelemetryWorker`, once a second while the worker runs; it says when it leaves
 """
 
@@ -17,6 +18,9 @@ from muster.wire.stream import SERVICE, service_stream
 
 TELEMETRY: Final = "telemetry"
 """What the keys of workers begin with, before the first slash."""
+
+INSTANCES: Final = "instances"
+"""What the keys of instances that clients saw begin with, before the first slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,40 @@ class ServiceLoads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenInstance:
+    """What the clients of an instance say that they saw of it, in their last reports of the last 10 s.
+
+    `observers` are those that called it; `attempts_per_second` is the sum of their calls, `failure_share` how many of these
+    failed (1.0 is all), `latency_seconds` the mean time to an answer (None: none was timed). `in_flight` is what the instance
+    says of itself with its heartbeats (None: it does not).
+    """
+
+    instance: str
+    incarnation: int
+    observers: int
+    attempts_per_second: float
+    failure_share: float
+    latency_seconds: float | None = None
+    in_flight: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenInstances:
+    """What clients saw of the instances of a service, up to 50 of them: those that fail most first, then the slowest."""
+
+    service: str
+    items: tuple[SeenInstance, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceLoads:
+    """What clients saw of the instances of the service that was asked for: those that fail most first, then the slowest."""
+
+    instances: tuple[SeenInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryWorker:
     """A worker of `muster telemetry`: which partitions it has, and how far it is behind.
 
@@ -90,28 +128,39 @@ class TelemetryWorker:
     at: datetime
 
 
+LoadRow = ServiceLoad | SeenInstances | TelemetryWorker
 SERVICE_LOADS: Final = TypeAdapter(ServiceLoads)
-_LOAD: Final = TypeAdapter(ServiceLoad)
-_WORKER: Final = TypeAdapter(TelemetryWorker)
+INSTANCE_LOADS: Final = TypeAdapter(InstanceLoads)
+_ROWS: Final[dict[str, TypeAdapter[LoadRow]]] = {
+    SERVICE: TypeAdapter(ServiceLoad),
+    INSTANCES: TypeAdapter(SeenInstances),
+    TELEMETRY: TypeAdapter(TelemetryWorker),
+}
 
 
-def key_of(row: ServiceLoad | TelemetryWorker) -> str:
+def key_of(row: LoadRow) -> str:
     """The key of the row's record."""
-    return service_stream(row.service) if isinstance(row, ServiceLoad) else f"{TELEMETRY}/{row.worker}"
+    match row:
+        case ServiceLoad():
+            return service_stream(row.service)
+        case SeenInstances():
+            return f"{INSTANCES}/{row.service}"
+        case TelemetryWorker():
+            return f"{TELEMETRY}/{row.worker}"
 
 
-def encode_row(row: ServiceLoad | TelemetryWorker) -> bytes:
+def encode_row(row: LoadRow) -> bytes:
     """The row as it stands in the topic."""
     return orjson.dumps(row)
 
 
-def decode_row(key: bytes, value: bytes) -> ServiceLoad | TelemetryWorker | None:
+def decode_row(key: bytes, value: bytes) -> LoadRow | None:
     """The row of a record; None: of a kind that only newer versions know. Raises InvalidCommand."""
     kind = key.partition(b"/")[0].decode(errors="replace")
-    if kind not in (SERVICE, TELEMETRY):
+    if kind not in _ROWS:
         return None
     try:
-        return _LOAD.validate_json(value) if kind == SERVICE else _WORKER.validate_json(value)
+        return _ROWS[kind].validate_json(value)
     except ValidationError as error:
         field, reason = first_fault(error)
         raise InvalidCommand(f"{field or kind}: {reason}", field=field or kind) from None

@@ -45,8 +45,8 @@ class Listening:
         self.partition.open()
         return self
 
-    def beats(self, *names: str, incarnation: int = 0, service: str = "orders") -> Self:
-        told = Heartbeats("host", service, [Beat(name, incarnation) for name in names])
+    def beats(self, *names: str, incarnation: int = 0, service: str = "orders", in_flight: float | None = None) -> Self:
+        told = Heartbeats("host", service, [Beat(name, incarnation, in_flight) for name in names])
         self.found += [(self.at, one) for one in self.partition.beats(self.now_ms, told)]
         return self
 

@@ -3,7 +3,7 @@
 from domain.registry.doubt.event import InstanceChecksBelieved, InstanceChecksDisputed
 from domain.registry.instance import Instance, InstanceDeregistered, InstanceHealthChanged
 from domain.registry.status import Doubt
-from muster.wire.telemetry.loads import ClientsWord
+from muster.wire.telemetry.loads import ClientsWord, SeenInstance
 from tests.domain.telemetry.listening import Listening
 from tests.sample import NOON, spec
 
@@ -36,6 +36,36 @@ def test_what_is_said_of_a_service_that_is_not_there_is_passed_over():
     told = listening().observed("h1", "a", service="users")
     assert list(told.partition.loads()) == []
     assert told.partition.unknown == 1
+
+
+def test_each_instance_is_told_as_clients_saw_it_beside_what_it_says_of_itself():
+    told = listening().beats("a", in_flight=12)
+    told.observed("h1", "a", failing=5).observed("h2", "a", "b")
+    (seen,) = told.partition.instances()
+    assert seen.service == "orders"
+    assert seen.items == (
+        SeenInstance(
+            instance="a",
+            incarnation=0,
+            observers=2,
+            attempts_per_second=4.0,
+            failure_share=0.25,
+            latency_seconds=0.02,
+            in_flight=12,
+        ),
+        SeenInstance(
+            instance="b", incarnation=0, observers=1, attempts_per_second=2.0, failure_share=0.0, latency_seconds=0.02
+        ),
+    )
+    # Of a service in one of five turns, which is always the same.
+    assert [len(list(told.partition.instances(turn, 5))) for turn in range(5)].count(1) == 1
+    assert list(told.passes(11).partition.instances()) == []
+
+
+def test_what_an_incarnation_says_of_itself_is_not_told_of_the_one_before():
+    told = listening().observed("h1", "a").registered("a", incarnation=1).beats("a", incarnation=1, in_flight=12)
+    (seen,) = told.partition.instances()
+    assert [(one.incarnation, one.in_flight) for one in seen.items] == [(0, None)]
 
 
 def test_of_suspects_it_is_told_what_clients_have_seen_since_the_doubt_began():

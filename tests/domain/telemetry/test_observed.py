@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from domain.telemetry import observed
+from domain.telemetry import observed, seen_calls
 from domain.telemetry.observed import ObservedCalls
+from domain.telemetry.seen_calls import SeenCalls, instance_rows
 from muster.wire.telemetry.loads import ClientsWord
 from muster.wire.telemetry.observations import Observation, Observations
 
@@ -74,6 +75,45 @@ class TestLoads:
         assert clients.say("w1", "h1", well("x"), Observation("a", 3, 5, 0, 0)) == 0
         assert clients.calls.calls("users", clients.now) is None
         assert clients.say("w1", "h1", well("x"), well("b")) == 1
+
+
+class TestInstances:
+    def test_each_is_told_as_all_have_seen_it_by_its_incarnation(self, clients):
+        clients.say("w1", "h1", well(attempts=50, failures=5, latency=0.01), well("b", 50, latency=0.03))
+        clients.say("w2", "h2", well(attempts=100, latency=0.02), seconds=10.0)
+        seen = clients.calls.instances("users", clients.now)
+        assert seen.keys() == {("a", 4), ("b", 4)}
+        a, b = seen["a", 4], seen["b", 4]
+        assert (a.observers, a.per_second, a.failed_per_second, a.failure_share) == (2, 20.0, 1.0, 0.05)
+        # By answers a second: 9 at 10 ms, 10 at 20 ms.
+        assert a.latency_seconds == pytest.approx((9 * 0.01 + 10 * 0.02) / 19)
+        assert (b.observers, b.per_second, b.failure_share, b.latency_seconds) == (1, 10.0, 0.0, pytest.approx(0.03))
+
+    def test_who_was_not_called_since_the_report_before_is_not_told(self, clients):
+        clients.say("w1", "h1", well(), well("b"))
+        clients.passes(5)
+        clients.say("w1", "h1", well("b"))
+        assert clients.calls.instances("users", clients.now).keys() == {("b", 4)}
+        clients.passes(10.5)
+        assert clients.calls.instances("users", clients.now) == {}
+
+    def test_those_that_fail_most_come_first_then_the_slowest_and_others_are_left_out(self, monkeypatch):
+        monkeypatch.setattr(seen_calls, "seen_max", 4)
+        slow, quick, untimed, ill, worse, idle = (
+            SeenCalls(1, 10.0, 0.0, 0.5),
+            SeenCalls(1, 10.0, 0.0, 0.01),
+            SeenCalls(1, 10.0, 0.0, None),
+            SeenCalls(1, 1000.0, 10.0, 0.01),
+            SeenCalls(1, 10.0, 1.0, 0.01),
+            SeenCalls(1, 0.0, 0.0, None),
+        )
+        told = {"slow": slow, "quick": quick, "untimed": untimed, "ill": ill, "worse": worse, "idle": idle}
+        rows = instance_rows(
+            {(name, 4): calls for name, calls in told.items()}, lambda *key: {("ill", 4): 7.0}.get(key)
+        )
+        assert [row.instance for row in rows] == ["worse", "ill", "slow", "quick"]
+        assert [row.in_flight for row in rows] == [None, 7.0, None, None]
+        assert (rows[0].failure_share, rows[1].failure_share, rows[2].latency_seconds) == (0.1, 0.01, 0.5)
 
 
 class TestWords:

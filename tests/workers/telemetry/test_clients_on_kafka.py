@@ -121,5 +121,12 @@ async def test_what_is_told_to_telemetry_is_added_to_it(kafka: SharedKafka, tmp_
             await believed(client, first, second, third)
             loads: Sequence[ServiceLoad] = await client.loads("users")
             assert [(load.observers, load.failure_share) for load in loads] == [(3, 1.0)]
+            rows = (await client.instances("users")).items
+            seen = [Observation(row.instance, row.incarnation, 10, 10, 10) for row in rows]
+            async with asyncio.timeout(20):
+                # Telemetry tells of instances every five seconds.
+                while [row.observers for row in await client.instance_loads("users")] != [3] * 3:
+                    await asyncio.gather(*(tell(seen) for tell in (first, second, third)))
+                    await asyncio.sleep(0.2)
         finally:
             worker.kill()

@@ -20,6 +20,7 @@ from muster.wire.telemetry.heartbeats import Beat, encode
 from muster.wire.telemetry.observations import Observation, Observations
 from muster.wire.telemetry.observations import encode as encode_observations
 from tests.workers.telemetry.fleet import register_all
+from workers.telemetry import desk as desk_module
 from workers.telemetry.app import application
 from workers.telemetry.desk import Desk
 
@@ -267,5 +268,25 @@ async def test_the_row_of_a_service_says_what_its_clients_saw(world: World) -> N
     assert row["suspected"] == []
 
 
-def told_of_orders(world: World) -> list[dict[str, Any]]:
-    return [orjson.loads(one.value) for one in world.topics.of("t.loads", 0) if one.key == b"service/orders"]
+async def test_each_instance_has_its_turn_to_be_told_as_its_clients_saw_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "rows_seconds", 0.02)
+    async with working(world, world.desk()) as desk:
+        await world.passes(1, "b")
+        await world.put(b"service/orders", saw("web-1", "h1", 5, "a", "b"))
+        await world.put(b"service/orders", saw("web-2", "h1", 0, "a"))
+        world.stream(desk)
+        await settled(lambda: told_of_orders(world, b"instances/orders"))
+        before = len(told_of_orders(world))
+        await settled(lambda: len(told_of_orders(world)) >= before + 10)
+        turns = len(told_of_orders(world, b"instances/orders"))
+    row = told_of_orders(world, b"instances/orders")[0]
+    about = [(one["instance"], one["observers"], one["failure_share"], one["in_flight"]) for one in row["items"]]
+    assert about == [("b", 1, 0.5, 3), ("a", 2, 0.25, None)]
+    # Once in five rounds, and not in each.
+    assert 2 <= turns <= 4
+
+
+def told_of_orders(world: World, key: bytes = b"service/orders") -> list[dict[str, Any]]:
+    return [orjson.loads(one.value) for one in world.topics.of("t.loads", 0) if one.key == key]

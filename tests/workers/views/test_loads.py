@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.telemetry.rows import LoadRecord, MemoryRows
-from muster.wire.telemetry.loads import ClientsWord, ServiceLoad, TelemetryWorker, encode_row, key_of
+from muster.wire.telemetry.heartbeats import Beat, Heartbeats
+from muster.wire.telemetry.loads import (
+    ClientsWord,
+    SeenInstance,
+    SeenInstances,
+    ServiceLoad,
+    TelemetryWorker,
+    encode_row,
+    key_of,
+)
 from muster.wire.telemetry.observations import Observation, Observations
 from workers.views.loads import Loads, fresh_seconds, silent_seconds, word_seconds
 
@@ -77,7 +86,12 @@ def test_partitions_that_are_shared_out_anew_are_not_unwatched():
 
 @pytest.mark.parametrize(
     ("key", "value", "refused"),
-    [(b"service/orders", b"{}", 1), (b"telemetry/w", b"?", 1), (b"keyspace/users/3", b"{}", 0)],
+    [
+        (b"service/orders", b"{}", 1),
+        (b"telemetry/w", b"?", 1),
+        (b"instances/a", b"[]", 1),
+        (b"keyspace/users/3", b"{}", 0),
+    ],
 )
 def test_what_cannot_be_read_is_counted_and_what_is_newer_is_passed_over(key, value, refused):
     board = Board()
@@ -119,6 +133,36 @@ def test_a_service_of_which_only_clients_tell_has_a_row():
     assert (row.service, row.instances, row.observers, row.failure_share) == ("orders", 0, 1, 0.0)
     board.now += 11
     assert board.loads.services() == []
+
+
+def row(instance="a", **fields):
+    found = {"observers": 1, "attempts_per_second": 6.0, "failure_share": 0.5, "latency_seconds": 0.08}
+    return SeenInstance(instance=instance, incarnation=4, **(found | fields))
+
+
+def test_instances_are_told_as_clients_of_both_ways_saw_them_while_they_tell():
+    board = Board().hears(
+        SeenInstances(service="orders", items=(row(in_flight=0.0), row("b", failure_share=0.0)), at=AT)
+    )
+    board.loads.observe(seen("h1"), {"a": 4}.get)
+    board.loads.hear(Heartbeats("host", "orders", [Beat("a", 4, 9.0), Beat("b", 4, 3.0), Beat("c", 4, 1.0)]), ())
+    a, b = board.loads.instances("orders")
+    assert (a.instance, a.observers, a.attempts_per_second, a.failure_share) == ("a", 2, 8.0, 0.375)
+    assert a.latency_seconds == pytest.approx((3 * 0.08 + 2 * 0.02) / 5)
+    # What an instance says of itself is telemetry's word where it has one, else what came over HTTP.
+    assert (a.in_flight, b.in_flight) == (0.0, 3.0)
+    assert b == row("b", failure_share=0.0, in_flight=3.0)
+    assert board.loads.instances("users") == ()
+    board.now += fresh_seconds + 0.1
+    assert board.loads.instances("orders") == ()
+
+
+def test_what_another_incarnation_said_of_itself_is_not_told_of_this_one():
+    board = Board()
+    board.loads.observe(seen("h1"), {"a": 4}.get)
+    board.loads.hear(Heartbeats("host", "orders", [Beat("a", 3, 9.0)]), ())
+    (a,) = board.loads.instances("orders")
+    assert (a.incarnation, a.in_flight) == (4, None)
 
 
 def test_words_of_both_ways_are_added_up_while_telemetry_tells_them():

@@ -17,7 +17,9 @@ class LoadsQuery(BaseModel):
     """Whose loads are asked for."""
 
     model_config = ConfigDict(extra="forbid")
-    service: Annotated[Name | None, Field(description="Only that of this service")] = None
+    service: Annotated[
+        Name | None, Field(description="Only that of this service, and what clients saw of its instances")
+    ] = None
     keyspace: Annotated[Name | None, Field(description="Of this keyspace's shards, and not of services")] = None
     node: Annotated[Name | None, Field(description="Of this data node's shards, and not of services")] = None
 
@@ -35,11 +37,13 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
         elif not of_shards:
             found = [*gateway.loads.services()]
         told = gateway.loads.shards.loads(asked.keyspace, asked.node) if of_shards or asked.service is None else None
+        of_instances = () if asked.service is None else gateway.loads.instances(asked.service)
         answer = {
             "items": [load for load in found if load is not None],
             "nodes": told.nodes if told is not None else (),
             # There may be hundreds of thousands: nobody gets them who has not asked for some.
             "shards": told.shards if told is not None and of_shards else (),
+            "instances": of_instances,
         }
         return Reply(orjson.dumps(answer, option=JSON_OPTIONS))
 

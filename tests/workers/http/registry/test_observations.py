@@ -88,6 +88,34 @@ async def test_loads_say_what_clients_saw_beside_what_instances_say(api: Api) ->
     assert (load["observers"], load["attempts_per_second"], load["failure_share"]) == (2, 20.0, 0.1)
     assert load["latency_seconds"] == pytest.approx((8 * 0.01 + 10 * 0.03) / 18, abs=1e-6)
     assert load["suspected"] == []
+    assert (await api.get("/v1/loads")).body["instances"] == []
+
+
+async def test_loads_of_a_service_say_how_calls_to_each_instance_fare(api: Api) -> None:
+    known = {name: (await api.register(name, lease_seconds=60)).body["incarnation"] for name in ("a", "b")}
+    beats = {"agent": "h", "service": "orders", "items": [["b", known["b"], 12, 310.5]]}
+    await api.post("/v1/heartbeats", {"beats": [beats]})
+    await tell(
+        api,
+        message(["a", known["a"], 50, 0, 0, 0.01], ["b", known["b"], 50, 10, 2, 0.03]),
+        message(["b", known["b"], 50, 0, 0, 0.03], observer="web-2"),
+    )
+    about = (
+        "instance",
+        "incarnation",
+        "observers",
+        "attempts_per_second",
+        "failure_share",
+        "latency_seconds",
+        "in_flight",
+    )
+    told = (await api.get("/v1/loads?service=orders")).body["instances"]
+    assert [tuple(row[name] for name in about) for row in told] == [
+        ("b", known["b"], 2, 20.0, 0.1, 0.03, 12),
+        ("a", known["a"], 1, 10.0, 0.0, 0.01, None),
+    ]
+    assert {frozenset(row) for row in told} == {frozenset(about)}
+    assert (await api.get("/v1/loads?service=users")).body["instances"] == []
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ async def joined(api: Api, node: str = "n1", **fields: Any) -> int:
 
 async def test_a_node_tells_and_who_asks_gets_the_loads_of_the_keyspace(api: Api) -> None:
     first, second = await joined(api, "n1"), await joined(api, "n2")
-    assert (await api.get("/v1/loads")).body == {"items": [], "nodes": [], "shards": []}
+    assert (await api.get("/v1/loads")).body == {"items": [], "instances": [], "nodes": [], "shards": []}
     told = await tell(api, first, users=[[1, 3.5, 0.5, 100], [0, 1, 0, 10]], orders=[[4, None, None, 7]])
     assert (told.status, told.body) == (200, {"shards": 3})
     await tell(api, second, "n2", users=[[2, 2, 2, 20]])
@@ -46,7 +46,7 @@ async def test_without_a_keyspace_or_a_node_there_are_the_nodes_and_no_shards(ap
     await tell(api, await joined(api), users=[[0, 1, 1, 1]])
     found = (await api.get("/v1/loads")).body
     assert ([row["node"] for row in found["nodes"]], found["shards"]) == (["n1"], [])
-    assert (await api.get("/v1/loads?service=orders")).body == {"items": [], "nodes": [], "shards": []}
+    assert (await api.get("/v1/loads?service=orders")).body == {"items": [], "instances": [], "nodes": [], "shards": []}
 
 
 async def test_a_node_that_is_not_there_and_a_process_that_was_succeeded_are_refused(api: Api) -> None:

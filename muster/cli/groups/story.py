@@ -12,6 +12,7 @@ from muster.wire.registry.answers import Event
 if TYPE_CHECKING:
     from rich.text import Text
 
+_SIDE_CHARS: Final = 200
 _COLOURS: Final = {"active": "green", "recovering": "yellow", "failed": "red", "inactive": ""}
 
 
@@ -22,7 +23,12 @@ def _since(row: GroupState | MemberState) -> str:
 def _amiss(row: GroupState) -> "Text":
     marks = [mark for mark, is_so in (("paused", row.paused), ("fencing", row.fenced)) if is_so]
     text = "; ".join([*marks, row.degraded or ""] if row.degraded else marks) or "ok"
-    return coloured(text, "green" if text == "ok" else "red" if row.primary is None else "yellow")
+    return coloured(_brief(text), "green" if text == "ok" else "red" if row.primary is None else "yellow")
+
+
+def _brief(text: str) -> str:
+    """The text without its middle, if it is long: a list of groups is no place for all that a hook has put out."""
+    return text if len(text) <= 2 * _SIDE_CHARS else f"{text[:_SIDE_CHARS]} … {text[-_SIDE_CHARS:]}"
 
 
 def _standing(row: GroupState) -> str:

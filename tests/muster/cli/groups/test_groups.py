@@ -119,6 +119,16 @@ def test_a_switch_that_takes_too_long_is_a_failover_timeout(server: ControllerPr
     )
 
 
+def test_a_list_of_groups_has_only_the_ends_of_a_long_reason(server: ControllerProcess) -> None:
+    shown(server, "group", "create", "wordy", "--member", "a", *PATIENT)
+    incarnation = runs(server, "wordy", "a")
+    says(server, "wordy", "a", "report", incarnation=incarnation, outcome="failed", why=1_000 * "!" + " no room")
+    assert 1_000 * "!" + " no room" in shown(server, "group", "show", "wordy").replace("\n", "")
+    listed = shown(server, "groups")
+    assert 0 < listed.count("!") <= 400
+    assert "no room" in listed
+
+
 def test_members_are_named_with_their_priorities(server: ControllerProcess) -> None:
     shown(server, "group", "create", "named", "--member", "a:7", "--member", "b")
     shown(server, "group", "add", "named", "c", "--priority", "3")

@@ -44,4 +44,4 @@ class FloodFilter(logging.Filter):
 
 
 def _plain(text: str) -> str:
-    return "".join("0" if char.isdigit() else char for char in text)
+    return "".join("0" if char.isdecimal() else char for char in text)

@@ -32,8 +32,8 @@ def hold(lock: Path, wait_seconds: float = 0.0) -> int:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 # The holder has the lock before it has written its id: the file may still be empty.
-                text = os.pread(file, 20, 0)
-                holder = text.decode() if text.isdigit() else "not yet known"
+                text = os.pread(file, 20, 0).decode(errors="replace")
+                holder = text if text.isdecimal() else "not yet known"
                 os.close(file)
                 raise FolderHeld(holder) from None
             time.sleep(poll_seconds)

@@ -115,4 +115,4 @@ def _is_server(text: str) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= 65_535
+    return text.isascii() and text.isdecimal() and int(text) <= 65_535

@@ -60,7 +60,7 @@ class Settings:
     def port(self) -> int:
         """The port to listen on; 0: a free one. Raises NotReady when it is none."""
         port = self.http.rpartition(":")[2]
-        if not port.isdigit() or int(port) > 65535:
+        if not port.isdecimal() or int(port) > 65535:
             raise NotReady(f"--http {self.http!r} is not HOST:PORT")
         return int(port)
 

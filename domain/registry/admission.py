@@ -112,7 +112,7 @@ def _fault_of_host(host: str) -> str | None:
         return f"{host[:80]!r} is not the name of a host: its parts have 1 to 63 characters, all of it at most 253"
     if not _HOST.issuperset(ascii_host):
         return f"{host[:80]!r} is not the name of a host"
-    if all(label.isdigit() for label in labels) and not _is_ipv4(labels):
+    if all(label.isdecimal() for label in labels) and not _is_ipv4(labels):
         return f"{host[:80]!r} is not an address"
     return None
 

@@ -159,7 +159,7 @@ def _differs(setting: str, actual: str, wanted: str) -> bool:
         return False
     if setting == "segment.ms":
         return False  # a matter of disk space, which the operator may see differently
-    if not (actual.lstrip("-").isdigit() and wanted.lstrip("-").isdigit()):
+    if not (actual.lstrip("-").isdecimal() and wanted.lstrip("-").isdecimal()):
         return True
     if setting.startswith("retention."):
         return actual != "-1" and (wanted == "-1" or int(actual) < int(wanted))

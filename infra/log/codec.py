@@ -200,7 +200,7 @@ def event_from(type_name: str, data: dict[str, Any]) -> Event:
 def _upcast(type_name: str, data: dict[str, Any]) -> tuple[type[Event], dict[str, Any]]:
     stem, _, revision = type_name.rpartition(".v")
     event_type = _NEWEST.get(stem)
-    if event_type is None or not revision.isdigit():
+    if event_type is None or not revision.isdecimal():
         raise KeyError(f"unknown event type {type_name!r}")
     newest = int(event_type.type.rpartition(".v")[2])
     # Newer code has written it. To read only what we know of it would lose history, so the reader stops here.

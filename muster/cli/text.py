@@ -24,7 +24,7 @@ def instant(at: datetime) -> str:
 def short_type(name: str) -> str:
     """`instance.health_changed` of `muster.instance.health_changed.v1`."""
     stem, _, revision = name.removeprefix("muster.").rpartition(".v")
-    return stem if stem and revision.isdigit() else name
+    return stem if stem and revision.isdecimal() else name
 
 
 def details(data: dict[str, Any]) -> str:

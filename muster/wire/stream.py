@@ -127,4 +127,4 @@ def saga_parts(text: str) -> tuple[str, ...] | None:
     """The parts of a saga's stream: those of its root, its name and its number; None: the text is no such stream."""
     parts = tuple(text.split("/"))
     # Three parts under the cluster, whose name is one part; four under all others.
-    return parts if 3 <= len(parts) <= 4 and all(parts) and parts[-1].isdigit() else None
+    return parts if 3 <= len(parts) <= 4 and all(parts) and parts[-1].isdecimal() else None

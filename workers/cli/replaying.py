@@ -32,7 +32,7 @@ def point_of(to: str | None) -> dict[str, Any]:
 
     if to is None:
         return {}
-    if to.isdigit():
+    if to.isdecimal():
         return {"to_position": int(to)}
     # No time gets in here: its date has dashes.
     if is_token(to):

@@ -73,7 +73,7 @@ def endpoints(servers: str, port: int) -> list[Endpoint]:
         parts = urlsplit(servers)
         named = parse_qs(parts.query)
         servers = ",".join(named["host"]) if "host" in named else parts.netloc.rpartition("@")[2]
-        port = int(named["port"][0]) if "port" in named and named["port"][0].isdigit() else port
+        port = int(named["port"][0]) if "port" in named and named["port"][0].isdecimal() else port
     found = []
     for server in servers.split(","):
         bare = urlsplit(f"//{server.strip()}")

@@ -138,6 +138,6 @@ def _name(table: Mapping[str, object], field: str, place: str) -> str:
 def _counted(detail: str) -> str:
     """`checks.0.url: …` as people count and as the file calls it: `check 1: url: …`."""
     words = detail.split(".", 2)
-    if words[0] != "checks" or len(words) < 3 or not words[1].isdigit():
+    if words[0] != "checks" or len(words) < 3 or not words[1].isdecimal():
         return detail
     return f"check {int(words[1]) + 1}: {words[2]}"

@@ -96,7 +96,7 @@ class Request:
         """The number in the path. Raises InvalidCommand when it is none."""
         text = self._parts[self._names[what]]
         # `isdigit` alone takes superscripts too, on which `int` fails; 18 digits fit into 64 bits.
-        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
             raise InvalidCommand(f"{what}: {text[:40]!r} is no number", field=what)
         return int(text)
 

@@ -174,6 +174,6 @@ def _key(text: str) -> str:
 def _version(text: str) -> int:
     # Proxies that compress answers make weak etags (W/) of ours, and callers send them back.
     digits = text.strip().removeprefix("W/").strip('"')
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
         raise InvalidCommand('If-Match: must be a version, like "17"', field="If-Match")
     return int(digits)

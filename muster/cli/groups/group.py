@@ -44,7 +44,7 @@ def _members(_context: click.Context, _parameter: click.Parameter, texts: tuple[
     found: dict[str, int] = {}
     for text in texts:
         name, colon, priority = text.partition(":")
-        if colon and not (priority.isascii() and priority.isdigit()):
+        if colon and not (priority.isascii() and priority.isdecimal()):
             raise click.BadParameter(f"{text!r}: the priority is a whole number, as in {name}:10")
         if name in found:
             raise click.BadParameter(f"{name} is named twice")

@@ -48,7 +48,7 @@ class CheckType(click.ParamType):
             return {"kind": kind, "ttl_seconds": _number(target), **settings}
         # The last colon stands before the port: an IPv6 address has colons of its own, and then stands in brackets.
         host, colon, port = target.rpartition(":")
-        if not colon or not port.isdigit():
+        if not colon or not port.isdecimal():
             self.fail(f"{target!r} is not HOST:PORT", param, ctx)
         return {"kind": kind, "host": host.strip("[]"), "port": int(port), **settings}
 

@@ -251,7 +251,7 @@ class ShardControl:
 def parts_of(migration: str) -> tuple[str, str]:
     """The keyspace and the number of `keyspace/users/migration/17`, or `users/17`. Raises InvalidCommand."""
     match migration.split("/"):
-        case ["keyspace", keyspace, "migration", number] | [keyspace, number] if number.isdigit() and keyspace:
+        case ["keyspace", keyspace, "migration", number] | [keyspace, number] if number.isdecimal() and keyspace:
             return keyspace, number
         case _:
             raise InvalidCommand(

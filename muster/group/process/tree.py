@@ -122,7 +122,7 @@ def _parents() -> dict[int, tuple[int, bool]]:
     if not _PROC.exists():
         return found
     for name in os.listdir(_PROC):
-        if name.isdigit():
+        if name.isdecimal():
             with suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
                 # The name of the program stands in brackets, and may hold blanks and brackets.
                 state, parent = stat.read().rpartition(b")")[2].split()[:2]

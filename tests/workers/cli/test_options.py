@@ -29,6 +29,7 @@ def muster(words: list[str], folder: Path) -> Result:
     "words",
     [
         [*UP, "--http", "foo"],
+        [*UP, "--http", "foo:²"],
         [*UP, "--http", "127.0.0.1"],
         [*UP, "--http", "127.0.0.1:99999"],
         [*UP, "--http", "[::1:80"],

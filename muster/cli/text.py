@@ -38,6 +38,8 @@ def details(data: dict[str, Any]) -> str:
         rest |= {name: f"by {mark['actor']}" for name in ("maintenance", "draining") if (mark := data.get(name))}
     else:
         shown, rest = "", {key: value for key, value in data.items() if key != "instance" and value is not None}
+        # It says nothing but what there is no more: a setting that was taken back.
+        rest = rest or {key: "not set" for key in data if key != "instance"}
     return ", ".join(filter(None, (shown, *(f"{key}: {plain(value)}" for key, value in rest.items()))))
 
 

@@ -28,6 +28,14 @@ def test_events_are_the_newest_and_those_between_times_by_who_and_of_what(server
     assert oldest["next_after"] == oldest["items"][0]["position"]
 
 
+def test_a_setting_that_was_taken_back_is_said_to_be_not_set(server: ControllerProcess):
+    told(server, "traffic", "set", "settled", "--policy", "random")
+    told(server, "traffic", "set", "settled", "--default", "policy")
+    first, second = shown(server, "events", "--stream", "traffic/settled").splitlines()[1:]
+    assert "policy: random" in first
+    assert "policy: not set" in second
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

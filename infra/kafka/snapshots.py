@@ -82,8 +82,8 @@ class KafkaSnapshots:
             max_batch_size=BATCH_BYTES_MAX,
             compression_type=None,  # the chunks come compressed; twice would only cost every start time
         )
-        await producer.start()
         try:
+            await producer.start()
             yield producer
         finally:
             await producer.stop()
@@ -97,8 +97,8 @@ class KafkaSnapshots:
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=2 * BATCH_BYTES_MAX,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([here])
             end = (await consumer.end_offsets([here]))[here]
             records: dict[str, bytes] = {}

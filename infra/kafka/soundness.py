@@ -36,8 +36,8 @@ async def faults(
 async def _beginnings(bootstrap: str, topic: str, partitions: int) -> Mapping[int, int]:
     here = [TopicPartition(topic, number) for number in range(partitions)]
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         return {place.partition: first for place, first in (await consumer.beginning_offsets(here)).items()}
     finally:
         await consumer.stop()

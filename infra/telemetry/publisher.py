@@ -44,6 +44,8 @@ class KafkaPublisher:
         try:
             await self._producer.start()
         except KafkaError as error:
+            # Begun is begun: what it has opened so far is closed by nobody else.
+            await self._producer.stop()
             raise NotReady(f"Kafka does not answer: {error!r}") from error
         return self
 

@@ -154,8 +154,8 @@ class Presence:
     @asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
         producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks=1)  # A lost sign is followed by the next.
-        await producer.start()
         try:
+            await producer.start()
             yield producer
         finally:
             await producer.stop()
@@ -168,8 +168,8 @@ class Presence:
             auto_offset_reset="latest",  # Old signs say nothing about who is alive now.
             fetch_max_wait_ms=200,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([self._here])
             await consumer.seek_to_end(self._here)
             yield consumer

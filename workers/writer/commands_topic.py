@@ -307,8 +307,8 @@ class CommandsTopic:
         )
         self._too_large.clear()
         self._clients.bound(consumer, commands_batch_bytes_max, self._too_large.append)
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()
@@ -322,8 +322,8 @@ class CommandsTopic:
             linger_ms=1,  # Outcomes come in groups, and a client waits for each.
             max_batch_size=512 * 1024,
         )
-        await producer.start()
         try:
+            await producer.start()
             yield producer
         finally:
             await producer.stop()

@@ -1,9 +1,10 @@
 """What is published, and what is read again of it: what telemetry may count on, as classes of tests, on Kafka and in memory."""
 
 import asyncio
+import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from secrets import token_hex
 from typing import Protocol
 
@@ -178,3 +179,20 @@ async def test_without_a_broker_the_past_cannot_be_read() -> None:
     with pytest.raises(NotReady):
         async with PastReader(f"127.0.0.1:{free_port()}", "t.heartbeats", 0, since_ms=0):
             pass
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [KafkaPublisher, lambda bootstrap: PastReader(bootstrap, "t.heartbeats", 0, since_ms=0)],
+    ids=["publisher", "past"],
+)
+async def test_without_a_broker_nothing_stays_open(
+    opened: Callable[[str], AbstractAsyncContextManager[object]],
+) -> None:
+    left: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: left.append(str(told["message"])))
+    with pytest.raises(NotReady):
+        async with opened(f"127.0.0.1:{free_port()}"):
+            pass
+    gc.collect()
+    assert left == []

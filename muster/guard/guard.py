@@ -48,7 +48,10 @@ class Guard:
 
     def __init__(self, path: str | os.PathLike[str], *, wait_seconds: float = 10.0) -> None:
         # Of a symbolic link the file itself: replacing the link would leave two guards, which know nothing of each other.
-        self._path = Path(path).resolve()
+        try:
+            self._path = Path(path).resolve()
+        except (OSError, RuntimeError) as error:  # links that lead in a circle: by Python's version one or the other
+            raise ReadFailed(f"{path!s} cannot be read: {error}", path=str(path)) from error
         self._wait_seconds = wait_seconds
         # What this guard knows to be on the disk: below that the file cannot be any more.
         self._settled = 0

@@ -288,3 +288,9 @@ def test_threads_that_share_a_guard_agree(path: Path) -> None:
         thread.join(timeout=60)
     assert admitted == sorted(admitted)
     assert guard.epoch == admitted[-1] == 48
+
+
+def test_links_that_lead_in_a_circle_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "epoch").symlink_to(tmp_path / "epoch")
+    with pytest.raises(ReadFailed, match="cannot be read"):
+        Guard(tmp_path / "epoch").check(1)

@@ -77,6 +77,7 @@ class Runner:
         # Why the member is not a clean standby: its demote hook has failed.
         self._unclean: str | None = None
         self._done: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
         self._was: Role | None = None
         self._membership = Membership(
             settings.group,
@@ -221,8 +222,12 @@ class Runner:
         try:
             said = await hook.run(self._environment(role, epoch), document, until=until, spared=spared)
         except HookError as error:
-            LOG.error("%s", error.detail)
+            # What is asked every second goes on to fail in the same words: they are told once.
+            if not quiet or self._failures.get(name) != error.detail:
+                LOG.error("%s", error.detail)
+            self._failures[name] = error.detail
             raise
+        self._failures.pop(name, None)
         if not quiet:
             self._done[name] = epoch
         return said

@@ -18,6 +18,8 @@ from muster.group.process.hook import Hook, HookError, _Output, output_bytes_max
 from muster.group.process.shell import TOO_LATE, checked
 from muster.group.process.tree import MARK, kill_below, kill_children, kill_tree, own_children, tree_of
 from muster.group.process.warden import kill_all
+from muster.group.runner import Runner, RunSettings
+from muster.wire import DEFAULT_URL
 
 pytestmark = pytest.mark.process
 
@@ -104,6 +106,23 @@ async def test_a_hook_that_cannot_be_given_its_input_has_failed(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "is not there"))
     with pytest.raises(HookError, match=r"^promote hook: it could not be started: .*is not there"):
         await run("true")
+
+
+async def test_a_check_that_goes_on_to_fail_is_told_as_often_as_it_says_something_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    why = tmp_path / "why"
+    runner = Runner(
+        RunSettings(group="db", member="db1", command=("true",), check=f"cat {why}; exit 1", urls=(DEFAULT_URL,))
+    )
+    for said in ("full", "full", "full", "gone", "gone"):
+        why.write_text(said)
+        with pytest.raises(HookError):
+            await runner._check()
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+        "check hook: exit code 1: full",
+        "check hook: exit code 1: gone",
+    ]
 
 
 def test_a_tree_holds_what_has_left_its_session_and_not_what_is_spared() -> None:

@@ -1,5 +1,6 @@
-"""What all tests share: the real servers, how long an example may take, and the order."""
+"""What all tests share: the real servers, how long an example may take, how Java compiles, and the order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ pytest_plugins = ["tests.fixtures"]
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("muster", deadline=None)
 settings.load_profile("muster")
+
+# A broker of a test lives for seconds: code is compiled quickly, for it would not run long enough to pay for more.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,6 +31,7 @@ def worst(statuses: Collection[Health]) -> Health:
     return "healthy"
 
 
+ADDRESS_PATTERN: Final = r"^[A-Za-z0-9:._%-]+$"
 # Its second line is the port, at most 65535.
 URL_PATTERN: Final = (
     r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)"

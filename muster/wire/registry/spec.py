@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeA
 
 from muster.wire.error import InvalidInstance
 from muster.wire.problem import first_fault
-from muster.wire.registry.check import Check, Port, named
+from muster.wire.registry.check import ADDRESS_PATTERN, Check, Port, named
 from muster.wire.value import value
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -22,7 +22,7 @@ Metadata = Annotated[
 ]
 # Up to a year.
 Seconds = Annotated[float, Field(strict=True, ge=0.1, le=31_536_000)]
-Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9:._%-]+$")]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=ADDRESS_PATTERN)]
 # A tag that is given twice counts once; the order stays.
 Tags = Annotated[tuple[Tag, ...], Field(max_length=64), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
 Zone = Annotated[str, StringConstraints(max_length=128)]

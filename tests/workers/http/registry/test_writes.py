@@ -104,7 +104,7 @@ async def test_a_registration_that_cannot_stand_names_the_field(api: Api, body: 
 
 async def test_an_address_that_is_none_is_refused_in_words(api: Api) -> None:
     told = await api.put(INSTANCE, {**SPEC, "address": "[::1]"})
-    assert told.body["reason"] == "must be a host name or an IP address, of IPv6 without brackets"
+    assert told.body["detail"].endswith("must be a host name or an IP address, of IPv6 without brackets")
 
 
 @pytest.mark.parametrize(

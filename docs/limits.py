@@ -113,6 +113,7 @@ OTHERS: Final = {
     "workers/http/audit/asked.py events_max": "events of one answer: ask for the next page",
     "workers/http/audit/scan.py fetch_records_max": "records that are read at once for a page of events",
     "workers/http/audit/events.py page_bytes_max": "of the events of one page, or of one instance's history, as the log has them: it ends with the event that reaches that",
+    "workers/http/audit/events.py pages_at_once_max": "pages of events or histories that are made at a time: who comes later waits",
     "workers/http/audit/events.py scanned_records_max": "records that are looked at for one page: it ends early and says where",
     "workers/http/commands.py batch_bytes_max": "of the body of `/v1/commands`: `TooLarge`",
     "workers/host/beats.py send_seconds_max": "for Kafka to take the heartbeats of a host: they are sent anew with the next turn",

@@ -34,7 +34,7 @@ def test_the_same_seed_is_the_same_history():
 
 def test_the_histories_are_eventful():
     counts: Counter[str] = Counter()
-    for seed in (1, 3, 4):
+    for seed in (3, 6, 7):
         simulation = Simulation(seed)
         simulation.run()
         counts += simulation.counts

@@ -119,7 +119,10 @@ class GroupCluster:
         async def said() -> bool:
             return self.log_of(name).count(text) >= times
 
-        await eventually(said)
+        try:
+            await eventually(said)
+        except TimeoutError:
+            raise AssertionError(f"{name} has not said {text!r}, but: {self.log_of(name)[-2_000:]}") from None
 
     async def exit_code(self, name: str) -> int:
         """Wait for the end of the process."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from workers.views.views import Views
 
 scanned_records_max: Final = 20_000
 page_bytes_max: Final = 524_288
+pages_at_once_max: Final = 2
+"""What a page is made of takes many times the page: so many are made at a time, and all others wait with their few bytes."""
 _OURS: Final = frozenset(("type", "term", "time", "subject"))
 
 
@@ -39,6 +41,7 @@ class Past:
 
     reader: Reader
     mapper: CloudEventMapper
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(pages_at_once_max))
 
     async def history(self, request: Request) -> Reply:
         """The newest events of the instance, also of one that has gone; as many as first have `page_bytes_max` together."""
@@ -47,21 +50,29 @@ class Past:
         partition = gateway.partition_of(service_stream(service))
         await self.reader.settle(request.reading(), request.header(b"muster-token"), (partition,))
         row = gateway.views.registry.history_of(service, instance)
-        archive = self._archive(partition)
-        runs = (archive.fetch(first - 1, count) for first, count in _runs(row.positions))
-        wanted = set(row.positions)
-        records = [record for run in await asyncio.gather(*runs) for record in run if record[0] in wanted]
-        found = _newest([(position, document) for position, document in records if document is not None])
-        items = [self._item(partition, position, document) for position, document in found]
+        async with self.turns:
+            items = await self._history(partition, row.positions)
         token, age, headers = self.reader.marks((partition,))
         return Reply(
             orjson.dumps({"items": items, "count": row.events, "token": token, "age_seconds": age}), 200, headers
         )
 
+    async def _history(self, partition: int, positions: Sequence[int]) -> list[dict[str, object]]:
+        archive = self._archive(partition)
+        runs = (archive.fetch(first - 1, count) for first, count in _runs(positions))
+        wanted = set(positions)
+        records = [record for run in await asyncio.gather(*runs) for record in run if record[0] in wanted]
+        found = _newest([(position, document) for position, document in records if document is not None])
+        return [self._item(partition, position, document) for position, document in found]
+
     async def events(self, request: Request) -> Reply:
         """Events in order, the newest last: up to `limit` or `page_bytes_max`, of at most `scanned_records_max` looked at."""
         query = request.asked(EventsQuery)
         self.reader.ready()
+        async with self.turns:
+            return await self._page(query)
+
+    async def _page(self, query: EventsQuery) -> Reply:
         gateway = self.reader.gateway
         found = asked(query, gateway.views, gateway.partitions)
         partitions = self._partitions(query)

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -123,6 +124,17 @@ class GroupCluster:
             await eventually(said)
         except TimeoutError:
             raise AssertionError(f"{name} has not said {text!r}, but: {self.log_of(name)[-2_000:]}") from None
+
+    @contextmanager
+    def nobody_listens(self) -> Iterator[None]:
+        """The controller is killed, and its port kept from the servers of other tests: connections to it are refused."""
+        self.children["up"].kill()
+        with socket.socket() as held:
+            # What the killed one has left in TIME_WAIT does not count; but that must be nobody else's way in here.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", self._port))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            yield
 
     async def exit_code(self, name: str) -> int:
         """Wait for the end of the process."""

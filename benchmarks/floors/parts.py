@@ -9,8 +9,8 @@ lean clients in processes of their own. For the renewal stands a strong read, wh
 reign, as a claim is, and at once, as a claim is: heartbeats that come one by one wait for others to share a proof. The hook is
 started with the programs and the shell's checks that a runner starts it with, but by a process that does nothing else.
 
-Each comes after a pause, as failovers do: what has done nothing for half a second finds little of its own in the processor's
-caches. One after the other, without pauses, they take about two thirds of that.
+Each comes after a pause, as failovers do: what has done nothing for an eighth of a second finds less of its own in the caches of
+the processor.
 """
 
 import math
@@ -32,8 +32,8 @@ from benchmarks.load import http_load
 from benchmarks.registry.watch import SERVICE, flipped, register
 from muster.group.process.shell import SHELL, checked
 
-_TIMES: Final = 30
-_PER_SECOND: Final = 2.0
+_TIMES: Final = 60
+_PER_SECOND: Final = 8.0
 _STRONG: Final = http_load.request("GET", f"/v1/services/{SERVICE}/instances/i0?consistency=strong")
 
 

@@ -139,6 +139,11 @@ def stops_at(standing: MemberStanding) -> float:
     return stop_instant(standing.renewed_at, standing.lease_seconds, standing.stood_until)
 
 
+def stood_still(began: float, due: float, now: float) -> bool:
+    """Whether who began to sleep, was due to wake and is awake now did not run in between. Who begins too late does run."""
+    return now >= max(began, due) + STILL_SECONDS
+
+
 def stop_instant(renewed_at: float, lease_seconds: float, stood_until: float) -> float:
     """When what holds a lease since `renewed_at`, in a process that stood still until `stood_until`, is asked to stop.
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.conduct import STILL_SECONDS
+from muster.group.conduct import stood_still
 from muster.group.standing import Gone, Happening, MemberStanding, StoodStill, evolve
 from muster.wire.error import GroupNotFound, MemberNotFound, MusterError, StaleIncarnation
 
@@ -36,20 +36,22 @@ class MemberProgress:
 
     async def ring(self, until: float = math.inf) -> None:
         """Wait until something happens, or until the instant."""
-        seconds = until - elapsed_seconds()
+        began = elapsed_seconds()
+        seconds = until - began
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == math.inf else max(0.0, seconds)):
                 await self._rung.wait()
-        self._woke(until)
+        self._woke(began, until)
 
     async def sleep(self, until: float) -> None:
         """Wait until the instant, whatever happens."""
-        await asyncio.sleep(max(0.0, until - elapsed_seconds()))
-        self._woke(until)
+        began = elapsed_seconds()
+        await asyncio.sleep(max(0.0, until - began))
+        self._woke(began, until)
 
-    def _woke(self, due: float) -> None:
+    def _woke(self, began: float, due: float) -> None:
         now = elapsed_seconds()
-        if now >= due + STILL_SECONDS:
+        if stood_still(began, due, now):
             self.happened(StoodStill(now))
 
     def dismiss(self, error: MusterError) -> None:

@@ -30,8 +30,8 @@ class MemberStanding:
 
     `row` is the newest state of the group; `epoch` the one that this process holds, or held last, by a renewal that was
     accepted; `renewed_at`: when the newest of those was sent; `lease_seconds`: how long it counts from then on; `stood_until`:
-    when the process last woke after it had stood still. Epochs up to
-    `over` are none of this process's any more. `fit`: what the check said last (None: not asked since the last demotion).
+    when the process last woke after it had stood still. Epochs up to `over` are none of this process's any more. `fit`: what
+    the check said last (None: not asked since the last demotion).
 
     `ill`: why a hook has failed; `fell`: what ended by itself, as the primary of `epoch`. It `rests_until` then, before it says
     that it is ready again, after either of them and after any demotion: others come first.

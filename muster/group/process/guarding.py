@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from muster.clock import elapsed_seconds
-from muster.group.conduct import KILL_SHARE, STILL_SECONDS, WARDEN_SHARE, stop_instant
+from muster.group.conduct import KILL_SHARE, WARDEN_SHARE, stood_still, stop_instant
 from muster.group.process.child import RUNNING, adopt_orphans, any_ended
 from muster.group.process.tree import MARK, kill_children, kill_tree, own_children, reap
 from muster.group.progress import LOG
@@ -91,13 +91,14 @@ class Guarding:
                 self._reap()
                 reaps_at = now + reap_every_seconds
             self._keep_warden()
-            wakes_at = min(self._ask_at, self.until, elapsed_seconds() + look_again_seconds)
-            await asyncio.sleep(max(0.0, wakes_at - elapsed_seconds()))
-            self._woke(wakes_at)
+            began = elapsed_seconds()
+            due = min(self._ask_at, self.until, began + look_again_seconds)
+            await asyncio.sleep(max(0.0, due - began))
+            self._woke(began, due)
 
-    def _woke(self, due: float) -> None:
+    def _woke(self, began: float, due: float) -> None:
         now = elapsed_seconds()
-        if now >= due + STILL_SECONDS:
+        if stood_still(began, due, now):
             self._stood_until = now
             if self._ask_at < math.inf:
                 self._ask_at = stop_instant(*self._lease, now)

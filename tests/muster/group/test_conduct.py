@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from muster.clock import elapsed_seconds
 from muster.group.conduct import (
     ANSWER_SHARE,
     RENEW_SHARE,
@@ -28,6 +29,7 @@ from muster.group.conduct import (
     renewal_seconds,
     role,
 )
+from muster.group.progress import MemberProgress
 from muster.group.standing import (
     CheckAnswered,
     Demoted,
@@ -148,6 +150,13 @@ class TestGivingTheLeadUp:
     def test_but_not_for_longer_than_its_lease_has_time_to_stop(self) -> None:
         assert next_step(primary(StoodStill(NOW + 1.35), at=NOW), NOW + 1.35) == Idle(NOW + 0.7 * LEASE_SECONDS)
         assert isinstance(next_step(primary(StoodStill(NOW + 1.4), at=NOW), NOW + 1.4), Demote)
+
+    async def test_who_begins_to_wait_too_late_has_not_stood_still(self) -> None:
+        # As behind an answer that took longer than the next renewal was due: the controllers were silent, and not this process.
+        progress = MemberProgress(primary(at=NOW))
+        await progress.sleep(elapsed_seconds() - 5.0)
+        await progress.ring(elapsed_seconds() - 5.0)
+        assert progress.standing.stood_until == -math.inf
 
     def test_nor_does_it_begin_with_less_than_half_of_a_lease(self) -> None:
         claimed = standby(GroupSeen(row("db1", 1)), Renewed(1, NOW, LEASE_SECONDS), StoodStill(NOW + 1.1))

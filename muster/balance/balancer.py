@@ -16,7 +16,6 @@ import logging
 import math
 import os
 import random
-import re
 import time
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
@@ -38,7 +37,7 @@ from muster.client.watch import TrafficSet
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
 from muster.wire.registry.traffic import Policy, TrafficSettings, settings_of
-from muster.wire.stream import NAME
+from muster.wire.telemetry.heartbeats import name_from
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 T = TypeVar("T")
@@ -306,8 +305,7 @@ def _check(
 ) -> None:
     """Raises InvalidCommand for what no balancer can be made with. What operators can set too has its bounds with them."""
     # Of no service, or of an empty name, it would watch all of them, and call anyone's instances.
-    if not (isinstance(service, str) and re.fullmatch(NAME, service)):
-        raise InvalidCommand(f"service: {service!r} is no name: 1 to 128 letters, digits, . _ -", field="service")
+    name_from(service, "service")
     for name, value in (("subset", subset), ("attempts_max", attempts_max)):
         if not (name == "subset" and value is None) and (type(value) is not int or value < 1):
             raise InvalidCommand(f"{name}: must be a whole number, 1 or more", field=name)

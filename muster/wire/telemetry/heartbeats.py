@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, cast
 import orjson
 
 from muster.wire.error import InvalidCommand
-from muster.wire.stream import NAME_PATTERN
+from muster.wire.stream import NAME
 
 items_max: Final = 1_000
 """How many instances one message may speak for."""
@@ -27,9 +27,8 @@ MEMBERS: Final = frozenset(("agent", "service", "items"))
 _FIELDS: Final = ("instance", "incarnation", "in_flight", "per_second", "failures", "utilisation")
 _LENGTHS: Final = frozenset(range(2, 7))
 _NUMBERS: Final = frozenset((int, float))
-_NAME: Final = NAME_PATTERN.removeprefix("^").removesuffix("$")
-_is_name: Final = re.compile(_NAME).fullmatch
-_are_names: Final = re.compile(rf"(?:{_NAME}\n)*{_NAME}").fullmatch
+_is_name: Final = re.compile(NAME).fullmatch
+_are_names: Final = re.compile(rf"(?:{NAME}\n)*{NAME}").fullmatch
 
 
 class LoadReport(NamedTuple):

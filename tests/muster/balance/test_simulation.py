@@ -63,20 +63,22 @@ def at_the_peak(calls: list[Call], priority: str) -> float:
 class TestThereIsTooMuch:
     """For eight seconds half as much again as all instances can do."""
 
-    def calls(self, **settings: object) -> list[Call]:
+    def calls(self, seed: int = 1, **settings: object) -> list[Call]:
         world = World(
             [Backend() for _ in range(10)],
             lambda now: 1.5 if 2.0 <= now < 10.0 else 0.6,
             timeout_seconds=0.5,
+            seed=seed,
             settings=settings,
         )
         return world.run(13.0)
 
     def test_the_important_calls_are_answered_and_afterwards_all(self) -> None:
-        calls = self.calls()
+        # What is lost is lost in the first two seconds, until the limits have been found, and how soon that is is luck:
+        # in the histories of twenty seeds it was 82 to 91 %, 87.5 in the mean. So eight count together.
+        calls = [call for seed in range(1, 9) for call in self.calls(seed)]
         answered = [at_the_peak(calls, name) for name in PRIORITIES]
-        # In the histories of twenty seeds it was 82 to 91.
-        assert answered[3] >= 80
+        assert answered[3] >= 85
         assert answered == sorted(answered)
         assert share([call for call in calls if call.at >= 12.0], lambda call: call.is_good) >= 95
 

@@ -94,7 +94,7 @@ class Asking(Generic[R, T]):
     `ask` sends a request to the attempt's instance. `repeatable`: whether that may be done twice, after the error that it has
     raised (None: its answer is a failure). `outcome`: what an answer says of the instance, where `ask` does not say it by the
     attempt. `let_go` is given an answer in place of which another instance is asked. `is_own`: the error is the caller's own,
-    and no failure of any instance.
+    and no failure of any instance. `keeps_time`: `ask` ends by itself when the balancer's time for an attempt is up.
     """
 
     ask: Callable[[Attempt, R], Awaitable[T]]
@@ -102,6 +102,7 @@ class Asking(Generic[R, T]):
     outcome: Callable[[T], CallOutcome] | None = None
     let_go: Callable[[T], Awaitable[None]] | None = None
     is_own: Callable[[Exception], bool] = lambda _: False
+    keeps_time: bool = False
 
 
 async def send(balancer: "Balancer", request: Request, call: Call[T], *, repeatable: bool) -> T:
@@ -112,19 +113,22 @@ async def send(balancer: "Balancer", request: Request, call: Call[T], *, repeata
     return answer
 
 
-async def asked(balancer: "Balancer", priority: Priority, request: R, asking: Asking[R, T]) -> tuple[T, Attempt]:
-    """The answer to the request that an instance gave, and the attempt, which the caller has to end.
+async def asked(
+    balancer: "Balancer", priority: Priority, request: R, asking: Asking[R, T], first: Attempt | None = None
+) -> tuple[T, Attempt]:
+    """The answer to the request that an instance gave, and the attempt, which the caller has to end. `first`: begun already.
 
     Raises what `asking.ask` raised at last, TimeoutError when that took longer than the balancer's `timeout_seconds`.
     """
-    attempt, times = balancer.attempt(priority), balancer.times
+    attempt, times = first or balancer.attempt(priority), None if asking.keeps_time else balancer.times
     tried: list[str] = []
     while True:
-        times.begun(attempt)
+        if times is not None:
+            times.begun(attempt)
         try:
             answer = await asking.ask(attempt, request)
         except BaseException as error:
-            is_late = times.ended(attempt) and isinstance(error, asyncio.CancelledError)
+            is_late = times is not None and times.ended(attempt) and isinstance(error, asyncio.CancelledError)
             attempt.sent = attempt.sent and not is_not_sent(error)
             if isinstance(error, Exception) and asking.is_own(error):
                 attempt.record("cancelled")
@@ -136,7 +140,8 @@ async def asked(balancer: "Balancer", priority: Priority, request: R, asking: As
             if following is None:
                 raise
         else:
-            times.ended(attempt)
+            if times is not None:
+                times.ended(attempt)
             if asking.outcome is not None:
                 attempt.record(asking.outcome(answer))
             if attempt.outcome in _NO_FAILURE:

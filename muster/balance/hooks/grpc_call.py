@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Generator
+from time import monotonic
 from typing import Final, Protocol
 
 import grpc
@@ -20,8 +21,8 @@ class GrpcCall(Protocol):
 
     def __await__(self) -> Generator[object, None, object]: ...
 
-    def time_remaining(self) -> float | None:
-        """The seconds until its deadline."""
+    def cancel(self) -> bool:
+        """Give it up; False: it is over already."""
 
     def add_done_callback(self, callback: "Callable[[GrpcCall], None]") -> None:
         """Call it when this is over."""
@@ -69,67 +70,117 @@ class BalancedCall:
     def __init__(
         self, balancer: Balancer, priority: Priority, begin: Begin, *, timeout_seconds: float | None, repeatable: bool
     ) -> None:
-        self._begin = begin
-        self._timeout_seconds = timeout_seconds
+        self._balancer, self._priority, self._begin, self._repeatable = balancer, priority, begin, repeatable
+        self._ends_at = None if timeout_seconds is None else monotonic() + timeout_seconds
+        self._over: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._is_seen_to = False
         self._call: GrpcCall | None = None
         # Begun at once, as gRPC does it, also if nobody ever waits for the answer.
-        self._task = asyncio.ensure_future(self._run(balancer, priority, repeatable))
-        self._task.add_done_callback(_seen)
+        try:
+            self._first = balancer.attempt(priority)
+        except Exception as error:  # noqa: BLE001 whoever waits for the answer is told
+            self._fail(error)
+        else:
+            self._begin_at(self._first).add_done_callback(self._see_to_it)
 
     def __await__(self) -> Generator[object, None, object]:
-        return self._task.__await__()
+        if self._is_seen_to or self._over.done():
+            return self._joined().__await__()
+        # Whoever waits first does what is left to do in his own task: one more would be a twentieth of what a call costs.
+        self._is_seen_to = True
+        return self._run().__await__()
 
-    async def _run(self, balancer: Balancer, priority: Priority, repeatable: bool) -> object:
-        asking = Asking(self._ask, lambda *_: repeatable and self._has_time())
+    def _see_to_it(self, _: GrpcCall) -> None:
+        """The first attempt is over. If nobody waits for it, what follows from that is done here."""
+        if not self._is_seen_to:
+            self._is_seen_to = True
+            # Held, since the event loop itself keeps no hold of its tasks.
+            self._task = asyncio.ensure_future(self._run())
+            self._task.add_done_callback(_seen)
+
+    async def _run(self) -> object:
+        asking = Asking(self._ask, self._may_repeat, keeps_time=True)
         try:
-            answer, attempt = await asked(balancer, priority, None, asking)
-        except TimeoutError as error:
-            # The balancer's time is up, and not the caller's: the same to him.
-            nothing = grpc.aio.Metadata()
-            details = f"{balancer.service}: no answer in {balancer.timeout_seconds:g} s"
-            raise AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing, details) from error
+            answer, attempt = await asked(self._balancer, self._priority, None, asking, self._first)
+        except BaseException as error:
+            self._fail(error)
+            raise
         attempt.end()
+        self._over.set_result(answer)
         return answer
 
-    async def _ask(self, attempt: Attempt, _: None) -> object:
-        # The second attempt has what is left of the caller's time.
+    async def _joined(self) -> object:
+        """The answer, where somebody else has waited first."""
         try:
-            self._call = self._begin(attempt, self.time_remaining())
-        except Exception:
-            # An option that there is not: the caller's own, and no failure of any instance.
-            attempt.record("cancelled")
+            return await asyncio.shield(self._over)
+        except asyncio.CancelledError:
+            # Also for the others, as with gRPC.
+            self.cancel()
             raise
+
+    async def _ask(self, attempt: Attempt, _: None) -> object:
+        call = self._call
+        if attempt is not self._first or call is None:
+            call = self._begin_at(attempt)
         try:
-            return await self._call
+            return await call
         except AioRpcError as error:
             attempt.sent = not never_sent(error)
             attempt.record(_OUTCOMES.get(error.code(), "ok"))
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or not self._has_time():
+                raise
+            # The balancer's time is up, and not the caller's: the same to him.
+            balancer, nothing = self._balancer, grpc.aio.Metadata()
+            details = f"{balancer.service}: no answer in {balancer.timeout_seconds:g} s"
+            raise AioRpcError(error.code(), nothing, nothing, details) from error
+
+    def _begin_at(self, attempt: Attempt) -> GrpcCall:
+        # A second attempt has what is left of the caller's time. Within it each has the balancer's.
+        left, seconds = self.time_remaining(), self._balancer.timeout_seconds
+        try:
+            self._call = self._begin(attempt, seconds if left is None else min(left, seconds))
+        except Exception:
+            # An option that there is not: the caller's own, and no failure of any instance.
+            attempt.record("cancelled")
+            attempt.end()
             raise
+        return self._call
+
+    def _may_repeat(self, *_: object) -> bool:
+        return self._repeatable and self._has_time()
 
     def _has_time(self) -> bool:
         """Whether another instance could answer in the caller's time. One that is asked in none would look overloaded."""
         left = self.time_remaining()
         return left is None or left > 0
 
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            self._over.cancel()
+            return
+        self._over.set_exception(error)
+        # Who never asks for the answer is not told of its error either, as with gRPC.
+        self._over.exception()
+
     def done(self) -> bool:
         """Whether it is over."""
-        return self._task.done()
+        return self._over.done()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled here."""
-        return self._task.cancelled()
+        return self._over.cancelled()
 
     def cancel(self) -> bool:
         """Give it up; False: it is over already."""
-        return self._task.cancel()
+        return not self._over.done() and self._call is not None and bool(self._call.cancel())
 
     def time_remaining(self) -> float | None:
         """The seconds that are left; None: it has no deadline."""
-        return self._timeout_seconds if self._call is None else self._call.time_remaining()
+        return None if self._ends_at is None else max(0.0, self._ends_at - monotonic())
 
     def add_done_callback(self, callback: Callable[[object], None]) -> None:
         """Call it with this call when this is over."""
-        self._task.add_done_callback(lambda _: callback(self))
+        self._over.add_done_callback(lambda _: callback(self))
 
     async def initial_metadata(self) -> object:
         """What the server sent before its answer."""
@@ -149,14 +200,14 @@ class BalancedCall:
 
     async def wait_for_connection(self) -> None:
         """Wait until an instance has answered; raises what the call raises."""
-        await asyncio.shield(self._task)
+        await asyncio.shield(self)
 
     async def _last(self) -> "GrpcCall | _Ended":
         """What tells of its end: the error that it has raised, else the attempt that was the last."""
-        await asyncio.wait([self._task])
-        if self._task.cancelled():
+        await asyncio.wait([self._over])
+        if self._over.cancelled():
             return _Ended(_CANCELLED)
-        error = self._task.exception()
+        error = self._over.exception()
         if isinstance(error, AioRpcError):
             return _Ended(error)
         if error is not None:

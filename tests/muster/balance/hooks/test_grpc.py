@@ -110,7 +110,57 @@ async def test_a_call_that_is_cancelled_at_once_says_so(channel: BalancedChannel
     assert await call.code() is grpc.StatusCode.CANCELLED
     assert "cancelled" in await call.details()
     assert len(await call.initial_metadata()) == len(await call.trailing_metadata()) == 0  # type: ignore[arg-type]
-    assert users.statistics.picks == 0
+    await until(lambda: users.statistics.in_flight == 0)
+    assert users.statistics.failures == 0
+
+
+async def test_a_call_for_which_nobody_waits_is_made_and_repeated_like_any_other(
+    three: list[GrpcCopy], channel: BalancedChannel, users: Balancer
+) -> None:
+    for copy in three:
+        copy.behaviour = "breaks off"
+    call, ended = channel.unary_unary(GET)(b"1"), list[object]()
+    call.add_done_callback(ended.append)
+    await until(call.done)
+    assert sum(copy.asked for copy in three) == 2
+    told = users.statistics
+    assert (told.failures, told.in_flight) == (2, 0)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+    assert ended == [call]
+
+
+async def test_all_who_wait_for_a_call_are_given_its_answer(three: list[GrpcCopy], channel: BalancedChannel) -> None:
+    call = channel.unary_unary(GET)(b"1")
+    first, second = await asyncio.gather(call, call)
+    assert first == second == await call
+    assert await call.code() is grpc.StatusCode.OK
+    assert [copy.name.encode() for copy in three if copy.asked] == [first]
+
+
+async def test_who_gives_up_waiting_gives_up_the_call_for_all(
+    three: list[GrpcCopy], channel: BalancedChannel, users: Balancer
+) -> None:
+    for server in three:
+        server.held.clear()
+    call = channel.unary_unary(GET)(b"1")
+    waiting = [asyncio.ensure_future(call) for _ in range(2)]
+    await until(lambda: any(server.asked for server in three))
+    waiting[1].cancel()
+    for each in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(each, asyncio.CancelledError)
+    assert call.cancelled()
+    await until(lambda: users.statistics.in_flight == 0)
+
+
+async def test_a_copy_is_told_of_the_balancer_s_time(url: str, three: list[GrpcCopy]) -> None:
+    async with Balancer("users", url, timeout_seconds=3.0) as users, BalancedChannel(users) as channel:
+        await channel.unary_unary(GET)(b"1")
+        await channel.unary_unary(GET)(b"2", timeout=60)
+        await channel.unary_unary(GET)(b"3", timeout=1)
+    in_time = sorted(left for copy in three for left in copy.left)
+    # gRPC rounds them.
+    assert in_time[0] < 1.5 < in_time[1] <= in_time[2] < 3.5
 
 
 async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(channel: BalancedChannel, users: Balancer) -> None:

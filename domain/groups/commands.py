@@ -34,6 +34,7 @@ from domain.groups.state import (
     Threshold,
 )
 from muster.wire.command import Command, Flag
+from muster.wire.groups.answers import GROUP_SETTINGS, GroupSetting
 from muster.wire.stream import Name
 from muster.wire.value import value
 
@@ -71,11 +72,16 @@ class CreateGroup(Command):
         return self
 
 
+def _nothing(names: tuple[GroupSetting, ...]) -> bool:
+    return not names
+
+
 class SetGroup(Command):
-    """Change what is given of the group's settings; what is left out stays. A lease's new length holds from the next epoch on."""
+    """Change what is given of the group's settings, and take back what `default` names to what a group has that says nothing of
+    it: no `max_lag`, no `service`. The rest stays. A lease's new length holds from the next epoch on.
+    """
 
     type = "muster.group.set.v1"
-    # None: as it is. So a limit of lag, or the service, can be changed, and not taken away.
     threshold: Threshold | None = None
     heartbeat_seconds: HeartbeatSeconds | None = None
     lease_seconds: LeaseSeconds | None = None
@@ -86,6 +92,19 @@ class SetGroup(Command):
     hold_down_seconds: Seconds | None = None
     service: Name | None = None
     failover_seconds: FailoverSeconds | None = None
+    # Named, and not a null, as with traffic. It came later: left out where nothing is taken back, so that a command that the log
+    # remembers is known again, and a controller of before reads it.
+    default: Annotated[tuple[GroupSetting, ...], Field(max_length=len(GROUP_SETTINGS), exclude_if=_nothing)] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> "SetGroup":
+        if both := sorted(self.given().keys() & set(self.default)):
+            raise ValueError(f"{both[0]}: it cannot be set and be taken back at once")
+        return self
+
+    def given(self) -> dict[str, object]:
+        """The settings that are to become others, by name."""
+        return self.model_dump(exclude_none=True, exclude={"default"})
 
 
 class DeleteGroup(Command):

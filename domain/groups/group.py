@@ -51,6 +51,7 @@ from domain.groups.member import (
 )
 from domain.groups.running import expired, is_only_sign, said
 from domain.groups.state import (
+    DEFAULTS,
     INITIAL,
     FailoverEnded,
     FailoverGroup,
@@ -106,7 +107,8 @@ def _asked(command: Setting, state: FailoverGroup) -> list[GroupEvent]:
         case SetGroup():
             settings = settings_of(state)
             # Only what is given: two operators who set different things do not undo each other's.
-            changed = replace(settings, **command.model_dump(exclude_none=True))
+            wanted = command.given() | {name: getattr(DEFAULTS, name) for name in command.default}
+            changed = replace(settings, **wanted)  # type: ignore[arg-type] # the command has the same settings and types
             return [] if changed == settings else [GroupSettingsChanged(settings=changed)]
         case DeleteGroup():
             return _delete(command, state)

@@ -16,13 +16,14 @@ from muster.cli.remote import F, Remote, reason_option, remote, tell
 from muster.cli.table import show_rows
 from muster.cli.text import instant
 from muster.wire.error import FailoverTimeout
-from muster.wire.groups.answers import GROUPS
+from muster.wire.groups.answers import GROUP_SETTINGS, GROUPS
 from muster.wire.sagas import TOOK_LONGER
 from muster.wire.stream import group_stream
 
 if TYPE_CHECKING:
     from muster.client.client import Client
     from muster.client.control.groups import GroupSettings
+    from muster.wire.groups.answers import GroupSetting
     from muster.wire.registry.answers import Written
     from muster.wire.sagas import Saga
 
@@ -99,15 +100,23 @@ def create(remote: Remote, group: str, members: dict[str, int], reason: str | No
 @group.command("set")
 @click.argument("group")
 @_settings
+@click.option(
+    "--default",
+    type=click.Choice(GROUP_SETTINGS),
+    multiple=True,
+    help="Take this setting back to its default; max_lag and service to none. Repeat it.",
+)
 @reason_option
 @remote
-def set_(remote: Remote, group: str, reason: str | None, **settings: object) -> None:
+def set_(
+    remote: Remote, group: str, default: "tuple[GroupSetting, ...]", reason: str | None, **settings: object
+) -> None:
     """Change how GROUP fails over: what is given, and nothing else."""
     given = _given(settings)
     # The server would answer `unchanged`, and whoever mistyped an option would think that it was taken.
-    if not given:
+    if not given and not default:
         raise click.UsageError("nothing is to be changed: give an option, like --lease-seconds 4")
-    tell(remote, f"set {group}", lambda client: client.groups.set(group, reason=reason, **given))
+    tell(remote, f"set {group}", lambda client: client.groups.set(group, default=default, reason=reason, **given))
 
 
 @group.command()

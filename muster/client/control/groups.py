@@ -8,7 +8,7 @@
 Whoever runs a member uses `muster.Membership`; whoever calls the primary, `muster.Group`.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, TypedDict
 
@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 from muster.client.rows import RowsChanged, changes_of, page_of, row_of
 from muster.client.transport import Consistency, Transport, path_of
 from muster.client.writing import write
-from muster.wire.groups.answers import GROUPS, GroupState
+from muster.wire.groups.answers import GROUPS, GroupSetting, GroupState
 from muster.wire.read_model import Page
 from muster.wire.registry.answers import WRITTEN, Written
 from muster.wire.stream import FAILOVER, group_stream, saga_stream
@@ -79,9 +79,18 @@ class GroupControl:
         body = {"members": named, **settings}
         return await self._write("PUT", (group,), body, reason, command_id)
 
-    async def set(self, group: str, *, reason: str | None = None, **settings: Unpack[GroupSettings]) -> Written:
-        """Change what is given of the group's settings."""
-        return await self._write("PUT", (group, "settings"), settings, reason)
+    async def set(
+        self,
+        group: str,
+        *,
+        default: Sequence[GroupSetting] = (),
+        reason: str | None = None,
+        **settings: Unpack[GroupSettings],
+    ) -> Written:
+        """Change what is given of the group's settings, and take back what `default` names to what `create` takes without it."""
+        # Left out where it is empty: a controller of before knows no such field.
+        body = {**settings, "default": list(default)} if default else settings
+        return await self._write("PUT", (group, "settings"), body, reason)
 
     async def delete(self, group: str, *, force: bool = False, reason: str | None = None) -> Written:
         """Have the group no more. Raises VerbNotAllowed while members run, unless `force`."""

@@ -2,12 +2,27 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from muster.wire.read_model import ReadModel
 
 MemberStatus = Literal["active", "inactive", "failed", "recovering"]
 Role = Literal["primary", "standby"]
+GroupSetting = Literal[
+    "threshold",
+    "heartbeat_seconds",
+    "lease_seconds",
+    "fencing",
+    "max_lag",
+    "synchronous",
+    "preempt",
+    "hold_down_seconds",
+    "service",
+    "failover_seconds",
+]
+"""What an operator can set of a group, by its name."""
+
+GROUP_SETTINGS: Final[tuple[GroupSetting, ...]] = get_args(GroupSetting)
 POSITION_BITS: Final = 63
 """How far a copy reaches is a whole number of at most so many bits, from 0 on."""
 

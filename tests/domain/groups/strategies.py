@@ -29,7 +29,12 @@ creations: st.SearchStrategy[Command] = st.builds(
 )
 settings: st.SearchStrategy[Command] = st.one_of(
     creations,
-    st.builds(c.SetGroup, threshold=st.sampled_from([None, 5]), lease_seconds=st.sampled_from([None, 4.0])),
+    st.builds(
+        c.SetGroup,
+        threshold=st.sampled_from([None, 5]),
+        lease_seconds=st.sampled_from([None, 4.0]),
+        default=st.sampled_from([(), (), ("max_lag", "synchronous")]),
+    ),
     st.builds(c.DeleteGroup, force=st.booleans()),
     st.sampled_from([c.PauseGroup(), c.ResumeGroup()]),
     st.builds(c.AddMember, member=members, priority=st.integers(0, 3)),

@@ -52,6 +52,7 @@ from muster.wire.error import (
     VerbNotAllowed,
     VersionConflict,
 )
+from muster.wire.groups.answers import GROUP_SETTINGS
 from tests.domain.groups.beginnings import (
     FIRST,
     INCARNATIONS,
@@ -143,6 +144,24 @@ class TestSettings:
         command = SetGroup(threshold=5, preempt=True)
         state = group_of(*created(lease_seconds=4.0)).when(command).then(changed)
         assert state.settings == changed.settings
+
+    def test_what_is_named_is_taken_back_to_what_a_new_group_has(self):
+        set_before = created(max_lag=10, service="db", threshold=5, preempt=True)
+        group_of(*set_before).when(SetGroup(preempt=False, default=("max_lag", "service", "threshold"))).then(
+            GroupSettingsChanged(settings=GroupRules())
+        )
+        group_of(*created()).when(SetGroup(default=("max_lag",))).then()
+
+    def test_nothing_is_set_and_taken_back_at_once(self):
+        with pytest.raises(ValidationError, match="max_lag: it cannot be set and be taken back at once"):
+            SetGroup(max_lag=1, default=("max_lag",))
+
+    def test_a_command_that_takes_nothing_back_is_what_it_was_before_there_was_taking_back(self):
+        assert "default" not in SetGroup(threshold=5).model_dump()
+
+    def test_what_can_be_set_has_one_list_of_names(self):
+        settings = tuple(GroupRules.__dataclass_fields__)
+        assert settings == GROUP_SETTINGS == tuple(name for name in SetGroup.model_fields if name != "default")
 
     def test_a_lease_of_another_length_holds_from_the_next_epoch_on(self):
         state = (

@@ -98,7 +98,12 @@ def test_settings_are_changed_one_by_one(server: ControllerProcess) -> None:
     assert shown(server, "group", "set", "rules", "--max-lag", "1000").startswith("accepted")
     found = told(server, "group", "show", "rules")
     assert (found["threshold"], found["max_lag"], found["lease_seconds"]) == (5, 1000, 2.0)
+    taken_back = ("--default", "max_lag", "--default", "threshold")
+    assert shown(server, "group", "set", "rules", *taken_back, "--service", "db").startswith("accepted")
+    found = told(server, "group", "show", "rules")
+    assert (found["threshold"], found["max_lag"], found["service"]) == (3, None, "db")
     assert muster(server, "group", "set", "rules").exit_code == 2
+    assert muster(server, "group", "set", "rules", "--default", "colour").exit_code == 2
     assert muster(server, "group", "set", "rules", "--threshold", "0").stderr.startswith("InvalidCommand: threshold")
     for verb, paused in (("pause", True), ("resume", False)):
         shown(server, "group", verb, "rules")

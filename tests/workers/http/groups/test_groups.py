@@ -130,6 +130,17 @@ async def test_a_member_in_maintenance_is_passed_over(api: Api) -> None:
     assert "db2: suspected: its instance is in maintenance" in asked.body["members"]
 
 
+async def test_once_the_service_is_taken_back_its_checks_count_no_more(api: Api) -> None:
+    await created(api, service="postgres", max_lag=10)
+    await api.ask("PUT", "/v1/services/postgres/instances/db2", {"address": "10.0.0.7", "port": 5432})
+    await api.ask("PUT", "/v1/services/postgres/instances/db2/maintenance", {"reason": "a disk"})
+    await until(api, lambda row: any(member["suspect"] for member in row["members"]))
+    told = await api.ask("PUT", "/v1/groups/db/settings", {"default": ["service", "max_lag"]})
+    assert told.body["status"] == "accepted"
+    row = await until(api, lambda row: not any(member["suspect"] for member in row["members"]))
+    assert (row["service"], row["max_lag"]) == (None, None)
+
+
 async def test_a_second_process_of_the_primarys_member_is_not_given_to_clients(api: Api) -> None:
     await created(api)
     first = await says(api, "db2", "join", process="p-db2", address="10.0.0.2:5432")

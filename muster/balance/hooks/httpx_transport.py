@@ -27,7 +27,7 @@ _OWN: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
 
 class BalancedTransport(httpx.AsyncBaseTransport):
-    """A transport of httpx that sends each request to one of the balancer's instances, by `scheme`.
+    """A transport of httpx that sends each request to one of the balancer's instances, by `scheme`, or by https if it asks so.
 
     `transport` keeps the connections (None: one with httpx's defaults); it is closed with this one. `priority` is that of
     requests without the header `Muster-Priority`; `overloaded` are the statuses that say that an instance has too much to do. A
@@ -62,9 +62,9 @@ class BalancedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response of one of the instances."""
-        # Mounted for all of `muster://`, it is asked for other services too, and knows the instances of one.
-        if request.url.scheme == SCHEME:
-            refuse_others(self._host, request.url.host)
+        # Mounted for all of a scheme, or given as a client's one transport, it is asked for other hosts too, and knows the
+        # instances of one service.
+        refuse_others(self._host, request.url.host)
         priority = priority_of(request.headers, self._priority)
         try:
             response, attempt = await asked(self._balancer, priority, request, self._asking)
@@ -78,10 +78,12 @@ class BalancedTransport(httpx.AsyncBaseTransport):
 
     async def _ask(self, attempt: Attempt, request: httpx.Request) -> httpx.Response:
         instance, url = attempt.instance, request.url
-        if self._scheme == "https":
+        # What was asked for by TLS never goes without it.
+        scheme = "https" if url.scheme == "https" else self._scheme
+        if scheme == "https":
             # The certificate is the service's, whatever the address of the instance is.
             request.extensions = {"sni_hostname": self._balancer.service, **request.extensions}
-        request.url = self._place(url, self._scheme, instance.address, instance.port)
+        request.url = self._place(url, scheme, instance.address, instance.port)
         try:
             response = await self._transport.handle_async_request(request)
         finally:

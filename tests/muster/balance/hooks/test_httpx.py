@@ -74,6 +74,25 @@ async def test_another_service_is_refused_and_gets_no_call_of_this_one(
     assert sum(copy.asked for copy in three) == 0
 
 
+@pytest.mark.parametrize("mount", ["http://", "all://"])
+async def test_however_it_is_mounted_another_host_gets_no_call_of_this_service(
+    three: list[Copy], users: Balancer, mount: str
+) -> None:
+    async with httpx.AsyncClient(mounts={mount: BalancedTransport(users)}) as client:
+        with pytest.raises(InvalidCommand, match="payments cannot go to users"):
+            await client.post("http://payments/1", headers={"Authorization": "Bearer secret"})
+        assert sum(copy.asked for copy in three) == 0
+        assert (await client.get("http://users/1")).status_code == 200
+
+
+async def test_what_is_asked_for_by_tls_never_goes_without_it(three: list[Copy], users: Balancer) -> None:
+    async with httpx.AsyncClient(transport=BalancedTransport(users)) as client:
+        # The copies understand no TLS.
+        with pytest.raises(httpx.ConnectError):
+            await client.get("https://users/1")
+    assert sum(copy.asked for copy in three) == 0
+
+
 async def test_only_a_scheme_of_connections_is_one(users: Balancer) -> None:
     with pytest.raises(InvalidCommand, match="scheme"):
         BalancedTransport(users, scheme="muster")

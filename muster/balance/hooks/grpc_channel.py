@@ -59,6 +59,7 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
         self.repeatable = frozenset(repeatable)
         self._connect = connect
         self._finishing: set[asyncio.Future[None]] = set()
+        self._is_closed = False
         self._places = Channels(self._opened, GRACE_SECONDS)
 
     def unary_unary(self, method: str, *serializers: object, **more: object) -> Callable[..., BalancedCall]:
@@ -79,6 +80,9 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
 
     def at(self, attempt: Attempt, method: "_Method") -> GrpcMethod:
         """The method at the attempt's instance."""
+        # Else it would open connections again, which nobody closes any more.
+        if self._is_closed:
+            raise grpc.aio.UsageError("Channel is closed.")
         return self._places.at(attempt.instance.endpoint).method(method)
 
     @property
@@ -107,7 +111,8 @@ class BalancedChannel(grpc.aio.Channel):  # type: ignore[misc]  # grpc has no ty
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """Close the connections, behind their calls if these end within `grace` seconds."""
+        """Close the connections, behind their calls if these end within `grace` seconds. No call begins on it any more."""
+        self._is_closed = True
         await self._places.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -193,8 +198,12 @@ class _Streaming:
 
 
 def _priority(options: dict[str, object], usual: Priority) -> Priority:
-    metadata = cast("Iterable[tuple[str, object]]", options.get("metadata") or ())
-    for key, value in metadata:
+    metadata = options.get("metadata")
+    if metadata is None:
+        return usual
+    # Read here, and by gRPC with each attempt, and some can be read but once.
+    options["metadata"] = pairs = tuple(cast("Iterable[tuple[str, object]]", metadata))
+    for key, value in pairs:
         if key == PRIORITY_KEY:
             return priority_named(value, PRIORITY_KEY)
     return usual

@@ -21,13 +21,16 @@ STATUSES: dict[Behaviour, grpc.StatusCode] = {
 
 
 class GrpcCopy:
-    """One copy. `ids` counts the requests that it was sent, which are ids; `left` the seconds that each caller had left."""
+    """One copy. `ids` counts the requests that it was sent, which are ids; `left` the seconds that each caller had left,
+    `metadata` what it said beside its request.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.behaviour: Behaviour = "well"
         self.ids: Counter[str] = Counter()
         self.left: list[float] = []
+        self.metadata: list[dict[str, str]] = []
         self.held = asyncio.Event()
         self.held.set()
 
@@ -55,6 +58,7 @@ class GrpcCopy:
     async def _get(self, request: bytes, context: Any) -> bytes:
         self.ids[request.decode()] += 1
         self.left.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata()))
         await self.held.wait()
         if self.behaviour == "hangs":
             await asyncio.Event().wait()

@@ -172,6 +172,28 @@ async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(channel: Ba
     assert (told.failures, told.retries, told.in_flight) == (0, 0, 0)
 
 
+async def test_metadata_that_can_be_read_once_reaches_all_copies_that_are_asked(
+    three: list[GrpcCopy], channel: BalancedChannel
+) -> None:
+    for copy in three:
+        copy.behaviour = "breaks off"
+    with pytest.raises(grpc.aio.AioRpcError):
+        await channel.unary_unary(GET)(b"1", metadata=(pair for pair in [("trace", "7"), ("muster-priority", "high")]))
+    assert [told["trace"] for copy in three for told in copy.metadata] == ["7", "7"]
+
+
+async def test_a_channel_that_is_closed_takes_no_call_and_connects_to_nobody(
+    three: list[GrpcCopy], channel: BalancedChannel, users: Balancer
+) -> None:
+    await channel.unary_unary(GET)(b"1")
+    await channel.close()
+    with pytest.raises(grpc.aio.UsageError, match="closed"):
+        await channel.unary_unary(GET)(b"2")
+    with pytest.raises(grpc.aio.UsageError, match="closed"):
+        channel.unary_stream(COUNT)(b"3")
+    assert (channel.addresses, users.statistics.in_flight, users.statistics.failures) == (frozenset(), 0, 0)
+
+
 async def test_methods_are_named_whole(users: Balancer) -> None:
     with pytest.raises(InvalidCommand, match="repeatable: "):
         BalancedChannel(users, repeatable=GET)

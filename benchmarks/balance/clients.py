@@ -28,13 +28,13 @@ _TITLES: Final = {
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    """Of each client the median call, and the processor time of the caller for one, balanced ÷ bare."""
+    """Of each client the median call, and the processor time of one, in the caller and in the server, balanced ÷ bare."""
     for kind, (title, times) in _TITLES.items():
         found = [_measured(bench, kind) for _ in range(bench.runs)]
-        for name, figure in (("p50", "p50 of a call"), ("cpu", "CPU of a call")):
+        for name, figure in (("p50", "p50 of a call"), ("both_cpu", "CPU of a call")):
             notes = {f"{which} µs": middle(found, f"{which}_{name}_us") for which in ("bare", "hooked")}
-            if name == "cpu":
-                notes |= {"× with the server's CPU": middle(found, "both_times")}
+            if name == "both_cpu":
+                notes |= {"× in the caller alone": middle(found, "cpu_times")}
             runs = [one[f"{name}_times"] for one in found]
             yield Row("balance_clients", title, EMBEDDED, figure, "× bare", runs, at_most(times), notes=notes)
 
@@ -51,4 +51,5 @@ def _measured(bench: Bench, kind: str) -> dict[str, Any]:
         used = sum(usage(server.pid).cpu_seconds for server in servers) - before
     # A server does the same for a call, whoever has picked it: so it is not told apart.
     served_us = used / (2 * (bursts + WARM_BURSTS) * _CALLS) * 1e6
-    return found | {"both_times": (found["hooked_cpu_us"] + served_us) / (found["bare_cpu_us"] + served_us)}
+    both = {f"{which}_both_cpu_us": found[f"{which}_cpu_us"] + served_us for which in ("bare", "hooked")}
+    return found | both | {"both_cpu_times": both["hooked_both_cpu_us"] / both["bare_both_cpu_us"]}

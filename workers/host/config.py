@@ -1,4 +1,5 @@
 """The instances of a host, as its folder of TOML files says: every `*.toml` of it, each with any number of tables `[[instance]]`.
+Those that begin with a dot are not meant, as in a shell: editors keep their own things there.
 
     [[instance]]
     service = "orders"
@@ -14,6 +15,7 @@
 All files are read, or nothing is: whatever is wrong is told with its file, table and field.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from muster.wire.stream import Name
 LEASE_SECONDS: Final = 30.0
 instances_max: Final = 5_000
 _NAME: Final = TypeAdapter(Name)
+_OF_A_CHECK: Final = re.compile(r"checks\.(\d+)(?:\.|: )")
 _NAMES: Final = ("service", "instance")
 _FIELDS: Final = (
     "address",
@@ -65,7 +68,7 @@ def read_folder(folder: Path, heartbeats: HeartbeatsVia = "direct") -> dict[Key,
     found: dict[Key, HostInstance] = {}
     where: dict[Key, str] = {}
     try:
-        files = sorted(folder.glob("*.toml")) if folder.is_dir() else None
+        files = sorted(folder.glob("[!.]*.toml")) if folder.is_dir() else None
     except OSError as error:
         raise InvalidInstance(f"{folder}: it cannot be read: {error.strerror}") from None
     if files is None:
@@ -86,7 +89,8 @@ def read_folder(folder: Path, heartbeats: HeartbeatsVia = "direct") -> dict[Key,
 
 def _tables(file: Path) -> list[object]:
     try:
-        document = tomllib.loads(file.read_text())
+        # TOML is UTF-8 whatever the locale says, and some editors put a mark in front of it.
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidInstance(f"{file.name}: it cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -137,7 +141,5 @@ def _name(table: Mapping[str, object], field: str, place: str) -> str:
 
 def _counted(detail: str) -> str:
     """`checks.0.url: …` as people count and as the file calls it: `check 1: url: …`."""
-    words = detail.split(".", 2)
-    if words[0] != "checks" or len(words) < 3 or not words[1].isdecimal():
-        return detail
-    return f"check {int(words[1]) + 1}: {words[2]}"
+    found = _OF_A_CHECK.match(detail)
+    return detail if found is None else f"check {int(found[1]) + 1}: {detail[found.end() :]}"

@@ -1,5 +1,8 @@
 """The files of a host: what they say, and what is wrong with them, told with file, table and field."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,25 @@ def test_all_files_of_the_folder_are_read(tmp_path: Path) -> None:
     assert (second.checks, second.lease_seconds, second.spec.heartbeats) == ((), 30.0, "direct")
 
 
+def test_what_editors_keep_beside_the_files_is_none_of_them(tmp_path: Path) -> None:
+    folder(tmp_path, users=PLAIN)
+    # A lock of an editor, and what it saves by itself.
+    (tmp_path / ".#users.toml").symlink_to("ada@web-1.4711:1764547200")
+    (tmp_path / ".users.toml").write_text("half a tab")
+    assert list(read_folder(tmp_path)) == [("users", "users-1")]
+
+
+def test_a_file_is_utf_8_whatever_the_locale_says_with_or_without_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "users.toml").write_bytes(f'\ufeff{PLAIN}tags = ["größe"]'.encode())
+    read = (
+        "import sys; from pathlib import Path; from workers.host.config import read_folder\n"
+        "print(*(ascii(one.spec.tags) for one in read_folder(Path(sys.argv[1])).values()))"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = subprocess.run([sys.executable, "-c", read, tmp_path], env=plain, capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("('gr\\xf6\\xdfe',)\n", "")
+
+
 def test_where_telemetry_keeps_the_leases_they_say_so(tmp_path: Path) -> None:
     found = read_folder(folder(tmp_path, users=PLAIN), "topic")
     assert found["users", "users-1"].spec.heartbeats == "topic"
@@ -78,6 +100,7 @@ def test_where_telemetry_keeps_the_leases_they_say_so(tmp_path: Path) -> None:
         (PLAIN + "lease_seconds = 0", "a.toml: instance 1: lease_seconds: "),
         (PLAIN + PLAIN, "a.toml: instance 2: users/users-1 stands in a.toml: instance 1 too"),
         (PLAIN + '[[instance.check]]\nkind = "http"\nurl = "ftp://x"', "a.toml: instance 1: check 1: url: "),
+        (PLAIN + '[[instance.check]]\nkind = "ping"', "a.toml: instance 1: check 1: "),
         (PLAIN + '[[instance.check]]\nkind = "tcp"\nhost = "a b"\nport = 1', "a.toml: instance 1: check 1: host: "),
         (PLAIN + '[[instance.check]]\nkind = "ttl"\nttl_seconds = 3', "a.toml: instance 1: check 1: kind: "),
         (PLAIN + '[[instance.check]]\nkind = "no"', "a.toml: instance 1: check"),

@@ -119,12 +119,12 @@ class Fleet:
             self._make(now)
         return self._choice
 
-    def moved(self, candidate: Candidate) -> None:
-        """A call has begun or ended there."""
+    def ended(self, candidate: Candidate) -> None:
+        """A call has ended there."""
         place = self._places.get(candidate.instance.instance, -1)
         # A call may end at an instance that is out of the list by now.
         if place >= 0:
-            self._choice.fewest.moved(place)
+            self._choice.fewest.ended(place)
 
     def refresh(self) -> None:
         """The next choice is made anew."""

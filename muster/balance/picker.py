@@ -45,7 +45,7 @@ class Picker:
         """Go by these from now on; calls under way are not touched."""
         before, self.settings = self.settings, settings
         if before.policy != settings.policy:
-            # An order by calls under way was told of none while another policy held.
+            # An order by calls under way was told of none that ended while another policy held.
             self.fleet.refresh()
         if not settings.limit:
             self.limit.lift()
@@ -67,8 +67,6 @@ class Picker:
         candidate.picks += 1
         self.picks += 1
         limit.in_flight += 1
-        if settings.policy == "least_connections":
-            self.fleet.moved(candidate)
         return candidate
 
     def record(
@@ -103,7 +101,7 @@ class Picker:
         candidate.load.in_flight -= 1
         self.limit.in_flight -= 1
         if self.settings.policy == "least_connections":
-            self.fleet.moved(candidate)
+            self.fleet.ended(candidate)
 
     def _failed(self, candidate: Candidate, outcome: CallOutcome, seconds: float, now: float) -> None:
         self.failures += 1

@@ -9,9 +9,11 @@ least_connections       of all, the one with the fewest calls under way for its 
 Each of them costs the same for ten instances and for a thousand.
 """
 
+from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Sequence, Set
 from functools import cached_property
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heapreplace
 from math import gcd
 from typing import Final
 
@@ -22,56 +24,65 @@ cycle_entries_max: Final = 4_096
 ZONE_BIAS: Final = 2.0
 """A far instance takes a call when it is so many times cheaper than the near ones."""
 NOBODY: Final[frozenset[int]] = frozenset()
-ENTRIES_EACH: Final = 8
-"""Old entries of an order that are kept before it is made anew, for each instance."""
 
 
 class Fewest:
-    """The places by calls under way for their weight, the fewest first; of equal ones the one that has waited for longest.
+    """The places by calls under way for their weight, the fewest first; equal ones take turns.
 
-    A heap in which old entries stay until they come to its top. It has to be told of each change, by `moved`.
+    Equal ones stand in one row, each behind those that came there before it. Where a call has ended, it has to be told so. Where
+    one has begun, it finds that out when the place comes to the front: till then it stands too far ahead, and in nobody's way.
     """
 
     def __init__(self, loads: Sequence[InstanceLoad]) -> None:
         self._loads = loads
-        self._newest = [0] * len(loads)
-        self._heap: list[tuple[float, int, int]] = []
-        self._stamp = 0
+        self._rows: dict[float, OrderedDict[int, None]] = {}
+        # The rows that there are, the fewest calls first; and which of them each place stands in.
+        self._order: list[float] = []
+        self._row_of = [0.0] * len(loads)
 
-    def moved(self, place: int) -> None:
-        """A call has begun or ended there."""
+    def ended(self, place: int) -> None:
+        """A call has ended there."""
         # Not yet asked for an order: then there is none to keep.
-        if self._heap:
-            self._push(place)
+        if self._rows:
+            self._move(place)
 
     def first(self, turn: int, avoid: Set[int]) -> int:
         """The first of those not to be avoided, of which there is one; `turn` says who begins when all are equal."""
-        if not self._heap or len(self._heap) > ENTRIES_EACH * len(self._loads):
+        if not self._rows:
             self._begin(turn)
-        aside = []
-        while self._is_old(self._heap[0]) or self._heap[0][2] in avoid:
-            entry = heappop(self._heap)
-            if not self._is_old(entry):
-                aside.append(entry)
-        place = self._heap[0][2]
-        for entry in aside:
-            heappush(self._heap, entry)
-        return place
+        while True:
+            place = next(iter(self._rows[self._order[0]]))
+            if place in avoid:
+                place = next(place for row in self._order for place in self._rows[row] if place not in avoid)
+            load = self._loads[place]
+            if (load.in_flight + 1) / load.weight == self._row_of[place]:
+                return place
+            self._move(place)
 
     def _begin(self, turn: int) -> None:
         count = len(self._loads)
-        self._heap.clear()
         for step in range(count):
-            self._push((turn + step) % count)
+            self._stand((turn + step) % count)
 
-    def _push(self, place: int) -> None:
+    def _move(self, place: int) -> None:
+        """To where it belongs by now."""
+        before = self._row_of[place]
+        row = self._rows[before]
+        del row[place]
+        self._stand(place)
+        if not row:
+            del self._rows[before]
+            del self._order[bisect_left(self._order, before)]
+
+    def _stand(self, place: int) -> None:
+        """Behind those that are equal to it."""
         load = self._loads[place]
-        self._stamp += 1
-        self._newest[place] = self._stamp
-        heappush(self._heap, ((load.in_flight + 1) / load.weight, self._stamp, place))
-
-    def _is_old(self, entry: tuple[float, int, int]) -> bool:
-        return entry[1] != self._newest[entry[2]]
+        which = self._row_of[place] = (load.in_flight + 1) / load.weight
+        row = self._rows.get(which)
+        if row is None:
+            row = self._rows[which] = OrderedDict()
+            insort(self._order, which)
+        row[place] = None
 
 
 class Able:

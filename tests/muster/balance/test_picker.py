@@ -145,6 +145,18 @@ def test_settings_hold_at_once_also_for_calls_under_way() -> None:
         client.begin()
 
 
+@pytest.mark.parametrize("meanwhile", ["least_connections", "round_robin"])
+def test_where_calls_have_ended_the_next_one_begins_whatever_held_meanwhile(meanwhile: Policy) -> None:
+    client = Client(3, policy="least_connections")
+    begun = [client.begin(avoid=("0", "2")) for _ in range(5)]
+    assert [client.begin().instance.instance for _ in range(2)] == ["0", "2"]
+    client.picker.set(TrafficSettings(policy=meanwhile))
+    for candidate in begun:
+        client.picker.end(candidate)
+    client.picker.set(TrafficSettings(policy="least_connections"))
+    assert client.begin().instance.instance == "1"
+
+
 def test_a_limit_that_is_switched_off_is_gone() -> None:
     client = Client(1)
     begun = [client.begin() for _ in range(40)]

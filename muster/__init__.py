@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         Mark,
         Outcome,
         Service,
+        UnknownCheck,
         Written,
     )
     from muster.wire.registry.check import HttpCheck, HttpsCheck, TcpCheck, TtlCheck
@@ -228,6 +229,7 @@ __all__ = [
     "TrafficSettings",
     "Transient",
     "TtlCheck",
+    "UnknownCheck",
     "Unreachable",
     "VerbNotAllowed",
     "VersionConflict",
@@ -348,6 +350,7 @@ _NAMES_OF: Final = {
         "Mark",
         "Outcome",
         "Service",
+        "UnknownCheck",
         "Written",
     ),
     "muster.wire.sagas": ("Saga", "SagaStep"),

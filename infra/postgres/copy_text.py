@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import orjson
 from pydantic import TypeAdapter
@@ -153,6 +153,10 @@ def _plain(hint: Any) -> Any:
         return _plain(args[0])
     if origin is Literal:
         [kind] = {type(word) for word in args}
+        return kind
+    if origin in (Union, types.UnionType):
+        # Words that are named, and any other text: text.
+        [kind] = {_plain(one) for one in args if one is not types.NoneType}
         return kind
     return hint if origin is None else types.GenericAlias(origin, tuple(map(_plain, args)))
 

@@ -74,7 +74,10 @@ class TrafficSet:
 
 
 class OutOfStep(Transient):
-    """A patch for an instance that is not held: the watch must begin anew."""
+    """A patch for an instance that is not held, or a change that is unknown here: the watch must begin anew."""
+
+
+_OPERATIONS: Final = ("put", "patch", "remove")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,9 @@ class Follower:
                 yield Changed(held.instance, known.instance, token)
 
     def _delta(self, change: dict[str, Any], token: str) -> Iterator[Change]:
+        # What a newer controller says in another way, its snapshot says in the old one.
+        if change["op"] not in _OPERATIONS:
+            raise OutOfStep(f"{change['op']!r} is no change of an instance here")
         raw = change["item"] if change["op"] == "put" else change
         key, held = _key(raw), self._held.get(_key(raw))
         # What comes may overlap with what is held; an older change must not take the instance back.
@@ -148,18 +154,16 @@ class TrafficFollower:
         if event != "traffic":
             yield from self._instances.take(event, data, token)
             return
-        raw = orjson.loads(data)
-        # An operator may name one that newer clients know. Of its instances an older client has to hear all the same.
-        if raw.get("policy") not in (None, *POLICIES):
-            _LOG.warning(
-                "there is no policy %r here: the traffic of %s goes by another one", raw["policy"], raw["service"]
-            )
-            raw["policy"] = None
-        found = TRAFFIC.one.validate_python(raw)
+        found = TRAFFIC.one.validate_json(data)
         # Told again with each connection, since it may have changed while there was none.
-        if found != self._traffic:
-            self._traffic = found
-            yield TrafficSet(found, token)
+        if found == self._traffic:
+            return
+        self._traffic = found
+        if found.policy not in (None, *POLICIES):
+            _LOG.warning(
+                "there is no policy %r here: the traffic of %s goes by another one", found.policy, found.service
+            )
+        yield TrafficSet(found, token)
 
 
 def is_other_log(data: bytes) -> bool:

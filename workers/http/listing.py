@@ -5,9 +5,9 @@ address of a shard's owner, how far a copy is), a face of its own reads the same
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import orjson
 from pydantic import Field, create_model
@@ -152,9 +152,15 @@ def shapes_of(projection: AnyProjection) -> Shapes:
     promised = {field.name for field in fields(served.item)}
     shown = {*projection.key, *(column.name for column in layout.columns)}
     assert promised == shown, f"{projection.name}: only one of row and answer has {sorted(promised ^ shown)}"
-    item = shape(served.item, f"{served.item.__name__}Item")
+    item = shape(served.item, f"{served.item.__name__}Item", parts=_parts(served.item))
     items = list_of(item, f"{served.name.capitalize()}.")
     return Shapes(layout, _query_shape(projection, layout), _watch_shape(projection), item, items)
+
+
+def _parts(item: type) -> dict[object, type[Shape]]:
+    """The shapes of what an item has several of, by what they stand for."""
+    inner = {part for hint in get_type_hints(item).values() for part in get_args(hint)}
+    return {part: shape(part, part.__name__) for part in inner if isinstance(part, type) and is_dataclass(part)}
 
 
 def _watch_shape(projection: AnyProjection) -> type[WatchQuery]:

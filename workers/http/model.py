@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from muster.wire.read_model import Item, Page
 from muster.wire.registry import answers
+from muster.wire.registry.check import Check
 from muster.wire.registry.spec import HeartbeatsVia
 from muster.wire.telemetry import heard, loads, shard_loads
 from workers.http.openapi.shape import Shape, shape
@@ -23,6 +24,7 @@ InstanceItem: Final = shape(
     without=("check_output",),
     # Controllers of before do not say it.
     heartbeats=Annotated[HeartbeatsVia, Field(default="direct")],
+    checks=list[Check],
     suspect=Annotated[str | None, Field(default=None)],
 )
 InstanceWhole: Final = shape(

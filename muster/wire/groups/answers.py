@@ -36,8 +36,8 @@ class MemberState:
     """
 
     member: str
-    role: Role
-    status: MemberStatus
+    role: Role | str
+    status: MemberStatus | str
     priority: int
     address: str
     incarnation: int

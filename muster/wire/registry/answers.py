@@ -1,10 +1,15 @@
-"""What a controller answers, as frozen dataclasses. Instants are UTC; fields of newer controllers are ignored."""
+"""What a controller answers, as frozen dataclasses. Instants are UTC.
 
+Of newer controllers, fields that are unknown here are ignored; words and checks that are unknown here are kept as they came. So
+what is read is typed `Health | str`, where it is a `Health` in what is written.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from muster.wire.problem import error_from
 from muster.wire.read_model import Page, ReadModel
@@ -79,10 +84,29 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownCheck:
+    """A check of a kind, or with a field, that only newer versions know: `data` is all of it, as it came."""
+
+    kind: str
+    name: str
+    data: Mapping[str, object]
+
+
+def _as_it_came(found: object) -> object:
+    if not isinstance(found, dict):
+        return found
+    return {"kind": found.get("kind"), "name": found.get("name"), "data": found}
+
+
+AnyCheck = Annotated[Check | Annotated[UnknownCheck, BeforeValidator(_as_it_came)], Field(union_mode="left_to_right")]
+"""A check as it is read."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckState:
     """What a check last said."""
 
-    status: Health
+    status: Health | str
     cause: str | None = None
     since: datetime | None = None
 
@@ -113,11 +137,11 @@ class Instance:
     tags: tuple[str, ...] = ()
     zone: str = ""
     weight: int = 1
-    checks: tuple[Check, ...] = ()
+    checks: tuple[AnyCheck, ...] = ()
     lease_seconds: float | None = None
     deregister_after_seconds: float | None = None
-    heartbeats: HeartbeatsVia = "direct"
-    health: Health
+    heartbeats: HeartbeatsVia | str = "direct"
+    health: Health | str
     cause: str | None = None
     health_since: datetime
     check_status: dict[str, CheckState] = field(default_factory=dict)

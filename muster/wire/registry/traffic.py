@@ -85,11 +85,11 @@ DEFAULTS: Final = TrafficSettings()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """What an operator has set for the clients of a service; None: not set. `since`, `actor` and `reason` are those of the last
-    change, `version` counts the changes.
+    change, `version` counts the changes. A policy that only newer versions know is kept as it came, and in force is another one.
     """
 
     service: str
-    policy: Policy | None = None
+    policy: Policy | str | None = None
     slow_start_seconds: float | None = None
     eject_after: int | None = None
     eject_seconds: float | None = None
@@ -111,8 +111,11 @@ class Traffic:
     @property
     def in_force(self) -> TrafficSettings:
         """What holds for a client that says nothing itself."""
+        given = self.given
+        if self.policy not in POLICIES:
+            given.pop("policy", None)
         return TrafficSettings(
-            **{each.name: self.given.get(each.name, each.default) for each in fields(TrafficSettings)}  # type: ignore[arg-type]
+            **{each.name: given.get(each.name, each.default) for each in fields(TrafficSettings)}  # type: ignore[arg-type]
         )
 
 

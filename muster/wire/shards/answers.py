@@ -43,7 +43,7 @@ class Shard:
     owner: str | None
     address: str | None
     epoch: int
-    status: Status
+    status: Status | str
     fenced: bool = False
     migration: str | None = None
     target: str | None = None
@@ -66,7 +66,7 @@ class Route:
     owner: str | None
     address: str | None
     epoch: int
-    status: Status
+    status: Status | str
     unavailable: bool = False
     cause: str | None = None
 

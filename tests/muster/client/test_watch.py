@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from muster import Appeared, Changed, Client, Removed, Snapshot
+from muster import Appeared, Changed, Client, Removed, Snapshot, UnknownCheck
 from muster.client.event_stream import EventParser
 from muster.client.watch import Change, Follower, OutOfStep
 from muster.wire.error import Unreachable
@@ -205,6 +205,29 @@ def test_events_are_the_same_however_the_bytes_are_cut():
 def test_a_follower_refuses_a_patch_for_what_it_does_not_hold():
     with pytest.raises(OutOfStep):
         list(Follower().take("delta", orjson.dumps({"changes": [patch("a", 1)]}), "0:1"))
+
+
+async def test_a_watch_goes_on_past_what_only_newer_controllers_know():
+    of_tomorrow = {"kind": "smtp", "name": "mail", "host": "mx"}
+    split = {"op": "split", "service": "orders", "instance": "a", "version": 3, "position": 3}
+    script = (
+        events(
+            snapshot("0:1", item("a", 1, checks=[of_tomorrow])),
+            ("0:1", "weather", {"rain": True}),
+            delta("0:2", patch("a", 2, health="degraded")),
+            delta("0:3", split),
+        ),
+        events(snapshot("0:3", item("a", 3, health="degraded", checks=[])), delta("0:4", remove("a", 4)), stay=True),
+    )
+    async with wire(*script) as server, Client(server.url) as client:
+        first, degraded, unchecked, removed = await watched(client, 4)
+    assert isinstance(first, Snapshot)
+    assert first.instances[0].checks == (UnknownCheck("smtp", "mail", of_tomorrow),)
+    assert isinstance(degraded, Changed)
+    assert (degraded.instance.health, degraded.fields) == ("degraded", {"health"})
+    assert isinstance(unchecked, Changed)
+    assert unchecked.fields == {"checks"}
+    assert isinstance(removed, Removed)
 
 
 async def test_signs_that_nothing_was_missed_are_events_and_heartbeats_and_no_reset():

@@ -8,7 +8,7 @@ other one. Shapes say so in the OpenAPI document, and tests hold the answers aga
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType, UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -57,6 +57,8 @@ def _shown(type_: Any, parts: Parts) -> Any:
     if kind is dict:
         return dict[inner[0], _shown(inner[1], parts)]  # type: ignore[valid-type, misc]
     if kind in (Union, UnionType):
-        return Union[tuple(_shown(one, parts) for one in inner)]  # noqa: UP007
+        # Words that clients leave open, for those of newer controllers: this one says no others than those it names.
+        closed = any(get_origin(one) is Literal for one in inner)
+        return Union[tuple(_shown(one, parts) for one in inner if not (closed and one is str))]  # noqa: UP007
     # Other types with something inside them (of checks, or of literal words) may not be hashable, and are no parts.
     return type_ if inner else parts.get(type_, type_)

@@ -33,10 +33,10 @@ from muster.balance.request import Request, refuse_others
 from muster.balance.sending import AttemptTimes, Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
-from muster.client.watch import TrafficSet
+from muster.client.watch import Snapshot, TrafficSet
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
-from muster.wire.registry.traffic import Policy, TrafficSettings, settings_of
+from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings, settings_of
 from muster.wire.telemetry.heartbeats import name_from
 
 WATCH_AGAIN_SECONDS: Final = 1.0
@@ -258,8 +258,9 @@ class Balancer:
     def _hear(self) -> None:
         self._heard_at = self._clock()
 
-    def _settings(self, told: TrafficSettings) -> TrafficSettings:
-        return replace(told, **self._given)  # type: ignore[arg-type]
+    def _go_by(self, told: TrafficSettings) -> None:
+        self._picker.set(replace(told, **self._given))  # type: ignore[arg-type]
+        self._reporter.set(self.settings.report_seconds)
 
     async def _open(self) -> None:
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -292,9 +293,11 @@ class Balancer:
         async with aclosing(self._client.watch(self.service, traffic=True, heard=self._hear)) as changes:
             async for change in changes:
                 if isinstance(change, TrafficSet):
-                    self._picker.set(self._settings(change.traffic.in_force))
-                    self._reporter.set(self.settings.report_seconds)
+                    self._go_by(change.traffic.in_force)
                     continue
+                if isinstance(change, Snapshot):
+                    # What is set comes behind it, and nothing where nothing is set: not what an earlier watch has told.
+                    self._go_by(DEFAULTS)
                 self._picker.fleet.take(change, self._clock())
                 if not begun.done():
                     begun.set_result(None)

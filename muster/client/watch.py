@@ -4,19 +4,20 @@ snapshot  the first one is yielded; a later one (after a reset) is compared with
           differences are yielded
 delta     put, patch and remove; one that is no newer than the instance held is skipped
 traffic   how the service's clients are to spread their calls; told again after each new connection, yielded when it is new
-reset     the controller cannot resume where this watch was: a snapshot follows
+reset     the controller cannot resume where this watch was: a snapshot follows; if the log is another one, no traffic is set
+          until it is told behind that
 """
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import orjson
 
 from muster.wire.error import Transient
 from muster.wire.registry.answers import INSTANCE, Instance
-from muster.wire.registry.traffic import POLICIES, TRAFFIC, Traffic
+from muster.wire.registry.traffic import POLICIES, SETTINGS, TRAFFIC, Traffic
 
 _Key = tuple[str, str]
 _LOG: Final = logging.getLogger(__name__)
@@ -67,7 +68,10 @@ Change = Snapshot | Appeared | Changed | Removed
 
 @dataclass(frozen=True, slots=True)
 class TrafficSet:
-    """An operator has set how the clients of the service spread their calls, now or before the watch began."""
+    """An operator has set how the clients of the service spread their calls, now or before the watch began.
+
+    With nothing given, and version 0, it takes back what was told before: the log is another one, that knows nothing of it.
+    """
 
     traffic: Traffic
     token: str
@@ -151,6 +155,11 @@ class TrafficFollower:
 
     def take(self, event: str, data: bytes, token: str) -> Iterator[Change | TrafficSet]:
         """The changes that one event of the wire brings. Raises OutOfStep."""
+        if event == "reset" and self._traffic is not None and is_other_log(data):
+            # Where something is set in that log too, it is told behind the snapshot. Where nothing is, nothing would ever come.
+            nothing = replace(self._traffic, **dict.fromkeys(SETTINGS), version=0)  # type: ignore[arg-type]
+            yield TrafficSet(nothing, token)
+            self._traffic = None
         if event != "traffic":
             yield from self._instances.take(event, data, token)
             return

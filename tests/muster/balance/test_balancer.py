@@ -3,6 +3,7 @@
 import asyncio
 import math
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,27 @@ async def test_an_operator_changes_the_policy_of_all_clients_that_have_none_of_t
         await client.traffic.set("users", default=["policy", "in_flight_max", "eject_after", "retry_share"])
         await until(lambda: one.settings == DEFAULTS)
         one.pick()
+
+
+async def test_what_an_operator_set_in_a_log_that_is_gone_holds_no_more(tmp_path: Path) -> None:
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        async with controller(tmp_path / "lost", port) as url, Client(url) as client:
+            await client.traffic.set("users", policy="random", report_seconds=1.0)
+            users = await stack.enter_async_context(Balancer("users", url, retry_share=0.5))
+            await until(lambda: users.settings.policy == "random")
+        async with controller(tmp_path / "new", port):
+            await until(lambda: users.settings == replace(DEFAULTS, retry_share=0.5))
+
+
+async def test_a_balancer_that_is_opened_again_goes_by_what_is_set_then(tmp_path: Path) -> None:
+    port = free_port()
+    async with controller(tmp_path / "lost", port) as url, Client(url) as client:
+        await client.traffic.set("users", policy="random")
+        async with Balancer("users", url) as users:
+            await until(lambda: users.settings.policy == "random")
+    async with controller(tmp_path / "new", port), users:
+        assert users.settings == DEFAULTS
 
 
 async def test_the_list_grows_older_until_a_heartbeat_says_that_nothing_was_missed() -> None:

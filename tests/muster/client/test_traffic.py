@@ -1,6 +1,6 @@
 """What operators set for the clients of a service, and how a client hears of it."""
 
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from muster import Appeared, Client, Snapshot, TrafficSet, VersionConflict
 from muster.client.watch import TrafficFollower
 from muster.wire.registry.traffic import DEFAULTS
-from tests.muster.controller import controller
+from tests.muster.controller import controller, free_port
 
 
 async def test_it_is_set_shown_and_taken_back(tmp_path: Path):
@@ -70,3 +70,17 @@ def test_a_policy_that_only_newer_clients_know_is_not_set_and_the_rest_holds():
     [told] = TrafficFollower().take("traffic", row, "0:1")
     assert isinstance(told, TrafficSet)
     assert told.traffic.in_force == replace(DEFAULTS, eject_after=3)
+
+
+async def test_what_was_set_in_a_log_that_is_gone_is_taken_back(tmp_path: Path):
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        async with controller(tmp_path / "lost", port) as url, Client(url) as writer:
+            await writer.traffic.set("users", policy="random")
+            client = await stack.enter_async_context(Client(url))
+            changes = await stack.enter_async_context(aclosing(client.watch("users", traffic=True)))
+            assert [type(await anext(changes)), type(await anext(changes))] == [Snapshot, TrafficSet]
+        async with controller(tmp_path / "new", port):
+            told = await anext(changes)
+        assert isinstance(told, TrafficSet)
+        assert (told.traffic.given, told.traffic.in_force, told.traffic.version) == ({}, DEFAULTS, 0)

@@ -81,6 +81,7 @@ OTHERS: Final = {
     "muster/balance/fleet.py gone_kept_max": "instances that are gone and of which a balancer still knows something: the oldest are forgotten",
     "muster/balance/policy.py cycle_entries_max": "turns of a cycle by weight, or the instances if they are more: proportions are rounded",
     "muster/cli/groups/group.py wait_seconds_max": "that `muster group failover --wait` waits: `FailoverTimeout`; the failover goes on",
+    "muster/client/controllers/waiting.py quiet_seconds_max": "that a controller is waited for without a word",
     "muster/client/past.py followed_events_max": "events that the client asks for at once while it follows: the others next",
     "muster/group/process/hook.py output_bytes_max": "of the end of what a hook puts out: the rest is left out",
     "muster/group/progress.py why_chars_max": "of why a member has failed or stopped: its end is kept",

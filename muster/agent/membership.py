@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from muster.agent.lease import Lease
 from muster.client.controllers.known import backoff_seconds
+from muster.client.controllers.waiting import ControllerWait
 from muster.client.transport import Transport, path_of
 from muster.client.writing import written_of
 from muster.clock import elapsed_seconds
@@ -42,13 +43,13 @@ class NodeMembership:
 
     async def join(self) -> None:
         """Join, if the node is no member now; a controller that is away is waited for. Raises the refusal to let it join."""
-        tries = 0
+        tries, wait = 0, ControllerWait(_LOG, f"{self._node} cannot join yet", lambda: self._transport.controllers.urls)
         while self._incarnation is None:
             sent_at = elapsed_seconds()
             try:
-                written = await self._write("PUT", "", self._about)
-            except Transient as error:
-                _LOG.warning("%s cannot join yet: %s", self._node, error.detail)
+                with wait.asking():
+                    written = await self._write("PUT", "", self._about)
+            except Transient:
                 await asyncio.sleep(backoff_seconds(tries))
                 tries += 1
             else:

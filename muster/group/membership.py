@@ -21,6 +21,7 @@ from uuid import uuid4
 import orjson
 
 from muster.client.controllers.known import backoff_seconds
+from muster.client.controllers.waiting import ControllerWait
 from muster.client.event_stream import follow
 from muster.client.transport import Transport, path_of
 from muster.clock import elapsed_seconds
@@ -165,11 +166,14 @@ class Membership:
 
     async def _join(self) -> None:
         process, tries = uuid4().hex, 0
+        wait = ControllerWait(
+            LOG, f"{self.member} cannot join {self.group} yet", lambda: self._transport.controllers.urls
+        )
         while True:
             try:
-                await self._words.join(process, self.address, fences=self.fence is not None)
-            except Transient as error:
-                LOG.warning("%s cannot join %s yet: %s", self.member, self.group, error.detail)
+                with wait.asking():
+                    await self._words.join(process, self.address, fences=self.fence is not None)
+            except Transient:
                 await asyncio.sleep(backoff_seconds(tries))
                 tries += 1
             else:

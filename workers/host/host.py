@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from muster.client.client import Client
 from muster.client.controllers.known import backoff_seconds
+from muster.client.controllers.waiting import ControllerWait
 from muster.client.registration import taken_out
 from muster.wire.command import PublishedCommand
 from muster.wire.error import MusterError, StaleIncarnation, Transient
@@ -91,15 +92,18 @@ class Host:
         gone = [held for held in (*self.held.values(), *self._leaving.values()) if held.over is None]
         await self._client.commands([held.leave(self._agent, self._actor) for held in gone])
 
+    def _asked(self) -> tuple[str, ...]:
+        return self._client.urls if self._topic is None else (*self._client.urls, "Kafka")
+
     async def _keep(self) -> None:
-        tries = 0
+        tries, wait = 0, ControllerWait(_LOG, f"{self._agent} is not heard", self._asked)
         while True:
             self._wake.clear()
             try:
-                await self._turn()
+                with wait.asking():
+                    await self._turn()
                 tries, again_at = 0, self._beat_at
-            except Transient as error:
-                _LOG.warning("no controller takes what this host has to say: %s", error.detail)
+            except Transient:
                 tries, again_at = tries + 1, time.monotonic() + backoff_seconds(tries)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, again_at - time.monotonic())):

@@ -1,6 +1,7 @@
 """A host with a real controller: its instances are here, as healthy as their checks say, until nobody wants them any more."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +101,18 @@ async def test_instances_come_stay_longer_than_their_leases_change_and_leave(url
         assert (await one.events("a"))[-1] == "deregistered"
         await one.host.leave()
         await one.is_so()
+
+
+async def test_a_host_without_a_controller_says_that_it_waits_and_where(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    caplog.set_level(logging.INFO, "muster.host")
+    async with scene(url, seconds=60.0) as one:
+        one.want(wanted("a"))
+
+        async def told() -> bool:
+            return f"h1 is not heard: it waits for an answer from the controller at {url}" in caplog.messages
+
+        await until("it is said", told)
 
 
 async def test_an_instance_is_as_its_checks_here_say_and_is_not_offered_before(url: str) -> None:

@@ -63,7 +63,8 @@ class Parts:
     `keeps_timers` says of an event, and the part after it, that they surely stay as they were; `renews` which of them a
     command gives their full length again (None: none); `expire` makes the command for one that has run out. A new writer gives
     them more than their full length once, so that who renews them can find it, where that comes `from_afar`.
-    `left` says otherwise of one that nobody renews: `left(part, timer, now)` seconds if a writer begins now, or None.
+    `left` says otherwise of one that nobody renews: `left(part, timer, now, newest)` seconds if a writer begins now, when
+    the newest event is of that instant; or None.
     `signs` are the commands that are signs of life, each with whether it surely changes nothing of a state: as nearly all of
     them do, and `decide` then says so too.
     """
@@ -75,7 +76,7 @@ class Parts:
     incarnation: Callable[[Any], int | None] = lambda _part: None
     timers: Callable[[Any], tuple[Timer, ...]] = lambda _part: ()
     keeps_timers: Callable[[Any, Any], bool] = lambda _event, _part: False
-    left: Callable[..., float | None] = lambda _part, _timer, _now: None
+    left: Callable[..., float | None] = lambda _part, _timer, _now, _newest: None
     renews: Callable[[Any], Renewed | None] = lambda _command: None
     expire: Callable[[Any], Command] | None = None
     from_afar: bool = True

@@ -47,13 +47,15 @@ def timers(instance: Instance) -> tuple[InstanceTimer, ...]:
     return tuple(wanted)
 
 
-def left(instance: Instance, timer: InstanceTimer, now: datetime) -> float | None:
-    """How many seconds are left of the timer for a writer that begins now; None: all of them, and more for who has to renew it.
+def left(instance: Instance, timer: InstanceTimer, now: datetime, newest: datetime) -> float | None:
+    """How many seconds are left of the timer for a writer that begins now, behind the `newest` event of the log; None: all of
+    them, and more for who has to renew it.
 
     A doubt ends when its event says, whoever writes then: with its full length each time it would stand for ever where
     controllers take over from each other again and again. But it lasts until the new writer's own checks can have succeeded: the
     one before may have been what was cut off, and by its word alone the service would be out until they have. That at most
-    doubles its length.
+    doubles its length, by the instants of events and not by the clock of who begins: that may be wrong, and while nobody wrote
+    nobody has looked.
     """
     if timer.since is None:
         return None
@@ -61,7 +63,8 @@ def left(instance: Instance, timer: InstanceTimer, now: datetime) -> float | Non
     looks = [check.interval_seconds * check.healthy_after + timeout_seconds_max(check) for check in own]
     look = max(looks, default=0.0) + LOOK_GRACE_SECONDS
     rest = timer.seconds - (now - timer.since).total_seconds()
-    return min(max(rest, min(look, rest + timer.seconds), 0.0), timer.seconds)
+    most = 2 * timer.seconds - (newest - timer.since).total_seconds()
+    return min(max(rest, min(look, most), 0.0), timer.seconds)
 
 
 def keeps_timers(event: ServiceEvent, instance: Instance) -> bool:

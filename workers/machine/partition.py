@@ -182,7 +182,7 @@ class Partition:
             extra = extra_seconds if parts.from_afar else 0.0
             for item in parts.items(state):
                 part = parts.part(state, item)
-                length = partial(_length, parts, part, extra, now)
+                length = partial(_length, parts, part, extra, now, self.last_at)
                 self.deadlines.arm((stream, item), () if part is None else parts.timers(part), length)
                 room -= 1
                 if room == 0:
@@ -394,7 +394,7 @@ class Partition:
                 self.streams[stream] = state
 
 
-def _length(parts: Parts, part: object, extra_seconds: float, now: datetime, timer: Timer) -> float:
+def _length(parts: Parts, part: object, extra_seconds: float, now: datetime, newest: datetime, timer: Timer) -> float:
     """How long a timer runs that is armed when a reign begins."""
-    left = parts.left(part, timer, now)
+    left = parts.left(part, timer, now, newest)
     return timer.seconds + extra_seconds if left is None else left

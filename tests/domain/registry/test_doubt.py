@@ -208,13 +208,20 @@ class TestWhatEndsIt:
         ],
     )
     def test_for_a_new_writer_its_time_has_passed_as_far_as_the_log_says(self, doubted, passed, rest):
+        assert self.left(doubted, now=passed, newest=max(passed, 0.0)) == rest
+
+    def test_a_new_writer_looks_first_whose_clock_is_ahead_or_before_whom_nobody_wrote(self, doubted):
+        assert self.left(doubted, now=3_600.0, newest=0.0) == 4.0
+        assert self.left(doubted, now=3_600.0, newest=58.0) == 2.0
+
+    def left(self, doubted: Service, now: float, newest: float) -> float | None:
         instance = doubted.instances["i0"]
         (timer,) = (timer for timer in timers(instance) if timer.kind == "doubt")
-        assert left(instance, timer, NOON + timedelta(seconds=passed)) == rest
+        return left(instance, timer, NOON + timedelta(seconds=now), NOON + timedelta(seconds=newest))
 
     def test_for_a_new_writer_a_lease_and_a_ttl_check_have_all_of_their_time(self, doubted):
         others = [timer for timer in timers(doubted.instances["i0"]) if timer.kind != "doubt"]
-        assert [left(doubted.instances["i0"], timer, NOON) for timer in others] == [None]
+        assert [left(doubted.instances["i0"], timer, NOON, NOON) for timer in others] == [None]
 
     def test_one_that_begins_when_another_ends_is_another(self, doubted):
         state = after(doubted, flip("i0", "unhealthy", "healthy"), seconds=5.0)

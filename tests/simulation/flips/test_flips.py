@@ -19,7 +19,7 @@ def test_a_history_keeps_its_invariants(seed):
 
 def test_the_histories_are_eventful():
     counts: Counter[str] = Counter()
-    for seed in (1, 3, 5, 6, 9):
+    for seed in (1, 4, 5, 6, 9):
         flips = Flips(seed)
         flips.run()
         counts += flips.counts

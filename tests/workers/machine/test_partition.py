@@ -361,7 +361,9 @@ class TestExpiry:
         assert machine.passes(7.8) == []
         assert machine.passes(0.3)
 
-    def test_a_doubt_about_checks_ends_when_the_log_says_whoever_writes_then(self):
+    @pytest.fixture
+    def doubted(self) -> Machine:
+        """Three instances whose checks have failed together at noon, and are in doubt for 30 s."""
         machine = Machine()
         names, check = ("a", "b", "c"), TcpCheck(host="10.0.0.7", port=80, name="port", interval_seconds=0.5)
         machine.group(*(register(name, name, checks=(check,)) for name in names))
@@ -370,9 +372,20 @@ class TestExpiry:
                 incarnation = machine.partition.streams["service/orders"].instances[name].incarnation
                 seen = {"instance": name, "incarnation": incarnation, "check": "port", "status": status}
                 machine.commit(machine.observe("service/orders", ObserveCheck(**seen, at=NOON, mass_flip_seconds=30.0)))
-        machine.partition.begin(machine.partition.cursor, 5.0, NOON + timedelta(seconds=20))
-        assert machine.passes(9.8) == []
-        ended = machine.passes(0.3)
+        return machine
+
+    @pytest.mark.parametrize(
+        ("behind_noon", "lasts"),
+        [
+            (20.0, 10.0),
+            # Nobody has written for an hour, or the clock is ahead: a look, which takes an interval, the timeout and a second.
+            (3_600.0, 3.5),
+        ],
+    )
+    def test_a_doubt_about_checks_ends_when_the_log_says_but_not_before_a_look(self, doubted, behind_noon, lasts):
+        doubted.partition.begin(doubted.partition.cursor, 5.0, NOON + timedelta(seconds=behind_noon))
+        assert doubted.passes(lasts - 0.2) == []
+        ended = doubted.passes(0.3)
         assert [told.event.type for told in ended] == ["muster.instance.checks_believed.v1"] * 3
 
     def test_what_sagas_wait_for_gets_no_more_than_its_full_length(self):

@@ -6,7 +6,8 @@
     stranger  a controller on our topics has another cluster key, so it is no peer
     parked    a row stands still, because an event could not be folded into it
     suspect   checks of most of a service have failed together: it is served all the same, for a while
-    unwatched partitions of heartbeats are no telemetry worker's, since one has fallen silent
+    unwatched partitions of heartbeats are no telemetry worker's, since one has fallen silent; or none runs at all, though
+              heartbeats of instances come by the topic
     lost      a data node's lease has run out: its shards do not serve
     blocked   a saga waits for an operator
 
@@ -89,10 +90,12 @@ class Conditions:
     def _found(self) -> Iterator[tuple[str, str, Facts]]:
         yield from self._of_partitions()
         yield from self._of_strangers()
-        unwatched = self._loads.unwatched(self._writers)
-        if unwatched:
-            reason = f"nobody finds who is silent in partitions {unwatched}: start `muster telemetry`"
-            yield "unwatched", "telemetry", {"reason": reason}
+        if (unwatched := self._unwatched()) is not None:
+            yield (
+                "unwatched",
+                "telemetry",
+                {"reason": f"nobody finds who is silent {unwatched}: start `muster telemetry`"},
+            )
         for (projection, key), parked in self._views.parked.items():
             facts: Facts = {"position": parked.position, "reason": parked.reason}
             yield "parked", f"{projection} {'/'.join(key)}", facts
@@ -106,6 +109,14 @@ class Conditions:
         for (stream,), row in self._views.shards.migrations.items():
             if row.standing == "blocked":
                 yield "blocked", stream, {"step": row.step or "", "error": row.error or row.cause or ""}
+
+    def _unwatched(self) -> str | None:
+        if partitions := self._loads.unwatched(self._writers):
+            return f"in partitions {partitions}"
+        by_topic = self._views.registry.by_topic.total()
+        if by_topic and self._loads.is_without_worker:
+            return f"of {by_topic} instances whose heartbeats come by the topic"
+        return None
 
     def _of_partitions(self) -> Iterator[tuple[str, str, Facts]]:
         for number, writer in self._writers.items():

@@ -39,6 +39,9 @@ word_seconds: Final = 3.0
 silent_seconds: Final = 5.0
 """A worker says once a second that it is there."""
 
+without_seconds: Final = 15.0
+"""For so long there may be no worker: one that is started again is there by then."""
+
 forgotten_seconds: Final = 3_600.0
 _AGAIN_SECONDS: Final = 5.0
 _SHARDS: Final = f"{SHARDS}/".encode()
@@ -74,6 +77,7 @@ class Loads:
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
         self._seen: dict[str, tuple[SeenInstances, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
+        self._worked_at = clock()
         self.refused = 0
 
     def take(self, record: LoadRecord) -> None:
@@ -94,6 +98,8 @@ class Loads:
             self._seen[row.service] = row, at
         elif row is not None:
             self._workers[row.worker] = row, at
+            if row.state == "running":
+                self._worked_at = max(self._worked_at, at)
 
     def hear(self, message: Heartbeats, refused: Collection[str]) -> None:
         """Take what came over HTTP, but for the instances that were refused."""
@@ -170,6 +176,11 @@ class Loads:
             return []
         watched = {number for seen in workers if seen.state == "running" for number in seen.worker.partitions}
         return sorted(set(partitions) - watched)
+
+    @property
+    def is_without_worker(self) -> bool:
+        """Whether no worker has said for a while that it runs, also where none ever was, or the last one has left in order."""
+        return self._clock() - self._worked_at > without_seconds
 
     async def run(self, rows: LoadRows) -> None:
         """Follow the rows, for ever."""

@@ -6,7 +6,8 @@ what the states lack is kept, and `complete` makes the rows from the states.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
@@ -47,6 +48,7 @@ class _Skimmed:
 class RegistryViews:
     """`instances` by service and id, and the tables of services and of instances' history. `suspects` are those by service that
     are served although their checks say otherwise, and since when that is known here (seconds of the monotonic clock).
+    `by_topic` counts those of each service whose heartbeats come by the topic.
     """
 
     def __init__(self, parked: AllParked) -> None:
@@ -55,6 +57,7 @@ class RegistryViews:
         self.history = MemoryTable(HISTORY, parked)
         self._count, self._history = self.services.fold, self.history.fold
         self.suspects: dict[str, dict[str, float]] = {}
+        self.by_topic: Counter[str] = Counter()
         self._skimmed: dict[int, _Skimmed] = {}
 
     def apply(self, folded: Sequence[Folded]) -> tuple[list[Change], list[Folded]]:
@@ -83,6 +86,8 @@ class RegistryViews:
             rows = self.instances[service] = {}
         before = rows.get(id_)
         rows[id_] = after
+        if _by_topic(after) != _by_topic(before):
+            self._topic_takes(service, 1 if _by_topic(after) else -1)
         if after.suspect is not None:
             self.suspects.setdefault(service, {}).setdefault(id_, time.monotonic())
         elif before is not None and before.suspect is not None:
@@ -94,16 +99,25 @@ class RegistryViews:
         gone = rows.pop(id_, None)
         if gone is not None and gone.suspect is not None:
             self._cleared(service, id_)
+        if _by_topic(gone):
+            self._topic_takes(service, -1)
         # A service without instances is not there, as the decider says too.
         if not rows:
             self.instances.pop(service, None)
         return gone
 
-    def doubt(self, service: str, instances: Iterable[Instance]) -> None:
-        """Find the suspects among all instances of the service, whose rows did not come event by event."""
+    def look(self, service: str, instances: Collection[Instance]) -> None:
+        """Find the suspects, and who is heard by the topic, of all instances of a service, whose rows did not come by events."""
         now = time.monotonic()
+        del self.by_topic[service]
+        self._topic_takes(service, sum(map(_by_topic, instances)))
         if suspects := {instance.id: now for instance in instances if instance.suspect is not None}:
             self.suspects[service] = suspects
+
+    def _topic_takes(self, service: str, more: int) -> None:
+        self.by_topic[service] += more
+        if not self.by_topic[service]:
+            del self.by_topic[service]
 
     def _cleared(self, service: str, id_: str) -> None:
         self.suspects[service].pop(id_, None)
@@ -145,9 +159,10 @@ class RegistryViews:
         counted = self.services.rows.pop((service,), None)
         self.instances.pop(service, None)
         self.suspects.pop(service, None)
+        del self.by_topic[service]
         if not registered:
             return
-        self.doubt(service, registered)
+        self.look(service, registered)
         self.instances[service] = {instance.id: instance for instance in registered}
         if counted_at is None:  # No count has changed since the last time.
             assert counted is not None, f"{service} was never counted"
@@ -183,3 +198,7 @@ class RegistryViews:
         if not found:
             raise NoHealthyInstances(f"no instance of {service} can take traffic now", service=service)
         return found
+
+
+def _by_topic(instance: Instance | None) -> bool:
+    return instance is not None and instance.spec.heartbeats == "topic"

@@ -395,5 +395,5 @@ class Snapshotter:
         beside = {stream: _beside(some) for stream, some in groupby(names, itemgetter(0))}
         for stream, version in versions.items():
             instances = dict(self._views.instances.get(name_of(stream), {}))
-            self._views.registry.doubt(name_of(stream), instances.values())
+            self._views.registry.look(name_of(stream), instances.values())
             self._partition.streams[stream] = Service(version, instances, *beside.get(stream, ()))

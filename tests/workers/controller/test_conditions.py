@@ -6,15 +6,20 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
 
 from infra.sqlite.folder import LOG_FILE, SNAPSHOT_FILE
+from infra.telemetry.rows import LoadRecord
 from muster.cli import main
+from muster.wire.telemetry.loads import encode_row, key_of
 from tests.workers.http.cluster import join
 from tests.workers.http.conftest import Api, controller
+from tests.workers.views.test_loads import worker
 from workers.controller.conditions import Conditions, told_at_once_max
+from workers.views.loads import Loads, without_seconds
 from workers.views.table import Parked
 from workers.views.views import Views
 
@@ -61,6 +66,34 @@ def test_many_that_begin_together_are_counted(caplog: pytest.LogCaptureFixture):
     Conditions(views, {}).look(NOW)
     assert len(told(caplog)) == told_at_once_max + 1
     assert vars(caplog.records[-1])["more"] == 7
+
+
+def test_instances_that_no_telemetry_worker_watches_are_told_also_where_none_ever_ran_or_all_left_in_order():
+    now = [1_000.0]
+    views, loads = Views([0]), Loads(lambda: now[0])
+    conditions = Conditions(views, {}, loads=loads)
+
+    def reasons() -> list[object]:
+        conditions.look(NOW)
+        return [each.facts["reason"] for each in conditions.now()]
+
+    def hears(state: Literal["running", "leaving"]) -> None:
+        row = worker(state=state)
+        loads.take(LoadRecord(key_of(row).encode(), encode_row(row), 0.0))
+
+    now[0] += without_seconds + 1
+    assert reasons() == []
+    views.registry.by_topic["orders"] = 2
+    unwatched = "nobody finds who is silent of 2 instances whose heartbeats come by the topic: start `muster telemetry`"
+    assert reasons() == [unwatched]
+    hears("running")
+    assert reasons() == []
+    hears("leaving")
+    # Another one may be on its way.
+    now[0] += without_seconds - 1
+    assert reasons() == []
+    now[0] += 2
+    assert reasons() == [unwatched]
 
 
 async def test_a_data_node_that_is_lost_is_told_and_so_is_its_return(tmp_path: Path, caplog: pytest.LogCaptureFixture):

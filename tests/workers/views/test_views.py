@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from domain import message
 from domain.message import Recorded
 from domain.registry import service as s
-from domain.registry.instance import evolve
+from domain.registry.instance import InstanceDeregistered, InstanceHeartbeatsChanged, evolve
 from infra.log.port import START, Cursor
 from sagas.engine.definition import table
 from tests.sagas.rolling_restart import RESTART
@@ -75,6 +75,30 @@ def test_what_is_skimmed_and_completed_is_as_if_it_had_been_read(
         read.terms,
     )
     assert _in_order(fast) == _in_order(read)
+
+
+def test_those_who_are_heard_by_the_topic_are_counted_however_they_come_and_go() -> None:
+    views, skimmed, state = Views([0]), Views([0]), s.INITIAL
+    events = [
+        registered("a"),
+        registered("b", incarnation=1, heartbeats="topic", lease_seconds=10.0),
+        registered("c", incarnation=2, heartbeats="topic", lease_seconds=10.0),
+        InstanceHeartbeatsChanged(instance="a", heartbeats="topic"),
+        InstanceHeartbeatsChanged(instance="b", heartbeats="direct"),
+        InstanceDeregistered(instance="c", incarnation=2, cause="requested", health="healthy"),
+        InstanceDeregistered(instance="a", incarnation=0, cause="requested", health="healthy"),
+    ]
+    for position, (event, counted) in enumerate(zip(events, (0, 1, 2, 3, 2, 1, 0), strict=True)):
+        told = recorded(event, position, position)
+        state = s.evolve(state, told)
+        part = state.instances.get(event.instance)
+        views.apply(0, [(told, part)], cursor(position))
+        skimmed.skim(0, [(told, part)], cursor(position))
+        skimmed.complete(0, {"service/orders": state})
+        again = Views([0])
+        again.registry.look("orders", state.instances.values())
+        for seen in (views, skimmed, again):
+            assert dict(seen.registry.by_topic) == ({"orders": counted} if counted else {})
 
 
 def _in_order(views: Views) -> dict[str, list[Any]]:

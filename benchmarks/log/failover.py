@@ -3,17 +3,18 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from benchmarks.bench import KAFKA, Bench
+from benchmarks.bench import KAFKA, Bench, Place
 from benchmarks.controller import HOST, Controller, controller
 from benchmarks.data import spec
 from benchmarks.load.http_load import request
 from benchmarks.table import Row
 from infra.cluster_key import KEY_FILE
 from muster.wire.route import partition_of
+from workers.peers.members import Member, Members
 
 _EVERY_SECONDS: Final = 0.005
 _ANSWER_SECONDS_MAX: Final = 30.0
@@ -48,10 +49,36 @@ def pair(bench: Bench) -> Iterator[tuple[Controller, Controller]]:
         place = stack.enter_context(bench.place(KAFKA))
         one = stack.enter_context(place.controller())
         one.wait_until_reigning()
-        key = ("--cluster-key", str(place.data / KEY_FILE))  # The one that the first controller has made.
-        other = stack.enter_context(controller(place.data / "other", *place.options(), *key))
+        other = _partner(stack, place, one)
         victim = _shared(one, other)
         yield (one, other) if victim is one else (other, one)
+
+
+def _partner(stack: ExitStack, place: Place, one: Controller) -> Controller:
+    """Another controller, whose name is one by which both are given partitions."""
+    key = ("--cluster-key", str(place.data / KEY_FILE))  # The one that the first controller has made.
+    folders = (place.data / f"other{number}" for number in itertools.count())
+    while True:
+        other = stack.enter_context(controller(next(folders), *place.options(), *key))
+        other.wait(lambda: len(_heard(one)) == 2)
+        if len(_owners(_heard(one), partition_count(one))) == 2:
+            return other
+        # Names are made by chance, and of two controllers on 8 partitions one is given all of them at one start in 128.
+        other.stop()
+        one.wait(lambda: len(_heard(one)) == 1)
+
+
+def _heard(one: Controller) -> list[Member]:
+    """The live controllers, as it knows them."""
+    return [Member(told["controller"], told["url"]) for told in one.status()["controllers"]]
+
+
+def _owners(controllers: Sequence[Member], partitions: int) -> set[Member | None]:
+    """Those of them to whom partitions belong, once all are ready."""
+    members = Members(controllers[0])
+    for each in controllers:
+        members.heard(each, 0.0, ready=True)
+    return {members.owner(partition) for partition in range(partitions)}
 
 
 def name_in(prefix: str, partition: int, partitions: int) -> str:

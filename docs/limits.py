@@ -55,6 +55,7 @@ OTHERS: Final = {
     "domain/telemetry/partition_time.py hole_seconds_max": "between two records of a partition of heartbeats: a longer pause moves every deadline",
     "infra/telemetry/past.py records_max": "records of heartbeats that are read again at once: the others next",
     "infra/telemetry/publisher.py stop_seconds_max": "for what a telemetry worker has under way when it stops: it is left, and told again by the next",
+    "workers/telemetry/batches.py batch_records_max": "records of heartbeats that a telemetry worker takes in without a pause: the others next",
     "workers/telemetry/desk.py publish_seconds_max": "for Kafka to acknowledge what a telemetry worker says: it is told again after 10 s",
     "workers/telemetry/process.py stop_seconds_max": "for a telemetry worker to leave its group: it ends without",
     "infra/local/server.py pause_seconds_max": "between two attempts to start a local server again",

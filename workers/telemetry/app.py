@@ -10,6 +10,7 @@ import faust
 from faust.types import TP, StreamT
 
 from infra.kafka.topic import HEARTBEATS, topic_name
+from workers.telemetry.batches import Batches, Record
 from workers.telemetry.desk import Desk
 
 tick_seconds: Final = 0.1
@@ -22,12 +23,11 @@ def application(desk: Desk, bootstrap: str, prefix: str, data: Path) -> faust.Ap
 
     # Bytes as they are: a serializer that raises would end the agent.
     @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name="heartbeats")
-    async def hear(stream: StreamT[bytes]) -> None:
-        async for event in stream.events():
-            message = event.message
-            # Kafka's own instant, in seconds here; the records themselves hold none.
-            recorded_ms = round(message.timestamp * 1000)
-            desk.hear(message.partition, message.offset, recorded_ms, message.key or b"", message.value or b"")
+    async def hear(stream: StreamT[list[Record]]) -> None:
+        async for batch in stream:
+            for record in batch:
+                # Kafka's own instant, since the messages themselves hold none.
+                desk.hear(record.partition, record.offset, record.timestamp, record.key or b"", record.value or b"")
 
     @app.timer(interval=tick_seconds)  # type: ignore[untyped-decorator]
     async def tick() -> None:
@@ -50,6 +50,8 @@ def _configured(bootstrap: str, prefix: str, data: Path) -> faust.App:
         web_enabled=False,
         topic_allow_declare=False,  # controllers create the topics, with their settings
         topic_disable_leader=True,
+        ConsumerScheduler=Batches,
+        stream_buffer_maxsize=40,  # in batches; as many records as the 4,096 messages that Faust has by itself
         stream_wait_empty=False,  # a balancing waits for nobody: what was read twice counts once
         # A worker that is killed is missed after 6 s, which is the least that brokers allow unless told otherwise.
         broker_session_timeout=6,

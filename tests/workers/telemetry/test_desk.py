@@ -1,9 +1,8 @@
 """A worker without Kafka: a log and topics in memory, partitions that come and go, and a time that is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,7 +20,6 @@ from muster.wire.telemetry.observations import Observation, Observations
 from muster.wire.telemetry.observations import encode as encode_observations
 from tests.workers.telemetry.fleet import register_all
 from workers.telemetry import desk as desk_module
-from workers.telemetry.app import application
 from workers.telemetry.desk import Desk
 
 SPEC = Spec(address="10.0.0.7", port=80, lease_seconds=10.0, heartbeats="topic")
@@ -217,21 +215,6 @@ async def test_loads_and_the_worker_itself_are_told_once_a_second(world: World) 
     assert (worker["partitions"], worker["instances"], worker["state"]) == ([0], 2, "running")
     (*_, last) = [orjson.loads(one.value) for one in world.topics.of("t.loads", 0) if one.key == b"telemetry/w"]
     assert last["state"] == "leaving"
-
-
-async def test_fausts_agent_brings_its_records_to_the_desk(world: World, tmp_path: Path) -> None:
-    heard: list[Sequence[Any]] = []
-    desk = world.desk()
-    desk.hear = lambda *record: heard.append(record)  # type: ignore[method-assign]
-    app = application(desk, "127.0.0.1:1", "t", tmp_path)
-    app.finalize()
-    app.flow_control.resume()
-    async with app.agents["heartbeats"].test_context() as agent:
-        await agent.put(b"value", key=b"service/orders", timestamp=1_800_000_000.123)
-        await agent.put(b"\xff")
-    (partition, offset, recorded_ms, key, value), second = heard
-    assert (partition, recorded_ms, key, value) == (0, 1_800_000_000_123, b"service/orders", b"value")
-    assert second[1] == offset + 1
 
 
 def saw(observer: str, host: str, failing: int, *names: str) -> bytes:

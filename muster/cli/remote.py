@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.cli.amount import Amount
 from muster.cli.outcome import json_option, run, say, show
 from muster.cli.text import age
 from muster.wire import DEFAULT_URL
@@ -129,7 +130,14 @@ def remote(command: F, *, acts: bool = True) -> F:
     """
 
     @controllers_options
-    @click.option("--timeout", default=10.0, show_default=True, metavar="SECONDS", help="With all retries.")
+    @click.option(
+        "--timeout",
+        type=Amount(0, above=True),
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="With all retries.",
+    )
     @json_option
     @wraps(command)
     def wrapped(

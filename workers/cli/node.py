@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from muster.cli.amount import Amount
 from muster.cli.outcome import REFUSED, say
 from muster.cli.remote import controllers_options
 from muster.wire.error import MusterError
-from workers.cli.option import Above, Checked, writable
+from workers.cli.option import Checked, writable
 
 
 @click.command()
@@ -38,19 +39,19 @@ from workers.cli.option import Above, Checked, writable
 @click.option("--zone", default="", help="Where it stands.")
 @click.option(
     "--capacity",
-    type=Above(0, open_=True),
+    type=Amount(0, above=True),
     default=1.0,
     show_default=True,
     help="How much it takes, compared with others.",
 )
 @click.option(
     "--lease-seconds",
-    type=Above(0, open_=True),
+    type=Amount(0, above=True),
     default=5.0,
     show_default=True,
     help="For so long it may serve unheard.",
 )
-@click.option("--serve-bytes-per-second", type=Above(0, open_=True), help="At most, to all who copy shards from it.")
+@click.option("--serve-bytes-per-second", type=Amount(0, above=True), help="At most, to all who copy shards from it.")
 @controllers_options
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback, though there is no authentication yet.")
 @click.option("--log-json", is_flag=True, help="Logs as JSON, one line each.")

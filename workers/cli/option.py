@@ -1,6 +1,5 @@
 """How the server's options are read: a value that can never be used ends the command at once, with the option and the reason."""
 
-import math
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -29,27 +28,6 @@ class Checked(click.ParamType):
             return check(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-class Above(click.ParamType):
-    """A number from `least` on, or with `open` above it; neither NaN nor infinite."""
-
-    name = "number"
-
-    def __init__(self, least: float, *, open_: bool = False) -> None:
-        self._least, self._open = least, open_
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click."""
-        try:
-            found = float(str(value))
-        except ValueError:
-            found = math.nan  # Refused below, like one that was given as such.
-        if not math.isfinite(found) or found < self._least or (self._open and found == self._least):
-            self.fail(
-                f"{value!r} is not a number {'above' if self._open else 'of at least'} {self._least:g}", param, ctx
-            )
-        return found
 
 
 def writable(option: str, folder: Path) -> Path:

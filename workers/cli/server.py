@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from muster.cli.amount import Amount
 from muster.cli.outcome import REFUSED, json_option, run, say, show
 from muster.wire.error import MusterError
-from workers.cli.option import Above, Checked, writable
+from workers.cli.option import Checked, writable
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -80,7 +81,7 @@ kafka_type: Final = Checked("kafka_address")
 )
 @click.option(
     "--check-interval-min",
-    type=Above(0.1),
+    type=Amount(0.1),
     default=0.1,
     envvar="MUSTER_CHECK_INTERVAL_MIN",
     show_default=True,
@@ -96,7 +97,7 @@ kafka_type: Final = Checked("kafka_address")
 )
 @click.option(
     "--mass-flip-seconds",
-    type=click.FloatRange(min=0, max=86_400),
+    type=Amount(0, 86_400),
     default=30.0,
     envvar="MUSTER_MASS_FLIP_SECONDS",
     show_default=True,

@@ -1,13 +1,13 @@
 """The command that runs a member of a failover group: group run. The client's code is imported only when it is called."""
 
 import logging
-import math
 import re
 import sys
 from typing import Any, Final
 
 import click
 
+from muster.cli.amount import Amount
 from muster.cli.outcome import run as run_to_end
 from muster.cli.remote import controllers_options
 from muster.wire.stream import NAME
@@ -18,22 +18,6 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 def _logs() -> None:
     logging.basicConfig(level=logging.WARNING, format=_FORMAT, stream=sys.stderr)
     logging.getLogger("muster.group").setLevel(logging.INFO)
-
-
-class Seconds(click.ParamType):
-    """A time, finite and from `least` on, or with `above` more than that."""
-
-    name = "number"
-
-    def __init__(self, least: float, *, above: bool = False) -> None:
-        self._least, self._above = least, above
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click."""
-        found = float(click.FLOAT.convert(value, param, ctx))
-        if not math.isfinite(found) or found < self._least or (self._above and found == self._least):
-            self.fail(f"{value} is no number {'above' if self._above else 'of at least'} {self._least:g}", param, ctx)
-        return found
 
 
 def _named(_context: click.Context, _option: click.Parameter, text: str) -> str:
@@ -78,7 +62,7 @@ def _address(_context: click.Context, _option: click.Parameter, text: str) -> st
 @click.option("--address", default="", callback=_address, metavar="HOST:PORT", help="Where its clients reach it.")
 @click.option(
     "--hook-timeout",
-    type=Seconds(0, above=True),
+    type=Amount(0, above=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -86,7 +70,7 @@ def _address(_context: click.Context, _option: click.Parameter, text: str) -> st
 )
 @click.option(
     "--stop-timeout",
-    type=Seconds(0),
+    type=Amount(0),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,15 +5,21 @@ Beside it each controller has a way of its own to a service of some instances, w
 or together; hosts report, rightly or not, clients tell what they see, and operators believe. `make sim SEED="flips 7"` plays a
 history again.
 
+Now and then all machines stand still, and somebody sets the clock of one, rightly or not.
+
 At each fall: when more than half of the service, and at least three, have fallen within 2 s by the controller's own checks
 alone, all of these are served. A doubt ends when somebody else says so, when an operator does, when its checks succeed, or
 when its time is over, and not before. At the end, in peace, nobody is in doubt, the truth is served, and `verify` is content.
+
+What falls together is told by the instants of events, as they are all that a decision knows. How long a doubt lasts is not:
+where a clock is wrong they say nothing about that, and while all stand still they go on and the doubt's time does not.
 """
 
 import asyncio
 from dataclasses import replace
 from typing import Any, Final
 
+from domain.message import Recorded
 from domain.registry import service as s
 from domain.registry.doubt.opinion import WeighClients
 from infra.log.codec import CloudEventMapper
@@ -21,14 +27,17 @@ from muster.wire.command import Command, Envelope
 from muster.wire.registry.check import TcpCheck, TtlCheck
 from muster.wire.registry.spec import Spec
 from muster.wire.telemetry.loads import ClientsWord
+from tests.sample import NOON
 from tests.simulation import KINDS as SIMULATED
 from tests.simulation import Asked, Simulation
 from tests.simulation.broker import Broker
 from tests.simulation.controller import Controller, Store
-from tests.simulation.flips.controller import SERVICE, STREAM, FleetController, window_seconds
+from tests.simulation.flips.controller import SERVICE, STREAM, FleetController, skew_seconds, window_seconds
 from tests.simulation.flips.doubts import Doubts
 from workers.audit.verify import walk
+from workers.machine.deadlines import step_max_seconds
 
+read_seconds: Final = 0.1
 INSTANCES: Final = ("f0", "f1", "f2", "f3", "f4")
 READY: Final = TcpCheck(host="10.0.0.7", port=80, name="ready", interval_seconds=0.5)
 ADMIN: Final = replace(READY, port=81, name="admin")
@@ -37,7 +46,8 @@ KINDS: Final = {
     **SIMULATED,
     "ask": 8,
     "observe": 1,
-    "late tick": 0,
+    "late tick": 0.2,
+    "clock is set": 0.3,
     "want": 1.5,
     "crash": 1.5,
     "cut": 4,
@@ -51,7 +61,7 @@ KINDS: Final = {
     "believe": 0.4,
     "clients": 3,
 }
-"""What happens, and how often beside the others. No clock jumps: how long a doubt lasts is asked of the instants in the log."""
+"""What happens, and how often beside the others."""
 
 
 class Flips(Simulation):
@@ -61,7 +71,8 @@ class Flips(Simulation):
         self.cut: dict[str, float] = {}
         self.dead: set[str] = set()
         self.doubts = Doubts()
-        self._checked_at = 0.0
+        self._read_at = self._stood_still_seconds = 0.0
+        self._term = 0
         super().__init__(seed)
         self.kinds = KINDS
 
@@ -72,8 +83,20 @@ class Flips(Simulation):
         return instance not in self.dead and self.loop.time() >= self.cut.get(controller, 0.0)
 
     async def _run(self, steps: int) -> None:
+        reading = asyncio.create_task(self._read_on())
         await super()._run(steps)
+        reading.cancel()
         self.counts += self.doubts.counts
+
+    async def _read_on(self) -> None:
+        """Some steps take seconds: what was read behind them would seem to have happened all at once."""
+        while True:
+            await asyncio.sleep(read_seconds)
+            try:
+                self._read()
+            except AssertionError as broken:
+                self.broken = self.broken or broken
+                return
 
     async def _happens(self, kind: str, controller: Controller) -> None:
         match kind:
@@ -92,6 +115,14 @@ class Flips(Simulation):
                 self.counts["taken over in doubt"] += self.doubts.is_doubted and controller.writer.state == "reigning"
                 self.doubts.forgotten()
                 await super()._happens(kind, controller)
+            case "clock is set":
+                assert isinstance(controller, FleetController)
+                controller.set_clock()
+            case "late tick":
+                before = self.loop.time()
+                await super()._happens(kind, controller)
+                # So much of it a writer counts.
+                self._stood_still_seconds += self.loop.time() - before - step_max_seconds
             case "clients":
                 self._clients_say(controller)
             case "arrives" | "leaves" | "heartbeat" | "report" | "believe":
@@ -144,21 +175,37 @@ class Flips(Simulation):
         after = {"f2": 1.0}.get(name)
         return Spec(address="10.0.0.7", port=80, checks=checks, deregister_after_seconds=after)
 
-    def _check(self) -> None:
+    def _read(self) -> None:
         # While nobody writes, or nothing is stored, no doubt can end.
-        now = self.loop.time()
+        now = self._awake_seconds
         broker = self.broker
         assert isinstance(broker, Broker)
         if broker.full or broker.away or all(one.writer.state != "reigning" for one in self.controllers):
-            self.doubts.idle_seconds += now - self._checked_at
-        self._checked_at = now
-        super()._check()
-
-    def _read(self) -> None:
-        before = len(self.history)
+            self.doubts.idle_seconds += now - self._read_at
+        self._read_at = now
+        self.doubts.clocks(right=self._clocks_are_right())
         super()._read()
-        new = [told for told in self.history[before:] if told.stream == STREAM]
-        self.doubts.take(new)
+
+    @property
+    def _awake_seconds(self) -> float:
+        """How much time has passed in which the machines ran: what stands still misses nothing."""
+        return self.loop.time() - self._stood_still_seconds
+
+    def _clocks_are_right(self) -> bool:
+        """Those of all controllers; and no instant in the log is still to come."""
+        newest = self.history[-1].at if self.history else NOON
+        ahead = (newest - NOON).total_seconds() - self.loop.time()
+        return ahead <= skew_seconds and all(
+            one.is_right for one in self.controllers if isinstance(one, FleetController)
+        )
+
+    def _note(self, recorded: list[Recorded]) -> None:
+        term = self.views.cursors[0].term
+        if term != self._term:
+            self._term = term
+            self.doubts.taken_over(self._awake_seconds, self.history[-1].at if self.history else NOON)
+        super()._note(recorded)
+        self.doubts.take([told for told in recorded if told.stream == STREAM], self._awake_seconds)
 
     async def _calm_down(self) -> None:
         """In peace: the window has passed once more, and what is served is the truth."""

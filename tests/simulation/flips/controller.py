@@ -1,4 +1,7 @@
-"""A controller in the simulation that checks the instances of a service while it writes, over a way that can be cut."""
+"""A controller in the simulation that checks the instances of a service while it writes, over a way that can be cut.
+
+Its machine has a clock that is set now and then, rightly or not; the controller reads it as a real one does (`SteadyClock`).
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from domain.registry.observation import ObserveCheck
+from infra.steady_clock import SteadyClock, jump_seconds_min
 from muster.wire.registry.check import TtlCheck
 from muster.wire.stream import service_stream
 from tests.infra.sqlite.simulated import Disk
@@ -43,12 +47,12 @@ class FleetController(Controller):
         super().__init__(name, broker, store, chance, **how)
         self._reaches = reaches
         self._due: dict[Key, float] = {}
-        self._skew_seconds = 0.0
+        self._off_seconds = chance.uniform(-skew_seconds, skew_seconds)
         self.reigns = False
 
     async def start(self, *, from_snapshot: bool) -> None:
-        """A new process, on a machine whose clock is not quite right."""
-        self._skew_seconds, self.reigns = self._chance.uniform(-skew_seconds, skew_seconds), False
+        """A new process: it believes the clock of its machine, whatever that says."""
+        self._clock, self.reigns = SteadyClock(self._machine, asyncio.get_running_loop().time), False
         await super().start(from_snapshot=from_snapshot)
         self.writer.observers.append(self)
         self._checking = asyncio.create_task(self._check_fleet())
@@ -63,8 +67,22 @@ class FleetController(Controller):
         await super().stop()
         self._checking.cancel()
 
+    def set_clock(self) -> None:
+        """The clock of its machine is set: right but for a little, off by less than a jump, or by up to two hours."""
+        far = self._chance.choice([skew_seconds, skew_seconds, 0.9 * jump_seconds_min, 7_200.0])
+        self._off_seconds = self._chance.uniform(-far, far)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether its events get the right instants, but for a little."""
+        off = self._now() - NOON - timedelta(seconds=asyncio.get_running_loop().time())
+        return abs(off.total_seconds()) <= skew_seconds
+
+    def _machine(self) -> datetime:
+        return NOON + timedelta(seconds=asyncio.get_running_loop().time() + self._off_seconds)
+
     def _now(self) -> datetime:
-        return NOON + timedelta(seconds=asyncio.get_running_loop().time() + self._skew_seconds)
+        return self._clock.now()
 
     # As a `ReignObserver`
 

@@ -20,12 +20,21 @@ SKEWS: Final = 2 * skew_seconds + 0.01
 ROUGH: Final = 10.0
 """By so much, beside the time in which nobody could write, it may last longer: batches get lost, or come late."""
 
+UNREAD: Final = 0.2
+"""So long an event may stand in the log before it is read here."""
+
+look_seconds: Final = 3.5
+"""So long who takes over has to look for itself: for an interval of the checks, their timeout, and a second."""
+
 
 @dataclass
 class Seen:
     """An instance as its events tell it. `fell_at`: it was healthy, and became ill by an own check; `alone`: and nobody but the
-    controller's checks has said so, or has ended a doubt about it, since then. `doubted_at`, `idle_seconds`: when it came to be
-    in doubt, and for how long nobody had been able to write until then.
+    controller's checks has said so, or has ended a doubt about it, since then.
+
+    `doubted_at`: when it came to be in doubt, by its event; `since`: the same in seconds that have passed. `idle_seconds`: for
+    how long nobody had been able to write until then. `taken_over`: how often somebody has since; `logged_seconds`: how much of
+    the doubt the events had seen pass when the last one did. `misled`: a clock was wrong meanwhile.
     """
 
     own: Set[str]
@@ -34,7 +43,11 @@ class Seen:
     fell_at: datetime | None = None
     alone: bool = False
     doubted_at: datetime | None = None
+    since: float = 0.0
     idle_seconds: float = 0.0
+    taken_over: int = 0
+    logged_seconds: float = 0.0
+    misled: bool = False
 
     @property
     def ill(self) -> set[str]:
@@ -50,14 +63,31 @@ class Doubts:
         self.told: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.idle_seconds = 0.0
+        self._now = self._reigns_since = 0.0
+        self._misled = False
 
     def forgotten(self) -> None:
         """A controller has been started anew: what fell before is not counted together with what falls now."""
         for seen in self.instances.values():
             seen.fell_at = None
 
-    def take(self, recorded: Sequence[Recorded]) -> None:
-        """The events that are new."""
+    def taken_over(self, now: float, newest: datetime) -> None:
+        """A term begins, behind the newest event that there is."""
+        self._reigns_since = now
+        for seen in self.instances.values():
+            if seen.doubted_at is not None:
+                seen.taken_over += 1
+                seen.logged_seconds = (newest - seen.doubted_at).total_seconds()
+
+    def clocks(self, *, right: bool) -> None:
+        """Wrong: the clock of somebody who may write is, or was, and the log still goes by it."""
+        self._misled = not right
+        for seen in self.instances.values():
+            seen.misled = seen.misled or self._misled
+
+    def take(self, recorded: Sequence[Recorded], now: float) -> None:
+        """The events that are new; `now` is how many seconds have passed, but for those in which all stood still."""
+        self._now = now
         for _, group in groupby(recorded, key=lambda told: told.command_id):
             before = self.is_doubted
             events = list(group)
@@ -123,20 +153,15 @@ class Doubts:
         self.counts["disputed"] += 1
         assert seen.doubted_at is None, f"{event}, who is in doubt already"
         assert self.is_doubted or (event.fallen >= 3 and event.fallen > event.healthy), f"{event}: these are not most"
-        seen.doubted_at, seen.idle_seconds = at, self.idle_seconds
+        seen.doubted_at, seen.since, seen.idle_seconds = at, self._now, self.idle_seconds
+        seen.taken_over, seen.misled = 0, self._misled
 
     def _believed(self, seen: Seen, event: InstanceChecksBelieved, told: Recorded) -> None:
         assert seen.doubted_at is not None, f"{event}, who is not in doubt"
         self.counts[f"believed: {event.because}"] += 1
         match event.because:
             case "time":
-                passed = (told.at - seen.doubted_at).total_seconds()
-                assert passed >= window_seconds - SKEWS, f"{event} after {passed:.1f} s"
-                # Who takes over looks first, which at most doubles the time, however many do.
-                idle = self.idle_seconds - seen.idle_seconds
-                assert passed - idle <= 2 * window_seconds + ROUGH, (
-                    f"{event} after {passed:.1f} s, {idle:.1f} s of them idle"
-                )
+                self._time_is_over(seen, f"{event}, {seen}", (told.at - seen.doubted_at).total_seconds())
             case "reported":
                 assert seen.ill - seen.own, f"{event}, and only {seen.ill} say so"
             case "observed":
@@ -144,6 +169,23 @@ class Doubts:
             case "told":
                 assert told.command_id in self.told, f"{event}, and no operator has"
         seen.doubted_at, seen.alone = None, False
+
+    def _time_is_over(self, seen: Seen, what: str, logged: float) -> None:
+        lasted, idle = self._now - seen.since, self.idle_seconds - seen.idle_seconds
+        what = f"{what} after {lasted:.1f} s, {idle:.1f} of them idle, {logged:.1f} by the log"
+        if seen.taken_over:
+            # Who takes over looks first. That at most doubles the time, as far as events tell how much of it has passed.
+            look = min(look_seconds, 2 * window_seconds - seen.logged_seconds)
+            assert self._now - self._reigns_since >= look - UNREAD, f"{what}: nobody has looked"
+        else:
+            assert lasted >= window_seconds - UNREAD, what
+        # Whatever clocks say, who takes over gives it its whole length again at most.
+        most = (1 + seen.taken_over) * window_seconds
+        if not seen.misled:
+            self.counts["believed in time"] += 1
+            assert max(lasted, logged) >= window_seconds - SKEWS, what
+            most = min(most, 2 * window_seconds)
+        assert lasted - idle <= most + ROUGH, what
 
     def _is_served(self, at: datetime) -> None:
         """Behind a fall: if most have fallen within two seconds, by the controller's own checks alone, all of them are served."""

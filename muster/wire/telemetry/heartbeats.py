@@ -11,7 +11,8 @@ second, and the share of its capacity that is taken (1.0 is all of it).
 
 import re
 from collections.abc import Sequence
-from itertools import starmap
+from itertools import starmap, zip_longest
+from types import NoneType
 from typing import Final, NamedTuple, cast
 
 import orjson
@@ -26,7 +27,7 @@ number_max: Final = 1e12
 MEMBERS: Final = frozenset(("agent", "service", "items"))
 _FIELDS: Final = ("instance", "incarnation", "in_flight", "per_second", "failures", "utilisation")
 _LENGTHS: Final = frozenset(range(2, 7))
-_NUMBERS: Final = frozenset((int, float))
+_LOADS: Final = frozenset((int, float, NoneType))
 _is_name: Final = re.compile(NAME).fullmatch
 _are_names: Final = re.compile(rf"(?:{NAME}\n)*{NAME}").fullmatch
 
@@ -108,17 +109,26 @@ def _are_right(items: list[list[object]]) -> bool:
     """Whether all of the items are. Judged by the column: item by item it takes three times as long, of thousands a second."""
     if set(map(type, items)) != {list} or not set(map(len, items)) <= _LENGTHS:
         return False
+    # What was left out from the end is None here, as what is null.
+    names, incarnations, *loads = zip_longest(*items)
     # Of what kind they are, before they are compared: text and numbers in one column would raise there.
-    names, incarnations = [item[0] for item in items], [item[1] for item in items]
     if set(map(type, names)) != {str} or set(map(type, incarnations)) != {int}:
         return False
     # One text of all names, a line each; a name that is two lines would otherwise pass for two names.
-    lines = "\n".join(cast(list[str], names))
-    if lines.count("\n") != len(names) - 1 or _are_names(lines) is None or min(cast(list[int], incarnations)) < 0:
+    lines = "\n".join(cast(tuple[str, ...], names))
+    if lines.count("\n") != len(names) - 1 or _are_names(lines) is None or min(cast(tuple[int, ...], incarnations)) < 0:
         return False
-    told = cast(list[float], [one for item in items for one in item[2:] if one is not None])
+    return all(map(_are_loads, loads))
+
+
+def _are_loads(column: tuple[object, ...]) -> bool:
+    """Whether all of a column are numbers that a load can have, or None."""
+    kinds = set(map(type, column))
     # A truth value is an int to Python, and no number to JSON.
-    return set(map(type, told)) <= _NUMBERS and (not told or (min(told) >= 0 and max(told) <= number_max))
+    if not kinds <= _LOADS:
+        return False
+    told = cast(Sequence[float], [one for one in column if one is not None] if NoneType in kinds else column)
+    return not told or (min(told) >= 0 and max(told) <= number_max)
 
 
 def _fault(items: list[list[object]], path: str) -> InvalidCommand:

@@ -305,7 +305,10 @@ class Transport:
 
 
 def path_of(*parts: str) -> str:
-    """`/v1/…`, each part quoted; what is no Unicode becomes `?`, which is in no name."""
+    """`/v1/…`, each part quoted; what is no Unicode becomes `?`, which is in no name. Raises InvalidCommand."""
+    # They would change the path, and something else would be asked for: with "" all of them in place of one.
+    if wrong := [part for part in parts if part in ("", ".", "..")]:
+        raise InvalidCommand(f"{wrong[0]!r} is no name: 1 to 128 letters, digits, . _ -")
     return "/v1/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -103,6 +104,20 @@ async def test_a_number_that_is_none_is_refused_and_not_taken_for_not_given(clie
         await client.traffic.set("users", policy="random", eject_seconds=seconds)
     assert (await client.instances("users")).items == ()
     assert await client.traffic.show("users") is None
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_a_name_that_would_lead_to_another_path_is_refused(client: Client, name: str):
+    await client.register("users", "a", "10.0.0.1", 80)
+    for asked in (
+        client.discover(name),
+        client.history("users", name),
+        client.traffic.show(name),
+        client.traffic.set(name, policy="random"),
+        client.deregister("users", name),
+    ):
+        with pytest.raises(InvalidCommand, match=f"'{re.escape(name)}' is no name"):
+            await asked
 
 
 async def test_history_and_events_say_who_and_why(client: Client):

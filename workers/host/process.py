@@ -77,5 +77,9 @@ async def _leave(host: Host) -> None:
     try:
         async with asyncio.timeout(leave_seconds_max):
             await host.leave()
-    except (TimeoutError, MusterError) as error:
-        _LOG.warning("instances stay until their leases run out: %s", error)
+    except TimeoutError:
+        _LOG.warning(
+            "instances stay until their leases run out: no controller has heard of it in %g s", leave_seconds_max
+        )
+    except MusterError as error:
+        _LOG.warning("instances stay until their leases run out: %s", error.detail)

@@ -33,6 +33,9 @@ class Users:
     async def _ask(self, method: str, path: str, body: object) -> dict[str, Any]:
         try:
             async with self._session.request(method, f"http://users{path}", json=body, timeout=_TIMEOUT) as answer:
+                # Whatever is wrong at users is no fault of the order.
+                if answer.status >= 500:
+                    answer.raise_for_status()
                 if answer.status >= 400:
                     raise web.HTTPUnprocessableEntity(text=await answer.text())
                 found: dict[str, Any] = await answer.json()
@@ -47,7 +50,11 @@ def application(users: Users) -> web.Application:
 
     @routes.post("/orders")
     async def order(request: web.Request) -> web.Response:
-        match await request.json():
+        try:
+            asked = await request.json()
+        except ValueError:
+            asked = None
+        match asked:
             case {"item": str(item), "user_id": int(user_id)}:
                 user = await users.fetch(user_id)
             case {"item": str(item), "name": str(name)}:

@@ -48,6 +48,20 @@ async def test_an_order_of_an_unknown_user_is_refused(client: Client) -> None:
             assert (await orders.post("/orders", json={"item": "tea", "user_id": 7})).status == 422
 
 
+async def test_while_users_fails_an_order_is_not_to_blame(client: Client, tmp_path: Path) -> None:
+    # A folder is no store.
+    async with TestServer(users_application(Store(str(tmp_path)), "users-1")) as server:
+        await client.register("users", "users-1", "127.0.0.1", server.port or 0)
+        async with orders_of(client) as orders:
+            assert (await orders.post("/orders", json={"item": "tea", "user_id": 7})).status == 503
+
+
+async def test_what_is_no_order_is_refused(client: Client) -> None:
+    async with orders_of(client) as orders:
+        for body in (b"tea", b"[]", b'{"item": "tea"}'):
+            assert (await orders.post("/orders", data=body)).status == 422
+
+
 async def test_without_users_an_order_waits_for_better_times(client: Client) -> None:
     async with orders_of(client) as orders:
         assert (await orders.post("/orders", json={"item": "tea", "user_id": 7})).status == 503

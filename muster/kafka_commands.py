@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from muster.wire.command import Envelope, PublishedCommand, document_of
-from muster.wire.error import MusterError, NotReady, Timeout, TooLarge, Unreachable
+from muster.wire.command import Envelope, PublishedCommand, document_of, encoded
+from muster.wire.error import InvalidCommand, MusterError, NotReady, Timeout, TooLarge, Unreachable
 from muster.wire.problem import facts_of, verdict_of
 from muster.wire.registry.answers import OUTCOME, Outcome, Written
 from muster.wire.route import partition_of
@@ -145,9 +145,10 @@ class KafkaCommands:
             known.append((waiting, index))
             if len(known) > 1:
                 continue  # it is under way already
-            value = orjson.dumps(document_of(envelope))
-            if len(value) > COMMAND_BYTES_MAX:
-                error = TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
+            try:
+                value = _value(envelope)
+            except (InvalidCommand, TooLarge) as error:
+                # The others are none the worse for it.
                 waiting.hear(index, _unanswered(envelope, error))
                 continue
             partition, key = partition_of(envelope.stream, self._partitions), root_of(envelope.stream).encode()
@@ -226,6 +227,13 @@ class KafkaCommands:
         for end in (self._producer, self._consumer):
             if end is not None:
                 await end.stop()
+
+
+def _value(envelope: Envelope | PublishedCommand) -> bytes:
+    value = encoded(document_of(envelope))
+    if len(value) > COMMAND_BYTES_MAX:
+        raise TooLarge(f"the command has {len(value)} bytes, over the limit", bytes_max=COMMAND_BYTES_MAX)
+    return value
 
 
 def _unanswered(envelope: Envelope | PublishedCommand, error: MusterError) -> Outcome:

@@ -14,7 +14,6 @@ written there is gone. It says so in its log, forgets the token, and goes on wit
 
 import asyncio
 import logging
-import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +27,7 @@ import orjson
 
 from muster.client.controllers.known import KnownControllers, Misdirected, Way
 from muster.client.controllers.learning import keep_learning
+from muster.wire.command import encoded
 from muster.wire.controllers import urls_of
 from muster.wire.error import InvalidCommand, MusterError, OtherLog, Timeout, Transient, Unreachable
 from muster.wire.problem import error_from
@@ -175,7 +175,7 @@ class Transport:
             headers["If-Match"] = f'"{expected_version}"'
         if body is not None:
             headers["Content-Type"] = "application/json"
-        data = None if body is None else _encoded(body)
+        data = None if body is None else encoded(body)
         asked = _Asked(method=method, path=path, query={}, headers=headers, data=data, command_id=command_id)
         return await self._until_answered(asked, self.timeout_seconds if timeout_seconds is None else timeout_seconds)
 
@@ -310,26 +310,6 @@ def path_of(*parts: str) -> str:
     if wrong := [part for part in parts if part in ("", ".", "..")]:
         raise InvalidCommand(f"{wrong[0]!r} is no name: 1 to 128 letters, digits, . _ -")
     return "/v1/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
-
-
-def _encoded(body: object) -> bytes:
-    try:
-        data = orjson.dumps(body)
-    except TypeError as error:
-        # A number beyond 64 bits, or a text that is no Unicode: the caller's own words, which nobody has judged yet.
-        raise InvalidCommand(f"this cannot be said in JSON: {error}") from error
-    # JSON has no word for NaN and infinity. As null they would mean "not given", and a lease of NaN seconds no lease.
-    if b"null" in data and (field := _not_finite(body)):
-        raise InvalidCommand(f"{field}: must be a finite number", field=field)
-    return data
-
-
-def _not_finite(body: object, path: str = "") -> str:
-    """Where in the body the first number is that JSON has no word for; empty: there is none."""
-    if isinstance(body, float):
-        return "" if math.isfinite(body) else path or "body"
-    parts = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list | tuple) else ()
-    return next((found for name, part in parts if (found := _not_finite(part, f"{path}.{name}".strip(".")))), "")
 
 
 def _header(field: str, value: str) -> str:

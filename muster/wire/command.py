@@ -3,6 +3,7 @@
 A command is known by its `type`, a stable name on every wire; see docs/asyncapi.yaml for all types and their data.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
@@ -12,6 +13,7 @@ from uuid import uuid4
 import orjson
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from muster.wire.error import InvalidCommand
 from muster.wire.stream import service_stream
 from muster.wire.value import value
 
@@ -109,3 +111,24 @@ def document_of(command: Envelope | PublishedCommand) -> dict[str, Any]:
     if command.expected_version is not None:
         document["expected_version"] = command.expected_version
     return document
+
+
+def encoded(body: object) -> bytes:
+    """What is asked as JSON. Raises InvalidCommand for what JSON cannot say."""
+    try:
+        data = orjson.dumps(body)
+    except TypeError as error:
+        # A number beyond 64 bits, or a text that is no Unicode: the caller's own words, which nobody has judged yet.
+        raise InvalidCommand(f"this cannot be said in JSON: {error}") from error
+    # JSON has no word for NaN and infinity. As null they would mean "not given", and a lease of NaN seconds no lease.
+    if b"null" in data and (field := _not_finite(body)):
+        raise InvalidCommand(f"{field}: must be a finite number", field=field)
+    return data
+
+
+def _not_finite(body: object, path: str = "") -> str:
+    """Where in the body the first number is that JSON has no word for; empty: there is none."""
+    if isinstance(body, float):
+        return "" if math.isfinite(body) else path or "body"
+    parts = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list | tuple) else ()
+    return next((found for name, part in parts if (found := _not_finite(part, f"{path}.{name}".strip(".")))), "")

@@ -1,6 +1,7 @@
 """Commands through a real broker: outcomes by id, refusals, silence. A small responder stands for the controller."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from domain.registry.service import Heartbeat, RegisterInstance
 from infra.settings import Settings
 from muster import Client, KafkaCommands, to_service
-from muster.wire.command import Envelope
-from muster.wire.error import InstanceNotFound, NotReady, Timeout, TooLarge, Unreachable
+from muster.wire.command import Envelope, PublishedCommand
+from muster.wire.error import InstanceNotFound, InvalidCommand, NotReady, Timeout, TooLarge, Unreachable
 from muster.wire.registry.spec import Spec
 from muster.wire.route import partition_of
 from tests.servers import SharedKafka
@@ -156,6 +157,28 @@ async def test_a_command_over_the_limit_is_not_published(kafka: SharedKafka):
     async with controller(kafka.bootstrap, accept) as prefix, KafkaCommands(kafka.bootstrap, prefix) as commands:
         with pytest.raises(TooLarge):
             await commands.execute(Envelope("big", "service/orders", huge))
+
+
+async def test_what_json_cannot_say_is_refused_by_itself_and_the_others_are_published(kafka: SharedKafka):
+    heard: list[str] = []
+
+    def respond(command: dict[str, Any], partition: int, offset: int) -> list[dict[str, Any]]:
+        heard.append(command["id"])
+        return accept(command, partition, offset)
+
+    def asked(id_: str, share: float) -> PublishedCommand:
+        data = {"policy": "random", "retry_share": share}
+        return PublishedCommand(id=id_, type="muster.traffic.set.v1", stream="traffic/users", data=data)
+
+    async with controller(kafka.bootstrap, respond) as prefix, KafkaCommands(kafka.bootstrap, prefix) as commands:
+        # As null it would mean "not given", and the policy alone would be set.
+        told = await commands.execute_many(
+            [asked("1", 0.1), asked("2", math.nan), asked("3", 1 << 70), asked("4", 0.2)]
+        )
+        assert [one.status for one in told] == ["accepted", "refused", "refused", "accepted"]
+        with pytest.raises(InvalidCommand, match=r"^data\.retry_share: must be a finite number"):
+            await commands.execute(asked("5", math.inf))
+    assert heard == ["1", "4"]
 
 
 async def test_without_topics_or_without_a_broker_it_does_not_open(kafka: SharedKafka):

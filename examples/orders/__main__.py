@@ -9,7 +9,7 @@ import asyncio
 import aiohttp
 
 from examples.hosting import hosted, options, until_stopped
-from examples.orders.service import Users, application
+from examples.orders.service import ATTEMPT_SECONDS, Users, application
 from muster import Balancer, Client, HttpCheck, balanced
 
 
@@ -17,7 +17,7 @@ async def serve(chosen: argparse.Namespace) -> None:
     """Know where users is, listen, register."""
     async with (
         Client(chosen.muster, actor=chosen.instance) as client,
-        Balancer("users", client) as users,
+        Balancer("users", client, timeout_seconds=ATTEMPT_SECONDS) as users,
         aiohttp.ClientSession(middlewares=(balanced(users),)) as session,
         hosted(application(Users(session)), chosen.host, chosen.port) as port,
     ):

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from muster import NoAvailableInstances, ResourceExhausted
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=4.0)
+ATTEMPT_SECONDS: Final = 1.8
+"""What the balancer gives one instance: of the time above enough is left to ask another one, where the first one hangs."""
 
 
 class Users:

@@ -88,8 +88,10 @@ class ServedRows:
         """The row of the key in the path. Raises what the projection says is missing; NotReady: the row stands still."""
         key = tuple(request.name(name) for name in self._projection.key)
         partitions = await self._settled(request, request.reading())
-        row = self._reader.gateway.views.row(self._projection, key)
-        return self._reader.whole(self._layout.shown(key, row), partitions)
+        shown = self._layout.shown(key, self._reader.gateway.views.row(self._projection, key))
+        # Whoever writes behind this reading says by `If-Match` which event was the last; `version` counts the events.
+        etag = [(b"etag", b'"%d"' % (shown["version"] - 1))] if "version" in shown else []
+        return self._reader.whole(shown, partitions, etag)
 
     async def watch(self, request: Request) -> None:
         """Stream all rows, or the one whose key is asked for, then those that change, and the keys of those that go. It answers

@@ -62,7 +62,11 @@ class TrafficControl:
         command_id: str | None = None,
         **settings: Unpack[TrafficChange],
     ) -> Written:
-        """Set what is given, and take back to "not set" what `default` names; the rest stays. Raises VersionConflict."""
+        """Set what is given, and take back to "not set" what `default` names; the rest stays.
+
+        `expected_version` is that of the write before this one, one less than the `version` of what `show` returns, which counts
+        the changes; else VersionConflict is raised.
+        """
         # Left out where it is empty, so that a controller that is asked for no more than this reads no more either.
         body = {**settings, "default": list(default)} if default else dict(settings)
         return await write(

@@ -130,6 +130,14 @@ async def test_a_member_in_maintenance_is_passed_over(api: Api) -> None:
     assert "db2: suspected: its instance is in maintenance" in asked.body["members"]
 
 
+async def test_who_has_read_a_group_writes_behind_what_was_read(api: Api) -> None:
+    await created(api)
+    seen = {"If_Match": (await api.get("/v1/groups/db")).headers["ETag"]}
+    for priority, status in ((20, 200), (30, 412)):
+        told = await api.ask("PUT", "/v1/groups/db/members/db1", {"priority": priority}, **seen)
+        assert told.status == status
+
+
 async def test_once_the_service_is_taken_back_its_checks_count_no_more(api: Api) -> None:
     await created(api, service="postgres", max_lag=10)
     await api.ask("PUT", "/v1/services/postgres/instances/db2", {"address": "10.0.0.7", "port": 5432})

@@ -40,6 +40,15 @@ async def test_two_operators_do_not_overwrite_each_other_unseen(api: Api) -> Non
     assert (await api.put(TRAFFIC, {"policy": "least_cost"}, **seen)).problem == (412, "VersionConflict")
 
 
+async def test_who_has_read_it_writes_behind_what_was_read_and_nothing_else(api: Api) -> None:
+    written = await api.put(TRAFFIC, {"policy": "round_robin", "limit": False})
+    read = await api.get(TRAFFIC)
+    assert read.headers["ETag"] == written.headers["ETag"] == f'"{read.body["version"] - 1}"'
+    seen = {"If_Match": read.headers["ETag"]}
+    assert (await api.put(TRAFFIC, {"policy": "random"}, **seen)).status == 200
+    assert (await api.put(TRAFFIC, {"policy": "least_cost"}, **seen)).problem == (412, "VersionConflict")
+
+
 async def test_what_is_wrong_is_refused_by_its_field(api: Api) -> None:
     refused = await api.put(TRAFFIC, {"policy": "fastest"})
     assert (*refused.problem, refused.body["field"]) == (422, "InvalidCommand", "policy")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from infra.local.child import LocalServerUnavailable
+from infra.local.failure import LocalServerUnavailable
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 

@@ -19,7 +19,7 @@ import orjson
 from benchmarks.controller import HOST
 from benchmarks.process import family, running
 from infra.local.child import free_port
-from infra.local.postgres import drop_root, find_binaries
+from infra.local.postgres_programs import drop_root, find_binaries
 
 CACHE: Final = Path.home() / ".cache/muster/patroni"
 PACKAGE: Final = "patroni[etcd3,psycopg3]==4.1.5"

@@ -19,7 +19,7 @@ from examples.demo.claims import Claims
 from examples.demo.cluster import Cluster
 from examples.demo.screen import Screen
 from examples.demo.story import Servers, play
-from infra.local.child import LocalServerFailed
+from infra.local.failure import LocalServerFailed
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 from infra.option import LOCAL

@@ -14,7 +14,6 @@ FOLDER/password is the password of the superuser `postgres`, the same at all mem
 """
 
 import argparse
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -56,10 +55,10 @@ def main() -> int:
                 arguments = runner(chosen.group, server, chosen.url, synchronous=chosen.synchronous)
                 os.execv(sys.executable, [sys.executable, *arguments])
             case "position":
-                print(asyncio.run(hooks.position(server)))
+                print(hooks.position(server))
             case what:
                 told = hooks.Told.read(orjson.loads(sys.stdin.buffer.read()))
-                asyncio.run(hooks.run(what, server, told, synchronous=chosen.synchronous))
+                hooks.run(what, server, told, synchronous=chosen.synchronous)
     except HookFailed as error:
         print(error, file=sys.stderr)
         return 1

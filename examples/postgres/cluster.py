@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from examples.postgres.member import runner
 from examples.postgres.server import Server
-from examples.postgres.writer import Acknowledged, Writer
+from examples.postgres.writer import Acknowledged, Writer, connected
 from infra.local.child import ChildProcess, free_port
 from muster import Client
 from muster.client.control.groups import GroupSettings
@@ -165,7 +165,7 @@ class PostgresGroup:
 
     async def asked(self, member: str, query: str, *arguments: object) -> Any:
         """The one value that the member's server answers with."""
-        connection = await self.servers[member].connect()
+        connection = await connected(self.servers[member].address, self._password)
         try:
             return await connection.fetchval(query, *arguments)
         finally:

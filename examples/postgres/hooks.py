@@ -6,12 +6,9 @@ A copy may only lead after epoch N if it is known to follow what the primary of 
 point would both call what they write next by the same timeline, and PostgreSQL could not tell them apart.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any, Final, Self
-
-import asyncpg
 
 from examples.postgres.in_sync import keep_in_sync
 from examples.postgres.server import HookFailed, Server
@@ -61,19 +58,19 @@ class Told:
         )
 
 
-async def run(hook: str, server: Server, told: Told, *, synchronous: bool) -> None:
+def run(hook: str, server: Server, told: Told, *, synchronous: bool) -> None:
     """Run the hook. Raises HookFailed."""
     if hook == "promote":
-        await promote(server, told.epoch)
+        promote(server, told.epoch)
     elif hook == "demote":
         demote(server, told)
     elif told.role == "primary":
-        await check_primary(server, told, synchronous=synchronous)
+        check_primary(server, told, synchronous=synchronous)
     else:
-        await check_standby(server, told)
+        check_standby(server, told)
 
 
-async def promote(server: Server, epoch: int) -> None:
+def promote(server: Server, epoch: int) -> None:
     """Make the primary of the epoch of a standby that runs; returns when it takes writes. Done again, it changes nothing."""
     note = server.noted
     if note.torn or note.parted or not (epoch == 1 or epoch - 1 <= note.epoch <= epoch):
@@ -82,14 +79,9 @@ async def promote(server: Server, epoch: int) -> None:
         # Before it takes writes. The new in-sync set is this member alone, so commits wait for nobody yet.
         server.note(epoch=epoch, led=True, follows=None, synchronous=(), asked=None)
     server.reload()
-    connection = await server.connect()
-    try:
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            await connection.execute(f"SELECT pg_promote(true, {PROMOTE_SECONDS_MAX})")
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            raise HookFailed(f"pg_promote: it is a standby still after {PROMOTE_SECONDS_MAX} s")
-    finally:
-        await connection.close()
+    leads = f"SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(true, {PROMOTE_SECONDS_MAX}) ELSE true END"
+    if server.value(leads) != "t":
+        raise HookFailed(f"pg_promote: it is a standby still after {PROMOTE_SECONDS_MAX} s")
 
 
 def demote(server: Server, told: Told) -> None:
@@ -105,19 +97,15 @@ def demote(server: Server, told: Told) -> None:
         server.copy_from(told.leader)
 
 
-async def check_primary(server: Server, told: Told, *, synchronous: bool) -> None:
+def check_primary(server: Server, told: Told, *, synchronous: bool) -> None:
     """It takes writes; and the in-sync set is kept, if commits are to wait for standbys."""
-    connection = await server.connect()
-    try:
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            raise HookFailed("it takes no writes")
-        if synchronous:
-            await keep_in_sync(server, told, connection)
-    finally:
-        await connection.close()
+    if server.value("SELECT pg_is_in_recovery()") != "f":
+        raise HookFailed("it takes no writes")
+    if synchronous:
+        keep_in_sync(server, told)
 
 
-async def check_standby(server: Server, told: Told) -> None:
+def check_standby(server: Server, told: Told) -> None:
     """It accepts connections, and follows the primary of this epoch; without a primary, it has followed the last one."""
     note = server.noted
     if note.torn or note.parted:
@@ -132,11 +120,11 @@ async def check_standby(server: Server, told: Told) -> None:
     if told.leader is None and note.epoch < told.last_epoch:
         raise HookFailed(f"its copy is of epoch {note.epoch}, and the last primary was of {told.last_epoch}")
     if told.leader is None or note.epoch == told.last_epoch:
-        await (await server.connect()).close()
+        server.ask("SELECT 1")
         return
     if not told.serving:
         raise HookFailed("the primary does not serve yet")
-    if note.led or not await follows(server, told.leader):
+    if note.led or not follows(server, told.leader):
         if told.member in told.in_sync:
             raise HookFailed("it is in the in-sync set and does not follow the primary: its copy is not touched")
         # The runner starts what has ended again, and that begins with the rewind. This hook ends with it.
@@ -146,43 +134,31 @@ async def check_standby(server: Server, told: Told) -> None:
     server.note(epoch=told.last_epoch)
 
 
-async def follows(server: Server, leader: str) -> bool:
+def follows(server: Server, leader: str) -> bool:
     """Point the standby at the primary; whether it receives what that writes, on its own timeline."""
-    ours = await server.connect()
     try:
-        theirs = await server.connect(leader)
-        try:
-            timeline = await theirs.fetchval(
-                "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
-            )
-        except asyncpg.PostgresError as error:
-            raise HookFailed(f"{leader} does not lead: {error}") from error
-        finally:
-            await theirs.close()
-        if server.noted.follows != leader:
-            server.note(follows=leader)
-        server.reload()
-        ends_at = time.monotonic() + FOLLOWS_SECONDS_MAX
-        query = "SELECT sender_host || ':' || sender_port, received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'"
-        while time.monotonic() < ends_at:
-            row = await ours.fetchrow(query)
-            if row is not None and tuple(row) == (leader, timeline):
-                return True
-            await asyncio.sleep(PAUSE_SECONDS)
-        return False
-    finally:
-        await ours.close()
+        # A standby refuses to say it.
+        now = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
+        timeline = server.value(now, leader)
+    except HookFailed as error:
+        raise HookFailed(f"{leader} does not lead: {error}") from error
+    if server.noted.follows != leader:
+        server.note(follows=leader)
+    server.reload()
+    ends_at = time.monotonic() + FOLLOWS_SECONDS_MAX
+    query = (
+        "SELECT sender_host || ':' || sender_port, received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    )
+    while time.monotonic() < ends_at:
+        if server.ask(query) == [(leader, timeline)]:
+            return True
+        time.sleep(PAUSE_SECONDS)
+    return False
 
 
-async def position(server: Server) -> int:
+def position(server: Server) -> int:
     """How far the copy reaches, in bytes from the beginning of the write-ahead log."""
-    connection = await server.connect()
-    try:
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            # Nothing is received yet by a standby that was just started.
-            lsn = "greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"
-        else:
-            lsn = "pg_current_wal_flush_lsn()"
-        return int(await connection.fetchval(f"SELECT {lsn} - '0/0'::pg_lsn"))
-    finally:
-        await connection.close()
+    # Nothing is received yet by a standby that was just started.
+    copied = "greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"
+    reached = f"CASE WHEN pg_is_in_recovery() THEN {copied} ELSE pg_current_wal_flush_lsn() END"
+    return int(server.value(f"SELECT {reached} - '0/0'::pg_lsn"))

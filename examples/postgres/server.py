@@ -22,17 +22,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import orjson
 
-from infra.local.postgres import drop_root, find_binaries
+from infra.local.postgres_programs import drop_root, find_binaries
 
 STOP_SECONDS: Final = 8
-CONNECT_SECONDS: Final = 3.0
-CUT_OFF: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What a connection raises when it cannot be had, or its server has gone. The last one is asyncpg's own word for a server that is
-killed in the middle of an answer.
-"""
+CONNECT_SECONDS: Final = 3
+QUERY_SECONDS: Final = 60
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -250,24 +246,47 @@ class Server:
             if self.pid is not None:
                 self._run("pg_ctl", "stop", "-s", "-D", self.pgdata, "-m", "immediate", "-t", str(STOP_SECONDS))
 
-    async def connect(self, address: str | None = None) -> asyncpg.Connection:
-        """A connection to this server, or to the one at the address, as the superuser."""
-        return await connected(address or self.address, self._password)
+    def ask(self, query: str, address: str | None = None) -> list[tuple[str, ...]]:
+        """The rows that this server answers with, or the one at the address, as psql writes them: t and f, nothing for NULL.
+
+        By psql and not by a driver, since a hook begins anew each time: to load one took longer than all that a hook does. And
+        a connection that is new begins with the settings that its server has read.
+        """
+        place = (
+            f"{self.conninfo(address or self.address, 'hook of ')} dbname=postgres sslmode=disable gssencmode=disable"
+        )
+        told = self._run(
+            *("psql", "-XqAtw", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", query),
+            f"{place} connect_timeout={CONNECT_SECONDS}",
+            seconds=QUERY_SECONDS,
+        )
+        return [tuple(line.split("\t")) for line in told.splitlines()]
+
+    def value(self, query: str, address: str | None = None) -> str:
+        """The one value that it answers with."""
+        [(value,)] = self.ask(query, address)
+        return value
 
     # How programs are run, and files written
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        ended = subprocess.run(
-            [self._programs / program, *arguments],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            preexec_fn=drop_root(),
-            check=False,
-        )
+    def _run(self, program: str, *arguments: str | Path, seconds: float | None = None) -> str:
+        """What the program has written to its output."""
+        try:
+            ended = subprocess.run(
+                [self._programs / program, *arguments],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                preexec_fn=drop_root(),
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise HookFailed(f"{program}: not done in {seconds:g} s") from error
         if ended.returncode != 0:
             raise HookFailed(f"{program}: exit code {ended.returncode}: {ended.stderr.strip()[-1500:]}")
+        return ended.stdout
 
     def _fresh(self) -> Path:
         fresh = self.pgdata.with_name("pgdata.new")
@@ -307,24 +326,6 @@ class Server:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(self.folder / name)
-
-
-async def connected(address: str, password: str) -> asyncpg.Connection:
-    """A connection to the server at the address, as the superuser. Raises HookFailed."""
-    host, _, port = address.rpartition(":")
-    try:
-        return await asyncpg.connect(
-            host=host,
-            port=int(port),
-            user="postgres",
-            password=password,
-            database="postgres",
-            ssl=False,
-            timeout=CONNECT_SECONDS,
-            command_timeout=60,
-        )
-    except CUT_OFF as error:
-        raise HookFailed(f"no connection to {address}: {error!r}") from error
 
 
 def standby_names(members: tuple[str, ...]) -> str:

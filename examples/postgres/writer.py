@@ -14,12 +14,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from examples.postgres.server import CUT_OFF, HookFailed, connected
+import asyncpg
+
 from muster import Group, MusterError, NoPrimary, Primary
 
 HOLD_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.02
 TELL_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 3.0
+CUT_OFF: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a connection raises when it cannot be had, or its server has gone. The last one is asyncpg's own word for a server that is
+killed in the middle of an answer.
+"""
 
 
 class Acknowledged(NamedTuple):
@@ -28,6 +34,21 @@ class Acknowledged(NamedTuple):
     row: int
     at: float
     epoch: int
+
+
+async def connected(address: str, password: str) -> asyncpg.Connection:
+    """A connection to the server at the address, as the superuser. Raises what is in CUT_OFF."""
+    host, _, port = address.rpartition(":")
+    return await asyncpg.connect(
+        host=host,
+        port=int(port),
+        user="postgres",
+        password=password,
+        database="postgres",
+        ssl=False,
+        timeout=CONNECT_SECONDS,
+        command_timeout=60,
+    )
 
 
 class Writer:
@@ -46,7 +67,7 @@ class Writer:
             while True:
                 try:
                     await self._write_at(await group.primary())
-                except (HookFailed, *CUT_OFF, NoPrimary):
+                except (*CUT_OFF, NoPrimary):
                     await asyncio.sleep(PAUSE_SECONDS)
 
     async def _write_at(self, primary: Primary) -> None:
@@ -115,7 +136,7 @@ def main() -> int:
     writer = Writer(chosen.group, chosen.url, chosen.password_file.read_text().strip())
     try:
         return 1 if asyncio.run(until_stopped(writer)) else 0
-    except (MusterError, HookFailed) as error:
+    except (MusterError, *CUT_OFF) as error:
         print(error, file=sys.stderr)
         return 2
 

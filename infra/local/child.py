@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.folder_lock import FolderHeld, hold, write_holder
-from muster.wire.error import MusterError
+from infra.local.failure import LocalServerFailed
 
 POLL_SECONDS: Final = 0.03
 LOCK_WAIT_SECONDS: Final = 2.0
@@ -31,14 +31,6 @@ STOPPED_SECONDS_MAX: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
-
-
-class LocalServerFailed(MusterError):
-    """A local server could not start or has died; the detail ends with the newest lines of its log."""
-
-
-class LocalServerUnavailable(LocalServerFailed):
-    """What a local server is made of cannot be had here: a package, a jar or a Java runtime."""
 
 
 class ChildProcess:

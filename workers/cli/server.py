@@ -116,7 +116,7 @@ kafka_type: Final = Checked("kafka_address")
 def up(limits: tuple[str, ...], **options: Any) -> None:
     """Start a controller: by default one process that keeps its log in a folder."""
     from infra.limits import limits_from
-    from infra.local.child import LocalServerFailed, LocalServerUnavailable
+    from infra.local.failure import LocalServerFailed, LocalServerUnavailable
     from infra.settings import Settings
 
     if options["postgres"] is not None:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra.local import jars as kafka_jars
-from infra.local.child import LocalServerFailed, LocalServerUnavailable
+from infra.local.failure import LocalServerFailed, LocalServerUnavailable
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 from tests.servers import SharedKafka, SharedPostgres, create_database

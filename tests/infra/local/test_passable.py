@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from infra.local.child import LocalServerFailed
+from infra.local.failure import LocalServerFailed
 from infra.local.passable import passable
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as another user")
@@ -38,7 +38,8 @@ def closed(tmp_path: Path) -> Path:
 def test_root_starts_a_server_from_a_folder_that_is_closed_to_others(closed: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
-        "from infra.local.postgres import LocalPostgres, find_binaries\n"
+        "from infra.local.postgres import LocalPostgres\n"
+        "from infra.local.postgres_programs import find_binaries\n"
         "async def main():\n"
         "    async with LocalPostgres(pathlib.Path(sys.argv[1])) as server:\n"
         "        print(server.pid, find_binaries())\n"

@@ -149,10 +149,12 @@ class Fleet:
         self._stale_at = -inf
         return True
 
-    def counts(self, now: float) -> tuple[int, int, int]:
-        """How many are registered, wanted by the registry, and left out."""
+    def counts(self, now: float) -> tuple[int, int, int, int]:
+        """How many are registered, healthy, wanted by the registry, and left out."""
         self.choice(now)
-        return len(self._known), sum(each.is_wanted for each in self._known.values()), self._ejected
+        healthy = sum(each.instance.health == "healthy" for each in self._known.values())
+        wanted = sum(each.is_wanted for each in self._known.values())
+        return len(self._known), healthy, wanted, self._ejected
 
     def is_able(self, candidate: Candidate) -> bool:
         """Whether it can take a call, as the list is now."""

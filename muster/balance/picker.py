@@ -131,9 +131,9 @@ class Picker:
         )
 
     def _nobody(self, avoid: Collection[str], now: float) -> NoAvailableInstances:
-        registered, healthy, ejected = self.fleet.counts(now)
+        registered, healthy, wanted, ejected = self.fleet.counts(now)
         others = " but those that were tried" if avoid else ""
-        counts = f"{registered} registered, {healthy} healthy, {ejected} left out"
+        counts = f"{registered} registered, {healthy} healthy, {wanted} discoverable with a weight, {ejected} left out"
         return NoAvailableInstances(
             f"{self.service}: no instance can take a call{others}; {counts}",
             service=self.service,

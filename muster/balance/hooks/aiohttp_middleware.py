@@ -6,7 +6,7 @@ can serve several services, and the rest of the world.
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from aiohttp import (
@@ -16,6 +16,7 @@ from aiohttp import (
     ClientRequest,
     ClientResponse,
     ServerDisconnectedError,
+    StreamReader,
 )
 from yarl import URL
 
@@ -83,8 +84,11 @@ def _repeatable(sent: _Sent, error: BaseException | None) -> bool:
     return request.method in REPEATABLE and not is_late and not getattr(request.body, "consumed", False)
 
 
-def _is_own(error: Exception) -> bool:
-    # A header with a line break, a body that cannot be sent.
+def _is_own(error: BaseException) -> bool:
+    # A header with a line break, a body that cannot be sent. What the caller's own generator of a body raises comes as the cause
+    # of an error of the connection.
+    if type(error) is ClientConnectionError and error.__cause__ is not None:
+        error = error.__cause__
     return not isinstance(error, ClientError | OSError)
 
 
@@ -117,5 +121,12 @@ def _until_read(response: ClientResponse, attempt: Attempt) -> ClientResponse:
     if connection is None:
         attempt.end()
     else:
-        connection.add_callback(attempt.end)
+        connection.add_callback(partial(_over, response.content, attempt))
     return response
+
+
+def _over(body: StreamReader, attempt: Attempt) -> None:
+    # The body's own error: it was broken off there, and not left by the caller.
+    if body.exception() is not None:
+        attempt.failed()
+    attempt.end()

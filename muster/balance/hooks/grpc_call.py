@@ -99,7 +99,7 @@ class BalancedCall:
             self._task.add_done_callback(_seen)
 
     async def _run(self) -> object:
-        asking = Asking(self._ask, self._may_repeat, keeps_time=True)
+        asking = Asking(self._ask, self._may_repeat, is_own=_is_own, keeps_time=True)
         try:
             answer, attempt = await asked(self._balancer, self._priority, None, asking, self._first)
         except BaseException as error:
@@ -242,6 +242,11 @@ async def finish(call: GrpcCall, attempt: Attempt) -> None:
         attempt.record(_OUTCOMES.get(await call.code(), "ok"))
     finally:
         attempt.end()
+
+
+def _is_own(error: Exception) -> bool:
+    # Metadata or a message that cannot be sent.
+    return not isinstance(error, AioRpcError | OSError)
 
 
 def _seen(task: "asyncio.Future[object]") -> None:

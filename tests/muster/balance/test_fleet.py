@@ -31,7 +31,7 @@ class TestTheList:
         here = Fleet("me")
         here.take(snapshot(instance("a"), instance("b", discoverable=False), instance("c", weight=0)), 0.0)
         assert able(here) == ["a"]
-        assert here.counts(0.0) == (3, 1, 0)
+        assert here.counts(0.0) == (3, 2, 1, 0)
 
     def test_follows_every_change(self) -> None:
         here = fleet(2)
@@ -131,7 +131,7 @@ class TestLeavingOut:
         for number in ill:
             here.leave_out(candidate(here, str(number % count)), 0.0, 5.0, after=5)
             assert 2 * len(able(here)) > count
-        assert here.counts(0.0) == (count, count, count - len(able(here)))
+        assert here.counts(0.0) == (count, count, count, count - len(able(here)))
 
     def test_ends_for_all_when_the_list_becomes_too_short_for_it(self) -> None:
         here = fleet(5)

@@ -120,14 +120,14 @@ def test_nobody_is_left_out_where_that_is_off(settings: dict[str, object]) -> No
     client = Client(5, **settings)
     for _ in range(200):
         client.call("failed", 0.001)
-    assert client.picker.fleet.counts(client.now) == (5, 5, 0)
+    assert client.picker.fleet.counts(client.now) == (5, 5, 5, 0)
 
 
 def test_overload_leaves_nobody_out() -> None:
     client = Client(5)
     for _ in range(200):
         client.call("overloaded", 0.001)
-    assert client.picker.fleet.counts(client.now) == (5, 5, 0)
+    assert client.picker.fleet.counts(client.now) == (5, 5, 5, 0)
 
 
 def test_settings_hold_at_once_also_for_calls_under_way() -> None:

@@ -168,6 +168,8 @@ async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(channel: Ba
         await channel.unary_unary(GET)(b"1", urgently=True)
     with pytest.raises(TypeError, match="urgently"):
         channel.unary_stream(COUNT)(b"1", urgently=True)
+    with pytest.raises(grpc.aio.BaseError):
+        await channel.unary_unary(GET)(b"1", metadata=(("Upper", "v"),))
     told = users.statistics
     assert (told.failures, told.retries, told.in_flight) == (0, 0, 0)
 

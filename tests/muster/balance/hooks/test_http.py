@@ -52,7 +52,21 @@ async def test_an_answer_that_breaks_off_has_failed_and_is_over(three: list[Copy
     with pytest.raises(CallFailed):
         await call()
     # Who has the headers has an answer, so nothing is repeated.
-    assert (users.statistics.in_flight, users.statistics.retries) == (0, 0)
+    told = users.statistics
+    assert (told.in_flight, told.failures, told.retries) == (0, 1, 0)
+
+
+async def test_a_body_of_the_caller_s_that_raises_is_no_failure_of_a_copy(
+    three: list[Copy], call: Call, users: Balancer
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"Ada"
+        raise KeyError("nobody")
+
+    with pytest.raises((KeyError, CallFailed)):
+        await call(body=body())
+    told = users.statistics
+    assert (told.failures, told.retries, told.in_flight) == (0, 0, 0)
 
 
 async def test_what_the_caller_has_got_wrong_is_no_failure_of_a_copy(

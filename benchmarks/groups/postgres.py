@@ -19,6 +19,7 @@ from benchmarks.table import Row, at_most
 from examples.postgres.cluster import MEMBERS, PostgresGroup, postgres_group
 from examples.postgres.run import fail_over
 from examples.postgres.server import Server
+from examples.postgres.writer import connected
 
 KILLS: Final = 10
 
@@ -109,7 +110,7 @@ async def _promoted(standby: Server) -> float:
     # As the promote hook does it: commits wait for nobody then.
     standby.note(follows=None, synchronous=())
     standby.reload()
-    connection = await standby.connect()
+    connection = await connected(standby.address, (standby.folder / "password").read_text().strip())
     try:
         began = time.monotonic()
         await connection.execute("SELECT pg_promote(true, 30)")

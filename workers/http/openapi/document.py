@@ -35,7 +35,7 @@ _CLUSTER: Final[Parameter] = (
 _READ: Final[tuple[Parameter, ...]] = (_LEVEL, _TIMEOUT, _TOKEN, _CLUSTER)
 _WRITE: Final[tuple[Parameter, ...]] = (
     ("header", "Idempotency-Key", "The command's id: a repeat gets the first answer", {"type": "string"}),
-    ("header", "If-Match", "The version that the caller expects: the `ETag` of an answer", {"type": "string"}),
+    ("header", "If-Match", "The instance's version that the caller expects", {"type": "string"}),
     ("header", "Muster-Actor", "Who asks", {"type": "string"}),
     ("header", "Muster-Reason", "Why", {"type": "string"}),
     _TIMEOUT,

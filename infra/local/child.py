@@ -30,7 +30,7 @@ LOG_LINES_MAX: Final = 20
 STOPPED_SECONDS_MAX: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
-libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildProcess:
@@ -191,7 +191,7 @@ def free_port() -> int:
 def _die_with_parent(parent: int) -> None:
     """In the child: be killed when `parent` dies (Linux; elsewhere only an orderly end stops the server)."""
     if sys.platform == "linux":
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
 

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from muster.durations import seconds_from
 from muster.wire.command import Envelope, PublishedCommand, document_of, encoded
 from muster.wire.error import InvalidCommand, MusterError, NotReady, Timeout, TooLarge, Unreachable
 from muster.wire.problem import facts_of, verdict_of
@@ -60,7 +61,7 @@ class KafkaCommands:
     def __init__(self, bootstrap: str, prefix: str = "muster", *, timeout_seconds: float = 10.0) -> None:
         self._bootstrap = bootstrap
         self._commands, self._outcomes = f"{prefix}.commands", f"{prefix}.outcomes"
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = seconds_from(timeout_seconds, "timeout_seconds")
         self._partitions = 0
         self._waiting: dict[str, list[tuple[_Waiting, int]]] = {}
         self._producer: Any = None

@@ -16,6 +16,7 @@ from muster.client.controllers.waiting import ControllerWait
 from muster.client.transport import Transport, path_of
 from muster.client.writing import written_of
 from muster.clock import elapsed_seconds
+from muster.durations import seconds_from
 from muster.wire.command import new_id
 from muster.wire.error import NodeNotFound, StaleIncarnation, Transient
 from muster.wire.registry.answers import WRITTEN, Written
@@ -32,7 +33,7 @@ class NodeMembership:
         self._transport = transport
         self._node = node
         self._lease = lease
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = seconds_from(lease_seconds, "lease_seconds")
         self._about = {**about, "lease_seconds": lease_seconds, "process": uuid4().hex}
         self._incarnation: int | None = None
 

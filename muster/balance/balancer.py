@@ -34,6 +34,7 @@ from muster.balance.sending import AttemptTimes, Call, send
 from muster.balance.statistics import BalancerStatistics, InstanceStatistics, prometheus
 from muster.client.client import Client
 from muster.client.watch import Snapshot, TrafficSet
+from muster.durations import seconds_from
 from muster.wire import DEFAULT_URL
 from muster.wire.error import InvalidCommand, MusterError, NoAvailableInstances, ResourceExhausted, Unreachable
 from muster.wire.registry.traffic import DEFAULTS, Policy, TrafficSettings, settings_of
@@ -312,6 +313,5 @@ def _check(
     for name, value in (("subset", subset), ("attempts_max", attempts_max)):
         if not (name == "subset" and value is None) and (type(value) is not int or value < 1):
             raise InvalidCommand(f"{name}: must be a whole number, 1 or more", field=name)
-    for name, value, least in (("timeout_seconds", timeout_seconds, 0.001), ("failure_seconds", failure_seconds, 0)):
-        if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value < math.inf):
-            raise InvalidCommand(f"{name}: must be a number of seconds, {least:g} or more", field=name)
+    seconds_from(timeout_seconds, "timeout_seconds")
+    seconds_from(failure_seconds, "failure_seconds", least=0)

@@ -21,8 +21,9 @@ from muster.client.command_batch import run_commands
 from muster.client.reading import ClientReads
 from muster.client.registration import Load, Registration, keep_alive
 from muster.client.transport import Consistency as Consistency
-from muster.client.transport import Transport, path_of
+from muster.client.transport import HttpReply, Transport, path_of
 from muster.client.writing import write, written_of
+from muster.durations import seconds_from
 from muster.wire import DEFAULT_URL
 from muster.wire.command import Envelope, PublishedCommand, new_id
 from muster.wire.registry.answers import WRITTEN, Outcome, Written
@@ -226,9 +227,7 @@ class Client(ClientReads):
         """
         path = path_of("services", service, "instances", instance, "heartbeat")
         body = _given(incarnation=incarnation, holder=holder)
-        reply = await self._transport.write(
-            "POST", path, body, command_id=command_id or new_id(), timeout_seconds=timeout_seconds
-        )
+        reply = await self._tell(path, body, timeout_seconds, command_id)
         return written_of(self._transport, WRITTEN, reply)
 
     async def believe_checks(
@@ -247,16 +246,13 @@ class Client(ClientReads):
         Each beat names the incarnation that it speaks for, and may tell the load of its instance.
         """
         body = {"beats": [document_of(message) for message in messages]}
-        reply = await self._transport.write(
-            "POST", path_of("heartbeats"), body, command_id=new_id(), timeout_seconds=timeout_seconds
-        )
+        reply = await self._tell(path_of("heartbeats"), body, timeout_seconds)
         return HEARTBEATS_HEARD.validate_json(reply.body)
 
     async def observations(self, messages: Sequence[Observations], *, timeout_seconds: float | None = None) -> None:
         """Tell what was seen of instances by calling them, of up to 5,000 in one request. It renews nothing."""
         body = {"observations": [observations.document_of(message) for message in messages]}
-        path = path_of("observations")
-        await self._transport.write("POST", path, body, command_id=new_id(), timeout_seconds=timeout_seconds)
+        await self._tell(path_of("observations"), body, timeout_seconds)
 
     async def set_maintenance(
         self, service: str, instance: str, reason: str | None = None, *, command_id: str | None = None
@@ -314,6 +310,15 @@ class Client(ClientReads):
         finally:
             if self._held.get(name) is registration:
                 del self._held[name]
+
+    async def _tell(
+        self, path: str, body: object, timeout_seconds: float | None, command_id: str | None = None
+    ) -> HttpReply:
+        if timeout_seconds is not None:
+            seconds_from(timeout_seconds, "timeout_seconds")
+        return await self._transport.write(
+            "POST", path, body, command_id=command_id or new_id(), timeout_seconds=timeout_seconds
+        )
 
     async def _mark(self, method: str, parts: tuple[str, ...], reason: str | None, command_id: str | None) -> Written:
         return await self._write(method, parts, _given(reason=reason), command_id=command_id)

@@ -27,6 +27,7 @@ import orjson
 
 from muster.client.controllers.known import KnownControllers, Misdirected, Way
 from muster.client.controllers.learning import keep_learning
+from muster.durations import seconds_from
 from muster.wire.command import encoded
 from muster.wire.controllers import urls_of
 from muster.wire.error import InvalidCommand, MusterError, OtherLog, Timeout, Transient, Unreachable
@@ -81,7 +82,7 @@ class Transport:
         self, url: str | Sequence[str], *, actor: str | None, timeout_seconds: float, cluster: str | None = None
     ) -> None:
         self.controllers = KnownControllers(urls_of(url))
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds = seconds_from(timeout_seconds, "timeout_seconds")
         self.token = ""
         said = {"Muster-Actor": ("actor", actor), "Muster-Cluster": ("cluster", cluster)}
         self._headers = {name: _header(field, value) for name, (field, value) in said.items() if value}

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from muster.client.client import Client
+from muster.durations import seconds_from
 from muster.wire import DEFAULT_URL
 from muster.wire.error import GroupNotFound, MusterError, NoPrimary
 from muster.wire.groups.answers import EPOCH_HEADER, GROUPS, GroupState
@@ -59,7 +60,7 @@ class Group:
         cluster: str | None = None,
     ) -> None:
         self.name = name
-        self._hold_seconds = hold_seconds
+        self._hold_seconds = seconds_from(hold_seconds, "hold_seconds", least=0)
         self._client = Client(url, timeout_seconds=timeout_seconds, cluster=cluster)
         self._row: GroupState | None = None
         self._epoch = 0
@@ -105,7 +106,9 @@ class Group:
 
         `epoch`: the caller has heard of this one, so from now on no lower one is given.
         """
-        seconds = self._hold_seconds if timeout_seconds is None else timeout_seconds
+        seconds = self._hold_seconds
+        if timeout_seconds is not None:
+            seconds = seconds_from(timeout_seconds, "timeout_seconds", least=0)
         ends_at = asyncio.get_running_loop().time() + seconds
         self._epoch = max(self._epoch, epoch)
         while True:

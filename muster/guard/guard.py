@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from muster.durations import seconds_from
 from muster.wire.backoff import pause_seconds
 from muster.wire.error import Corrupt, InvalidCommand, ReadFailed, StaleEpoch, WriteFailed
 
@@ -52,7 +53,7 @@ class Guard:
             self._path = Path(path).resolve()
         except (OSError, RuntimeError) as error:  # links that lead in a circle: by Python's version one or the other
             raise ReadFailed(f"{path!s} cannot be read: {error}", path=str(path)) from error
-        self._wait_seconds = wait_seconds
+        self._wait_seconds = seconds_from(wait_seconds, "wait_seconds", least=0)
         # What this guard knows to be on the disk: below that the file cannot be any more.
         self._settled = 0
         self._read()

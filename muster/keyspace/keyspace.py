@@ -28,6 +28,7 @@ from typing import Any, Final, Self
 import orjson
 
 from muster.client.transport import Transport, path_of
+from muster.durations import seconds_from
 from muster.keyspace.batch import OperationResult, Pending, run
 from muster.keyspace.channel import NodeChannel
 from muster.keyspace.gate import Held
@@ -72,7 +73,10 @@ class Keyspace:
         self.name = name
         self._transport = Transport(url, actor=None, timeout_seconds=timeout_seconds, cluster=cluster)
         self._held = Held(held_operations_max, held_bytes_max)
-        self._times = {"hold_seconds": hold_seconds, "attempt_seconds": attempt_seconds}
+        self._times = {
+            "hold_seconds": seconds_from(hold_seconds, "hold_seconds", least=0),
+            "attempt_seconds": seconds_from(attempt_seconds, "attempt_seconds"),
+        }
         self._opened: ShardRouter | None = None
         self._value_bytes_max: int | None = None
         self._longest_write_seconds = 0.0

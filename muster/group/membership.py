@@ -216,8 +216,10 @@ class Membership:
                         self._progress.happened(GroupSeen(row))
             except MusterError as error:
                 LOG.warning("%s does not see its group: %s: %s", self.member, error.name, error.detail)
-                await asyncio.sleep(backoff_seconds(tries))
-                tries += 1
+            except Exception as error:  # noqa: BLE001 a row that cannot be read must not end a primary without its demotion
+                LOG.warning("%s cannot read what it is told of its group", self.member, exc_info=error)
+            await asyncio.sleep(backoff_seconds(tries))
+            tries += 1
 
     def _rows(self, event: str, data: bytes, _token: str) -> Iterator[GroupState]:
         if event in ("snapshot", "delta"):

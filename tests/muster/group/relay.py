@@ -16,7 +16,7 @@ class Relay:
 
     def __init__(self, url: str, instead: Mapping[bytes, bytes] | None = None) -> None:
         self._there = urlsplit(url)
-        self._instead = dict(instead or {})
+        self.instead = dict(instead or {})
         self.answer_delay_seconds = 0.0
         self.renewed_at = 0.0
         self.asked: list[str] = []
@@ -94,7 +94,7 @@ class Relay:
                 if sent:
                     self.renewed_at = max(self.renewed_at, *sent)
                     sent.clear()
-                for said, meant in self._instead.items():
+                for said, meant in self.instead.items():
                     data = data.replace(said, meant)
                 here.write(data)
                 await here.drain()

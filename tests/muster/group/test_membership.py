@@ -223,6 +223,21 @@ async def test_who_is_to_stop_does_not_wait_for_what_it_puts_away_at_the_start(g
     await group.until(lambda row: row.members[0].status == "inactive")
 
 
+async def test_a_row_that_cannot_be_read_ends_no_primary(group: Group) -> None:
+    await group.create("db1")
+    service = Service()
+    async with relay(group.url) as between, member(group, service, url=between.url) as membership:
+        await until(lambda: membership.leads)
+        watches = sum("/watch/" in path for path in between.asked)
+        between.instead = {b'"preempt":false': b'"preempt":12345'}
+        await group.add("db2")
+        # It cannot read that, and asks anew; meanwhile it leads on.
+        await until(lambda: sum("/watch/" in path for path in between.asked) > watches)
+        assert (membership.leads, service.told) == (True, [("promote", 1)])
+        between.instead = {}
+        await until(lambda: membership.row is not None and len(membership.row.members) == 2)
+
+
 async def test_who_is_no_member_does_not_join(group: Group) -> None:
     await group.create("db1")
     with pytest.raises(MemberNotFound):

@@ -171,7 +171,7 @@ async def test_commands_published_by_any_client_find_the_outcomes_shown(kafka: S
     async with running(settings), plain_clients(kafka.bootstrap, prefix) as (producer, consumer):
         found: dict[str, dict[str, Any]] = {}
         async with asyncio.timeout(OUTCOME_SECONDS_MAX):
-            for command in commands():
+            for command in map(unwatched, commands()):
                 key = root_of(command["stream"]).encode()
                 await producer.send_and_wait(f"{prefix}.commands", orjson.dumps(command), key=key)
                 # Streams of different partitions have no order among them, so each outcome is awaited before the next command.
@@ -201,6 +201,17 @@ async def plain_clients(bootstrap: str, prefix: str) -> Any:
         consumer.assign(here)
         await consumer.seek_to_beginning(*here)
         yield producer, consumer
+
+
+def unwatched(command: dict[str, Any]) -> dict[str, Any]:
+    """The command without checks by the controller: nobody answers them here, and where this takes long they would change
+    what the commands behind it find.
+    """
+    spec = command["data"].get("spec")
+    if spec is None:
+        return command
+    kept = [check for check in spec["checks"] if check["kind"] == "ttl"]
+    return {**command, "data": {**command["data"], "spec": {**spec, "checks": kept}}}
 
 
 REMOVAL = next(command["id"] for command in commands() if command["type"] == RemoveNode.type)

@@ -185,6 +185,7 @@ OTHERS: Final = {
     "workers/writer/published.py reason_chars_max": "of a reason: `InvalidCommand`",
     "sagas/placement.py nodes_told_max": "nodes that a drain names with their loads: the others are counted",
     "muster/wire/telemetry/shard_loads.py node_shards_max": "shards of which a data node tells the loads: nothing is known of the others, and moves go by the number of shards",
+    "muster/wire/telemetry/shard_loads.py told_bytes_max": "that a data node says a shard to hold: `InvalidCommand`, and in the topic the row is passed over",
     "workers/peers/told_loads.py publish_seconds_max": "for Kafka to acknowledge the loads of data nodes: they are dropped, and newer ones follow",
     "workers/views/shard_loads.py nodes_max": "data nodes whose loads are kept: those of others are not taken",
     "workers/views/shard_loads.py shards_max": "shards whose loads are kept: those of others are not taken",

@@ -10,6 +10,7 @@ from muster.wire.stream import NAME_PATTERN
 from muster.wire.telemetry.heartbeats import Beat, encode, items_max, number_max
 from muster.wire.telemetry.loads import LoadRow, SeenInstance, SeenInstances, ServiceLoad, TelemetryWorker, encode_row
 from muster.wire.telemetry.observations import (
+    REPORT_SECONDS_MIN,
     Observation,
     Observations,
     count_max,
@@ -18,7 +19,7 @@ from muster.wire.telemetry.observations import (
     report_seconds_max,
 )
 from muster.wire.telemetry.observations import encode as encode_observations
-from muster.wire.telemetry.shard_loads import NodeLoads, ToldShard
+from muster.wire.telemetry.shard_loads import NodeLoads, ToldShard, told_bytes_max
 from muster.wire.telemetry.shard_loads import encode as encode_node
 
 Json = dict[str, Any]
@@ -87,7 +88,7 @@ def _observations() -> Json:
                 "observer": {**name, "description": "Who has seen it, by a name that no other has"},
                 "host": {"type": "string", "maxLength": host_chars_max, "description": "The machine of the observer"},
                 "service": name,
-                "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": report_seconds_max},
+                "seconds": {"type": "number", "minimum": REPORT_SECONDS_MIN, "maximum": report_seconds_max},
                 "observed": {
                     "type": "array",
                     "minItems": 1,
@@ -168,7 +169,8 @@ def _worker() -> Json:
 
 def _node_loads() -> Json:
     rate = {"type": ["number", "null"], "minimum": 0, "maximum": number_max}
-    numbers = [{"type": "integer", "minimum": 0}, rate, rate, {"type": ["integer", "null"], "minimum": 0}]
+    size = {"type": ["integer", "null"], "minimum": 0, "maximum": told_bytes_max}
+    numbers = [{"type": "integer", "minimum": 0}, rate, rate, size]
     item = {"type": "array", "minItems": 1, "maxItems": 4, "prefixItems": numbers}
     row = NodeLoads(node="n1", keyspaces={"orders": [ToldShard(0, 310.5, 12.0, 1_048_576), ToldShard(7)]}, at=_LIVE)
     return {

@@ -23,6 +23,7 @@ observed_max: Final = 1_000
 
 count_max: Final = 1_000_000_000
 REPORT_SECONDS_MIN: Final = 0.1
+"""The shortest: of calls in next to no time the rate would be a number that JSON cannot tell."""
 report_seconds_max: Final = 10.0
 """The longest time that one message may be about: what is older is no evidence of now."""
 
@@ -92,8 +93,8 @@ def observations_of(document: object) -> Observations:
     # All of it or nothing: of a message that is wrong somewhere nobody knows what else is.
     observer, service = name_from(document["observer"], "observer"), name_from(document["service"], "service")
     seconds, host, items = document["seconds"], document.get("host", ""), document["observed"]
-    if type(seconds) not in (int, float) or not 0 < seconds <= report_seconds_max:
-        raise refusal("seconds", f"a number above 0, up to {report_seconds_max:g}")
+    if type(seconds) not in (int, float) or not REPORT_SECONDS_MIN <= seconds <= report_seconds_max:
+        raise refusal("seconds", f"a number from {REPORT_SECONDS_MIN:g} to {report_seconds_max:g}")
     if not isinstance(host, str) or len(host) > host_chars_max:
         raise refusal("host", f"a text of up to {host_chars_max} characters")
     if not isinstance(items, list) or not 1 <= len(items) <= observed_max:

@@ -25,11 +25,14 @@ from muster.wire.telemetry.heartbeats import number_max
 SHARDS: Final = "shards"
 """What the keys of these rows begin with, before the first slash."""
 
+told_bytes_max: Final = 1 << 46
+"""What one shard can hold, 64 TiB. A controller adds up all that it is told, and JSON has no whole number over 64 bits."""
+
 node_shards_max: Final = 10_000
 """Shards of which one node tells: of those beyond nothing is known, and shards are placed by their number."""
 
 Rate = Annotated[float, Field(strict=True, ge=0, le=number_max, allow_inf_nan=False)]
-Size = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
+Size = Annotated[int, Field(strict=True, ge=0, le=told_bytes_max)]
 
 
 class ShardLoadReport(NamedTuple):

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from infra.telemetry.rows import LoadRecord
-from muster.wire.telemetry.shard_loads import NodeLoad, NodeLoads, ShardLoad, ToldShard, encode, key_of
+from muster.wire.telemetry.shard_loads import NodeLoad, NodeLoads, ShardLoad, ToldShard, encode, key_of, told_bytes_max
 from tests.sample import NOON
 from workers.views import shard_loads
 from workers.views.loads import Loads
@@ -97,6 +98,10 @@ def test_what_is_kept_has_a_bound_and_who_is_known_goes_on_being_heard(monkeypat
     assert [load.node for load in ears.told.loads().nodes] == ["n1", "n2"]
     ears.hears("n2", ToldShard(1))
     assert ears.tellers == {0: "n1", 1: "n2"}
+
+
+def test_all_that_can_be_kept_adds_up_to_a_number_that_an_answer_can_tell() -> None:
+    orjson.dumps(shard_loads.shards_max * told_bytes_max)
 
 
 def test_what_is_old_is_forgotten_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:

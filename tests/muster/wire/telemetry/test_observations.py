@@ -54,6 +54,7 @@ def test_a_reader_of_heartbeats_alone_takes_it_for_none() -> None:
         ({"service": 5}, "service"),
         ({"seconds": 0}, "seconds"),
         ({"seconds": 11}, "seconds"),
+        ({"seconds": 0.09}, "seconds"),
         ({"seconds": True}, "seconds"),
         ({"host": 5}, "host"),
         ({"host": "x" * 300}, "host"),

@@ -60,6 +60,7 @@ def test_reports_are_told_by_keyspace_and_of_so_many_shards_alone(monkeypatch: p
         ({"users": [[0, float("nan")]]}, "keyspaces.users.0.1"),
         ({"users": [[0, 1, -1]]}, "keyspaces.users.0.2"),
         ({"users": [[0, 1, 1, 1.5]]}, "keyspaces.users.0.3"),
+        ({"users": [[0, 1, 1, shard_loads.told_bytes_max + 1]]}, "keyspaces.users.0.3"),
         ({"users": [[65_536]]}, "keyspaces.users.0.0"),
         ({"users": [[0, 1, 1, 1, 1]]}, "keyspaces.users.0"),
     ],

@@ -47,6 +47,16 @@ async def all_say(clients: Sequence[Api], rows: dict[str, Any], failing: int) ->
         assert await tell(client, told) == {"taken": len(rows)}
 
 
+async def test_calls_in_next_to_no_time_are_refused_and_no_rate_that_is_told_is_no_number(api: Api) -> None:
+    incarnation = (await api.register("a")).body["incarnation"]
+    told = message(["a", incarnation, 1_000_000_000, 0, 0], seconds=1e-300)
+    refused = await api.post(OBSERVATIONS, {"observations": [told]})
+    assert (refused.problem, refused.body["field"]) == ((422, "InvalidCommand"), "observations.0.seconds")
+    await tell(api, message(["a", incarnation, 1_000_000_000, 0, 0], seconds=0.1))
+    [row] = (await api.get("/v1/loads?service=orders")).body["instances"]
+    assert row["attempts_per_second"] == 1e10
+
+
 async def history(api: Api, name: str) -> list[dict[str, Any]]:
     return list((await api.get(f"/v1/history/orders/{name}")).body["items"])
 

@@ -73,6 +73,14 @@ async def test_what_is_no_load_is_refused(api: Api, body: dict[str, Any]) -> Non
     assert told.body["field"]
 
 
+async def test_the_most_that_a_node_can_tell_is_told_and_more_is_refused(api: Api) -> None:
+    incarnation = await joined(api)
+    told = await tell(api, incarnation, users=[[shard, 1, 1, (1 << 63) - 1] for shard in range(4)])
+    assert (told.problem, told.body["field"]) == ((422, "InvalidCommand"), "keyspaces.users.0.3")
+    assert (await tell(api, incarnation, users=[[shard, 1, 1, 1 << 46] for shard in range(4)])).status == 200
+    assert [row["bytes"] for row in (await api.get("/v1/loads")).body["nodes"]] == [1 << 48]
+
+
 async def test_a_telling_is_no_event(api: Api) -> None:
     incarnation = await joined(api)
     before = (await api.get("/v1/nodes/n1")).body["version"]

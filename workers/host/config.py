@@ -15,11 +15,13 @@ Those that begin with a dot are not meant, as in a shell: editors keep their own
 All files are read, or nothing is: whatever is wrong is told with its file, table and field.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -67,13 +69,7 @@ def read_folder(folder: Path, heartbeats: HeartbeatsVia = "direct") -> dict[Key,
     """The instances that the files of the folder want; `heartbeats`: how they will be heard. Raises InvalidInstance."""
     found: dict[Key, HostInstance] = {}
     where: dict[Key, str] = {}
-    try:
-        files = sorted(folder.glob("[!.]*.toml")) if folder.is_dir() else None
-    except OSError as error:
-        raise InvalidInstance(f"{folder}: it cannot be read: {error.strerror}") from None
-    if files is None:
-        raise InvalidInstance(f"{folder}: there is no such folder")
-    for file in files:
+    for file in _files(folder):
         for number, one in enumerate(_tables(file), 1):
             place = f"{file.name}: instance {number}"
             told = instance_from(one, place, heartbeats)
@@ -87,13 +83,30 @@ def read_folder(folder: Path, heartbeats: HeartbeatsVia = "direct") -> dict[Key,
     return found
 
 
+def _files(folder: Path) -> list[Path]:
+    try:
+        # Not by a glob: in a folder that may not be read it finds nothing, and all instances would be taken out.
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidInstance(f"{folder}: there is no such folder") from None
+    except OSError as error:
+        raise InvalidInstance(f"{folder}: it cannot be read: {error.strerror}") from None
+    return [folder / name for name in names if name.endswith(".toml") and not name.startswith(".")]
+
+
 def _tables(file: Path) -> list[object]:
     try:
+        # A pipe would be waited for, and a device has no end.
+        if not S_ISREG(file.stat().st_mode):
+            raise InvalidInstance(f"{file.name}: it is no file")
         # TOML is UTF-8 whatever the locale says, and some editors put a mark in front of it.
         document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidInstance(f"{file.name}: it cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InvalidInstance(f"{file.name}: it is no TOML: it is nested too deep") from None
+    # Wrong TOML, bytes that are no UTF-8, a number of thousands of digits: all are this, and each says what it is.
+    except ValueError as error:
         raise InvalidInstance(f"{file.name}: it is no TOML: {error}") from None
     # A table with a typing mistake would otherwise take out an instance without a word.
     if unknown := document.keys() - {"instance"}:

@@ -38,10 +38,11 @@ class HostSettings:
 async def serve(settings: HostSettings) -> None:
     """Run a host until SIGTERM or SIGINT. Raises InvalidInstance when its files are wrong, NotReady when Kafka is away."""
     via: HeartbeatsVia = "direct" if settings.kafka is None else "topic"
+    loop, stopped, changed = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    # Before anything is read, which takes a while: nobody waits with a signal until somebody is there to hear it.
+    for name, event in ((signal.SIGTERM, stopped), (signal.SIGINT, stopped), (signal.SIGHUP, changed)):
+        loop.add_signal_handler(name, event.set)
     wanted = read_folder(settings.config, via)
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopped.set)
     async with AsyncExitStack() as stack:
         topic = None
         if settings.kafka is not None:
@@ -50,27 +51,35 @@ async def serve(settings: HostSettings) -> None:
         host = Host(client, settings.agent, topic)
         host.want(wanted)
         _LOG.info("%s has %d instances, by the files of %s", settings.agent, len(wanted), settings.config)
-
-        def read_again() -> None:
-            try:
-                found = read_folder(settings.config, via)
-            except InvalidInstance as error:
-                # Half of what somebody is writing would take the other half out.
-                _LOG.error("the files are not taken, all stays as it was: %s", error.detail)
-                return
-            _LOG.info("%s has %d instances, by the files of %s", settings.agent, len(found), settings.config)
-            host.want(found)
-
-        loop.add_signal_handler(signal.SIGHUP, read_again)
         running = asyncio.create_task(host.run(), name="host")
+        reading = asyncio.create_task(read_again(host, settings.config, via, changed), name="files")
         asked = asyncio.create_task(stopped.wait(), name="stop")
-        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((running, reading, asked), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
-        if running.done():
-            running.result()
+        reading.cancel()
+        # Both end by nothing but a fault; a task that was told to end has not done so yet.
+        for task in (running, reading):
+            if task.done():
+                task.result()
         running.cancel()
         await asyncio.wait([running])
         await _leave(host)
+
+
+async def read_again(host: Host, folder: Path, via: HeartbeatsVia, changed: asyncio.Event) -> None:
+    """Read the files of the folder whenever they have changed, for ever; what is wrong is told, and changes nothing."""
+    while True:
+        await changed.wait()
+        changed.clear()
+        try:
+            # Beside the loop: thousands of tables take seconds, and leases would run out meanwhile.
+            found = await asyncio.to_thread(read_folder, folder, via)
+        except InvalidInstance as error:
+            # Half of what somebody is writing would take the other half out.
+            _LOG.error("the files are not taken, all stays as it was: %s", error.detail)
+            continue
+        _LOG.info("there are %d instances now, by the files of %s", len(found), folder)
+        host.want(found)
 
 
 async def _leave(host: Host) -> None:

@@ -91,6 +91,8 @@ def test_where_telemetry_keeps_the_leases_they_say_so(tmp_path: Path) -> None:
     [
         ("[[instance", "a.toml: it is no TOML: "),
         ("[instance]\nport = 1", "a.toml: instance: it must be a list of tables"),
+        ("a = " + "[" * 5_000, "a.toml: it is no TOML: it is nested too deep"),
+        (PLAIN.replace("9000", "9" * 5_000), "a.toml: it is no TOML: "),
         ("instances = 1", "a.toml: instances: there is no such field"),
         ("instance = [1]", "a.toml: instance 1: it must be a table"),
         (PLAIN + PLAIN.replace("users-1", "-x"), "a.toml: instance 2: instance: a name of 1 to 128"),
@@ -129,5 +131,33 @@ def test_one_process_takes_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_folder_has_to_be_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInstance, match="there is no such folder"):
-        read_folder(tmp_path / "none")
+    for path in (tmp_path / "none", folder(tmp_path, a=PLAIN) / "a.toml"):
+        with pytest.raises(InvalidInstance, match="there is no such folder"):
+            read_folder(path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    folder(tmp_path, a=PLAIN)
+    # Root may read everything, so somebody else tries.
+    read = (
+        "import os, sys; from pathlib import Path; from workers.host.config import read_folder\n"
+        "from muster.wire.error import InvalidInstance\n"
+        "os.chmod(sys.argv[1], 0o300)\n"
+        "if os.getuid() == 0: os.chown(sys.argv[1], 65534, 65534); os.chdir(sys.argv[1]); os.setuid(65534)\n"
+        "try: print(len(read_folder(Path('.' if os.getcwd() == sys.argv[1] else sys.argv[1]))))\n"
+        "except InvalidInstance as error: print(error.detail)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", read, tmp_path], capture_output=True, text=True)
+    tmp_path.chmod(0o700)
+    assert told.stdout.endswith(": it cannot be read: Permission denied\n"), told
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    folder(tmp_path, a=PLAIN)
+    os.mkfifo(tmp_path / "b.toml")
+    with pytest.raises(InvalidInstance, match=r"b\.toml: it is no file"):
+        read_folder(tmp_path)
+    (tmp_path / "b.toml").unlink()
+    (tmp_path / "b.toml").symlink_to("b.toml")
+    with pytest.raises(InvalidInstance, match=r"b\.toml: it cannot be read: Too many levels of symbolic links"):
+        read_folder(tmp_path)

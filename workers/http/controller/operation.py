@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
 from muster.wire.controllers import LiveControllers
 from workers.gateway import Gateway
@@ -13,6 +14,13 @@ from workers.http.controller.model import ControllerList
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
 from workers.http.reading import Reader
 from workers.http.routing import Route
+
+
+class ControllersQuery(BaseModel):
+    """It takes nothing: the answer is in no log, and is what this controller knows now."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 _TEXT: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -25,7 +33,8 @@ def routes(
     async def status(_: Request) -> Reply:
         return Reply(orjson.dumps(gateway.status(), option=JSON_OPTIONS))
 
-    async def controllers(_: Request) -> Reply:
+    async def controllers(request: Request) -> Reply:
+        request.asked(ControllersQuery)
         # Not before it can be asked for anything else: clients come here to learn whom to ask.
         reader.ready()
         named = LiveControllers(cluster=gateway.cluster, items=gateway.controllers())
@@ -55,7 +64,15 @@ def routes(
             tag="operation",
             answer=dict[str, Any],
         ),
-        Route("GET", "/v1/controllers", controllers, "List the live controllers", "operation", ControllerList),
+        Route(
+            "GET",
+            "/v1/controllers",
+            controllers,
+            "List the live controllers",
+            "operation",
+            answer=ControllerList,
+            query=ControllersQuery,
+        ),
         Route(
             "GET",
             "/healthz",

@@ -126,7 +126,10 @@ def _parameters(route: Route) -> tuple[Parameter, ...]:
         return (_RESUME, *_READ) if route.query is not None else _WATCH
     if issubclass(route.answer, Written):
         return _WRITE
-    return _READ if route.method == "GET" else ()
+    if route.method != "GET":
+        return ()
+    # What is asked without them is in no log, and nothing of it can be waited for.
+    return _READ if route.query is None or issubclass(route.query, Reading) else (_CLUSTER,)
 
 
 def _own_parameters(route: Route) -> list[Schema]:

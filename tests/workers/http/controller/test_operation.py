@@ -235,6 +235,18 @@ async def test_the_document_has_every_route_with_its_models(api: Api) -> None:
     }
 
 
+async def test_a_read_takes_a_consistency_where_the_document_says_so_and_nowhere_else(api: Api) -> None:
+    for path, methods in openapi_document()["paths"].items():
+        if "get" not in methods or not path.startswith("/v1/") or "/watch" in path or path == "/v1/status":
+            continue
+        declared = [one["name"] for one in methods["get"]["parameters"] if one["in"] == "query"]
+        needed = {"node": "0"} if path == "/v1/tasks" else {"key": "a"} if path.endswith("/route") else {}
+        asked = re.sub(r"\{\w+\}", "0", path) + "?" + "&".join(f"{name}={value}" for name, value in needed.items())
+        for name, value in (("consistency", "eventual"), ("timeout_seconds", "1")):
+            answer = await api.get(f"{asked}&{name}={value}")
+            assert (answer.status == 422) == (name not in declared), (path, name, answer.body)
+
+
 async def test_every_reference_in_the_document_leads_somewhere() -> None:
     document = openapi_document()
     names = set(re.findall(r"#/components/schemas/(\w+)", str(document)))

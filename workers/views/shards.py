@@ -12,9 +12,9 @@ from domain.saga import Saga
 from domain.shards import cluster
 from domain.shards.node import DataNode, NodeEvent, NodeJoined, NodeLost, NodeRejoined, NodeRemoved, NodeReturned
 from domain.shards.shard import Keyspace, ShardEvent, ShardsAssigned
-from muster.wire.error import KeyspaceNotFound, NodeNotFound
+from muster.wire.error import KeyspaceNotFound, MigrationNotFound, NodeNotFound
 from muster.wire.sagas import not_found
-from muster.wire.stream import CLUSTER, GROUP, KEYSPACE, keyspace_stream, kind_of, name_of
+from muster.wire.stream import CLUSTER, GROUP, KEYSPACE, MIGRATION, keyspace_stream, kind_of, name_of, saga_name_of
 from muster.wire.token import Positions
 from projections.migrations import MIGRATIONS, MigrationRow
 from sagas.catalogue import DEFINITIONS
@@ -200,7 +200,15 @@ class ShardViews:
         return found
 
     def migration(self, id_: str) -> MigrationRow:
-        """The saga. Raises SagaNotFound, or MigrationNotFound."""
+        """The migration; the id may be any text. Raises MigrationNotFound."""
+        found = self.migrations.get((id_,))
+        # Sagas of other kinds stand beside it.
+        if found is None or saga_name_of(id_) != MIGRATION:
+            raise MigrationNotFound(f"there is no migration {id_}", migration=id_)
+        return found
+
+    def saga(self, id_: str) -> MigrationRow:
+        """The saga with this stream. Raises SagaNotFound, or MigrationNotFound."""
         found = self.migrations.get((id_,))
         if found is None:
             raise not_found(id_)

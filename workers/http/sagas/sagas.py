@@ -63,7 +63,7 @@ class Sagas:
         partitions = tuple({self.gateway.partition_of(stream) for stream in (id_, CLUSTER)})
         await self.reader.settle(request.reading(), request.header(b"muster-token"), partitions)
         views = self.gateway.views.shards
-        return self.reader.whole(saga_whole(views, views.migration(id_), datetime.now(UTC)), partitions)
+        return self.reader.whole(saga_whole(views, views.saga(id_), datetime.now(UTC)), partitions)
 
 
 def _matches(row: MigrationRow, query: SagasQuery) -> bool:

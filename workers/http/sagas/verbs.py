@@ -37,7 +37,7 @@ class SagaVerbs:
             steps = [fields["step"]]
         else:
             # A repeat comes when another step is under way: it is known by the step that the first one has named.
-            rows = self.gateway.views.shards.migration(stream).steps
+            rows = self.gateway.views.shards.saga(stream).steps
             steps = list(dict.fromkeys(row.step for row in reversed(rows)))
         for step in steps:
             command = command_from(SkipStep.type, {**fields, "step": step})

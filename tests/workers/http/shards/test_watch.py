@@ -8,6 +8,7 @@ import pytest
 
 from tests.workers.http.cluster import EXTENT, ID, USERS, at, ended, join, move, report, served, tasks, until, work
 from tests.workers.http.conftest import Api, Stream, controller
+from tests.workers.http.groups.test_groups import created, led, runs
 from workers.http.shards import watch as shard_watch
 from workers.http.shards.model import MigrationItem, ShardItem, TaskItem
 
@@ -151,6 +152,17 @@ async def test_a_migration_is_followed_to_its_end(api: Api) -> None:
         404,
         "MigrationNotFound",
     )
+
+
+async def test_what_is_no_id_of_a_migration_is_none_that_is_there(api: Api) -> None:
+    await created(api)
+    await runs(api, "db1")
+    await runs(api, "db2")
+    await led(api, 1)
+    assert (await api.get("/v1/sagas/group/db/failover/1")).status == 200
+    for named in ("17", "%ff", "users/17", "keyspace/users/migration/x", "group/db/failover/1"):
+        told = await asyncio.wait_for(api.get(f"/v1/watch/migrations?migration={named}"), 30)
+        assert told.problem == (404, "MigrationNotFound"), named
 
 
 async def test_progress_is_told_now_and_then(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

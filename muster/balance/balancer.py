@@ -117,6 +117,8 @@ class Balancer:
                 f"the balancer of {self.service} is open already: who leaves one block closes it for both"
             )
         self._loop = asyncio.get_running_loop()
+        # Calls that have outlived the block before may have left a timer, in a loop that is over.
+        self.times = AttemptTimes(self.timeout_seconds, self._clock)
         try:
             # A client that was given has its own owner, who opens and closes it.
             if self._is_ours:

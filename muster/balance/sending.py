@@ -55,7 +55,7 @@ class AttemptTimes:
         return task.uncancel() <= cancelled_before
 
     def close(self) -> None:
-        """The balancer is closed. It may be opened again in another event loop, where this loop's timer would never ring."""
+        """The balancer is closed. What is opened again has other times: this loop's timer would never ring in another loop."""
         # Calls that are still under way end in this loop, in their time.
         if self._timer is not None and not self._under_way:
             self._timer.cancel()

@@ -44,7 +44,8 @@ class Reporter:
 
     async def run(self) -> None:
         """Report as often as was said last, for ever, or until it turns out that the controllers know no reports."""
-        known = True
+        # Of this event loop: whoever opens a balancer again may do so in another one.
+        self._changed, known = asyncio.Event(), True
         while known:
             self._changed.clear()
             # What was counted while nothing was told would look like the work of these few seconds.

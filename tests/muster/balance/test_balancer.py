@@ -24,6 +24,7 @@ from muster import (
     Unreachable,
 )
 from muster.wire.registry.traffic import DEFAULTS
+from muster.wire.telemetry.observations import Observations
 from tests.muster.balance.service import copies, register, until
 from tests.muster.client.scripted import Handler, events, item, problem, wire
 from tests.muster.controller import controller, free_port
@@ -157,6 +158,38 @@ async def test_a_balancer_that_is_not_open_here_gives_no_call_away(client: Clien
     assert users.statistics.in_flight == 0
     async with users:
         users.record_request(users.pick(), "ok")
+
+
+def test_a_balancer_that_is_opened_again_in_another_event_loop_does_all_that_it_did(tmp_path: Path) -> None:
+    told: list[Observations] = []
+
+    async def take(messages: list[Observations]) -> None:
+        told.extend(messages)
+
+    async def hangs(attempt: Attempt, request: Request) -> None:
+        await asyncio.sleep(3600)
+
+    async def opened(port: int, users: Balancer) -> None:
+        async with controller(tmp_path / "data", port) as url, Client(url, actor="test") as client:
+            await register(client, "a")
+            told.clear()
+            async with users, asyncio.timeout(20):
+                while not told:
+                    users.record_request(users.pick(), "ok")
+                    await asyncio.sleep(0.02)
+                with pytest.raises(TimeoutError) as late:
+                    await users.send(Request("users"), hangs)
+                assert isinstance(late.value.__cause__, asyncio.CancelledError)
+                # It outlives its block, and is cancelled with the loop before its time is up.
+                outlives = asyncio.create_task(users.send(Request("users"), hangs))
+                await until(lambda: users.statistics.in_flight == 1)
+        assert not outlives.done()
+
+    port = free_port()
+    users = Balancer("users", f"http://127.0.0.1:{port}", report_seconds=0.1, report_to=take, timeout_seconds=2.0)
+    for _ in range(2):
+        asyncio.run(opened(port, users))
+        assert users.statistics.in_flight == 0
 
 
 async def test_while_no_controller_answers_the_last_list_and_what_is_known_stay(tmp_path: Path) -> None:

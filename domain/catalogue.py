@@ -12,7 +12,7 @@ from domain.registry import service, traffic
 from domain.shards import cluster, keyspace
 from muster.wire.command import Command
 from muster.wire.error import InvalidCommand, InvalidInstance
-from muster.wire.problem import first_fault
+from muster.wire.problem import field_chars_max, first_fault
 from muster.wire.value import value
 
 DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (
@@ -53,7 +53,7 @@ def command_from(type_name: str, data: object, *, inside: bool = False) -> Comma
     # A writer's own commands stand in neither table, so nobody can give one from outside.
     command_type = COMMANDS.get(type_name) or (INTERNAL_COMMANDS.get(type_name) if inside else None)
     if command_type is None:
-        raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
+        raise InvalidCommand(f"unknown command type {type_name[:field_chars_max]!r}", field="type")
     try:
         command: Command = command_type.__pydantic_validator__.validate_python(data)
         return command
@@ -65,7 +65,7 @@ def command_from_json(type_name: str, data: bytes) -> Command:
     """As `command_from`, from JSON text."""
     command_type = COMMANDS.get(type_name)
     if command_type is None:
-        raise InvalidCommand(f"unknown command type {type_name!r}", field="type")
+        raise InvalidCommand(f"unknown command type {type_name[:field_chars_max]!r}", field="type")
     try:
         return command_type.model_validate_json(data)
     except ValidationError as error:

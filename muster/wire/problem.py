@@ -15,6 +15,10 @@ from muster.wire.error import BY_NAME, MusterError
 from muster.wire.registry.check import ADDRESS_PATTERN, KINDS, URL_PATTERN
 from muster.wire.stream import NAME_PATTERN
 
+field_chars_max: Final = 200
+"""Of the name of a field in a refusal: senders choose names, and of a long one they get no answer as long as that."""
+
+fault_chars_max: Final = 1_000
 _URN: Final = "urn:muster:"
 # pydantic would show the pattern itself, which tells a person little.
 _FORMS: Final = {
@@ -105,7 +109,8 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
     # Of a union's fields pydantic names the kind too, which is no field that the sender wrote.
     path = [str(part) for part in first["loc"] if part not in KINDS]
     reason = _FORMS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
-    return ".".join(path), reason
+    # A reason can hold what the sender wrote, like a kind that there is none of.
+    return ".".join(path)[:field_chars_max], reason[:fault_chars_max]
 
 
 def _title(name: str) -> str:

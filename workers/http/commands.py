@@ -9,7 +9,7 @@ from workers.http.exchange import Reply, Request
 from workers.http.model import CommandBatch, OutcomeList
 from workers.http.routing import Route
 from workers.http.write import outcomes, run_all
-from workers.writer.published import check_nul, claimed_id, envelope_from, outcome_of_error, parsed_json
+from workers.writer.published import check_nul, claimed_id, envelope_from, outcome_of_error, parsed_json, refuse_unknown
 
 batch_commands_max: Final = 1_000
 batch_bytes_max: Final = 16_777_216
@@ -50,8 +50,7 @@ def _parsed(entry: object, escaped: bool) -> Envelope | dict[str, Any]:
 
 def _commands(body: object) -> list[object]:
     if isinstance(body, dict):
-        if unknown := body.keys() - {"commands"}:
-            raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+        refuse_unknown(body, "commands")
         body = body.get("commands")
     if not isinstance(body, list):
         raise InvalidCommand("commands: must be a list of commands", field="commands")

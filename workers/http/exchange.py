@@ -9,9 +9,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
-from muster.wire.problem import facts_of, problem_from
+from muster.wire.problem import facts_of, field_chars_max, problem_from
 from workers.http.asgi import Receive, Scope, Send
-from workers.writer.published import check_name, check_nul, field_chars_max, parsed_json
+from workers.writer.published import check_name, check_nul, parsed_json
 
 Headers = list[tuple[bytes, bytes]]
 Level = Literal["eventual", "session", "causal", "strong"]

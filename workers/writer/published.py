@@ -5,6 +5,7 @@ Answer  →  {id, status, partition, position, version, incarnation, error[, dup
 """
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,13 +14,12 @@ from domain.catalogue import KIND_OF, Answer, command_from
 from muster.wire import printable
 from muster.wire.command import Envelope
 from muster.wire.error import InvalidCommand, MusterError, TooLarge
-from muster.wire.problem import facts_of, verdict_of
+from muster.wire.problem import facts_of, field_chars_max, verdict_of
 from muster.wire.stream import FORMS, PATTERNS
 from muster.wire.stream import NAME as NAME_FORM
 
 command_bytes_max: Final = 524_288
 reason_chars_max: Final = 1_024
-field_chars_max: Final = 200
 
 NAME: Final = re.compile(NAME_FORM)
 """The names that services and instances may have."""
@@ -48,8 +48,7 @@ def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
     if not isinstance(obj, dict):
         raise InvalidCommand("a command is a JSON object", field="command")
     if not obj.keys() <= _FIELDS:
-        unknown = min(str(name) for name in obj.keys() - _FIELDS)
-        raise InvalidCommand(f"{unknown}: commands have no such field", field=unknown)
+        raise _unknown(obj.keys() - _FIELDS, "commands have no such field")
     type_name, stream = obj.get("type"), obj.get("stream")
     if not isinstance(type_name, str):
         raise InvalidCommand("type: is missing or no text", field="type")
@@ -62,6 +61,17 @@ def envelope_from(obj: object, *, inside: bool = False) -> Envelope:
         reason_from(obj.get("reason")),
         _version(obj.get("expected_version")),
     )
+
+
+def refuse_unknown(found: Mapping[str, object], *known: str) -> None:
+    """Raise InvalidCommand when the JSON object has a field that is not among these."""
+    if unknown := found.keys() - set(known):
+        raise _unknown(unknown, "there is no such field here")
+
+
+def _unknown(names: Collection[str], reason: str) -> InvalidCommand:
+    field = printable(min(names)[:field_chars_max])
+    return InvalidCommand(f"{field}: {reason}", field=field)
 
 
 def json_from(value: bytes) -> Any:

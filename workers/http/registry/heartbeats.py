@@ -11,6 +11,7 @@ from workers.gateway import Gateway
 from workers.http.exchange import Reply, Request
 from workers.http.model import HeartbeatBatch, HeartbeatsHeardShape
 from workers.http.routing import Route
+from workers.writer.published import refuse_unknown
 
 beats_max: Final = 5_000
 
@@ -46,8 +47,7 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
 
 
 def _messages(body: dict[str, object]) -> list[Heartbeats]:
-    if unknown := body.keys() - {"beats"}:
-        raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+    refuse_unknown(body, "beats")
     beats = body.get("beats")
     if not isinstance(beats, list):
         raise InvalidCommand("beats: must be a list of heartbeats", field="beats")

@@ -10,6 +10,7 @@ from workers.gateway import Gateway
 from workers.http.exchange import Reply, Request
 from workers.http.model import ObservationBatch, ObservationsTakenShape
 from workers.http.routing import Route
+from workers.writer.published import refuse_unknown
 
 observed_request_max: Final = 5_000
 
@@ -38,8 +39,7 @@ def routes(gateway: Gateway) -> tuple[Route, ...]:
 
 
 def _messages(body: dict[str, object], host: str) -> list[Observations]:
-    if unknown := body.keys() - {"observations"}:
-        raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+    refuse_unknown(body, "observations")
     told = body.get("observations")
     if not isinstance(told, list):
         raise InvalidCommand("observations: must be a list", field="observations")

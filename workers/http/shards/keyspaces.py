@@ -34,6 +34,7 @@ from workers.http.shards.model import (
 from workers.http.watch.frames import slices
 from workers.http.write import Write, answered, begun, execute, give
 from workers.rules import eligible, some_eligible
+from workers.writer.published import refuse_unknown
 
 slice_items_max: Final = 1_024
 _KEYSPACE: Final = "/v1/keyspaces/{keyspace}"
@@ -89,8 +90,7 @@ class Keyspaces:
             answer = await execute(self.gateway, write.envelope(stream, command), write.seconds)
             return answered(answer, write.known, self.gateway.views)
         # The other branch leaves this to `command_from`; here the command is not made from the fields.
-        if unknown := fields.keys() - {"nodes"}:
-            raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+        refuse_unknown(fields, "nodes")
         nodes = some_eligible(self.gateway.views.shards.cluster)
         return answered(await self._assigned(stream, nodes, write), write.known, self.gateway.views)
 

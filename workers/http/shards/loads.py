@@ -13,6 +13,7 @@ from workers.gateway import Gateway
 from workers.http.exchange import JSON_OPTIONS, Reply, Request
 from workers.http.routing import Route
 from workers.http.shards.model import ShardLoadsHeard, ShardLoadsTold
+from workers.writer.published import refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,7 @@ class TellingNodes:
     async def tell(self, request: Request) -> Reply:
         """Take what the node says into memory. It is no command and no event: who asks next gets it, and nobody later."""
         name, body = request.name("node"), await request.fields()
-        if unknown := body.keys() - {"incarnation", "keyspaces"}:
-            raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+        refuse_unknown(body, "incarnation", "keyspaces")
         told, incarnation = judged(body.get("keyspaces")), body.get("incarnation")
         if type(incarnation) is not int:
             raise InvalidCommand("incarnation: the whole number that the join was answered with", field="incarnation")

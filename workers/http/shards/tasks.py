@@ -33,7 +33,7 @@ from workers.http.routing import Route
 from workers.http.shards.answers import progressed, task_item
 from workers.http.shards.model import Report, ReportBatch, TaskList
 from workers.http.write import begun, outcomes, run_all
-from workers.writer.published import check_name, check_nul, outcome, outcome_of_error
+from workers.writer.published import check_name, check_nul, outcome, outcome_of_error, refuse_unknown
 
 log = logging.getLogger(__name__)
 reports_max: Final = 1_000
@@ -174,8 +174,7 @@ def _note(node: str, report: Report) -> None:
 
 def _reports(fields: dict[str, Any]) -> tuple[str, list[object]]:
     # What is wrong with the request itself refuses all of it; a malformed report only costs itself.
-    if unknown := fields.keys() - {"node", "reports"}:
-        raise InvalidCommand(f"{min(unknown)}: there is no such field here", field=min(unknown))
+    refuse_unknown(fields, "node", "reports")
     node, reports = fields.get("node"), fields.get("reports")
     if not isinstance(node, str):
         raise InvalidCommand("node: is missing or no text", field="node")

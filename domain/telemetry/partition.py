@@ -37,6 +37,9 @@ again_seconds: Final = 10.0
 
 present_again_seconds: Final = 2.0
 
+LEFT_OVER_MAX: Final = 1_024
+"""Deadlines that hold no more which may be kept, beside as many as held when they were thrown out last."""
+
 suspected_max: Final = 200
 """Of so many suspects the row of a service tells what clients say."""
 
@@ -52,6 +55,7 @@ class BeatsPartition:
         self.unknown = 0
         self._deadlines: list[tuple[float, int, WatchedInstance]] = []
         self._entries = 0
+        self._clear_at = LEFT_OVER_MAX
 
     def learn(self, recorded: Recorded) -> None:
         """Take in an event of the log; those of other things than services are passed over."""
@@ -204,6 +208,11 @@ class BeatsPartition:
         watched.entry = 0 if deadline is None else self._entries
         if deadline is not None:
             heapq.heappush(self._deadlines, (deadline, watched.entry, watched))
+        # An instance that is gone, or has changed, would be held until its lease is over, and that may be a day.
+        if len(self._deadlines) > self._clear_at:
+            self._deadlines = [each for each in self._deadlines if each[1] == each[2].entry]
+            heapq.heapify(self._deadlines)
+            self._clear_at = 2 * len(self._deadlines) + LEFT_OVER_MAX
 
     def _lengths(self, watched: WatchedInstance) -> Iterator[float]:
         if watched.lease_seconds is not None:

@@ -18,6 +18,9 @@ Subject = tuple[str, str]
 step_max_seconds: Final = 0.3
 """Three ticks of the writer: short enough for a lease of half a second that is renewed in good time to outlive a pause."""
 
+LEFT_OVER_MAX: Final = 1_024
+"""Entries of dropped timers that the heap may hold, beside as many as were armed when it was cleared of them last."""
+
 
 @dataclass(slots=True, eq=False)
 class _Armed:
@@ -36,6 +39,7 @@ class Deadlines:
         self._armed: dict[Subject, dict[Timer, _Armed]] = {}
         self._heap: list[tuple[float, int, Subject, Timer]] = []
         self._pushed = 0
+        self._clear_at = LEFT_OVER_MAX
 
     def advance(self, monotonic: float) -> None:
         """Let the time pass up to now (seconds on the monotonic clock)."""
@@ -60,6 +64,9 @@ class Deadlines:
             self._armed[subject] = armed
         else:
             self._armed.pop(subject, None)
+        # Only here, where timers are dropped, and what is in the heap for them would stay until a lease of a day is over.
+        if len(self._heap) > self._clear_at:
+            self._clear()
 
     def renew(self, subject: Subject, which: Callable[[Any], bool]) -> None:
         """Give these of the subject's timers their full length again."""
@@ -95,6 +102,16 @@ class Deadlines:
 
     def __len__(self) -> int:
         return sum(map(len, self._armed.values()))
+
+    def _clear(self) -> None:
+        """Throw out what is left over from before. The next time is when as much has come again, so each push pays its share."""
+        self._heap = [entry for entry in self._heap if self._is_live(*entry)]
+        heapq.heapify(self._heap)
+        self._clear_at = 2 * len(self._heap) + LEFT_OVER_MAX
+
+    def _is_live(self, _: float, number: int, subject: Subject, timer: Timer) -> bool:
+        armed = self._armed.get(subject, {}).get(timer)
+        return armed is not None and armed.number == number
 
     def _push(self, deadline: float, subject: Subject, timer: Timer) -> _Armed:
         self._pushed += 1

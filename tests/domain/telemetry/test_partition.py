@@ -11,6 +11,7 @@ from domain.registry.instance import (
     InstanceLeaseChanged,
 )
 from domain.telemetry.finding import Suspicion
+from domain.telemetry.partition import LEFT_OVER_MAX
 from domain.telemetry.partition_time import PartitionTime
 from muster.wire.registry.check import TtlCheck
 from muster.wire.telemetry.heartbeats import Beat, Heartbeats
@@ -64,6 +65,17 @@ def test_a_silence_after_another_one_has_another_id():
     told = listening().passes(12, "b").passes(5, "a", "b").passes(12, "b")
     ids = [one.identity for _, one in told.found]
     assert len(ids) == len(set(ids)) == 2
+
+
+def test_instances_that_come_and_go_are_not_kept_until_their_leases_would_have_been_over():
+    told = listening().registered("lasting", lease_seconds=86_400.0)
+    for number in range(3_000):
+        told.registered(f"i{number}", lease_seconds=86_400.0).event(gone(f"i{number}"))
+        # One that stays, and has its lease changed again and again, is listened for once.
+        told.event(InstanceLeaseChanged(instance="lasting", lease_seconds=80_000.0 + number))
+    assert len(told.partition._deadlines) <= 2 * 3 + LEFT_OVER_MAX + 1
+    assert told.passes(11).silent == {"a": 10.0, "b": 10.0}
+    assert told.jumps(1.0).partition.counts() == (3, 2)
 
 
 def test_silence_is_judged_by_ticks_alone():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.registry.timers import InstanceTimer as Timer
-from workers.machine.deadlines import Deadlines, step_max_seconds
+from workers.machine.deadlines import LEFT_OVER_MAX, Deadlines, step_max_seconds
 
 A, B = ("service/orders", "a"), ("service/orders", "b")
 LEASE, TTL = Timer("a", 0, "lease", 5.0), Timer("a", 0, "ttl", 3.0, "ttl")
@@ -119,6 +119,22 @@ def test_a_timer_that_comes_and_goes_for_ever_takes_no_more_room():
         clock.deadlines.arm(A, [LEASE])
         assert clock.jumps(STEP) == []
     assert len(clock.deadlines._heap) <= LEASE.seconds / STEP + 2
+
+
+def test_timers_of_subjects_that_come_and_go_are_not_kept_until_they_would_have_run_out():
+    day = Timer("a", 0, "lease", 86_400.0)
+    clock = armed(LEASE, TTL)
+    for number in range(3_000):
+        clock.deadlines.arm(("service/orders", str(number)), [day])
+    assert len(clock.deadlines._heap) == 3_002
+    for number in range(10_000):
+        clock.deadlines.arm(("service/orders", str(number)), [])
+        clock.deadlines.arm(("service/orders", str(number + 3_000)), [day])
+    # As many again as are armed may be left over, and some; and none that is armed was thrown out.
+    assert len(clock.deadlines) == 3_002
+    assert len(clock.deadlines._heap) <= 2 * 3_002 + LEFT_OVER_MAX + 1
+    assert clock.passes(6) == [(A, TTL), (A, LEASE)]
+    assert len({entry[2] for entry in clock.deadlines._heap if clock.deadlines._armed.get(entry[2])}) == 3_000
 
 
 def test_another_incarnation_or_length_is_another_timer():

@@ -77,7 +77,7 @@ class Loads:
         self._services: dict[str, tuple[ServiceLoad, float]] = {}
         self._seen: dict[str, tuple[SeenInstances, float]] = {}
         self._workers: dict[str, tuple[TelemetryWorker, float]] = {}
-        self._worked_at = clock()
+        self._worked_at = self._swept_at = clock()
         self.refused = 0
 
     def take(self, record: LoadRecord) -> None:
@@ -92,6 +92,7 @@ class Loads:
             return
         # What was told before we began to listen is as old as its record, and no news.
         at = self._clock() - record.age_seconds
+        self._sweep()
         if isinstance(row, ServiceLoad):
             self._services[row.service] = row, at
         elif isinstance(row, SeenInstances):
@@ -181,6 +182,15 @@ class Loads:
     def is_without_worker(self) -> bool:
         """Whether no worker has said for a while that it runs, also where none ever was, or the last one has left in order."""
         return self._clock() - self._worked_at > without_seconds
+
+    def _sweep(self) -> None:
+        """Forget what is old, so that services that come and go under new names are not kept for ever."""
+        now = self._clock()
+        if now - self._swept_at <= fresh_seconds:
+            return
+        self._swept_at = now
+        self._services = {name: told for name, told in self._services.items() if now - told[1] <= fresh_seconds}
+        self._seen = {name: told for name, told in self._seen.items() if now - told[1] <= fresh_seconds}
 
     async def run(self, rows: LoadRows) -> None:
         """Follow the rows, for ever."""

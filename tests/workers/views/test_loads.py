@@ -1,6 +1,7 @@
 """Loads and telemetry workers as a controller has heard of them."""
 
 import asyncio
+import gc
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -58,6 +59,18 @@ def test_a_load_is_known_while_it_is_told():
 
 def test_what_was_told_long_before_we_listened_is_no_news():
     assert Board().hears(LOAD, age_seconds=fresh_seconds + 1).loads.services() == []
+
+
+def test_services_that_come_and_go_are_forgotten():
+    board = Board()
+    for number in range(20):
+        board.hears(replace(LOAD, service=f"gone-{number}"))
+        board.hears(SeenInstances(service=f"gone-{number}", items=(), at=AT))
+    board.now += fresh_seconds + 0.1
+    board.hears(LOAD)
+    kept = [one for one in gc.get_objects() if isinstance(one, ServiceLoad | SeenInstances)]
+    assert [one.service for one in kept if one.service.startswith("gone-")] == []
+    assert board.loads.services() == [LOAD]
 
 
 def test_a_worker_that_says_nothing_is_silent():

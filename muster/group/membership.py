@@ -145,7 +145,7 @@ class Membership:
         return self._progress.standing.incarnation
 
     async def ended(self) -> None:
-        """Idle for the end of the membership. Raises what has ended it: StaleIncarnation (another process runs this member),
+        """Wait for the end of the membership. Raises what has ended it: StaleIncarnation (another process runs this member),
         GroupNotFound, MemberNotFound.
         """
         assert self._running is not None, "it has not joined yet"
@@ -281,17 +281,17 @@ class Membership:
         LOG.info("%s is the primary of epoch %s", self.member, epoch)
         return progress.happened(Promoted(elapsed_seconds()))
 
-    async def _interrupted(self, turning: "asyncio.Task[str | None]") -> str | None:
-        """Idle for the end of what makes another one of it, as a promotion does; why it was broken off, if it was."""
+    async def _interrupted(self, hook: "asyncio.Task[str | None]") -> str | None:
+        """Wait for the end of the hook, a promotion or what is put away at the start; why it was broken off, if it was."""
         progress = self._progress
-        while not turning.done():
+        while not hook.done():
             if (why := conduct.interruption(progress.standing, elapsed_seconds())) is not None:
-                turning.cancel()
-                await asyncio.wait([turning])
+                hook.cancel()
+                await asyncio.wait([hook])
                 return why
             until = math.inf if progress.standing.phase == "starting" else conduct.stops_at(progress.standing)
             ring = asyncio.create_task(progress.ring(until))
-            await asyncio.wait({turning, ring}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({hook, ring}, return_when=asyncio.FIRST_COMPLETED)
             ring.cancel()
         return None
 

@@ -34,13 +34,13 @@ class Probes:
         self._asking: asyncio.Future[str | None] | None = None
 
     async def stop(self) -> None:
-        """Break off what is being asked: the member is about to become another one."""
+        """Break off what is being asked: the member is about to be promoted or demoted."""
         if self._asking is not None and not self._asking.done():
             self._asking.cancel()
             await asyncio.wait([self._asking])
 
     async def check(self) -> None:
-        """Ask whether it is fit every other heartbeat, and at once after a demotion, which may have made another one of it."""
+        """Ask whether it is fit every other heartbeat, and at once after a demotion, which may have changed that."""
         progress = self._progress
         while True:
             standing = progress.standing

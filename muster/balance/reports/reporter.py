@@ -80,7 +80,7 @@ class Reporter:
         except Exception as error:  # noqa: BLE001 it may be the caller's code, and no call may end because nobody listens
             detail = error.detail if isinstance(error, MusterError) else repr(error)
             if detail.startswith("RouteNotFound:"):
-                _LOG.info("what is seen of %s is not told: the controllers are of before", self._service)
+                _LOG.info("what is seen of %s is not told: the controllers are of an older version", self._service)
                 return False
             # Once for an outage: it would be said every few seconds by every balancer.
             _LOG.log(logging.DEBUG if self._failed else logging.WARNING, "what was seen is lost: %s", detail)

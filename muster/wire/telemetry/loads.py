@@ -3,6 +3,7 @@
 service/<name>        a `ServiceLoad`, once a second while anything is heard of the service
 instances/<name>      `SeenInstances`, every five seconds while clients say what they see of the service's instances
 telemetry/<worker>    a `TelemetryWorker`, once a second while the worker runs; it says when it leaves
+shards/<node>         the loads of a data node's shards; see `muster.wire.telemetry.shard_loads`
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,6 @@ class BeatsPartition:
         self.services: dict[str, WatchedService] = {}
         self.calls = ObservedCalls()
         self.is_open = False
-        self.unknown = 0
         self._deadlines: list[tuple[float, int, WatchedInstance]] = []
         self._entries = 0
         self._clear_at = LEFT_OVER_MAX
@@ -89,7 +88,6 @@ class BeatsPartition:
         now = self.passed.advance(recorded_ms)
         service = self.services.get(told.service)
         if service is None:
-            self.unknown += len(told.beats)
             return []
         found = []
         for watched in service.hear(told.beats, now, recorded_ms):
@@ -105,9 +103,7 @@ class BeatsPartition:
         """Take in what a client saw. It renews nothing: what somebody else has seen of an instance is no word of its own."""
         now = self.passed.advance(recorded_ms)
         service = self.services.get(told.service)
-        if service is None:
-            self.unknown += len(told.observed)
-        else:
+        if service is not None:
             self.calls.take(told, now, service.incarnation_of)
 
     def tick(self, recorded_ms: int) -> list[Suspicion]:

@@ -14,13 +14,12 @@ hole_seconds_max: Final = 1.5
 class PartitionTime:
     """Counts the seconds of a partition, from its first record that was read. `recorded_ms` is the newest instant (-1: none)."""
 
-    __slots__ = ("_elapsed_ms", "holes", "recorded_ms")
+    __slots__ = ("_elapsed_ms", "recorded_ms")
 
     def __init__(self) -> None:
         # Whole milliseconds: a sum of tenths of seconds would drift.
         self._elapsed_ms = 0
         self.recorded_ms = -1
-        self.holes = 0
 
     def advance(self, recorded_ms: int) -> float:
         """A record of this instant (milliseconds since 1970) was read. The seconds that have passed so far."""
@@ -31,8 +30,6 @@ class PartitionTime:
             # The first record begins the time. Instants that run backwards, as when another broker leads, let none pass.
             if before >= 0 and passed <= hole_seconds_max * 1000:
                 self._elapsed_ms += passed
-            elif before >= 0:
-                self.holes += 1
         return self.elapsed
 
     @property

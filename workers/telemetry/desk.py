@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import orjson
 
@@ -180,23 +180,23 @@ class Desk:
         except Timeout as error:
             _LOG.warning("loads: %s", error.detail)
 
-    def _row(self, state: str) -> TelemetryWorker:
+    def _row(self, state: Literal["running", "leaving"]) -> TelemetryWorker:
         held, now = self.held, time.monotonic()
-        before, count = self._messages
+        before, messages_before = self._messages
         messages = sum(one.messages for one in held)
         self._messages = now, messages
         counts = [one.state.counts() for one in held]
         lags = [lag for one in held if (lag := one.lag_seconds) is not None]
         return TelemetryWorker(
             worker=self.worker,
-            state="leaving" if state == "leaving" else "running",
+            state=state,
             partitions=tuple(sorted(one.number for one in held)),
             reading=tuple(sorted(one.number for one in held if one.is_reading)),
             instances=sum(watched for watched, _ in counts),
             silent=sum(silent for _, silent in counts),
             lag_seconds=round(max(lags), 3) if lags else None,
             # After a balancing there can be fewer in all than before.
-            messages_per_second=round(max(messages - count, 0) / max(now - before, 0.001), 1),
+            messages_per_second=round(max(messages - messages_before, 0) / max(now - before, 0.001), 1),
             refused=sum(one.refused for one in held),
             at=datetime.now(UTC),
         )

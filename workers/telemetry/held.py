@@ -71,7 +71,6 @@ class HeldPartition:
         self.state = BeatsPartition()
         self.refused = 0
         self.messages = 0
-        self.fault: str | None = None
         self._worker = worker
         self._follow, self._reader, self._tick, self._found = follow, reader, tick, found
         self._merge = Merge()
@@ -111,8 +110,7 @@ class HeldPartition:
         try:
             await self._follow(self._begin, self._caught_up.set)
         except Corrupt as error:
-            # The partition stops here, and is told of; the others go on.
-            self.fault = error.detail
+            # The partition stops here; the others go on.
             _LOG.error("partition %d: %s", self.number, error.detail)
 
     def _begin(self) -> BeatsPartition:

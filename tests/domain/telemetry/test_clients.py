@@ -35,7 +35,6 @@ def test_a_service_whose_heartbeats_are_direct_has_a_row_by_its_clients():
 def test_what_is_said_of_a_service_that_is_not_there_is_passed_over():
     told = listening().observed("h1", "a", service="users")
     assert list(told.partition.loads()) == []
-    assert told.partition.unknown == 1
 
 
 def test_each_instance_is_told_as_clients_saw_it_beside_what_it_says_of_itself():

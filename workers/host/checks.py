@@ -82,10 +82,8 @@ class LocalChecks:
 
     def _observe(self, stream: str, command: ObserveCheck) -> None:
         key = name_of(stream), command.instance
-        instance = self._instances.get(key)
-        # A run that was under way when the files changed says nothing of what they want now.
-        if instance is None or command.check not in instance.checks:
-            return
+        # There is such a check: of a run that was under way when the files changed the checker tells nothing.
+        instance = self._instances[key]
         found = CheckStatus(command.status, command.cause, command.at or datetime.now(UTC))
         self._sync(key, replace(instance, checks={**instance.checks, command.check: found}))
         self._changed()

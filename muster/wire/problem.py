@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from muster.wire import error as errors
 from muster.wire.error import BY_NAME, MusterError
 from muster.wire.registry.check import ADDRESS_PATTERN, KINDS, URL_PATTERN
-from muster.wire.stream import NAME_PATTERN
+from muster.wire.stream import NAME_FORM, NAME_PATTERN
 
 field_chars_max: Final = 200
 """Of the name of a field in a refusal: senders choose names, and of a long one they get no answer as long as that."""
@@ -22,7 +22,7 @@ fault_chars_max: Final = 1_000
 _URN: Final = "urn:muster:"
 # pydantic would show the pattern itself, which tells a person little.
 _FORMS: Final = {
-    NAME_PATTERN: "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit",
+    NAME_PATTERN: NAME_FORM,
     ADDRESS_PATTERN: "must be a host name or an IP address, of IPv6 without brackets",
     URL_PATTERN: "must be an http:// or https:// URL with a host, and a port up to 65535 if any",
 }

@@ -19,6 +19,8 @@ from pydantic import StringConstraints
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name in a stream or a path: 1 to 128 letters, digits, dots, dashes and underscores."""
+NAME_FORM: Final = "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit"
+"""What a text that is no `Name` is refused with."""
 
 SERVICE: Final = "service"
 KEYSPACE: Final = "keyspace"

@@ -24,17 +24,14 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
 from domain.registry.admission import admit, admit_heartbeats
 from muster.wire.error import InvalidInstance, MusterError
 from muster.wire.registry.check import HttpCheck, TcpCheck, TtlCheck
 from muster.wire.registry.spec import HeartbeatsVia, Spec, spec_from
-from muster.wire.stream import Name
+from muster.wire.telemetry.heartbeats import name_from
 
 LEASE_SECONDS: Final = 30.0
 instances_max: Final = 5_000
-_NAME: Final = TypeAdapter(Name)
 _OF_A_CHECK: Final = re.compile(r"checks\.(\d+)(?:\.|: )")
 _NAMES: Final = ("service", "instance")
 _FIELDS: Final = (
@@ -123,9 +120,9 @@ def instance_from(table: object, place: str, heartbeats: HeartbeatsVia = "direct
         raise InvalidInstance(f"{place}: it must be a table")
     if unknown := table.keys() - {*_NAMES, *_FIELDS, "check"}:
         raise InvalidInstance(f"{place}: {min(unknown)}: there is no such field")
-    service, instance = (_name(table, field, place) for field in _NAMES)
     fields = {name: table[name] for name in _FIELDS if name in table}
     try:
+        service, instance = (name_from(table.get(field), field) for field in _NAMES)
         whole = spec_from(
             {"lease_seconds": LEASE_SECONDS, "heartbeats": heartbeats, "checks": table.get("check", ()), **fields}
         )
@@ -142,14 +139,6 @@ def instance_from(table: object, place: str, heartbeats: HeartbeatsVia = "direct
     assert whole.lease_seconds is not None, "TOML has no null, and there is a default"
     # The controller checks nothing of it: it may not even reach where this host's checks reach.
     return HostInstance(service, instance, replace(whole, checks=()), tuple(checks), whole.lease_seconds)
-
-
-def _name(table: Mapping[str, object], field: str, place: str) -> str:
-    try:
-        return _NAME.validate_python(table.get(field))
-    except ValidationError:
-        reason = "a name of 1 to 128 letters, digits, . _ - that begins with a letter or digit"
-        raise InvalidInstance(f"{place}: {field}: {reason}") from None
 
 
 def _counted(detail: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, cast
 import orjson
 
 from muster.wire.error import InvalidCommand
-from muster.wire.stream import NAME
+from muster.wire.stream import NAME, NAME_FORM
 
 items_max: Final = 1_000
 """How many instances one message may speak for."""
@@ -150,7 +150,7 @@ def name_from(told: object, field: str) -> str:
     """The name that this JSON value is. Raises InvalidCommand."""
     if isinstance(told, str) and _is_name(told) is not None:
         return told
-    raise refusal(field, "must be 1 to 128 letters, digits, . _ - and begin with a letter or digit")
+    raise refusal(field, NAME_FORM)
 
 
 def refusal(field: str, reason: str) -> InvalidCommand:

@@ -95,7 +95,7 @@ def test_where_telemetry_keeps_the_leases_they_say_so(tmp_path: Path) -> None:
         (PLAIN.replace("9000", "9" * 5_000), "a.toml: it is no TOML: "),
         ("instances = 1", "a.toml: instances: there is no such field"),
         ("instance = [1]", "a.toml: instance 1: it must be a table"),
-        (PLAIN + PLAIN.replace("users-1", "-x"), "a.toml: instance 2: instance: a name of 1 to 128"),
+        (PLAIN + PLAIN.replace("users-1", "-x"), "a.toml: instance 2: instance: must be 1 to 128"),
         (PLAIN.replace("9000", "0"), "a.toml: instance 1: port: "),
         (PLAIN.replace("port = 9000", ""), "a.toml: instance 1: port: "),
         (PLAIN + "wieght = 3", "a.toml: instance 1: wieght: there is no such field"),

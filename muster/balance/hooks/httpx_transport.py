@@ -5,8 +5,11 @@ hands it to a transport of httpx, which keeps the connections; its `Host` header
 its caller elsewhere in the service, by a path or by its name, is followed through the transport again.
 """
 
-from collections.abc import AsyncIterator, Collection
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import lru_cache
+from math import inf
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,6 +25,8 @@ from muster.balance.sending import Asking, asked
 from muster.wire.error import InvalidCommand
 
 SCHEME: Final = "muster"
+GRACE_SECONDS: Final = 1.0
+"""So much longer an attempt may take whose steps are all in time, as headers do that come byte by byte."""
 # Raised before anything is sent.
 _OWN: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
@@ -55,10 +60,14 @@ class BalancedTransport(httpx.AsyncBaseTransport):
             lambda response: outcome_of(response.status_code, overloaded),
             httpx.Response.aclose,
             _is_own,
+            keeps_time=True,
         )
         self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
         # Of httpx's own transport it is known what it reads of a URL; any other one gets a whole one, which is dear to make.
         self._place = _At if type(self._transport) is httpx.AsyncHTTPTransport else _whole
+        # What is not built on that may know nothing of the times of steps, and is cancelled in time.
+        goes_by_steps = isinstance(self._transport, httpx.AsyncHTTPTransport)
+        self._seconds = balancer.timeout_seconds + (GRACE_SECONDS if goes_by_steps else 0.0)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response of one of the instances."""
@@ -77,18 +86,27 @@ class BalancedTransport(httpx.AsyncBaseTransport):
         return response
 
     async def _ask(self, attempt: Attempt, request: httpx.Request) -> httpx.Response:
-        instance, url = attempt.instance, request.url
+        instance, url, extensions = attempt.instance, request.url, request.extensions
         # What was asked for by TLS never goes without it.
         scheme = "https" if url.scheme == "https" else self._scheme
         if scheme == "https":
             # The certificate is the service's, whatever the address of the instance is.
-            request.extensions = {"sni_hostname": self._balancer.service, **request.extensions}
+            extensions = {"sni_hostname": self._balancer.service, **extensions}
+        steps = _Steps(extensions.get("timeout", {}), attempt.began_at + self._balancer.timeout_seconds)
         request.url = self._place(url, scheme, instance.address, instance.port)
+        request.extensions = {**extensions, "timeout": steps}
         try:
-            response = await self._transport.handle_async_request(request)
+            async with asyncio.timeout(self._seconds):
+                response = await self._transport.handle_async_request(request)
+        except httpx.TimeoutException as error:
+            if steps.is_last:
+                raise TimeoutError from error
+            raise
         finally:
             # Redirects, cookies and logs are about the service, and not about the instance that happened to answer.
-            request.url = url
+            request.url, request.extensions = url, extensions
+        # The body has the time that the caller gives it.
+        steps.ends_at = inf
         if response.has_redirect_location and url.scheme == SCHEME:
             response.headers["Location"] = self._elsewhere(url, response.headers["Location"])
         return response
@@ -121,6 +139,25 @@ class BalancedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+
+
+class _Steps(dict[str, float | None]):
+    """The times of a request's steps, as httpx asks for them: no step has more than what is left of the attempt's time.
+
+    A step that httpx ends itself leaves its connection as it should be. Whoever is cancelled between two steps leaves one that
+    counts among the pool's for ever, though nobody uses it; after a hundred of them there is no room for any call.
+    """
+
+    def __init__(self, asked: Mapping[str, float | None], ends_at: float) -> None:
+        super().__init__(asked)
+        self.ends_at = ends_at
+        self.is_last = False
+
+    def get(self, name: str, default: float | None = None) -> float | None:  # type: ignore[override]
+        """The seconds for a step that begins now; `is_last`: they are all that is left."""
+        asked, left = super().get(name, default), self.ends_at - monotonic()
+        self.is_last = left < inf and (asked is None or left <= asked)
+        return max(0.0, left) if self.is_last else asked
 
 
 def _repeatable(request: httpx.Request, _: BaseException | None) -> bool:

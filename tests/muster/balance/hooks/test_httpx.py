@@ -1,12 +1,18 @@
 """What `muster.BalancedTransport` has besides what all hooks have: URLs, streams, and transports that it is given."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
 
+import httpcore
 import httpx
 import pytest
 
-from muster import BalancedTransport, Balancer, InvalidCommand
+from muster import BalancedTransport, Balancer, Client, InvalidCommand
 from tests.muster.balance.hooks.copies import Copy
+from tests.muster.balance.service import until
 
 ODD = "/users/Ada%20L%2Fo?of=a%26b&and=%C3%BC"
 
@@ -47,6 +53,60 @@ async def test_a_call_that_no_copy_answers_in_time_ends_as_httpx_has_it(url: str
     ):
         with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.1 s"):
             await client.get("muster://users/")
+
+
+class Stalls(httpcore.AsyncNetworkBackend):
+    """Connects, and then keeps the event loop so long that an attempt's time is up before its next step."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        stream = await self._inner.connect_tcp(*args, **options)
+        time.sleep(0.3)  # noqa: ASYNC251 as a busy process does
+        # The time is looked at behind the next step, which is to take hold of the connection.
+        await asyncio.sleep(0)
+        return stream
+
+
+async def test_calls_that_are_given_up_in_time_leave_no_connection_that_nobody_uses(
+    url: str, three: list[Copy]
+) -> None:
+    inner = httpx.AsyncHTTPTransport()
+    inner._pool._network_backend = Stalls(inner._pool._network_backend)
+    async with (
+        Balancer("users", url, timeout_seconds=0.2) as users,
+        httpx.AsyncClient(mounts={"muster://": BalancedTransport(users, transport=inner)}) as client,
+    ):
+        with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.2 s"):
+            await client.get("muster://users/")
+        assert [one.info() for one in inner._pool.connections if not one.is_idle() and not one.is_closed()] == []
+        assert users.statistics.in_flight == 0
+
+
+async def test_headers_that_come_byte_by_byte_are_not_waited_for_for_ever(url: str) -> None:
+    async def drips(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        part = b"HTTP/1.1 200 OK\r\nslow: "
+        with suppress(ConnectionError):
+            while True:
+                writer.write(part)
+                part = b"h"
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    server = await asyncio.start_server(drips, "127.0.0.1", 0)
+    async with (
+        server,
+        Client(url, actor="test") as registry,
+        Balancer("users", url, timeout_seconds=0.2, attempts_max=1) as users,
+        httpx.AsyncClient(mounts={"muster://": BalancedTransport(users)}) as client,
+        asyncio.timeout(20),
+    ):
+        await registry.register("users", "slow", "127.0.0.1", server.sockets[0].getsockname()[1])
+        await until(lambda: len(users.statistics.instances) == 1)
+        with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.2 s"):
+            await client.get("muster://users/")
+        assert users.statistics.in_flight == 0
 
 
 @pytest.mark.parametrize("location", ["/to?a=%2F", "http://users/to?a=%2F", "to?a=%2F"])

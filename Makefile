@@ -1,7 +1,7 @@
 # The commands of a newcomer: `make demo` and `make test`. Everything is installed into .venv from requirements.lock.
 PYTHON ?= python3
-# Of `make test`: three processes, since many tests wait for servers and leases; who is done takes from what the others have left.
-ARGS ?= -n 3 --dist worksteal
+# Of `make test`: two processes, since many tests wait for servers and leases; who is done takes from what the other has left.
+ARGS ?= -n 2 --dist worksteal
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from muster import BalancedTransport, Balancer, Client, InvalidCommand
+from muster.balance.hooks import httpx_transport
 from tests.muster.balance.hooks.copies import Copy
 from tests.muster.balance.service import until
 
@@ -105,6 +106,29 @@ async def test_headers_that_come_byte_by_byte_are_not_waited_for_for_ever(url: s
         await registry.register("users", "slow", "127.0.0.1", server.sockets[0].getsockname()[1])
         await until(lambda: len(users.statistics.instances) == 1)
         with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.2 s"):
+            await client.get("muster://users/")
+        assert users.statistics.in_flight == 0
+
+
+class KnowsNoTimes(httpx.AsyncBaseTransport):
+    """A transport that waits for an answer for as long as it takes, whatever the times of the request."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody answers")
+
+
+async def test_a_transport_that_knows_no_times_is_cancelled_in_time(
+    url: str, three: list[Copy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With it this transport would be waited for for an hour.
+    monkeypatch.setattr(httpx_transport, "GRACE_SECONDS", 3_600.0)
+    async with (
+        Balancer("users", url, timeout_seconds=0.1) as users,
+        httpx.AsyncClient(mounts={"muster://": BalancedTransport(users, transport=KnowsNoTimes())}) as client,
+        asyncio.timeout(60),
+    ):
+        with pytest.raises(httpx.ReadTimeout, match=r"users: no answer in 0\.1 s"):
             await client.get("muster://users/")
         assert users.statistics.in_flight == 0
 
